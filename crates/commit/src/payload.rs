@@ -1,0 +1,116 @@
+//! The payload of a commit.
+
+use jiff::Timestamp;
+use prost::Message;
+use saldo_api::v1;
+use saldo_domain::event::Event;
+
+use crate::{DecodeError, decode_event, encode_event};
+
+/// "No", as the log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Stable and upper case.
+    pub reason: String,
+    /// For people; free of personal data.
+    pub message: String,
+    /// Named details; free of personal data.
+    pub details: Vec<(String, String)>,
+}
+
+/// One command and all that it brought about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Commit {
+    /// The client's id of the request.
+    pub request_id: String,
+    /// The RPC's name.
+    pub method: String,
+    /// HMAC-SHA-256 under the tenant's key over method and request.
+    pub fingerprint: [u8; 32],
+    /// The request re-encoded, personal values emptied.
+    pub command: Vec<u8>,
+    /// The personal values, sealed.
+    pub sealed: Vec<v1::SealedField>,
+    /// The token's subject.
+    pub actor: String,
+    /// The token's roles.
+    pub actor_roles: Vec<String>,
+    /// The deciding instance's clock; never goes back along a chain.
+    pub recorded_at: Timestamp,
+    /// When the account next needs waking.
+    pub next_wakeup: Option<Timestamp>,
+    /// Present where the domain said no.
+    pub refusal: Option<Refusal>,
+    /// The facts, in order.
+    pub events: Vec<Event>,
+}
+
+impl Commit {
+    /// The payload's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        v1::CommitPayload {
+            request_id: self.request_id.clone(),
+            method: self.method.clone(),
+            fingerprint: self.fingerprint.to_vec(),
+            command: self.command.clone(),
+            sealed: self.sealed.clone(),
+            actor: Some(v1::Actor { subject: self.actor.clone(), roles: self.actor_roles.clone() }),
+            recorded_at: Some(timestamp_to_api(self.recorded_at)),
+            causation: None,
+            catalog: Some(v1::CatalogVersions::default()),
+            next_wakeup: self.next_wakeup.map(timestamp_to_api),
+            refusal: self.refusal.as_ref().map(|refusal| v1::StoredRefusal {
+                reason: refusal.reason.clone(),
+                message: refusal.message.clone(),
+                details: refusal
+                    .details
+                    .iter()
+                    .map(|(key, value)| v1::RefusalDetail { key: key.clone(), value: value.clone() })
+                    .collect(),
+            }),
+            events: self.events.iter().map(encode_event).collect(),
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads a payload. Fails on an event this release does not know.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        let stored = v1::CommitPayload::decode(payload).map_err(|error| DecodeError::malformed("commit", error))?;
+        let actor = stored.actor.unwrap_or_default();
+        let recorded_at = stored.recorded_at.ok_or_else(|| DecodeError::malformed("recorded_at", "absent"))?;
+        Ok(Self {
+            request_id: stored.request_id,
+            method: stored.method,
+            fingerprint: stored
+                .fingerprint
+                .try_into()
+                .map_err(|_| DecodeError::malformed("fingerprint", "not 32 bytes"))?,
+            command: stored.command,
+            sealed: stored.sealed,
+            actor: actor.subject,
+            actor_roles: actor.roles,
+            recorded_at: timestamp_from_api(recorded_at)?,
+            next_wakeup: stored.next_wakeup.map(timestamp_from_api).transpose()?,
+            refusal: stored.refusal.map(|refusal| Refusal {
+                reason: refusal.reason,
+                message: refusal.message,
+                details: refusal.details.into_iter().map(|detail| (detail.key, detail.value)).collect(),
+            }),
+            events: stored.events.iter().map(decode_event).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Only the instant it was recorded, readable whatever events the commit holds.
+    pub fn recorded_at(payload: &[u8]) -> Option<Timestamp> {
+        let stored = v1::CommitPayload::decode(payload).ok()?;
+        timestamp_from_api(stored.recorded_at?).ok()
+    }
+}
+
+fn timestamp_to_api(instant: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: instant.as_second(), nanos: instant.subsec_nanosecond() }
+}
+
+fn timestamp_from_api(stored: prost_types::Timestamp) -> Result<Timestamp, DecodeError> {
+    Timestamp::new(stored.seconds, stored.nanos).map_err(|error| DecodeError::malformed("timestamp", error))
+}

@@ -1,0 +1,84 @@
+//! Who owes and how they are spoken to. Personal values are opaque here.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A personal value under lock: the bytes of a sealed envelope, opaque to the domain.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed(pub Vec<u8>);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} bytes)", self.0.len())
+    }
+}
+
+/// Consumer or business; rules differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DebtorKind {
+    /// A natural person outside trade.
+    Consumer,
+    /// Anyone in trade.
+    Business,
+}
+
+/// A way to reach a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Channel {
+    /// E-mail.
+    Email,
+    /// Short message.
+    Sms,
+    /// WhatsApp.
+    Whatsapp,
+    /// A call.
+    Phone,
+    /// A letter.
+    Post,
+}
+
+/// One way to reach the debtor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContactPoint {
+    /// The channel.
+    pub channel: Channel,
+    /// The address, sealed.
+    pub address: Sealed,
+    /// Keyed digest of the normalised address: what is compared.
+    pub digest: [u8; 32],
+}
+
+/// The debtor as decisions see them. Language, zone and country are checked where they are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// The name, sealed.
+    pub display_name: Sealed,
+    /// Consumer or business.
+    pub kind: DebtorKind,
+    /// ISO 639-1, lower case.
+    pub language: String,
+    /// IANA time zone.
+    pub time_zone: String,
+    /// ISO 3166-1 alpha-2.
+    pub country: String,
+    /// In the order given.
+    pub contact_points: Vec<ContactPoint>,
+}
+
+/// The fields of a profile to replace; absent ones stay.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileChange {
+    /// See [`Profile::display_name`].
+    pub display_name: Option<Sealed>,
+    /// See [`Profile::kind`].
+    pub kind: Option<DebtorKind>,
+    /// See [`Profile::language`].
+    pub language: Option<String>,
+    /// See [`Profile::time_zone`].
+    pub time_zone: Option<String>,
+    /// See [`Profile::country`].
+    pub country: Option<String>,
+    /// Replaces the whole list.
+    pub contact_points: Option<Vec<ContactPoint>>,
+}

@@ -1,0 +1,80 @@
+//! The append-only file of wrapped keys.
+//!
+//! ```text
+//! entry = u8 length + tenant   u8 length + account (0: the tenant's own key)   key id [16]   nonce [24]
+//!         wrapped key [48]     first 8 bytes of SHA-256 of all before
+//! ```
+//! An entry that is cut short at the end is what a crash left of an append that nobody was told of.
+
+use sha2::{Digest, Sha256};
+
+/// One wrapped key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Whose.
+    pub tenant: String,
+    /// Whose, where it is a data subject's.
+    pub account: Option<String>,
+    /// Its id.
+    pub key_id: [u8; 16],
+    /// Of the wrapping.
+    pub nonce: [u8; 24],
+    /// XChaCha20-Poly1305 of the key.
+    pub wrapped: [u8; 48],
+}
+
+impl Entry {
+    /// What the wrapping is bound to.
+    pub fn associated_data(tenant: &str, account: Option<&str>, key_id: &[u8; 16]) -> Vec<u8> {
+        [tenant.as_bytes(), b"\0", account.unwrap_or_default().as_bytes(), b"\0", key_id].concat()
+    }
+
+    /// The entry's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let account = self.account.as_deref().unwrap_or_default();
+        let mut bytes = Vec::new();
+        for id in [self.tenant.as_str(), account] {
+            bytes.push(id.len() as u8);
+            bytes.extend_from_slice(id.as_bytes());
+        }
+        bytes.extend_from_slice(&self.key_id);
+        bytes.extend_from_slice(&self.nonce);
+        bytes.extend_from_slice(&self.wrapped);
+        let sum = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&sum[..8]);
+        bytes
+    }
+
+    /// Reads one entry off the front; `None` where it is cut short or damaged.
+    pub fn decode(bytes: &[u8]) -> Option<(Entry, usize)> {
+        let mut at = 0;
+        let mut take = |length: usize| {
+            let part = bytes.get(at..at + length)?;
+            at += length;
+            Some(part)
+        };
+        let length = usize::from(*take(1)?.first()?);
+        let tenant = std::str::from_utf8(take(length)?).ok()?.to_owned();
+        let length = usize::from(*take(1)?.first()?);
+        let account = std::str::from_utf8(take(length)?).ok()?.to_owned();
+        let key_id = take(16)?.try_into().ok()?;
+        let nonce = take(24)?.try_into().ok()?;
+        let wrapped = take(48)?.try_into().ok()?;
+        let sum = take(8)?;
+        let whole = at;
+        if Sha256::digest(bytes.get(..whole - 8)?)[..8] != *sum {
+            return None;
+        }
+        Some((Entry { tenant, account: (!account.is_empty()).then_some(account), key_id, nonce, wrapped }, whole))
+    }
+}
+
+/// The longest an entry can be: two ids of 64 bytes.
+const MAX_ENTRY: usize = 2 * 65 + 16 + 24 + 48 + 8;
+
+impl Entry {
+    /// Whether bytes that are no entry are more than one cut short: then the file is damaged, not torn.
+    pub fn resynchronises(bytes: &[u8]) -> bool {
+        bytes.len() > MAX_ENTRY * 1_024
+    }
+}

@@ -1,0 +1,117 @@
+//! The key store: truth beside the log, with its own backup.
+//!
+//! One directory serves the processes of one host. Each tenant has a key, each data subject (an account) another one,
+//! wrapped by its tenant's; the tenant's is wrapped by the master key. A key is durable before it is handed out.
+//! Destroying a subject's key erases what was sealed under it: a missing key reads as "erased" and never as an error.
+
+mod file;
+mod seal;
+mod writer;
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, RwLock},
+};
+
+pub use seal::{Envelope, HmacKey, Place, SubjectKey, Tampered, TenantKeys};
+
+/// Why a key could not be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum KeyringError {
+    /// The directory or its files.
+    #[error("key store {path}: {why}")]
+    File {
+        /// The path.
+        path: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// An entry does not open under its wrapping key: another master key, or a damaged file.
+    #[error("key store {path}: an entry does not open under master.key; restore both from the same backup")]
+    Locked {
+        /// The path.
+        path: String,
+    },
+    /// The thread that makes keys durable has ended.
+    #[error("the key store's writer has ended; restart the process")]
+    Ended,
+    /// No randomness.
+    #[error("no random bytes from the system")]
+    Random,
+}
+
+/// The open key store; clones share it.
+#[derive(Clone)]
+pub struct Keyring {
+    known: Arc<RwLock<Known>>,
+    requests: tokio::sync::mpsc::Sender<writer::Request>,
+}
+
+/// Keys by what they belong to and by their id.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) tenants: HashMap<String, Arc<TenantKeys>>,
+    pub(crate) subjects: HashMap<String, SubjectKey>,
+    pub(crate) by_id: HashMap<[u8; 16], SubjectKey>,
+}
+
+impl Keyring {
+    /// Opens the directory, making it and its master key on first use.
+    pub fn open(dir: &Path) -> Result<Self, KeyringError> {
+        let known = Arc::new(RwLock::new(Known::default()));
+        let (requests, queue) = tokio::sync::mpsc::channel(4_096);
+        writer::start(dir, known.clone(), queue)?;
+        Ok(Self { known, requests })
+    }
+
+    /// The tenant's keys, made durable on first use.
+    pub async fn tenant(&self, tenant: &str) -> Result<Arc<TenantKeys>, KeyringError> {
+        if let Some(keys) = self.read(|known| known.tenants.get(tenant).cloned()) {
+            return Ok(keys);
+        }
+        self.make(tenant, None).await?;
+        self.read(|known| known.tenants.get(tenant).cloned()).ok_or(KeyringError::Ended)
+    }
+
+    /// The data subject's key, made durable on first use.
+    pub async fn subject(&self, tenant: &str, account: &str) -> Result<SubjectKey, KeyringError> {
+        let key = format!("{tenant}/{account}");
+        if let Some(found) = self.read(|known| known.subjects.get(&key).cloned()) {
+            return Ok(found);
+        }
+        self.make(tenant, Some(account)).await?;
+        self.read(|known| known.subjects.get(&key).cloned()).ok_or(KeyringError::Ended)
+    }
+
+    /// Opens a seal. `None`: its key is gone, the value was erased.
+    pub async fn unseal(&self, place: &Place<'_>, envelope: &Envelope) -> Result<Option<String>, Tampered> {
+        let find = || self.read(|known| known.by_id.get(&envelope.key_id).cloned());
+        let key = match find() {
+            Some(key) => Some(key),
+            // Another process may have made it since.
+            None => {
+                let _ = self.ask(writer::Wish::Refresh).await;
+                find()
+            }
+        };
+        key.map(|key| key.unseal(place, envelope)).transpose()
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
+        self.known.read().ok().and_then(|known| look(&known))
+    }
+
+    async fn make(&self, tenant: &str, account: Option<&str>) -> Result<(), KeyringError> {
+        self.ask(writer::Wish::Key { tenant: tenant.to_owned(), account: account.map(str::to_owned) }).await
+    }
+
+    async fn ask(&self, wish: writer::Wish) -> Result<(), KeyringError> {
+        let (done, answer) = tokio::sync::oneshot::channel();
+        self.requests.send(writer::Request { wish, done }).await.map_err(|_| KeyringError::Ended)?;
+        answer.await.map_err(|_| KeyringError::Ended)?
+    }
+}
+
+#[cfg(test)]
+mod tests;

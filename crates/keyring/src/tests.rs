@@ -1,0 +1,63 @@
+//! Sealing, erasing, racing and crashing.
+
+use super::*;
+
+const PLACE: Place<'_> = Place { record_key: "acme/D-1", event_type: "account.opened", field: "display_name" };
+
+#[tokio::test]
+async fn a_sealed_value_opens_at_its_place_and_nowhere_else() {
+    let dir = tempfile::tempdir().expect("dir");
+    let keyring = Keyring::open(dir.path()).expect("open");
+    let key = keyring.subject("acme", "D-1").await.expect("key");
+    let envelope = key.seal(&PLACE, "Ana Gil").expect("sealed");
+    assert_eq!(keyring.unseal(&PLACE, &envelope).await, Ok(Some("Ana Gil".to_owned())));
+    let elsewhere = Place { field: "reason", ..PLACE };
+    assert_eq!(keyring.unseal(&elsewhere, &envelope).await, Err(Tampered));
+    let mut changed = envelope.clone();
+    changed.ciphertext[0] ^= 1;
+    assert_eq!(keyring.unseal(&PLACE, &changed).await, Err(Tampered));
+}
+
+#[tokio::test]
+async fn a_missing_key_reads_as_erased() {
+    let (here, there) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    let key = Keyring::open(here.path()).expect("open").subject("acme", "D-1").await.expect("key");
+    let envelope = key.seal(&PLACE, "Ana Gil").expect("sealed");
+    assert_eq!(Keyring::open(there.path()).expect("open").unseal(&PLACE, &envelope).await, Ok(None));
+}
+
+#[tokio::test]
+async fn two_processes_racing_for_a_subject_get_one_key() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (one, two) = (Keyring::open(dir.path()).expect("open"), Keyring::open(dir.path()).expect("open"));
+    for n in 0..50 {
+        let account = format!("D-{n}");
+        let (a, b) = tokio::join!(one.subject("acme", &account), two.subject("acme", &account));
+        assert_eq!(a.expect("key").id, b.expect("key").id);
+    }
+    let fingerprint = |keys: &TenantKeys| keys.fingerprint.hmac(&[b"x"]);
+    let (a, b) = (one.tenant("acme").await.expect("keys"), two.tenant("acme").await.expect("keys"));
+    assert_eq!(fingerprint(&a), fingerprint(&b));
+}
+
+#[tokio::test]
+async fn keys_survive_a_restart_and_a_torn_end() {
+    let dir = tempfile::tempdir().expect("dir");
+    let before = Keyring::open(dir.path()).expect("open").subject("acme", "D-1").await.expect("key").id;
+    let path = dir.path().join("keyring");
+    let whole = std::fs::read(&path).expect("file");
+    std::fs::write(&path, [&whole[..], &whole[..whole.len() / 3]].concat()).expect("torn");
+    let keyring = Keyring::open(dir.path()).expect("open");
+    assert_eq!(keyring.subject("acme", "D-1").await.expect("key").id, before);
+    keyring.subject("acme", "D-2").await.expect("key");
+    let again = Keyring::open(dir.path()).expect("open");
+    assert_eq!(again.subject("acme", "D-1").await.expect("key").id, before);
+}
+
+#[tokio::test]
+async fn another_master_key_is_said_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().expect("dir");
+    Keyring::open(dir.path()).expect("open").subject("acme", "D-1").await.expect("key");
+    std::fs::write(dir.path().join("master.key"), [1; 32]).expect("other");
+    assert!(matches!(Keyring::open(dir.path()), Err(KeyringError::Locked { .. })));
+}

@@ -1,0 +1,245 @@
+//! The thread that makes keys: what waits is written together and flushed once, under the directory's lock, after
+//! reading what other processes have appended. So one subject has one key, whoever asked first.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
+
+use crate::{
+    KeyringError, Known,
+    file::Entry,
+    seal::{SubjectKey, TenantKeys, decrypt, encrypt},
+};
+
+/// Requests written together.
+const GROUP: usize = 1_024;
+
+pub(crate) enum Wish {
+    /// A key for a tenant or one of its accounts.
+    Key { tenant: String, account: Option<String> },
+    /// What other processes have appended.
+    Refresh,
+}
+
+pub(crate) struct Request {
+    pub wish: Wish,
+    pub done: oneshot::Sender<Result<(), KeyringError>>,
+}
+
+struct Store {
+    path: PathBuf,
+    file: File,
+    master: Zeroizing<[u8; 32]>,
+    known: Arc<RwLock<Known>>,
+    read_to: u64,
+}
+
+/// Opens the files and starts the thread, which ends when every keyring is dropped.
+pub(crate) fn start(
+    dir: &Path,
+    known: Arc<RwLock<Known>>,
+    mut queue: mpsc::Receiver<Request>,
+) -> Result<(), KeyringError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, error))?;
+    let path = dir.join("keyring");
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
+    let file = file.map_err(|error| failed(&path, error))?;
+    let master = {
+        let lock = Lock::take(&path, &file)?;
+        let master = master_key(dir)?;
+        drop(lock);
+        master
+    };
+    let mut store = Store { path, file, master, known, read_to: 0 };
+    store.work(&[])?;
+    let thread = std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
+        let mut group = Vec::new();
+        while queue.blocking_recv_many(&mut group, GROUP) > 0 {
+            let wishes: Vec<(String, Option<String>)> = group
+                .iter()
+                .filter_map(|request: &Request| match &request.wish {
+                    Wish::Key { tenant, account } => Some((tenant.clone(), account.clone())),
+                    Wish::Refresh => None,
+                })
+                .collect();
+            let outcome = store.work(&wishes);
+            for request in group.drain(..) {
+                let _ = request.done.send(outcome.clone());
+            }
+        }
+    });
+    thread.map(drop).map_err(|error| failed(dir, error))
+}
+
+impl Store {
+    /// Reads what is new, makes the keys that are missing, and flushes them before anybody hears of them.
+    fn work(&mut self, wishes: &[(String, Option<String>)]) -> Result<(), KeyringError> {
+        let lock_file = self.file.try_clone().map_err(|error| failed(&self.path, error))?;
+        let _lock = Lock::take(&self.path, &lock_file)?;
+        self.read_new()?;
+        let mut bytes = Vec::new();
+        let mut made = Vec::new();
+        for (tenant, account) in wishes {
+            let wrapping = match self.tenant(tenant, &made) {
+                Some(keys) => keys,
+                None => {
+                    let (entry, key) = wrap(&self.master, tenant, None)?;
+                    bytes.extend(entry.encode());
+                    let keys = Arc::new(TenantKeys::new(key));
+                    made.push(Made::Tenant(tenant.clone(), keys.clone()));
+                    keys
+                }
+            };
+            let Some(account) = account else { continue };
+            let name = format!("{tenant}/{account}");
+            if self.has_subject(&name, &made) {
+                continue;
+            }
+            let (entry, key) = wrap(&wrapping.wrapping, tenant, Some(account))?;
+            bytes.extend(entry.encode());
+            made.push(Made::Subject(name, SubjectKey { id: entry.key_id, key }));
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(&bytes).and_then(|()| self.file.sync_data()).map_err(|error| failed(&self.path, error))?;
+        self.read_to += bytes.len() as u64;
+        let mut known = self.known.write().map_err(|_| KeyringError::Ended)?;
+        made.into_iter().for_each(|made| made.remember(&mut known));
+        Ok(())
+    }
+
+    fn tenant(&self, tenant: &str, made: &[Made]) -> Option<Arc<TenantKeys>> {
+        let new = made.iter().find_map(|made| match made {
+            Made::Tenant(name, keys) if name == tenant => Some(keys.clone()),
+            _ => None,
+        });
+        new.or_else(|| self.known.read().ok()?.tenants.get(tenant).cloned())
+    }
+
+    fn has_subject(&self, name: &str, made: &[Made]) -> bool {
+        made.iter().any(|made| matches!(made, Made::Subject(subject, _) if subject == name))
+            || self.known.read().is_ok_and(|known| known.subjects.contains_key(name))
+    }
+
+    fn read_new(&mut self) -> Result<(), KeyringError> {
+        let mut bytes = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(self.read_to))
+            .and_then(|_| self.file.read_to_end(&mut bytes))
+            .map_err(|error| failed(&self.path, error))?;
+        let mut rest = bytes.as_slice();
+        while let Some((entry, length)) = Entry::decode(rest) {
+            self.take(entry)?;
+            self.read_to += length as u64;
+            rest = &rest[length..];
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        if Entry::resynchronises(rest) {
+            return Err(KeyringError::Locked { path: self.path.display().to_string() });
+        }
+        tracing::warn!(bytes = rest.len(), "the key store ends in an entry cut short by a crash; it is removed");
+        self.file.set_len(self.read_to).map_err(|error| failed(&self.path, error))
+    }
+
+    fn take(&self, entry: Entry) -> Result<(), KeyringError> {
+        let locked = || KeyringError::Locked { path: self.path.display().to_string() };
+        let wrapping = match &entry.account {
+            None => self.master.clone(),
+            Some(_) => self.tenant(&entry.tenant, &[]).ok_or_else(locked)?.wrapping.clone(),
+        };
+        let aad = Entry::associated_data(&entry.tenant, entry.account.as_deref(), &entry.key_id);
+        let plain = decrypt(&wrapping, &entry.nonce, &aad, &entry.wrapped).map_err(|_| locked())?;
+        let key = Zeroizing::new(<[u8; 32]>::try_from(plain.as_slice()).map_err(|_| locked())?);
+        let mut known = self.known.write().map_err(|_| KeyringError::Ended)?;
+        match entry.account {
+            None => Made::Tenant(entry.tenant, Arc::new(TenantKeys::new(key))).remember(&mut known),
+            Some(account) => {
+                let name = format!("{}/{account}", entry.tenant);
+                Made::Subject(name, SubjectKey { id: entry.key_id, key }).remember(&mut known);
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Made {
+    Tenant(String, Arc<TenantKeys>),
+    Subject(String, SubjectKey),
+}
+
+impl Made {
+    fn remember(self, known: &mut Known) {
+        match self {
+            Made::Tenant(name, keys) => drop(known.tenants.insert(name, keys)),
+            Made::Subject(name, key) => {
+                known.by_id.insert(key.id, key.clone());
+                known.subjects.insert(name, key);
+            }
+        }
+    }
+}
+
+fn wrap(
+    wrapping: &[u8; 32],
+    tenant: &str,
+    account: Option<&str>,
+) -> Result<(Entry, Zeroizing<[u8; 32]>), KeyringError> {
+    let mut key = Zeroizing::new([0; 32]);
+    let (mut key_id, mut nonce) = ([0; 16], [0; 24]);
+    for bytes in [&mut key[..], &mut key_id, &mut nonce] {
+        getrandom::fill(bytes).map_err(|_| KeyringError::Random)?;
+    }
+    let aad = Entry::associated_data(tenant, account, &key_id);
+    let wrapped = encrypt(wrapping, &nonce, &aad, &key[..])?.try_into().map_err(|_| KeyringError::Random)?;
+    Ok((Entry { tenant: tenant.to_owned(), account: account.map(str::to_owned), key_id, nonce, wrapped }, key))
+}
+
+/// Reads master.key, or makes it; the caller holds the lock.
+fn master_key(dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
+    let path = dir.join("master.key");
+    let mut key = Zeroizing::new([0; 32]);
+    match File::open(&path) {
+        Ok(mut file) => file.read_exact(&mut key[..]).map_err(|error| failed(&path, error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            getrandom::fill(&mut key[..]).map_err(|_| KeyringError::Random)?;
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(&key[..]).and_then(|()| file.sync_all()))
+                .and_then(|()| File::open(dir)?.sync_all())
+                .map_err(|error| failed(&path, error))?;
+        }
+        Err(error) => return Err(failed(&path, error)),
+    }
+    Ok(key)
+}
+
+/// The directory's lock, held over a read and an append.
+struct Lock<'f>(&'f File);
+
+impl<'f> Lock<'f> {
+    fn take(path: &Path, file: &'f File) -> Result<Self, KeyringError> {
+        file.lock().map_err(|error| failed(path, error))?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::error!(%error, "the key store's lock could not be released");
+        }
+    }
+}
+
+fn failed(path: &Path, error: std::io::Error) -> KeyringError {
+    KeyringError::File { path: path.display().to_string(), why: error.to_string() }
+}

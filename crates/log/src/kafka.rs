@@ -1,0 +1,258 @@
+//! The log in Apache Kafka.
+//!
+//! Durability rests on the topic's settings, which are looked at when the log is opened: three replicas, two of them
+//! in sync, no unclean election, retention for ever.
+
+mod safety;
+mod tail;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::{BoxFuture, join_all};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{FutureProducer, FutureRecord},
+};
+
+use crate::{AppendError, Log, LogError, NewRecord, Tail, frame::MAX_COMMIT_BYTES};
+
+/// The longest a metadata or offset question waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest the producer tries to deliver a record; after it the outcome is unknown.
+const DELIVERY: &str = "10000";
+
+/// Which topic, and how it is made.
+#[derive(Debug, Clone)]
+pub struct KafkaConfig {
+    /// Bootstrap servers, `host:port,…`.
+    pub brokers: String,
+    /// The topic.
+    pub topic: String,
+    /// Replicas of a topic that is created.
+    pub replication_factor: i32,
+    /// Use a topic whose settings are not safe.
+    pub allow_unsafe: bool,
+}
+
+/// One topic.
+#[derive(Clone)]
+pub struct KafkaLog {
+    config: KafkaConfig,
+    /// For questions about the topic; it consumes nothing.
+    asker: Arc<BaseConsumer>,
+    /// Set once the topic is known to exist.
+    producer: Arc<OnceLock<FutureProducer>>,
+}
+
+impl KafkaLog {
+    /// Connects. Unless told otherwise, refuses an existing topic whose settings are not safe.
+    pub async fn connect(config: KafkaConfig) -> Result<Self, LogError> {
+        let asker: BaseConsumer = client(&config.brokers)
+            .set("group.id", "saldo-unused")
+            .set("allow.auto.create.topics", "false")
+            .create()
+            .map_err(unavailable)?;
+        let log = Self {
+            config,
+            asker: Arc::new(asker),
+            producer: Arc::default(),
+        };
+        if log.partition_count().await?.is_some() {
+            log.open_producer().await?;
+        }
+        Ok(log)
+    }
+
+    /// Opens the producer once the topic is known to exist: librdkafka's would create it with the broker's defaults.
+    async fn open_producer(&self) -> Result<(), LogError> {
+        if !self.config.allow_unsafe {
+            self.check_safety().await?;
+        }
+        if self.producer.get().is_some() {
+            return Ok(());
+        }
+        let producer = client(&self.config.brokers)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("message.timeout.ms", DELIVERY)
+            .set("message.max.bytes", "1000000")
+            .set("allow.auto.create.topics", "false")
+            .create::<FutureProducer>()
+            .map_err(unavailable)?;
+        // Opened twice at once, the first stays.
+        let _ = self.producer.set(producer);
+        Ok(())
+    }
+
+    /// Looks at what durability rests on.
+    pub async fn check_safety(&self) -> Result<(), LogError> {
+        let faults = safety::faults(&self.admin()?, &self.asker, &self.config.topic).await?;
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(LogError::Unsafe { topic: self.config.topic.clone(), faults })
+        }
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
+        client(&self.config.brokers).create().map_err(unavailable)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer, &str) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let (asker, topic) = (self.asker.clone(), self.config.topic.clone());
+        let answer = tokio::task::spawn_blocking(move || question(&asker, &topic)).await;
+        answer.map_err(|error| LogError::Unavailable(error.to_string()))?.map_err(unavailable)
+    }
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'static, Result<(), AppendError>> {
+        if let Some(bytes) = records.iter().map(|record| record.value.len()).find(|len| *len > MAX_COMMIT_BYTES) {
+            return Box::pin(async move { Err(AppendError::TooLarge { bytes, limit: MAX_COMMIT_BYTES }) });
+        }
+        let Some(producer) = self.producer.get() else {
+            let topic = self.config.topic.clone();
+            return Box::pin(async move { Err(AppendError::Refused(format!("topic {topic} does not exist"))) });
+        };
+        let mut deliveries = Vec::with_capacity(records.len());
+        let mut failed = None;
+        for record in &records {
+            let message = FutureRecord::to(&self.config.topic)
+                .partition(record.partition as i32)
+                .key(record.key.as_ref())
+                .payload(record.value.as_ref());
+            match producer.send_result(message) {
+                Ok(delivery) => deliveries.push(delivery),
+                Err((error, _)) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        Box::pin(async move {
+            let sent_any = !deliveries.is_empty();
+            for delivery in join_all(deliveries).await {
+                match delivery {
+                    Ok(Ok(_)) => {}
+                    Ok(Err((error, _))) => return Err(delivery_error(&error)),
+                    Err(_) => return Err(AppendError::Unknown("the producer was closed".to_owned())),
+                }
+            }
+            match failed {
+                None => Ok(()),
+                Some(error) if sent_any => Err(AppendError::Unknown(format!("part was appended, then: {error}"))),
+                Some(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => Err(AppendError::Busy),
+                Some(error) => Err(AppendError::Refused(error.to_string())),
+            }
+        })
+    }
+
+    async fn tail(&self, from: &[(u32, u64)]) -> Result<Box<dyn Tail>, LogError> {
+        for (partition, offset) in from {
+            let end = self.end(*partition).await?;
+            if *offset > end {
+                let why = format!("it ends at {end}");
+                return Err(LogError::Cut { partition: *partition, offset: *offset, why });
+            }
+        }
+        let consumer = client(&self.config.brokers)
+            .set("group.id", "saldo-unused")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_uncommitted")
+            .set("auto.offset.reset", "error")
+            .set("allow.auto.create.topics", "false")
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.min.bytes", "1")
+            .set("fetch.error.backoff.ms", "50")
+            .set("queued.max.messages.kbytes", "16384")
+            .create::<BaseConsumer>()
+            .map_err(unavailable)?;
+        Ok(Box::new(tail::KafkaTail::start(consumer, &self.config.topic, from)?))
+    }
+
+    async fn end(&self, partition: u32) -> Result<u64, LogError> {
+        let (_, high) =
+            self.ask(move |asker, topic| asker.fetch_watermarks(topic, partition as i32, PATIENCE)).await?;
+        Ok(high.max(0) as u64)
+    }
+
+    async fn partition_count(&self) -> Result<Option<u32>, LogError> {
+        let metadata = self.ask(|asker, topic| asker.fetch_metadata(Some(topic), PATIENCE)).await?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.config.topic);
+        Ok(topic.map(|topic| topic.partitions().len() as u32).filter(|count| *count > 0))
+    }
+
+    async fn create(&self, partitions: u32) -> Result<(), LogError> {
+        let replicas = self.config.replication_factor;
+        let in_sync = replicas.saturating_sub(1).clamp(1, 2).to_string();
+        let settings = HashMap::from([
+            ("message.timestamp.type", "LogAppendTime"),
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+            ("unclean.leader.election.enable", "false"),
+            ("min.insync.replicas", in_sync.as_str()),
+        ]);
+        let mut topic = NewTopic::new(&self.config.topic, partitions as i32, TopicReplication::Fixed(replicas));
+        for (name, value) in settings {
+            topic = topic.set(name, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let results = self.admin()?.create_topics([&topic], &options).await.map_err(unavailable)?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(LogError::Unavailable(format!("topic {topic} could not be created: {code}")));
+                }
+            }
+        }
+        // The answer comes before every broker knows the topic.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.partition_count().await?.is_none() {
+            if tokio::time::Instant::now() > deadline {
+                return Err(LogError::Unavailable("the topic was created but does not appear".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.open_producer().await
+    }
+}
+
+fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("client.id", "saldo").set("reconnect.backoff.max.ms", "1000");
+    config
+}
+
+/// Only what the broker or the client says before taking the record is certain.
+fn delivery_error(error: &KafkaError) -> AppendError {
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::TopicAuthorizationFailed,
+        ) => AppendError::Refused(error.to_string()),
+        _ => AppendError::Unknown(error.to_string()),
+    }
+}
+
+fn unavailable(error: KafkaError) -> LogError {
+    LogError::Unavailable(error.to_string())
+}

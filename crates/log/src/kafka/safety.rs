@@ -1,0 +1,55 @@
+//! What durability rests on, looked up in the topic's settings.
+
+use std::collections::HashMap;
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, ResourceSpecifier},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+};
+
+use super::{PATIENCE, unavailable};
+use crate::LogError;
+
+/// Every setting that is not safe, in words.
+pub(super) async fn faults(
+    admin: &AdminClient<DefaultClientContext>,
+    asker: &BaseConsumer,
+    topic: &str,
+) -> Result<Vec<String>, LogError> {
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let answers = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(unavailable)?;
+    let mut settings = HashMap::new();
+    for answer in answers {
+        let resource = answer.map_err(|code| LogError::Unavailable(format!("topic {topic}: {code}")))?;
+        settings.extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
+    }
+    let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or("unknown");
+    let mut faults = Vec::new();
+    for (name, wanted) in [
+        ("unclean.leader.election.enable", "false"),
+        ("cleanup.policy", "delete"),
+        ("retention.ms", "-1"),
+        ("retention.bytes", "-1"),
+        ("message.timestamp.type", "LogAppendTime"),
+    ] {
+        if setting(name) != wanted {
+            faults.push(format!("{name} is {}, must be {wanted}", setting(name)));
+        }
+    }
+    if setting("min.insync.replicas").parse::<u32>().is_ok_and(|in_sync| in_sync < 2) {
+        faults.push(format!("min.insync.replicas is {}, must be 2 or more", setting("min.insync.replicas")));
+    }
+    let metadata = asker.fetch_metadata(Some(topic), PATIENCE).map_err(unavailable)?;
+    let replicas = metadata
+        .topics()
+        .iter()
+        .flat_map(|topic| topic.partitions())
+        .map(|partition| partition.replicas().len())
+        .min()
+        .unwrap_or(0);
+    if replicas < 3 {
+        faults.push(format!("its replication factor is {replicas}, must be 3 or more"));
+    }
+    Ok(faults)
+}

@@ -1,0 +1,107 @@
+//! One consumer for a whole tail, polled on a thread of its own: librdkafka's queue is drained in batches.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::{LogError, Record, Tail};
+
+/// How long a poll waits, and so how soon a dropped tail's thread ends.
+const POLL: Duration = Duration::from_millis(100);
+/// Records handed over at once.
+const BATCH: usize = 2_048;
+/// Batches read ahead.
+const AHEAD: usize = 4;
+
+pub(super) struct KafkaTail {
+    batches: mpsc::Receiver<Result<Vec<Record>, LogError>>,
+    /// What a caller with a small `max` has left over.
+    rest: std::collections::VecDeque<Record>,
+}
+
+impl KafkaTail {
+    pub(super) fn start(consumer: BaseConsumer, topic: &str, from: &[(u32, u64)]) -> Result<Self, LogError> {
+        let mut assignment = TopicPartitionList::new();
+        for (partition, offset) in from {
+            assignment
+                .add_partition_offset(topic, *partition as i32, Offset::Offset(*offset as i64))
+                .map_err(super::unavailable)?;
+        }
+        consumer.assign(&assignment).map_err(super::unavailable)?;
+        let (sender, batches) = mpsc::channel(AHEAD);
+        std::thread::Builder::new()
+            .name("kafka-tail".to_owned())
+            .spawn(move || poll(&consumer, &sender))
+            .map_err(|error| LogError::Unavailable(error.to_string()))?;
+        Ok(Self { batches, rest: Default::default() })
+    }
+}
+
+#[async_trait]
+impl Tail for KafkaTail {
+    async fn next(&mut self, max: usize) -> Result<Vec<Record>, LogError> {
+        if self.rest.is_empty() {
+            let batch = self.batches.recv().await;
+            self.rest = batch.unwrap_or_else(|| Err(LogError::Unavailable("the reader has ended".to_owned())))?.into();
+        }
+        let count = max.max(1).min(self.rest.len());
+        Ok(self.rest.drain(..count).collect())
+    }
+}
+
+fn poll(consumer: &BaseConsumer, sender: &mpsc::Sender<Result<Vec<Record>, LogError>>) {
+    while !sender.is_closed() {
+        let mut batch = Vec::new();
+        let mut wait = POLL;
+        while batch.len() < BATCH {
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => batch.push(record(&message)),
+                Some(Err(error)) => {
+                    if let Some(fatal) = fatal(&error) {
+                        let _ = sender.blocking_send(Err(fatal));
+                        return;
+                    }
+                    warn!(%error, "reading the log; the client tries again by itself");
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        if !batch.is_empty() && sender.blocking_send(Ok(batch)).is_err() {
+            return;
+        }
+    }
+}
+
+fn record(message: &impl Message) -> Record {
+    let at = message.timestamp().to_millis().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    Record {
+        partition: message.partition().max(0) as u32,
+        offset: message.offset().max(0) as u64,
+        key: message.key().map(Bytes::copy_from_slice).unwrap_or_default(),
+        value: message.payload().map(Bytes::copy_from_slice).unwrap_or_default(),
+        appended_at: at.unwrap_or(Timestamp::UNIX_EPOCH),
+    }
+}
+
+/// Errors that the client does not get over by itself.
+fn fatal(error: &KafkaError) -> Option<LogError> {
+    match error.rdkafka_error_code()? {
+        RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => {
+            Some(LogError::Cut { partition: 0, offset: 0, why: error.to_string() })
+        }
+        RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::Fatal => {
+            Some(LogError::Unavailable(error.to_string()))
+        }
+        _ => None,
+    }
+}

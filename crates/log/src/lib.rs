@@ -1,0 +1,126 @@
+//! The log: the only truth. A tiny port, two adapters (Kafka, and Postgres for one machine), and the pure rule by which
+//! every reader agrees on which records count.
+//!
+//! One [`Log`] is one topic. Every reader is a [`Tail`] and one [`acceptor::Acceptor`] per partition.
+
+pub mod acceptor;
+pub mod embedded;
+pub mod frame;
+pub mod genesis;
+pub mod kafka;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+/// A record as the log holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its partition.
+    pub partition: u32,
+    /// Its place in the partition, from 0, without gaps.
+    pub offset: u64,
+    /// `tenant/account`.
+    pub key: Bytes,
+    /// The frame.
+    pub value: Bytes,
+    /// When the log took it, by the log's own clock.
+    pub appended_at: Timestamp,
+}
+
+/// A record to append.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    /// The partition, always set explicitly.
+    pub partition: u32,
+    /// `tenant/account`.
+    pub key: Bytes,
+    /// The frame.
+    pub value: Bytes,
+}
+
+/// A topic that can be appended to and read in order.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Enqueues the records in order, at the call itself. Resolves when all are durable.
+    fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'static, Result<(), AppendError>>;
+
+    /// Reads from the given `(partition, first offset)` pairs on, records of a partition in order.
+    async fn tail(&self, from: &[(u32, u64)]) -> Result<Box<dyn Tail>, LogError>;
+
+    /// The offset the next record of the partition will get, asked anew.
+    async fn end(&self, partition: u32) -> Result<u64, LogError>;
+
+    /// How many partitions the topic has; `None` where it does not exist.
+    async fn partition_count(&self) -> Result<Option<u32>, LogError>;
+
+    /// Creates the empty topic. Does nothing where it exists.
+    async fn create(&self, partitions: u32) -> Result<(), LogError>;
+}
+
+/// A reader of a topic.
+#[async_trait]
+pub trait Tail: Send {
+    /// Waits for at least one record and returns at most `max`. Cancelling it loses nothing.
+    async fn next(&mut self, max: usize) -> Result<Vec<Record>, LogError>;
+}
+
+/// Why records were not appended, or may not have been.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// Certainly not appended: too large for the log.
+    #[error("a record of {bytes} bytes is too large; at most {limit} are taken")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// Certainly not appended: the producer's queue is full.
+    #[error("the producer's queue is full")]
+    Busy,
+    /// Certainly not appended.
+    #[error("the log refused the record: {0}")]
+    Refused(String),
+    /// May or may not appear.
+    #[error("the log did not say whether it took the record: {0}")]
+    Unknown(String),
+}
+
+/// Why the log could not be read or made.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Out of reach for now.
+    #[error("the log is out of reach: {0}")]
+    Unavailable(String),
+    /// The log ends before what was read of it, or begins after: it was cut, restored or swapped.
+    #[error("partition {partition} of the log does not reach offset {offset}: it was cut, restored or swapped; {why}")]
+    Cut {
+        /// The partition.
+        partition: u32,
+        /// The offset asked.
+        offset: u64,
+        /// The adapter's words.
+        why: String,
+    },
+    /// There is no log.
+    #[error("there is no log in topic {0}: create it with `saldo log create`")]
+    Absent(String),
+    /// Record 0 of a partition is no Genesis of this log.
+    #[error("partition {partition} does not begin with the Genesis of this log: {why}")]
+    NotALog {
+        /// The partition.
+        partition: u32,
+        /// What is wrong.
+        why: String,
+    },
+    /// The topic's settings do not make acknowledged records durable.
+    #[error("topic {topic} is not safe for a log: {}; change it, or accept it with --allow-unsafe-log", faults.join("; "))]
+    Unsafe {
+        /// The topic.
+        topic: String,
+        /// Every setting at fault.
+        faults: Vec<String>,
+    },
+}

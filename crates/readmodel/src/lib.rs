@@ -1,0 +1,29 @@
+//! The read models in Postgres: tables that are the fold of the log, and `bi`, their public face.
+//!
+//! The tables of one build stand in a schema of their own, `rm_<n>`; `saldo.live` names the one in force. A rebuild
+//! fills the next one beside it and swaps. Nothing decides anything from here.
+
+mod bi;
+mod rows;
+mod schema;
+mod summary;
+mod write;
+
+pub use rows::{Owner, Personal, Place, Rows};
+pub use schema::{Checkpoint, Schema, ensure, live, swap};
+pub use summary::{effective_date, summarise};
+pub use write::{Applied, Move, Opened, apply};
+
+/// Why the database did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadModelError {
+    /// From the driver.
+    #[error("the read models' database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A checkpoint that no reader wrote.
+    #[error("the read models' checkpoint of partition {0} is damaged: run `saldo rebuild`")]
+    Damaged(i32),
+    /// The checkpoints belong to another log.
+    #[error("the read models are of another log: run `saldo rebuild`, or name the right database")]
+    OtherLog,
+}

@@ -1,0 +1,128 @@
+//! The answer to a command: a function of the commit and its position, so that it can be given again.
+
+use jiff::Timestamp;
+use saldo_api::v1;
+use saldo_commit::{Commit, ConsistencyToken, event_type, line_to_api};
+use saldo_domain::{
+    event::{AllocationLine, Event},
+    refusal::{Refusal, RefusalKind},
+};
+use serde::{Deserialize, Serialize};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::failure::ERROR_DOMAIN;
+
+/// The domain's "no", as answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Stable and upper case.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Named details.
+    pub details: Vec<(String, String)>,
+}
+
+/// What a command is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The account's version after the command.
+    pub version: u64,
+    /// The record's offset; `None` where nothing was appended.
+    pub offset: Option<u64>,
+    /// When it was decided.
+    pub recorded_at: Timestamp,
+    /// When the account next needs waking.
+    pub next_wakeup: Option<Timestamp>,
+    /// Types of the events, in order.
+    pub event_types: Vec<String>,
+    /// Where a payment or credit went.
+    pub allocations: Vec<AllocationLine>,
+    /// Present where the domain said no.
+    pub refused: Option<Refused>,
+}
+
+impl Answer {
+    /// The answer that a commit at `offset` gives.
+    pub fn of(commit: &Commit, version: u64, offset: u64) -> Self {
+        Self {
+            version,
+            offset: Some(offset),
+            recorded_at: commit.recorded_at,
+            next_wakeup: commit.next_wakeup,
+            event_types: commit.events.iter().map(|event| event_type(event).to_owned()).collect(),
+            allocations: commit.events.iter().flat_map(allocations).cloned().collect(),
+            refused: commit.refusal.as_ref().map(|refusal| Refused {
+                reason: refusal.reason.clone(),
+                message: refusal.message.clone(),
+                details: refusal.details.clone(),
+            }),
+        }
+    }
+
+    /// As the protocol says it: a response, or the status of a refusal.
+    pub fn into_response(self, account_id: &str, place: Place) -> Result<v1::CommandResponse, Status> {
+        if let Some(refused) = self.refused {
+            return Err(refused.into_status(place.replayed));
+        }
+        let token = self.offset.map(|offset| ConsistencyToken {
+            log_id: place.log_id,
+            partition: place.partition,
+            offset,
+        });
+        Ok(v1::CommandResponse {
+            account_id: account_id.to_owned(),
+            version: self.version,
+            consistency_token: token.map(|token| token.to_string()).unwrap_or_default(),
+            recorded_at: Some(timestamp(self.recorded_at)),
+            next_wakeup: self.next_wakeup.map(timestamp),
+            replayed: place.replayed,
+            event_types: self.event_types,
+            allocations: self.allocations.iter().map(line_to_api).collect(),
+        })
+    }
+}
+
+/// What an answer's text form needs besides the commit.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The log's identity.
+    pub log_id: [u8; 16],
+    /// The account's partition.
+    pub partition: u32,
+    /// Whether the answer is given again.
+    pub replayed: bool,
+}
+
+impl Refused {
+    fn code(&self) -> Code {
+        match Refusal::kind_of(&self.reason) {
+            RefusalKind::AlreadyExists => Code::AlreadyExists,
+            RefusalKind::NotFound => Code::NotFound,
+            RefusalKind::FailedPrecondition => Code::FailedPrecondition,
+        }
+    }
+
+    fn into_status(self, replayed: bool) -> Status {
+        let code = self.code();
+        let replayed = ("replayed".to_owned(), replayed.to_string());
+        let details = ErrorDetails::with_error_info(
+            self.reason,
+            ERROR_DOMAIN,
+            self.details.into_iter().chain([replayed]).collect::<std::collections::HashMap<_, _>>(),
+        );
+        Status::with_error_details(code, self.message, details)
+    }
+}
+
+fn allocations(event: &Event) -> &[AllocationLine] {
+    match event {
+        Event::InvoiceCredited { lines, .. } | Event::PaymentAllocated { lines, .. } => lines,
+        _ => &[],
+    }
+}
+
+fn timestamp(instant: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: instant.as_second(), nanos: instant.subsec_nanosecond() }
+}

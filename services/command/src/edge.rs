@@ -1,0 +1,213 @@
+//! From a request to a domain command: every field checked, every broken rule named, personal values sealed.
+
+mod fields;
+mod money;
+mod profile;
+
+use prost::Message;
+use saldo_api::v1;
+use saldo_commit::sealed::{DESCRIPTION, REASON, REMITTANCE};
+use saldo_domain::{
+    command::Command,
+    ids::{AccountId, AccountKey, TenantId},
+    invoice,
+};
+
+pub use crate::personal::{Count, Seal, UnderKey};
+use crate::{
+    failure::Failure,
+    violations::{Violation, Violations},
+};
+
+/// Longest request id, in bytes; a UUID has 36.
+pub const MAX_REQUEST_ID_LEN: usize = 64;
+
+/// A request the edge can read.
+pub trait Request: Message + Clone + Default + 'static {
+    /// The RPC's name, as stored.
+    const METHOD: &'static str;
+    /// The client's id.
+    fn request_id(&self) -> &str;
+    /// The account asked.
+    fn account_id(&self) -> &str;
+    /// Builds the command, noting every broken rule.
+    fn build(&self, rules: &mut Violations, seal: &mut dyn Seal) -> Option<Command>;
+    /// Empties what identifies the try and, with `personal`, what is sealed.
+    fn strip(&mut self, personal: bool);
+}
+
+/// Reads the account's key from a request and its caller's tenant.
+pub fn account_key<R: Request>(tenant: &TenantId, request: &R) -> Result<AccountKey, Failure> {
+    AccountId::new(request.account_id())
+        .map(|account| AccountKey::new(tenant.clone(), account))
+        .map_err(|rule| Failure::Invalid(vec![Violation { field: "account_id".into(), rule: rule.to_string() }]))
+}
+
+/// Checks the whole request without sealing anything. Returns how many personal values it holds.
+pub fn check<R: Request>(request: &R) -> Result<usize, Failure> {
+    let mut rules = Violations::default();
+    let id = request.request_id();
+    if id.is_empty() || id.len() > MAX_REQUEST_ID_LEN || !id.bytes().all(|b| b.is_ascii_graphic()) {
+        rules.add("request_id", "must be 1 to 64 printable ASCII characters without spaces, for example a UUID");
+    }
+    if let Err(rule) = AccountId::new(request.account_id()) {
+        rules.add("account_id", rule);
+    }
+    let mut count = Count::default();
+    request.build(&mut rules, &mut count);
+    let violations = rules.into_vec();
+    if violations.is_empty() { Ok(count.0) } else { Err(Failure::Invalid(violations)) }
+}
+
+/// Builds the command of a request that [`check`] has passed.
+pub fn command<R: Request>(request: &R, seal: &mut dyn Seal) -> Result<Command, Failure> {
+    let mut rules = Violations::default();
+    request.build(&mut rules, seal).ok_or_else(|| Failure::Invalid(rules.into_vec()))
+}
+
+/// The request re-encoded without its request id: what the fingerprint covers.
+pub fn fingerprint_body<R: Request>(request: &R) -> Vec<u8> {
+    let mut request = request.clone();
+    request.strip(false);
+    request.encode_to_vec()
+}
+
+/// The request re-encoded without its personal values: what the commit stores.
+pub fn stored_body<R: Request>(request: &R) -> Vec<u8> {
+    let mut request = request.clone();
+    request.strip(true);
+    request.encode_to_vec()
+}
+
+macro_rules! request {
+    ($type:ident, $method:literal, personal: [$($personal:ident),*], $build:expr) => {
+        impl Request for v1::$type {
+            const METHOD: &'static str = $method;
+            fn request_id(&self) -> &str {
+                &self.request_id
+            }
+            fn account_id(&self) -> &str {
+                &self.account_id
+            }
+            fn build(&self, rules: &mut Violations, seal: &mut dyn Seal) -> Option<Command> {
+                let build: fn(&Self, &mut Violations, &mut dyn Seal) -> Option<Command> = $build;
+                build(self, rules, seal)
+            }
+            #[allow(unused_variables)]
+            fn strip(&mut self, personal: bool) {
+                self.request_id.clear();
+                if personal {
+                    $(self.$personal.strip();)*
+                }
+            }
+        }
+    };
+}
+
+/// Empties personal values.
+trait Strip {
+    fn strip(&mut self);
+}
+
+impl Strip for String {
+    fn strip(&mut self) {
+        self.clear();
+    }
+}
+
+impl Strip for Option<v1::Profile> {
+    fn strip(&mut self) {
+        if let Some(profile) = self {
+            profile.display_name.clear();
+            profile.contact_points.iter_mut().for_each(|point| point.address.clear());
+        }
+    }
+}
+
+request!(OpenAccountRequest, "OpenAccount", personal: [profile], |request, rules, seal| {
+    profile::whole(request.profile.as_ref(), rules, seal).map(Command::OpenAccount)
+});
+
+request!(AmendAccountRequest, "AmendAccount", personal: [profile], |request, rules, seal| {
+    profile::change(request.profile.as_ref(), request.update_mask.as_ref(), rules, seal).map(Command::AmendAccount)
+});
+
+request!(IssueInvoiceRequest, "IssueInvoice", personal: [description], |request, rules, seal| {
+    let number = fields::number("number", &request.number, rules);
+    let total = money::amount("total", request.total.as_ref(), rules);
+    let issue_date = fields::date("issue_date", request.issue_date, rules);
+    let due_date = match request.due_date {
+        Some(_) => Some(fields::date("due_date", request.due_date, rules)?),
+        None => None,
+    };
+    let mut parts = Vec::with_capacity(request.instalments.len());
+    for (index, part) in request.instalments.iter().enumerate() {
+        let due = fields::date(&format!("instalments[{index}].due_date"), part.due_date, rules)?;
+        parts.push((due, part.amount_minor));
+    }
+    let description =
+        fields::free_text("description", "invoice.issued", DESCRIPTION, &request.description, rules, seal);
+    let (number, total, issue_date) = (number?, total?, issue_date?);
+    match invoice::schedule(total, issue_date, due_date, &parts) {
+        Ok(instalments) => {
+            Some(Command::IssueInvoice { number, total, issue_date, instalments, description: description? })
+        }
+        Err(faults) => {
+            faults.into_iter().for_each(|fault| rules.add(fault.field, fault.rule));
+            None
+        }
+    }
+});
+
+request!(CreditInvoiceRequest, "CreditInvoice", personal: [reason], |request, rules, seal| {
+    let credit_note = fields::number("credit_note_number", &request.credit_note_number, rules);
+    let invoice = fields::number("invoice_number", &request.invoice_number, rules);
+    let amount = money::amount("amount", request.amount.as_ref(), rules);
+    let credit_date = fields::date("credit_date", request.credit_date, rules);
+    let reason = fields::free_text("reason", "invoice.credited", REASON, &request.reason, rules, seal);
+    Some(Command::CreditInvoice {
+        credit_note: credit_note?,
+        invoice: invoice?,
+        amount: amount?,
+        credit_date: credit_date?,
+        reason: reason?,
+    })
+});
+
+request!(VoidInvoiceRequest, "VoidInvoice", personal: [reason], |request, rules, seal| {
+    let number = fields::number("invoice_number", &request.invoice_number, rules);
+    let void_date = fields::date("void_date", request.void_date, rules);
+    let reason = fields::free_text("reason", "invoice.voided", REASON, &request.reason, rules, seal);
+    Some(Command::VoidInvoice { number: number?, void_date: void_date?, reason: reason? })
+});
+
+request!(RecordPaymentRequest, "RecordPayment", personal: [remittance], |request, rules, seal| {
+    let reference = fields::number("reference", &request.reference, rules);
+    let amount = money::amount("amount", request.amount.as_ref(), rules);
+    let value_date = fields::date("value_date", request.value_date, rules);
+    let designations = money::designations(&request.allocations, rules);
+    let remittance =
+        fields::free_text("remittance", "payment.recorded", REMITTANCE, &request.remittance, rules, seal);
+    Some(Command::RecordPayment {
+        reference: reference?,
+        amount: amount?,
+        value_date: value_date?,
+        designations: designations?,
+        remittance: remittance?,
+    })
+});
+
+request!(AllocatePaymentRequest, "AllocatePayment", personal: [], |request, rules, _seal| {
+    let reference = fields::number("reference", &request.reference, rules);
+    let designations = money::designations(&request.allocations, rules);
+    Some(Command::AllocatePayment { reference: reference?, designations: designations? })
+});
+
+request!(ReversePaymentRequest, "ReversePayment", personal: [reason], |request, rules, seal| {
+    let reference = fields::number("reference", &request.reference, rules);
+    let reversal_date = fields::date("reversal_date", request.reversal_date, rules);
+    let reason = fields::free_text("reason", "payment.reversed", REASON, &request.reason, rules, seal);
+    Some(Command::ReversePayment { reference: reference?, reversal_date: reversal_date?, reason: reason? })
+});
+
+request!(AdvanceTimeRequest, "AdvanceTime", personal: [], |_request, _rules, _seal| Some(Command::AdvanceTime));

@@ -1,0 +1,59 @@
+//! Fields that many requests share.
+
+use jiff::civil::Date;
+use saldo_api::v1;
+use saldo_commit::date_from_api;
+use saldo_domain::{ids::DocumentNumber, profile::Sealed};
+
+use crate::{
+    personal::{Personal, Seal},
+    violations::Violations,
+};
+
+/// Longest free text, in characters.
+const MAX_FREE_TEXT: usize = 2_000;
+/// Years a document can bear: outside them a date is a slip of the pen, and arithmetic on dates stays far from its limits.
+const YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
+
+/// An invoice or credit note number, or a payment reference.
+pub fn number(field: &str, text: &str, rules: &mut Violations) -> Option<DocumentNumber> {
+    rules.check(field, DocumentNumber::new(text))
+}
+
+/// A day that must be given.
+pub fn date(field: &str, date: Option<v1::Date>, rules: &mut Violations) -> Option<Date> {
+    let Some(date) = date else {
+        rules.add(field, "is required");
+        return None;
+    };
+    match date_from_api(date).filter(|day| YEARS.contains(&day.year())) {
+        Some(day) => Some(day),
+        None => {
+            rules.add(field, "must be a day of the calendar between 1900-01-01 and 2199-12-31");
+            None
+        }
+    }
+}
+
+/// Free text, sealed; empty is absent. Line breaks and tabs are allowed, other control characters are not.
+pub fn free_text(
+    path: &str,
+    event_type: &str,
+    field: &str,
+    text: &str,
+    rules: &mut Violations,
+    seal: &mut dyn Seal,
+) -> Option<Option<Sealed>> {
+    if text.is_empty() {
+        return Some(None);
+    }
+    if text.chars().count() > MAX_FREE_TEXT {
+        rules.add(path, format!("must be at most {MAX_FREE_TEXT} characters"));
+        return None;
+    }
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        rules.add(path, "must not hold control characters other than line breaks and tabs");
+        return None;
+    }
+    Some(Some(seal.seal(Personal { path, event_type, field, text })))
+}

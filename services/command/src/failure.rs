@@ -1,0 +1,116 @@
+//! Why a command has no answer. A refusal is an answer and stands in [`crate::answer`].
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::violations::Violation;
+
+/// The ErrorInfo domain of every error of ours.
+pub const ERROR_DOMAIN: &str = "saldo";
+
+/// The system could not, or the request was wrong in itself. Nothing here depends on what the domain allows.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// The request is malformed; the log was not asked.
+    #[error("the request is invalid")]
+    Invalid(Vec<Violation>),
+    /// The request id was used for another request.
+    #[error("request_id was already used on this account for a request with other content; use a new id")]
+    RequestIdReused,
+    /// The account has no history; said only after reading to an end fetched after the request came.
+    #[error("the account does not exist; open it first with OpenAccount")]
+    AccountUnknown,
+    /// The account's history has an event this release does not know.
+    #[error("the account is parked: {0}")]
+    Parked(String),
+    /// The partition's queue is full.
+    #[error("too many requests wait for this partition; nothing was done, try again later")]
+    QueueFull,
+    /// Other writers kept winning the account.
+    #[error("other writers kept changing the account; nothing was done, try again")]
+    RacesLost,
+    /// No answer in time; the command may or may not have happened.
+    #[error("no answer in time: the outcome is unknown; ask again with the same request_id")]
+    TimedOut,
+    /// The log did not say whether it took the record.
+    #[error("the log is out of reach: the outcome is unknown; ask again with the same request_id")]
+    LogUnknown,
+    /// The log did not take the record.
+    #[error("the log did not take the record: {0}; nothing was done")]
+    LogRefused(String),
+    /// The worker has stopped (shutdown, or a log that diverged).
+    #[error("the service is stopping; ask again with the same request_id")]
+    Stopped,
+    /// The key store failed.
+    #[error("the key store failed; nothing was done, try again later")]
+    KeyStore,
+}
+
+impl Failure {
+    fn code_and_reason(&self) -> (Code, &'static str) {
+        match self {
+            Failure::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
+            Failure::RequestIdReused => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
+            Failure::AccountUnknown => (Code::NotFound, "ACCOUNT_UNKNOWN"),
+            Failure::Parked(_) => (Code::FailedPrecondition, "ACCOUNT_PARKED"),
+            Failure::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
+            Failure::RacesLost => (Code::Aborted, "RACES_LOST"),
+            Failure::TimedOut => (Code::DeadlineExceeded, "OUTCOME_UNKNOWN"),
+            Failure::LogUnknown => (Code::Unavailable, "OUTCOME_UNKNOWN"),
+            Failure::LogRefused(_) => (Code::Unavailable, "LOG_UNAVAILABLE"),
+            Failure::Stopped => (Code::Unavailable, "STOPPING"),
+            Failure::KeyStore => (Code::Unavailable, "KEY_STORE_UNAVAILABLE"),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Failure::QueueFull | Failure::RacesLost => Some(Duration::from_millis(100)),
+            Failure::LogUnknown | Failure::LogRefused(_) | Failure::Stopped | Failure::KeyStore => {
+                Some(Duration::from_secs(1))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Status {
+        let (code, reason) = failure.code_and_reason();
+        let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, []);
+        if let Some(after) = failure.retry_after() {
+            details.set_retry_info(Some(after));
+        }
+        let mut message = failure.to_string();
+        if let Failure::Invalid(violations) = &failure {
+            for violation in violations {
+                details.add_bad_request_violation(&violation.field, &violation.rule);
+            }
+            if let Some(first) = violations.first() {
+                message = format!("{}: {}", first.field, first.rule);
+            }
+        }
+        Status::with_error_details(code, message, details)
+    }
+}
+
+/// Why the service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The local store's folder or file could not be used.
+    #[error("local store {path}: {why}; free or change `data_dir`, or delete the folder: it is rebuilt from the log")]
+    Store {
+        /// The file.
+        path: String,
+        /// The store's own words.
+        why: String,
+    },
+    /// The log could not be read.
+    #[error(transparent)]
+    Log(#[from] saldo_log::LogError),
+    /// A thread could not be started.
+    #[error("a worker thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}

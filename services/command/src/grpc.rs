@@ -1,0 +1,155 @@
+//! CommandService over gRPC.
+
+use saldo_api::v1::{self, command_service_server::CommandService};
+use saldo_auth::{Caller, Role, authorize};
+use saldo_domain::ids::TenantId;
+use saldo_keyring::Keyring;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    answer::Place,
+    edge::{self, Count, UnderKey},
+    failure::Failure,
+    router::{Commands, NewAsk},
+    violations::Violation,
+    worker::Draft,
+};
+
+/// Who may record facts.
+const WRITERS: &[Role] = &[Role::Writer, Role::Service];
+/// Who may let time pass.
+const TIMEKEEPERS: &[Role] = &[Role::Operator, Role::Service];
+
+/// The service, over running workers.
+#[derive(Clone)]
+pub struct CommandGrpc {
+    commands: Commands,
+    keyring: Keyring,
+}
+
+impl CommandGrpc {
+    /// Serves these workers; personal values are sealed under this keyring.
+    pub fn new(commands: Commands, keyring: Keyring) -> Self {
+        Self { commands, keyring }
+    }
+
+    async fn answer<R: edge::Request>(
+        &self,
+        request: Request<R>,
+        allowed: &[Role],
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        let caller = authorize(&request, allowed)?;
+        let request = request.into_inner();
+        let ask = self.prepare(&caller, &request).await?;
+        let partition = self.commands.partition_of(&ask.key);
+        let given = self.commands.ask(ask).await?;
+        let place = Place { log_id: self.commands.identity().log_id, partition, replayed: given.replayed };
+        given.answer.into_response(request.account_id(), place).map(Response::new)
+    }
+
+    /// Checks the whole request before a key is made or anything waits.
+    async fn prepare<R: edge::Request>(&self, caller: &Caller, request: &R) -> Result<NewAsk, Failure> {
+        let tenant = TenantId::new(&caller.tenant)
+            .map_err(|rule| Failure::Invalid(vec![Violation { field: "tenant".into(), rule: rule.to_string() }]))?;
+        let personal_values = edge::check(request)?;
+        let key = edge::account_key(&tenant, request)?;
+        let key_store = |error: saldo_keyring::KeyringError| {
+            tracing::error!(%error, "the key store failed");
+            Failure::KeyStore
+        };
+        let tenant_keys = self.keyring.tenant(key.tenant.as_str()).await.map_err(key_store)?;
+        let (command, sealed) = if personal_values == 0 {
+            (edge::command(request, &mut Count::default())?, Vec::new())
+        } else {
+            let subject = self.keyring.subject(key.tenant.as_str(), key.account.as_str()).await.map_err(key_store)?;
+            let mut seal = UnderKey::new(&key, &subject, &tenant_keys);
+            let command = edge::command(request, &mut seal)?;
+            match seal.failed {
+                None => (command, seal.sealed),
+                Some(error) => return Err(key_store(error)),
+            }
+        };
+        let body = edge::fingerprint_body(request);
+        Ok(NewAsk {
+            key: key.to_string().into(),
+            tenant: key.tenant.to_string(),
+            account: key.account.to_string(),
+            draft: Draft {
+                request_id: request.request_id().to_owned(),
+                method: R::METHOD,
+                fingerprint: tenant_keys.fingerprint.hmac(&[R::METHOD.as_bytes(), &[0], &body]),
+                command: edge::stored_body(request),
+                sealed,
+                actor: caller.subject.clone(),
+                actor_roles: caller.roles.iter().map(|role| role.to_string()).collect(),
+            },
+            command,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl CommandService for CommandGrpc {
+    async fn open_account(
+        &self,
+        request: Request<v1::OpenAccountRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, WRITERS).await
+    }
+
+    async fn amend_account(
+        &self,
+        request: Request<v1::AmendAccountRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, WRITERS).await
+    }
+
+    async fn issue_invoice(
+        &self,
+        request: Request<v1::IssueInvoiceRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, WRITERS).await
+    }
+
+    async fn credit_invoice(
+        &self,
+        request: Request<v1::CreditInvoiceRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, WRITERS).await
+    }
+
+    async fn void_invoice(
+        &self,
+        request: Request<v1::VoidInvoiceRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, WRITERS).await
+    }
+
+    async fn record_payment(
+        &self,
+        request: Request<v1::RecordPaymentRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, WRITERS).await
+    }
+
+    async fn allocate_payment(
+        &self,
+        request: Request<v1::AllocatePaymentRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, WRITERS).await
+    }
+
+    async fn reverse_payment(
+        &self,
+        request: Request<v1::ReversePaymentRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, WRITERS).await
+    }
+
+    async fn advance_time(
+        &self,
+        request: Request<v1::AdvanceTimeRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, TIMEKEEPERS).await
+    }
+}

@@ -1,0 +1,24 @@
+//! The command service: takes a request, decides it on the account's own history, appends the decision to the log, and
+//! answers when its own tail has read the commit back and found it accepted.
+//!
+//! - [`grpc`] speaks the protocol: who asks, what they may, errors as google.rpc details.
+//! - [`edge`] turns a request into a domain command: every field checked, personal values sealed.
+//! - [`router`] feeds each partition's worker with requests and with the records of one tail.
+//! - [`worker`] decides: the only place where an account's state changes.
+//! - [`store`] is the worker's local memory, disposable at any time.
+
+pub mod answer;
+pub mod clock;
+pub mod edge;
+mod failure;
+pub mod grpc;
+mod personal;
+pub mod router;
+mod store;
+mod violations;
+mod worker;
+
+pub use clock::Clock;
+pub use failure::{Failure, StartError};
+pub use grpc::CommandGrpc;
+pub use router::{Commands, Options};

@@ -1,0 +1,265 @@
+//! Feeds the workers: requests by their account's partition, records by the partition they stand in.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use saldo_log::{Log, LogError, Record, acceptor::Acceptor, frame, genesis::Identity};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::{
+    clock::Clock,
+    failure::{Failure, StartError},
+    store::{Store, StoreError},
+    worker::{Ask, FromLog, Given, Worker},
+};
+
+/// Records asked of the tail in one go.
+const BATCH: usize = 2_048;
+/// Between tries to reach a log that is out of reach.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How a command service runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Folder of the local stores, one file a partition. One instance at a time.
+    pub store_dir: PathBuf,
+    /// Requests that may wait for one partition; beyond it they are answered RESOURCE_EXHAUSTED.
+    pub queue: usize,
+    /// The longest a request waits for its answer.
+    pub patience: Duration,
+}
+
+/// The workers, and the way to them.
+#[derive(Clone)]
+pub struct Commands {
+    log: Arc<dyn Log>,
+    identity: Identity,
+    queues: Arc<[mpsc::Sender<Ask>]>,
+    positions: Arc<[watch::Receiver<u64>]>,
+    patience: Duration,
+}
+
+/// The running threads and tasks. Ends when every [`Commands`] is dropped, or when something fails for good.
+pub struct Running {
+    threads: Vec<std::thread::JoinHandle<()>>,
+    tail: JoinHandle<()>,
+    failed: CancellationToken,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+impl Commands {
+    /// Opens the stores and starts a worker a partition and the tail that feeds them.
+    pub async fn start(
+        log: Arc<dyn Log>,
+        identity: Identity,
+        clock: Clock,
+        options: Options,
+    ) -> Result<(Self, Running), StartError> {
+        let store_error = |path: &std::path::Path, why: String| StartError::Store { path: path.display().to_string(), why };
+        std::fs::create_dir_all(&options.store_dir)
+            .map_err(|error| store_error(&options.store_dir, error.to_string()))?;
+        let runtime = Handle::current();
+        let failed = CancellationToken::new();
+        let failure = Arc::new(Mutex::new(None));
+        let (mut queues, mut positions, mut threads, mut feeds, mut starts) =
+            (Vec::new(), Vec::new(), Vec::new(), HashMap::new(), Vec::new());
+        for partition in 0..identity.partitions {
+            let path = options.store_dir.join(format!("partition-{partition}.redb"));
+            let (store, acceptor) = open(&path, &identity, partition).map_err(|error| store_error(&path, error.to_string()))?;
+            starts.push((partition, acceptor.start()));
+            let (queue, asks) = mpsc::channel(options.queue);
+            let (feed, from_log) = mpsc::unbounded_channel();
+            let (moved, position) = watch::channel(acceptor.position().map_or(0, |position| position.next));
+            let worker = Worker::new(partition, log.clone(), acceptor, store, clock.clone(), feed.clone(), moved);
+            let (runtime, failed, failure) = (runtime.clone(), failed.clone(), failure.clone());
+            threads.push(std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || {
+                // A worker's thread that ends by itself has failed, a panic included: the whole service stops.
+                let stop = failed.clone().drop_guard();
+                match worker.run(runtime, asks, from_log) {
+                    Ok(()) => drop(stop.disarm()),
+                    Err(why) => {
+                        error!(partition, %why, "the command service stops");
+                        note(&failure, why.to_string());
+                    }
+                }
+            })?);
+            queues.push(queue);
+            positions.push(position);
+            feeds.insert(partition, feed);
+        }
+        let tail = tokio::spawn(feed(log.clone(), starts, feeds, failed.clone(), failure.clone()));
+        let commands = Self {
+            log,
+            identity,
+            queues: queues.into(),
+            positions: positions.into(),
+            patience: options.patience,
+        };
+        Ok((commands, Running { threads, tail, failed, failure }))
+    }
+
+    /// The log's identity.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The partition of `tenant/account`.
+    pub fn partition_of(&self, key: &str) -> u32 {
+        frame::partition_of(key, self.identity.partitions)
+    }
+
+    /// Waits until every partition has been read up to the end it has now.
+    pub async fn caught_up(&self) -> Result<(), LogError> {
+        for partition in 0..self.identity.partitions {
+            let end = self.log.end(partition).await?;
+            if let Some(position) = self.positions.get(partition as usize) {
+                // The sender lives as long as the worker; without one there is nothing to wait for.
+                let _ = position.clone().wait_for(|next| *next >= end).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the account's worker. "Unknown account" is said only after reading to an end fetched after the request came.
+    pub(crate) async fn ask(&self, request: NewAsk) -> Result<Given, Failure> {
+        let partition = self.partition_of(&request.key);
+        match self.ask_after(partition, request.clone(), 0).await {
+            Err(Failure::AccountUnknown) => {
+                let end = tokio::time::timeout(self.patience, self.log.end(partition)).await;
+                let end = end.map_err(|_| Failure::TimedOut)?.map_err(|_| Failure::LogUnknown)?;
+                self.ask_after(partition, request, end).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask_after(&self, partition: u32, request: NewAsk, after: u64) -> Result<Given, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let deadline = Instant::now() + self.patience;
+        let ask = Ask {
+            key: request.key,
+            tenant: request.tenant,
+            account: request.account,
+            draft: request.draft,
+            command: request.command,
+            after,
+            races: 0,
+            deadline,
+            reply,
+        };
+        let queue = self.queues.get(partition as usize).ok_or(Failure::Stopped)?;
+        queue.try_send(ask).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failure::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
+        })?;
+        match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Failure::LogUnknown),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+}
+
+/// A request for a worker, before it has a place in a queue.
+#[derive(Clone)]
+pub(crate) struct NewAsk {
+    pub key: Box<str>,
+    pub tenant: String,
+    pub account: String,
+    pub draft: crate::worker::Draft,
+    pub command: saldo_domain::command::Command,
+}
+
+impl Running {
+    /// Resolves when something has failed for good.
+    pub async fn failed(&self) -> String {
+        self.failed.cancelled().await;
+        let why = self.failure.lock().ok().and_then(|why| why.clone());
+        why.unwrap_or_else(|| "a worker ended unexpectedly".to_owned())
+    }
+
+    /// Waits for the workers to answer what they have and end. Drop every [`Commands`] first.
+    pub async fn finish(self) {
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().for_each(|thread| {
+                if thread.join().is_err() {
+                    error!("a worker panicked");
+                }
+            });
+        });
+        if joined.await.is_err() {
+            error!("waiting for the workers failed");
+        }
+        self.tail.abort();
+    }
+}
+
+fn note(failure: &Mutex<Option<String>>, why: String) {
+    if let Ok(mut failure) = failure.lock() {
+        failure.get_or_insert(why);
+    }
+}
+
+fn open(path: &std::path::Path, identity: &Identity, partition: u32) -> Result<(Store, Acceptor), StoreError> {
+    let store = Store::open(path, identity.log_id)?;
+    let acceptor = match store.resume()? {
+        Some((position, heads)) => Acceptor::resume(identity, partition, position, heads),
+        None => Acceptor::new(identity, partition),
+    };
+    Ok((store, acceptor))
+}
+
+/// Reads one tail over all partitions and hands each its records; reopens it where it was when the log was out of reach.
+async fn feed(
+    log: Arc<dyn Log>,
+    mut next: Vec<(u32, u64)>,
+    feeds: HashMap<u32, mpsc::UnboundedSender<FromLog>>,
+    failed: CancellationToken,
+    failure: Arc<Mutex<Option<String>>>,
+) {
+    loop {
+        let error = match log.tail(&next).await {
+            Ok(mut tail) => loop {
+                match tail.next(BATCH).await {
+                    Ok(records) => hand_out(records, &mut next, &feeds),
+                    Err(error) => break error,
+                }
+            },
+            Err(error) => error,
+        };
+        if let LogError::Cut { .. } = error {
+            note(&failure, error.to_string());
+            failed.cancel();
+            return;
+        }
+        warn!(%error, "the log is out of reach; trying again");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn hand_out(records: Vec<Record>, next: &mut [(u32, u64)], feeds: &HashMap<u32, mpsc::UnboundedSender<FromLog>>) {
+    let mut by_partition: HashMap<u32, Vec<Record>> = HashMap::new();
+    for record in records {
+        if let Some((_, offset)) = next.iter_mut().find(|(partition, _)| *partition == record.partition) {
+            *offset = record.offset + 1;
+        }
+        by_partition.entry(record.partition).or_default().push(record);
+    }
+    for (partition, records) in by_partition {
+        if let Some(feed) = feeds.get(&partition) {
+            // A worker that has ended reports itself.
+            let _ = feed.send(FromLog::Records(records));
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! One partition's worker: the only place where its accounts change. It runs on a thread of its own, since its store
+//! reads from disk.
+//!
+//! What waits for an account is decided as one chain of commits on top of the account's head, appended together, and
+//! answered as the worker's own tail brings the commits back. An account has at most one chain unresolved. When the
+//! tail brings another writer's commit first, the whole chain is void by the log's rule, and its requests are decided
+//! again on the new head.
+
+mod chain;
+mod live;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use saldo_commit::Commit;
+use saldo_domain::{Context, document::Document, evolve};
+use saldo_log::{
+    AppendError, Log, NewRecord, Record,
+    acceptor::{Acceptor, Verdict},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
+use tracing::{error, warn};
+
+use self::live::Live;
+use crate::{
+    answer::Answer,
+    clock::Clock,
+    failure::Failure,
+    store::{Batch, Store, StoreError, StoredAnswer},
+};
+
+/// Requests taken from the queue in one go.
+const TAKE: usize = 512;
+/// Times a request is decided again after losing its account to another writer.
+const MAX_RACES: u32 = 16;
+/// Accounts kept in memory; beyond it the idle ones are read from the store again.
+const MAX_LIVE: usize = 20_000;
+/// How often the store is made durable while it changes.
+const DURABLE_EVERY: Duration = Duration::from_secs(2);
+
+/// One request on its way to an answer.
+pub struct Ask {
+    /// `tenant/account`.
+    pub key: Box<str>,
+    /// The two apart, for the frame.
+    pub tenant: String,
+    /// See `tenant`.
+    pub account: String,
+    /// Everything of the commit but what the decision brings.
+    pub draft: Draft,
+    /// The command to decide.
+    pub command: saldo_domain::command::Command,
+    /// Do not decide before the tail has read up to here.
+    pub after: u64,
+    /// Lost races so far.
+    pub races: u32,
+    /// When its client stops waiting.
+    pub deadline: Instant,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Given, Failure>>,
+}
+
+/// The parts of a commit known before the decision.
+#[derive(Clone)]
+pub struct Draft {
+    /// See [`Commit`].
+    pub request_id: String,
+    /// See [`Commit`].
+    pub method: &'static str,
+    /// See [`Commit`].
+    pub fingerprint: [u8; 32],
+    /// See [`Commit`].
+    pub command: Vec<u8>,
+    /// See [`Commit`].
+    pub sealed: Vec<saldo_api::v1::SealedField>,
+    /// See [`Commit`].
+    pub actor: String,
+    /// See [`Commit`].
+    pub actor_roles: Vec<String>,
+}
+
+/// An answer, and whether it is given again.
+#[derive(Debug)]
+pub struct Given {
+    /// The answer.
+    pub answer: Answer,
+    /// Given before.
+    pub replayed: bool,
+}
+
+/// What the tail brings.
+pub enum FromLog {
+    /// Records of this partition, in order.
+    Records(Vec<Record>),
+    /// An append failed for these accounts' chains, numbered.
+    Failed(Vec<(Box<str>, u64)>, AppendError),
+}
+
+/// A partition's worker.
+pub struct Worker {
+    pub(crate) partition: u32,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) from_log: mpsc::UnboundedSender<FromLog>,
+    pub(crate) position: watch::Sender<u64>,
+    accounts: HashMap<Box<str>, Live>,
+    /// Asks that wait until the tail has read far enough.
+    waiting_for_end: Vec<Ask>,
+    /// Accounts that lost a race and wait a moment.
+    resting: Vec<(Instant, Box<str>)>,
+    chains: u64,
+    unsaved_since: Option<Instant>,
+}
+
+/// Why a worker stops before it is told to.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The log is not the one read so far.
+    #[error("{0}")]
+    Diverged(#[from] saldo_log::acceptor::Diverged),
+    /// The local store failed.
+    #[error("local store: {0}; restart, or delete the partition's file: it is rebuilt from the log")]
+    Store(#[from] StoreError),
+}
+
+impl Worker {
+    pub(crate) fn new(
+        partition: u32,
+        log: Arc<dyn Log>,
+        acceptor: Acceptor,
+        store: Store,
+        clock: Clock,
+        from_log: mpsc::UnboundedSender<FromLog>,
+        position: watch::Sender<u64>,
+    ) -> Self {
+        Self {
+            partition,
+            log,
+            acceptor,
+            store,
+            clock,
+            from_log,
+            position,
+            accounts: HashMap::new(),
+            waiting_for_end: Vec::new(),
+            resting: Vec::new(),
+            chains: 0,
+            unsaved_since: None,
+        }
+    }
+
+    /// Runs until the queue of requests is closed and empty, or something fails for good.
+    pub(crate) fn run(
+        mut self,
+        runtime: Handle,
+        mut asks: mpsc::Receiver<Ask>,
+        mut from_log: mpsc::UnboundedReceiver<FromLog>,
+    ) -> Result<(), WorkerError> {
+        let mut taken = Vec::with_capacity(TAKE);
+        let mut open = true;
+        while open || self.accounts.values().any(Live::is_busy) {
+            let timer = self.next_timer();
+            let event = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    event = from_log.recv() => event.map(Event::Log),
+                    count = asks.recv_many(&mut taken, TAKE), if open => Some(Event::Asks(count)),
+                    () = sleep_until(timer), if timer.is_some() => Some(Event::Timer),
+                }
+            });
+            let mut ready = Vec::new();
+            match event {
+                None => break,
+                Some(Event::Asks(0)) => open = false,
+                Some(Event::Asks(_)) | Some(Event::Timer) => {}
+                Some(Event::Log(first)) => {
+                    self.take_from_log(first, &mut ready)?;
+                    while let Ok(next) = from_log.try_recv() {
+                        self.take_from_log(next, &mut ready)?;
+                    }
+                }
+            }
+            for ask in taken.drain(..) {
+                self.admit(ask, &mut ready)?;
+            }
+            self.wake(&mut ready);
+            self.decide(ready, &runtime)?;
+            self.keep_tidy()?;
+        }
+        if let (Some(_), Some(position)) = (self.unsaved_since, self.acceptor.position()) {
+            self.store.write(&Batch::default(), position, true)?;
+        }
+        Ok(())
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        let rested = self.resting.iter().map(|(at, _)| *at).min();
+        let durable = self.unsaved_since.map(|since| since + DURABLE_EVERY);
+        rested.into_iter().chain(durable).min()
+    }
+
+    fn take_from_log(&mut self, event: FromLog, ready: &mut Vec<Box<str>>) -> Result<(), WorkerError> {
+        match event {
+            FromLog::Records(records) => self.read(&records, ready),
+            FromLog::Failed(chains, error) => {
+                for (key, chain) in chains {
+                    if let Some(live) = self.accounts.get_mut(&key)
+                        && live.fail_chain(chain, &error)
+                    {
+                        ready.push(key);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads records in log order: answers ours, takes in the others', writes it all down with the position.
+    fn read(&mut self, records: &[Record], ready: &mut Vec<Box<str>>) -> Result<(), WorkerError> {
+        let mut batch = Batch::default();
+        let mut touched: Vec<Box<str>> = Vec::new();
+        let mut documents: HashMap<(Box<str>, saldo_domain::document::DocumentKey), Document> = HashMap::new();
+        for record in records {
+            let Verdict::Accepted { frame, hash } = self.acceptor.judge(record)? else { continue };
+            let key: Box<str> = format!("{}/{}", frame.tenant, frame.account).into();
+            let live = live::load(&mut self.accounts, &self.store, &key)?;
+            let own = live.take_own(&hash);
+            let commit = match &own {
+                Some(pending) => Ok(pending.commit.clone()),
+                None => Commit::decode(frame.payload),
+            };
+            let commit = match commit {
+                Ok(commit) if live.stored.parked.is_none() => commit,
+                Ok(_) => {
+                    touched.push(key);
+                    continue;
+                }
+                Err(why) => {
+                    warn!(partition = self.partition, offset = record.offset, %why, "account parked");
+                    live.park(why.to_string());
+                    touched.push(key);
+                    continue;
+                }
+            };
+            for event in &commit.events {
+                evolve(&mut live.stored.account, event);
+                if let Some(document_key) = Document::touched(event) {
+                    let place = (key.clone(), document_key);
+                    let before = match documents.remove(&place) {
+                        Some(document) => Some(document),
+                        None => self.store.document(&key, &place.1)?,
+                    };
+                    if let Some(after) = Document::evolve(before, event) {
+                        documents.insert(place, after);
+                    }
+                }
+            }
+            live.stored.recorded_at = Some(commit.recorded_at);
+            let answer = Answer::of(&commit, frame.version, record.offset);
+            match own {
+                Some(pending) => {
+                    // A client that went away asks again with its request id.
+                    let _ = pending.ask.reply.send(Ok(Given { answer: answer.clone(), replayed: false }));
+                }
+                None => live.lose_race(),
+            }
+            batch.answers.push((
+                key.clone(),
+                commit.request_id,
+                StoredAnswer { fingerprint: commit.fingerprint, answer },
+            ));
+            touched.push(key);
+        }
+        let Some(position) = self.acceptor.position() else { return Ok(()) };
+        touched.sort_unstable();
+        touched.dedup();
+        for key in &touched {
+            if let Some(live) = self.accounts.get(key) {
+                batch.accounts.push((key.clone(), self.acceptor.head(key), live.stored.clone()));
+            }
+        }
+        batch.documents = documents.into_iter().map(|((account, key), document)| (account, key, document)).collect();
+        self.store.write(&batch, position, false)?;
+        self.unsaved_since.get_or_insert_with(Instant::now);
+        let _ = self.position.send(position.next);
+        for key in touched {
+            match self.accounts.get(&key).and_then(Live::rest) {
+                Some(rest) => self.resting.push((Instant::now() + rest, key)),
+                None => ready.push(key),
+            }
+        }
+        for ask in std::mem::take(&mut self.waiting_for_end) {
+            self.admit(ask, ready)?;
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, ask: Ask, ready: &mut Vec<Box<str>>) -> Result<(), WorkerError> {
+        if ask.after > self.acceptor.position().map_or(0, |position| position.next) {
+            self.waiting_for_end.push(ask);
+            return Ok(());
+        }
+        let key = ask.key.clone();
+        live::load(&mut self.accounts, &self.store, &key)?.waiting.push_back(ask);
+        ready.push(key);
+        Ok(())
+    }
+
+    fn wake(&mut self, ready: &mut Vec<Box<str>>) {
+        let now = Instant::now();
+        self.resting.retain(|(at, key)| {
+            let rested = *at <= now;
+            if rested {
+                ready.push(key.clone());
+            }
+            !rested
+        });
+    }
+
+    /// Decides what waits for these accounts, and appends all their chains together.
+    fn decide(&mut self, mut ready: Vec<Box<str>>, runtime: &Handle) -> Result<(), WorkerError> {
+        ready.sort_unstable();
+        ready.dedup();
+        let context = Context { now: self.clock.now() };
+        let mut records: Vec<NewRecord> = Vec::new();
+        let mut chains = Vec::new();
+        for key in ready {
+            let Some(live) = self.accounts.get_mut(&key) else { continue };
+            let before = records.len();
+            self.chains += 1;
+            let head = self.acceptor.head(&key);
+            chain::decide(live, &self.store, self.partition, head, self.chains, &context, &mut records)?;
+            if records.len() > before {
+                chains.push((key, self.chains));
+            }
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        let appended = self.log.append(records);
+        let from_log = self.from_log.clone();
+        runtime.spawn(async move {
+            if let Err(error) = appended.await {
+                // A worker that has ended has answered everybody already.
+                let _ = from_log.send(FromLog::Failed(chains, error));
+            }
+        });
+        Ok(())
+    }
+
+    /// Makes the store durable from time to time, and forgets idle accounts when there are many.
+    fn keep_tidy(&mut self) -> Result<(), WorkerError> {
+        if self.unsaved_since.is_some_and(|since| since.elapsed() >= DURABLE_EVERY)
+            && let Some(position) = self.acceptor.position()
+        {
+            self.store.write(&Batch::default(), position, true)?;
+            self.unsaved_since = None;
+        }
+        if self.accounts.len() > MAX_LIVE {
+            self.accounts.retain(|_, live| live.is_busy());
+        }
+        Ok(())
+    }
+}
+
+enum Event {
+    Log(FromLog),
+    Asks(usize),
+    Timer,
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Drop for Worker {
+    /// Whoever still waits is told that the outcome is open.
+    fn drop(&mut self) {
+        for live in self.accounts.values_mut() {
+            live.stop();
+        }
+        if std::thread::panicking() {
+            error!(partition = self.partition, "the partition's worker panicked");
+        }
+    }
+}

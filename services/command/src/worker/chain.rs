@@ -1,0 +1,184 @@
+//! Deciding what waits for one account as one chain of commits.
+
+use std::{cell::RefCell, collections::HashMap, time::Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use saldo_commit::{Commit, Refusal};
+use saldo_domain::{
+    Context, Decision,
+    command::Command,
+    document::{Document, DocumentKey, Documents},
+    evolve, handle, next_wakeup,
+    refusal::Refusal as Refused,
+};
+use saldo_log::{
+    NewRecord,
+    acceptor::Head,
+    frame::{self, MAX_COMMIT_BYTES},
+};
+
+use super::{
+    Ask, Given,
+    live::{Live, Pending},
+};
+use crate::{
+    answer::Answer,
+    failure::Failure,
+    store::{Store, StoreError, StoredAnswer},
+    violations::Violation,
+};
+
+/// Commits of one chain; what is beyond waits for the next.
+const MAX_CHAIN: usize = 256;
+/// A request id is remembered for 30 days of the account's own recorded_at.
+const REMEMBERED: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
+
+/// Documents as the chain's own commits leave them, over the store.
+struct Overlay<'s> {
+    store: &'s Store,
+    account: &'s str,
+    changed: HashMap<DocumentKey, Document>,
+    failed: RefCell<Option<StoreError>>,
+}
+
+impl Documents for Overlay<'_> {
+    fn get(&self, key: &DocumentKey) -> Option<Document> {
+        if let Some(document) = self.changed.get(key) {
+            return Some(document.clone());
+        }
+        self.store.document(self.account, key).unwrap_or_else(|error| {
+            *self.failed.borrow_mut() = Some(error);
+            None
+        })
+    }
+}
+
+/// Decides what waits, unless a chain is on its way. Records to append are pushed to `records`.
+pub fn decide(
+    live: &mut Live,
+    store: &Store,
+    partition: u32,
+    mut head: Head,
+    chain: u64,
+    context: &Context,
+    records: &mut Vec<NewRecord>,
+) -> Result<(), StoreError> {
+    if !live.pending.is_empty() {
+        return Ok(());
+    }
+    let mut asks = std::mem::take(&mut live.waiting);
+    let Some(key) = asks.front().map(|ask| ask.key.clone()) else { return Ok(()) };
+    let mut account = live.stored.account.clone();
+    let mut recorded_at = live.stored.recorded_at;
+    let mut documents = Overlay { store, account: &key, changed: HashMap::new(), failed: RefCell::new(None) };
+
+    while let Some(ask) = asks.pop_front() {
+        if ask.deadline <= Instant::now() {
+            let _ = ask.reply.send(Err(Failure::TimedOut));
+            continue;
+        }
+        // A twin of a request in this chain is answered from memory once the chain is read back.
+        if live.pending.len() >= MAX_CHAIN
+            || live.pending.iter().any(|pending| pending.commit.request_id == ask.draft.request_id)
+        {
+            live.waiting.push_back(ask);
+            continue;
+        }
+        // recorded_at never goes back along a chain.
+        let now = recorded_at.map_or(context.now, |last| last.max(context.now));
+        if let Some(known) = remembered(store, &ask, now)? {
+            let answer = if known.fingerprint == ask.draft.fingerprint {
+                Ok(Given { answer: known.answer, replayed: true })
+            } else {
+                Err(Failure::RequestIdReused)
+            };
+            let _ = ask.reply.send(answer);
+            continue;
+        }
+        if let Some(why) = &live.stored.parked {
+            let _ = ask.reply.send(Err(Failure::Parked(why.clone())));
+            continue;
+        }
+        let context = Context { now };
+        let Decision { events, refusal } = handle(&account, &documents, &ask.command, &context);
+        if let Some(error) = documents.failed.take() {
+            return Err(error);
+        }
+        if matches!(refusal, Some(Refused::AccountUnknown)) {
+            let _ = ask.reply.send(Err(Failure::AccountUnknown));
+            continue;
+        }
+        let mut after = account.clone();
+        events.iter().for_each(|event| evolve(&mut after, event));
+        let wakeup = next_wakeup(&after, &context);
+        if ask.command == Command::AdvanceTime && events.is_empty() {
+            let _ = ask.reply.send(Ok(Given { answer: nothing_due(head.version, now, wakeup), replayed: false }));
+            continue;
+        }
+        let commit = commit(&ask, now, wakeup, refusal, events);
+        let version = head.version + 1;
+        let value = frame::encode(frame::Kind::Commit, &ask.tenant, &ask.account, version, head.hash, &commit.encode());
+        if value.len() > MAX_COMMIT_BYTES {
+            let rule = format!("the commit would have {} bytes; at most {MAX_COMMIT_BYTES} are kept", value.len());
+            let _ = ask.reply.send(Err(Failure::Invalid(vec![Violation { field: "request".into(), rule }])));
+            continue;
+        }
+        for event in &commit.events {
+            if let Some(touched) = Document::touched(event)
+                && let Some(document) = Document::evolve(documents.get(&touched), event)
+            {
+                documents.changed.insert(touched, document);
+            }
+        }
+        account = after;
+        recorded_at = Some(now);
+        head = Head { hash: frame::hash(&value), version };
+        records.push(NewRecord { partition, key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::from(value) });
+        live.pending.push_back(Pending { hash: head.hash, commit, ask, chain });
+    }
+    Ok(())
+}
+
+fn remembered(store: &Store, ask: &Ask, now: Timestamp) -> Result<Option<StoredAnswer>, StoreError> {
+    let known = store.answer(&ask.key, &ask.draft.request_id)?;
+    Ok(known.filter(|known| now.duration_since(known.answer.recorded_at) <= REMEMBERED))
+}
+
+fn commit(
+    ask: &Ask,
+    recorded_at: Timestamp,
+    next_wakeup: Option<Timestamp>,
+    refusal: Option<Refused>,
+    events: Vec<saldo_domain::event::Event>,
+) -> Commit {
+    Commit {
+        request_id: ask.draft.request_id.clone(),
+        method: ask.draft.method.to_owned(),
+        fingerprint: ask.draft.fingerprint,
+        command: ask.draft.command.clone(),
+        sealed: ask.draft.sealed.clone(),
+        actor: ask.draft.actor.clone(),
+        actor_roles: ask.draft.actor_roles.clone(),
+        recorded_at,
+        next_wakeup,
+        refusal: refusal.map(|refused| Refusal {
+            reason: refused.reason().to_owned(),
+            message: refused.to_string(),
+            details: refused.details().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        }),
+        events,
+    }
+}
+
+fn nothing_due(version: u64, now: Timestamp, next_wakeup: Option<Timestamp>) -> Answer {
+    Answer {
+        version,
+        offset: None,
+        recorded_at: now,
+        next_wakeup,
+        event_types: Vec::new(),
+        allocations: Vec::new(),
+        refused: None,
+    }
+}

@@ -1,0 +1,134 @@
+//! An account in memory: its state, the chain on its way to the log, and who waits.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use saldo_commit::Commit;
+use saldo_log::AppendError;
+
+use super::{Ask, MAX_RACES};
+use crate::{
+    failure::Failure,
+    store::{Store, StoreError, StoredAccount},
+};
+
+/// A commit on its way.
+pub struct Pending {
+    /// SHA-256 of the record's value.
+    pub hash: [u8; 32],
+    /// What it says.
+    pub commit: Commit,
+    /// The request it answers, to be decided again if the commit is lost.
+    pub ask: Ask,
+    /// The number of its chain.
+    pub chain: u64,
+}
+
+/// One account.
+#[derive(Default)]
+pub struct Live {
+    /// The fold of what the log accepted.
+    pub stored: StoredAccount,
+    /// The chain on its way, oldest first.
+    pub pending: VecDeque<Pending>,
+    /// Requests not yet decided.
+    pub waiting: VecDeque<Ask>,
+    /// Races lost in a row.
+    races: u32,
+}
+
+/// The account, from memory or from the store.
+pub fn load<'a>(
+    accounts: &'a mut HashMap<Box<str>, Live>,
+    store: &Store,
+    key: &str,
+) -> Result<&'a mut Live, StoreError> {
+    if !accounts.contains_key(key) {
+        accounts.insert(key.into(), Live { stored: store.account(key)?, ..Live::default() });
+    }
+    Ok(accounts.entry(key.into()).or_default())
+}
+
+impl Live {
+    /// Whether anybody waits.
+    pub fn is_busy(&self) -> bool {
+        !self.pending.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// The oldest commit of the chain, if this is it.
+    pub fn take_own(&mut self, hash: &[u8; 32]) -> Option<Pending> {
+        if self.pending.front()?.hash != *hash {
+            return None;
+        }
+        self.races = 0;
+        self.pending.pop_front()
+    }
+
+    /// Another writer's commit came first: the chain is void, its requests go back to the front of the queue.
+    pub fn lose_race(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        self.races = self.races.saturating_add(1);
+        while let Some(Pending { mut ask, .. }) = self.pending.pop_back() {
+            ask.races += 1;
+            if ask.races > MAX_RACES {
+                let _ = ask.reply.send(Err(Failure::RacesLost));
+            } else {
+                self.waiting.push_front(ask);
+            }
+        }
+    }
+
+    /// How long to wait before deciding again: a random part of a span that doubles with each race lost, so that two
+    /// writers do not keep meeting.
+    pub fn rest(&self) -> Option<Duration> {
+        if self.races == 0 || !self.pending.is_empty() {
+            return None;
+        }
+        let mut random = [0u8; 2];
+        getrandom::fill(&mut random).ok()?;
+        let span = 500u64 << self.races.min(7);
+        Some(Duration::from_micros(span * u64::from(u16::from_be_bytes(random)) / u64::from(u16::MAX)))
+    }
+
+    /// The chain's append failed. Its requests are answered, and the account is free to be decided on again: should
+    /// the records appear after all, the log's rule decides, as it does for any other writer's.
+    pub fn fail_chain(&mut self, chain: u64, error: &AppendError) -> bool {
+        let failed = self.pending.iter().any(|pending| pending.chain == chain);
+        if failed {
+            let failure = match error {
+                AppendError::Unknown(_) => Failure::LogUnknown,
+                other => Failure::LogRefused(other.to_string()),
+            };
+            self.answer_pending(&failure);
+        }
+        failed
+    }
+
+    /// The history has something this release cannot read: nobody can be answered.
+    pub fn park(&mut self, why: String) {
+        self.answer_pending(&Failure::LogUnknown);
+        for ask in self.waiting.drain(..) {
+            let _ = ask.reply.send(Err(Failure::Parked(why.clone())));
+        }
+        self.stored.parked = Some(why);
+    }
+
+    /// The worker ends.
+    pub fn stop(&mut self) {
+        self.answer_pending(&Failure::LogUnknown);
+        for ask in self.waiting.drain(..) {
+            let _ = ask.reply.send(Err(Failure::Stopped));
+        }
+    }
+
+    /// A client that went away does not hear it, and asks again with its request id.
+    fn answer_pending(&mut self, failure: &Failure) {
+        for Pending { ask, .. } in self.pending.drain(..) {
+            let _ = ask.reply.send(Err(failure.clone()));
+        }
+    }
+}

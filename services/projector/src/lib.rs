@@ -1,0 +1,44 @@
+//! Projections: the fold of accepted commits into the read models. A projection gets a database transaction and nothing
+//! else, so one that sends mail does not compile.
+
+mod fold;
+mod live;
+mod personal;
+mod rebuild;
+mod verify;
+
+pub use live::run;
+pub use rebuild::{Progress, rebuild};
+pub use verify::{Difference, Report, verify};
+
+/// Why a projector stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectorError {
+    /// The read models' database.
+    #[error(transparent)]
+    ReadModel(#[from] saldo_readmodel::ReadModelError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] saldo_log::LogError),
+    /// The log is not the one read before.
+    #[error(transparent)]
+    Diverged(#[from] saldo_log::acceptor::Diverged),
+}
+
+impl From<sqlx::Error> for ProjectorError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::ReadModel(error.into())
+    }
+}
+
+impl ProjectorError {
+    /// Whether trying again can help by itself.
+    fn is_transient(&self) -> bool {
+        use saldo_log::LogError;
+        use saldo_readmodel::ReadModelError;
+        matches!(
+            self,
+            ProjectorError::ReadModel(ReadModelError::Database(_)) | ProjectorError::Log(LogError::Unavailable(_))
+        )
+    }
+}

@@ -1,0 +1,53 @@
+//! Opening sealed values for the tables that hold nothing but personal data.
+
+use saldo_commit::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message};
+use saldo_domain::profile::{Channel, Sealed};
+use saldo_keyring::{Envelope, Keyring, Place};
+use saldo_readmodel::{Opened, Personal};
+
+/// Opens what a batch brought; a value whose key is gone, or that does not open, reads as erased.
+pub async fn open(keyring: &Keyring, personal: &[Personal]) -> Opened {
+    let mut opened = Opened::default();
+    for values in personal {
+        let record_key = format!("{}/{}", values.owner.tenant, values.owner.account);
+        let place = |field| Place { record_key: &record_key, event_type: values.event_type, field };
+        if let Some(name) = &values.display_name {
+            opened.names.insert(values.owner.clone(), unseal(keyring, &place(DISPLAY_NAME), name).await);
+        }
+        if let Some(points) = &values.contact_points {
+            let mut clear = Vec::with_capacity(points.len());
+            for (channel, address) in points {
+                clear.push((name(*channel), unseal(keyring, &place(CONTACT_ADDRESS), address).await));
+            }
+            opened.contact_points.insert(values.owner.clone(), clear);
+        }
+    }
+    opened
+}
+
+async fn unseal(keyring: &Keyring, place: &Place<'_>, sealed: &Sealed) -> Option<String> {
+    let message = sealed_message(sealed)?;
+    let envelope = Envelope {
+        key_id: message.key_id.try_into().ok()?,
+        nonce: message.nonce.try_into().ok()?,
+        ciphertext: message.ciphertext,
+        commitment: message.commitment.try_into().ok()?,
+    };
+    match keyring.unseal(place, &envelope).await {
+        Ok(text) => text,
+        Err(tampered) => {
+            tracing::error!(record_key = place.record_key, event_type = place.event_type, field = place.field, %tampered, "a personal value is left out");
+            None
+        }
+    }
+}
+
+fn name(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Email => "email",
+        Channel::Sms => "sms",
+        Channel::Whatsapp => "whatsapp",
+        Channel::Phone => "phone",
+        Channel::Post => "post",
+    }
+}

@@ -1,0 +1,334 @@
+//! QueryService: the read models over gRPC. It decides nothing and holds no state.
+
+mod errors;
+mod paging;
+mod wait;
+
+use jiff::{Timestamp, civil::Date};
+use jiff_sqlx::ToSqlx;
+use saldo_api::v1::{self, query_service_server::QueryService};
+use saldo_auth::{Caller, Role, authorize};
+use saldo_commit::{date_from_api, date_to_api};
+use saldo_domain::ids::AccountId;
+use saldo_log::genesis::Identity;
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
+use tonic::{Request, Response, Status};
+
+use errors::{account_unknown, database, invalid, parked};
+use paging::{PageToken, page_size};
+
+/// Who may read.
+const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
+
+/// The service over one database.
+#[derive(Clone)]
+pub struct QueryGrpc {
+    pool: PgPool,
+    identity: Identity,
+    today: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl QueryGrpc {
+    /// Serves the read models in `pool`, which follow the log of this identity. `now` says which day is today.
+    pub fn new(
+        pool: PgPool,
+        identity: Identity,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Self {
+        Self { pool, identity, today: std::sync::Arc::new(now) }
+    }
+
+    async fn ready<T>(&self, request: &Request<T>, token: &str) -> Result<Caller, Status> {
+        let caller = authorize(request, READERS)?;
+        wait::for_token(&self.pool, &self.identity, token).await?;
+        Ok(caller)
+    }
+
+    /// Fails where the account is parked or not there.
+    async fn account(&self, caller: &Caller, account_id: &str) -> Result<(), Status> {
+        AccountId::new(account_id).map_err(|rule| invalid("account_id", &rule.to_string()))?;
+        let row = sqlx::query(
+            "SELECT (SELECT reason FROM bi.parked WHERE tenant = $1 AND account = $2),
+                    EXISTS (SELECT FROM bi.accounts WHERE tenant = $1 AND account = $2)",
+        )
+        .bind(&caller.tenant)
+        .bind(account_id)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(database)?;
+        if let Some(reason) = row.try_get::<Option<String>, _>(0).map_err(database)? {
+            return Err(parked(&reason));
+        }
+        if row.try_get::<bool, _>(1).map_err(database)? { Ok(()) } else { Err(account_unknown()) }
+    }
+}
+
+#[tonic::async_trait]
+impl QueryService for QueryGrpc {
+    async fn get_aging(&self, request: Request<v1::GetAgingRequest>) -> Result<Response<v1::GetAgingResponse>, Status> {
+        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let request = request.into_inner();
+        let as_of = match request.as_of {
+            Some(day) => date_from_api(day).ok_or_else(|| invalid("as_of", "must be a day of the calendar"))?,
+            None => (self.today)().to_zoned(jiff::tz::TimeZone::UTC).date(),
+        };
+        let known_at = match request.known_at {
+            Some(at) => Some(
+                Timestamp::new(at.seconds, at.nanos).map_err(|_| invalid("known_at", "must be a valid timestamp"))?,
+            ),
+            None => None,
+        };
+        if !request.account_id.is_empty() {
+            self.account(&caller, &request.account_id).await?;
+        }
+        let size = page_size(request.page_size)?;
+        let after = PageToken::parse(&request.page_token)?;
+        let source = "FROM bi.aging_as_of($1, coalesce($2, 'infinity'::timestamptz))
+             WHERE tenant = $3 AND ($4 = '' OR account = $4)";
+        let figures = "not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance";
+        // One snapshot, so that rows, totals and the count of parked accounts belong together.
+        let mut snapshot = self.pool.begin().await.map_err(database)?;
+        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .execute(&mut *snapshot)
+            .await
+            .map_err(database)?;
+        let rows = sqlx::query(AssertSqlSafe(format!(
+            "SELECT account, currency::text, {figures} {source} AND (account COLLATE \"C\", currency::text COLLATE \"C\") > ($5, $6)
+             ORDER BY account COLLATE \"C\", currency COLLATE \"C\" LIMIT $7"
+        )))
+        .bind(as_of.to_sqlx())
+        .bind(known_at.map(ToSqlx::to_sqlx))
+        .bind(&caller.tenant)
+        .bind(&request.account_id)
+        .bind(after.first())
+        .bind(after.second())
+        .bind(size + 1)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(database)?;
+        let totals = sqlx::query(AssertSqlSafe(format!(
+            "SELECT '', currency::text, sum(not_due)::bigint, sum(d1_30)::bigint, sum(d31_60)::bigint,
+                    sum(d61_90)::bigint, sum(d91_plus)::bigint, sum(unapplied)::bigint, sum(balance)::bigint
+             {source} GROUP BY currency ORDER BY currency"
+        )))
+        .bind(as_of.to_sqlx())
+        .bind(known_at.map(ToSqlx::to_sqlx))
+        .bind(&caller.tenant)
+        .bind(&request.account_id)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(database)?;
+        let parked: i64 = sqlx::query_scalar("SELECT count(*) FROM bi.parked WHERE tenant = $1")
+            .bind(&caller.tenant)
+            .fetch_one(&mut *snapshot)
+            .await
+            .map_err(database)?;
+        let mut rows: Vec<v1::AgingRow> = rows.iter().map(aging_row).collect::<Result<_, _>>().map_err(database)?;
+        let next_page_token = paging::cut(&mut rows, size, |row| PageToken::of(&row.account_id, &row.currency));
+        Ok(Response::new(v1::GetAgingResponse {
+            rows,
+            totals: totals.iter().map(aging_row).collect::<Result<_, _>>().map_err(database)?,
+            next_page_token,
+            parked_accounts: parked as u32,
+            as_of: Some(date_to_api(as_of)),
+        }))
+    }
+
+    async fn list_open_items(
+        &self,
+        request: Request<v1::ListOpenItemsRequest>,
+    ) -> Result<Response<v1::ListOpenItemsResponse>, Status> {
+        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let request = request.into_inner();
+        self.account(&caller, &request.account_id).await?;
+        let rows = sqlx::query(
+            "SELECT kind, document, instalment, currency::text, issue_date, due_date, original_minor, open_minor
+             FROM bi.open_items WHERE tenant = $1 AND account = $2
+             ORDER BY due_date NULLS LAST, issue_date, document, instalment",
+        )
+        .bind(&caller.tenant)
+        .bind(&request.account_id)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(database)?;
+        let items = rows.iter().map(open_item).collect::<Result<_, _>>().map_err(database)?;
+        Ok(Response::new(v1::ListOpenItemsResponse { items }))
+    }
+
+    async fn get_account(
+        &self,
+        request: Request<v1::GetAccountRequest>,
+    ) -> Result<Response<v1::GetAccountResponse>, Status> {
+        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let request = request.into_inner();
+        self.account(&caller, &request.account_id).await?;
+        let mut snapshot = self.pool.begin().await.map_err(database)?;
+        let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live FOR SHARE")
+            .fetch_one(&mut *snapshot)
+            .await
+            .map_err(database)?;
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "SELECT a.kind, a.language, a.time_zone, a.country, a.version, n.display_name
+             FROM rm_{number}.accounts a LEFT JOIN rm_{number}.personal_names n USING (tenant, account)
+             WHERE a.tenant = $1 AND a.account = $2"
+        )))
+        .bind(&caller.tenant)
+        .bind(&request.account_id)
+        .fetch_one(&mut *snapshot)
+        .await
+        .map_err(database)?;
+        let points = sqlx::query(AssertSqlSafe(format!(
+            "SELECT channel, address FROM rm_{number}.personal_contact_points
+             WHERE tenant = $1 AND account = $2 ORDER BY position"
+        )))
+        .bind(&caller.tenant)
+        .bind(&request.account_id)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(database)?;
+        let answer = || -> Result<v1::GetAccountResponse, sqlx::Error> {
+            let text = |index: usize| row.try_get::<Option<String>, _>(index).map(Option::unwrap_or_default);
+            Ok(v1::GetAccountResponse {
+                account_id: request.account_id.clone(),
+                kind: match text(0)?.as_str() {
+                    "consumer" => v1::DebtorKind::Consumer,
+                    "business" => v1::DebtorKind::Business,
+                    _ => v1::DebtorKind::Unspecified,
+                }
+                .into(),
+                language: text(1)?,
+                time_zone: text(2)?,
+                country: text(3)?,
+                version: row.try_get::<i64, _>(4)? as u64,
+                display_name: text(5)?,
+                contact_points: points
+                    .iter()
+                    .map(|point| {
+                        Ok(v1::ContactPointView {
+                            channel: channel(point.try_get::<&str, _>(0)?).into(),
+                            address: point.try_get::<Option<String>, _>(1)?.unwrap_or_default(),
+                        })
+                    })
+                    .collect::<Result<_, sqlx::Error>>()?,
+            })
+        };
+        answer().map(Response::new).map_err(database)
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<v1::ListHistoryRequest>,
+    ) -> Result<Response<v1::ListHistoryResponse>, Status> {
+        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let request = request.into_inner();
+        self.account(&caller, &request.account_id).await?;
+        let size = page_size(request.page_size)?;
+        let after = PageToken::parse(&request.page_token)?;
+        let rows = sqlx::query(
+            "SELECT version, index, type, effective_date, recorded_at, actor, summary FROM bi.debtor_history
+             WHERE tenant = $1 AND account = $2 AND (version, index) > ($3, $4) ORDER BY version, index LIMIT $5",
+        )
+        .bind(&caller.tenant)
+        .bind(&request.account_id)
+        .bind(after.number(0)?)
+        .bind(after.number(1)? as i32)
+        .bind(size + 1)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(database)?;
+        let mut entries: Vec<v1::HistoryEntry> =
+            rows.iter().map(history_entry).collect::<Result<_, _>>().map_err(database)?;
+        let next_page_token =
+            paging::cut(&mut entries, size, |entry| PageToken::of(&entry.version.to_string(), &entry.index.to_string()));
+        Ok(Response::new(v1::ListHistoryResponse { entries, next_page_token }))
+    }
+
+    async fn list_parked(
+        &self,
+        request: Request<v1::ListParkedRequest>,
+    ) -> Result<Response<v1::ListParkedResponse>, Status> {
+        let caller = authorize(&request, READERS)?;
+        let rows = sqlx::query("SELECT account, parked_at, reason FROM bi.parked WHERE tenant = $1 ORDER BY account")
+            .bind(&caller.tenant)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(database)?;
+        let accounts = rows
+            .iter()
+            .map(|row| {
+                Ok(v1::ParkedAccount {
+                    account_id: row.try_get(0)?,
+                    parked_at: Some(timestamp(row, 1)?),
+                    reason: row.try_get(2)?,
+                })
+            })
+            .collect::<Result<_, sqlx::Error>>()
+            .map_err(database)?;
+        Ok(Response::new(v1::ListParkedResponse { accounts }))
+    }
+}
+
+fn aging_row(row: &PgRow) -> Result<v1::AgingRow, sqlx::Error> {
+    Ok(v1::AgingRow {
+        account_id: row.try_get(0)?,
+        currency: row.try_get(1)?,
+        not_due: row.try_get(2)?,
+        d1_30: row.try_get(3)?,
+        d31_60: row.try_get(4)?,
+        d61_90: row.try_get(5)?,
+        d91_plus: row.try_get(6)?,
+        unapplied: row.try_get(7)?,
+        balance: row.try_get(8)?,
+    })
+}
+
+fn open_item(row: &PgRow) -> Result<v1::OpenItem, sqlx::Error> {
+    let kind: String = row.try_get(0)?;
+    Ok(v1::OpenItem {
+        kind: match kind.as_str() {
+            "invoice" => v1::open_item::Kind::Invoice,
+            _ => v1::open_item::Kind::Unapplied,
+        }
+        .into(),
+        document: row.try_get(1)?,
+        instalment: row.try_get::<i32, _>(2)? as u32,
+        currency: row.try_get(3)?,
+        issue_date: date(row, 4)?,
+        due_date: date(row, 5)?,
+        original_minor: row.try_get(6)?,
+        open_minor: row.try_get(7)?,
+    })
+}
+
+fn history_entry(row: &PgRow) -> Result<v1::HistoryEntry, sqlx::Error> {
+    Ok(v1::HistoryEntry {
+        version: row.try_get::<i64, _>(0)? as u64,
+        index: row.try_get::<i32, _>(1)? as u32,
+        r#type: row.try_get(2)?,
+        effective_date: date(row, 3)?,
+        recorded_at: Some(timestamp(row, 4)?),
+        actor: row.try_get(5)?,
+        summary: row.try_get(6)?,
+    })
+}
+
+fn date(row: &PgRow, index: usize) -> Result<Option<v1::Date>, sqlx::Error> {
+    let date: Option<jiff_sqlx::Date> = row.try_get(index)?;
+    Ok(date.map(|date| date_to_api(Date::from(date.to_jiff()))))
+}
+
+fn timestamp(row: &PgRow, index: usize) -> Result<prost_types::Timestamp, sqlx::Error> {
+    let at = row.try_get::<jiff_sqlx::Timestamp, _>(index)?.to_jiff();
+    Ok(prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() })
+}
+
+fn channel(name: &str) -> v1::Channel {
+    match name {
+        "email" => v1::Channel::Email,
+        "sms" => v1::Channel::Sms,
+        "whatsapp" => v1::Channel::Whatsapp,
+        "phone" => v1::Channel::Phone,
+        "post" => v1::Channel::Post,
+        _ => v1::Channel::Unspecified,
+    }
+}

@@ -1,0 +1,85 @@
+//! Pages by key: a page token is where the page before ended.
+
+use tonic::Status;
+
+use crate::errors::invalid;
+
+const DEFAULT_PAGE: i32 = 100;
+const LARGEST_PAGE: i32 = 1_000;
+
+/// The rows a page has.
+pub fn page_size(asked: i32) -> Result<i64, Status> {
+    match asked {
+        0 => Ok(DEFAULT_PAGE.into()),
+        1..=LARGEST_PAGE => Ok(asked.into()),
+        _ => Err(invalid("page_size", "must be 1 to 1,000, or 0 for 100")),
+    }
+}
+
+/// The key a page ended with.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PageToken(Option<(String, String)>);
+
+impl PageToken {
+    /// The token behind these two parts of a key; neither holds a tilde.
+    pub fn of(first: &str, second: &str) -> String {
+        format!("{first}~{second}")
+    }
+
+    /// Reads a token; empty is the first page.
+    pub fn parse(text: &str) -> Result<Self, Status> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let (first, second) = text.split_once('~').ok_or_else(|| invalid("page_token", MALFORMED))?;
+        Ok(Self(Some((first.to_owned(), second.to_owned()))))
+    }
+
+    /// The first part; empty before the first page.
+    pub fn first(&self) -> &str {
+        self.0.as_ref().map_or("", |(first, _)| first)
+    }
+
+    /// The second part; empty before the first page.
+    pub fn second(&self) -> &str {
+        self.0.as_ref().map_or("", |(_, second)| second)
+    }
+
+    /// A part as a number; -1 before the first page.
+    pub fn number(&self, part: usize) -> Result<i64, Status> {
+        let Some((first, second)) = &self.0 else { return Ok(-1) };
+        let text = if part == 0 { first } else { second };
+        text.parse::<u32>().map(i64::from).map_err(|_| invalid("page_token", MALFORMED))
+    }
+}
+
+const MALFORMED: &str = "must be a next_page_token as an answer gave it";
+
+/// Cuts the row too many, and says where the next page begins.
+pub fn cut<T>(rows: &mut Vec<T>, size: i64, token: impl Fn(&T) -> String) -> String {
+    if rows.len() as i64 <= size {
+        return String::new();
+    }
+    rows.truncate(size as usize);
+    rows.last().map(token).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_where_the_next_begins() {
+        let mut rows = vec![1, 2, 3];
+        assert_eq!(cut(&mut rows, 2, |row| PageToken::of(&row.to_string(), "EUR")), "2~EUR");
+        assert_eq!(rows, [1, 2]);
+        assert_eq!(cut(&mut rows, 2, |row| row.to_string()), "");
+    }
+
+    #[test]
+    fn a_token_that_is_none_is_the_callers_fault() {
+        assert!(PageToken::parse("nonsense").is_err());
+        assert!(PageToken::parse("x~y").expect("two parts").number(0).is_err());
+        assert!(page_size(-1).is_err() && page_size(1_001).is_err());
+    }
+}

@@ -1,0 +1,46 @@
+//! Reading one's own writes: a query given a consistency token waits until the read models have passed it.
+
+use std::time::Duration;
+
+use saldo_commit::ConsistencyToken;
+use saldo_log::genesis::Identity;
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use crate::errors::{database, invalid, refuse};
+
+/// The longest a query waits; the caller's own deadline may be earlier.
+const LONGEST: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Waits until the read models have passed the token; at once where it is empty.
+pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str) -> Result<(), Status> {
+    if token.is_empty() {
+        return Ok(());
+    }
+    let token: ConsistencyToken =
+        token.parse().map_err(|rule: saldo_commit::InvalidToken| invalid("consistency_token", &rule.to_string()))?;
+    if token.log_id != identity.log_id || token.partition >= identity.partitions {
+        return Err(refuse(Code::FailedPrecondition, "OTHER_LOG", "the consistency_token is of another log"));
+    }
+    let deadline = Instant::now() + LONGEST;
+    loop {
+        let number: i64 =
+            sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await.map_err(database)?;
+        let statement = format!("SELECT next_offset FROM rm_{number}.checkpoints WHERE partition = $1");
+        let next: Option<i64> = sqlx::query_scalar(AssertSqlSafe(statement))
+            .bind(token.partition as i32)
+            .fetch_optional(pool)
+            .await
+            .map_err(database)?;
+        if next.is_some_and(|next| next as u64 > token.offset) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let message = "the read models have not reached the consistency_token in time; ask again";
+            return Err(refuse(Code::DeadlineExceeded, "READ_MODEL_BEHIND", message));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

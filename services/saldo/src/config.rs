@@ -1,0 +1,278 @@
+//! The configuration: one typed structure from a file, the environment and flags, in this order; later ones win.
+//!
+//! Environment variables are `SALDO__` and the key's path in upper case joined by two underscores, for example
+//! `SALDO__DATABASE__URL`. An unknown key is an error that names it and where it stands.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+/// A value that is never printed.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// Everything a process can be told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where gRPC is served. Loopback unless told otherwise.
+    pub listen: SocketAddr,
+    /// Local files: command stores, keyring, embedded database.
+    pub data_dir: PathBuf,
+    /// The log.
+    pub log: LogConfig,
+    /// The read models' database.
+    pub database: DatabaseConfig,
+    /// Who may ask.
+    pub auth: AuthConfig,
+    /// Personal data's keys.
+    pub keyring: KeyringConfig,
+    /// What is written to standard error.
+    pub tracing: TracingConfig,
+    /// Requests that may wait for one partition before RESOURCE_EXHAUSTED.
+    pub queue: usize,
+}
+
+/// The log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Kafka bootstrap servers, `host:port,…`; absent: the embedded log in Postgres.
+    pub kafka: Option<String>,
+    /// Name of the accounts topic.
+    pub topic: String,
+    /// Partitions of a log that is created; fixed for its life.
+    pub partitions: u32,
+    /// Replicas of a topic that is created.
+    pub replication_factor: i32,
+    /// Use a topic whose settings do not make acknowledged records durable.
+    pub allow_unsafe: bool,
+}
+
+/// The read models' database.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host:port/database`; absent: an embedded Postgres under `data_dir`.
+    pub url: Option<Secret>,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// PEM files with the public keys that sign tokens. Without any, `serve` does not start.
+    pub public_keys: Vec<PathBuf>,
+}
+
+/// Personal data's keys.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyringConfig {
+    /// The key store's folder, shared by all processes of one host; absent: `keyring` under `data_dir`. Back it up.
+    pub dir: Option<PathBuf>,
+}
+
+/// What is written to standard error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracingConfig {
+    /// `human` or `json`.
+    pub format: TracingFormat,
+    /// A tracing filter, for example `info,saldo_log=debug`.
+    pub filter: String,
+}
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TracingFormat {
+    /// For a terminal.
+    Human,
+    /// One object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50051),
+            data_dir: default_data_dir(),
+            log: LogConfig::default(),
+            database: DatabaseConfig::default(),
+            auth: AuthConfig::default(),
+            keyring: KeyringConfig::default(),
+            tracing: TracingConfig::default(),
+            queue: 4_096,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            kafka: None,
+            topic: "saldo.accounts".to_owned(),
+            partitions: 16,
+            replication_factor: 3,
+            allow_unsafe: false,
+        }
+    }
+}
+
+impl Default for TracingConfig {
+    fn default() -> Self {
+        Self { format: TracingFormat::Human, filter: "info".to_owned() }
+    }
+}
+
+/// Settings given as flags; absent ones leave the file's and the environment's.
+#[derive(Debug, Clone, Default, clap::Args, Serialize)]
+pub struct Overrides {
+    /// Kafka bootstrap servers instead of the embedded log.
+    #[arg(long, value_name = "HOST:PORT,…")]
+    #[serde(skip)]
+    pub kafka: Option<String>,
+    /// Postgres instead of the embedded one.
+    #[arg(long, value_name = "URL", hide_env_values = true)]
+    #[serde(skip)]
+    pub database_url: Option<String>,
+    /// Folder for local files.
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub data_dir: Option<PathBuf>,
+    /// Folder of the key store, shared by the processes of one host.
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub keyring_dir: Option<PathBuf>,
+    /// Address of the gRPC service.
+    #[arg(long, value_name = "IP:PORT")]
+    #[serde(skip)]
+    pub listen: Option<SocketAddr>,
+    /// Accept a Kafka topic whose settings do not make acknowledged records durable.
+    #[arg(long)]
+    #[serde(skip)]
+    pub allow_unsafe_log: bool,
+    /// Name of the accounts topic.
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip)]
+    pub topic: Option<String>,
+    /// A configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "SALDO_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// A key that cannot be used, with where it stands.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// From the file or the environment.
+    #[error("configuration: {0}")]
+    Invalid(Box<figment::Error>),
+    /// The file named does not exist.
+    #[error("configuration file {0} does not exist")]
+    NoFile(PathBuf),
+}
+
+impl Config {
+    /// Reads file, environment and flags.
+    pub fn load(flags: &Overrides) -> Result<Self, ConfigError> {
+        let mut figment = Figment::new();
+        if let Some(path) = &flags.config {
+            if !path.exists() {
+                return Err(ConfigError::NoFile(path.clone()));
+            }
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        figment = figment.merge(Env::prefixed("SALDO__").split("__"));
+        fn set<T: Serialize>(figment: Figment, key: &str, value: &Option<T>) -> Figment {
+            match value {
+                Some(value) => figment.merge(Serialized::default(key, value)),
+                None => figment,
+            }
+        }
+        figment = set(figment, "log.kafka", &flags.kafka);
+        figment = set(figment, "log.topic", &flags.topic);
+        figment = set(figment, "log.allow_unsafe", &flags.allow_unsafe_log.then_some(true));
+        figment = set(figment, "database.url", &flags.database_url);
+        figment = set(figment, "data_dir", &flags.data_dir);
+        figment = set(figment, "keyring.dir", &flags.keyring_dir);
+        figment = set(figment, "listen", &flags.listen);
+        figment.extract().map_err(|error| ConfigError::Invalid(Box::new(error)))
+    }
+
+    /// The key store's folder.
+    pub fn keyring_dir(&self) -> PathBuf {
+        self.keyring.dir.clone().unwrap_or_else(|| self.data_dir.join("keyring"))
+    }
+}
+
+/// `$XDG_DATA_HOME/saldo`, `~/.local/share/saldo`, or `/var/lib/saldo` for root.
+fn default_data_dir() -> PathBuf {
+    if let Some(base) = std::env::var_os("XDG_DATA_HOME") {
+        return PathBuf::from(base).join("saldo");
+    }
+    match std::env::var_os("HOME") {
+        Some(home) if home != "/root" => PathBuf::from(home).join(".local/share/saldo"),
+        _ => PathBuf::from("/var/lib/saldo"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str) -> Result<Config, figment::Error> {
+        Figment::new().merge(Toml::string(toml)).extract()
+    }
+
+    #[test]
+    fn without_any_setting_it_listens_on_loopback() {
+        assert!(load("").expect("defaults").listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = load("[database]\nurll = 'x'").expect_err("unknown").to_string();
+        assert!(error.contains("urll"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_key() {
+        let error = load("[log]\npartitions = 'many'").expect_err("wrong").to_string();
+        assert!(error.contains("log.partitions"), "{error}");
+    }
+
+    #[test]
+    fn a_database_url_is_never_printed() {
+        let config = load("[database]\nurl = 'postgres://u:hunter2@h/d'").expect("valid");
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,46 @@
+//! `saldo import`: a CSV file through the gRPC command service, many requests in flight. Run again it adds nothing; run
+//! after a kill it completes, since every request id is a function of the row.
+
+mod load;
+mod map;
+mod rows;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+pub use load::{ImportError, Kind, Outcome, Summary, run};
+pub use map::{Map, MapError};
+
+use crate::client::Target;
+
+/// What to import.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Import {
+    /// Invoices, opening missing accounts from the map's defaults.
+    #[command(after_help = "Example:\n  saldo import invoices invoices.csv --map invoices.toml")]
+    Invoices(ImportArgs),
+    /// Payments, each applied as the map designates.
+    #[command(after_help = "Example:\n  saldo import payments payments.csv --map payments.toml")]
+    Payments(ImportArgs),
+}
+
+/// The file and how to read it.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// The CSV file. Rows that cannot be taken go to FILE.rejected.csv with line and reason.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The map from columns to fields (TOML); docs/import.md describes it.
+    #[arg(long, value_name = "MAP.toml")]
+    pub map: PathBuf,
+    /// Requests in flight.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub in_flight: u16,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Where and as whom.
+    #[command(flatten)]
+    pub target: Target,
+}

@@ -1,0 +1,338 @@
+//! Sending the rows: many in flight, each under a request id that is a function of the row.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use saldo_api::v1;
+use serde::Serialize;
+use tokio::sync::{Mutex, OnceCell};
+use tonic::Status;
+use uuid::Uuid;
+
+use super::{
+    map::{Map, MapError},
+    rows::{Row, Rows, Wish},
+};
+use crate::client::{Clients, Said, explain, is_transient};
+
+/// The longest a row keeps trying while the service is out of reach.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// Tries under new request ids where the first answer was a refusal.
+const MAX_TRIES: u32 = 64;
+/// The name space of the importer's request ids: UUIDv5 of the URL below.
+const NAMESPACE_URL: &[u8] = b"https://saldo.invalid/import/1";
+
+/// What became of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// New in the history.
+    Added,
+    /// There before, with the same content.
+    Present,
+    /// Passed over by the map.
+    Passed,
+    /// Not taken, and why.
+    Rejected(String),
+}
+
+/// What became of a file.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct Summary {
+    /// Rows read.
+    pub rows: u64,
+    /// Rows new in the history.
+    pub added: u64,
+    /// Rows there before with the same content.
+    pub present: u64,
+    /// Rows the map passes over.
+    pub passed: u64,
+    /// Rows not taken.
+    pub rejected: u64,
+    /// Where the rejected rows are.
+    pub rejected_file: Option<PathBuf>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Why an import ended early. Run again it goes on where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The map or the file.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The map is of the other kind.
+    #[error("the map has no [{0}] section; is it the map of another kind of file?")]
+    OtherKind(&'static str),
+    /// The file broke off.
+    #[error("reading the file: {0}")]
+    Csv(#[from] csv::Error),
+    /// Rejected rows could not be written.
+    #[error("writing {path}: {why}")]
+    Rejected {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// The service could not be asked.
+    #[error("line {line}: {why}; run the same command again to go on")]
+    Service {
+        /// The row's line.
+        line: u64,
+        /// What was said.
+        why: String,
+    },
+}
+
+/// Which kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Invoices.
+    Invoices,
+    /// Payments.
+    Payments,
+}
+
+struct Loader {
+    clients: Clients,
+    /// Accounts already seen to exist, or being opened.
+    accounts: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
+    /// Payments without a designation are applied in the file's order, account by account.
+    turns: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+}
+
+/// Imports a file.
+pub async fn run(
+    kind: Kind,
+    file: &Path,
+    map: Map,
+    in_flight: usize,
+    clients: Clients,
+    bar: ProgressBar,
+) -> Result<Summary, ImportError> {
+    match kind {
+        Kind::Invoices if map.invoice.is_none() => return Err(ImportError::OtherKind("invoice")),
+        Kind::Payments if map.payment.is_none() => return Err(ImportError::OtherKind("payment")),
+        _ => {}
+    }
+    let map = match kind {
+        Kind::Invoices => Map { payment: None, ..map },
+        Kind::Payments => Map { invoice: None, ..map },
+    };
+    let started = Instant::now();
+    bar.set_length(Rows::open(file, map.clone())?.count() as u64);
+    bar.set_style(style());
+    let rows = Rows::open(file, map)?;
+    let mut rejected = RejectedRows::new(file, rows.header());
+    let loader = Arc::new(Loader { clients, accounts: Mutex::default(), turns: Mutex::default() });
+    let mut summary = Summary::default();
+    let mut outcomes = futures::stream::iter(rows)
+        .map(|row| {
+            let loader = loader.clone();
+            async move {
+                let row = row?;
+                let outcome = loader.take(&row).await?;
+                Ok::<_, ImportError>((row, outcome))
+            }
+        })
+        .buffer_unordered(in_flight);
+    while let Some(done) = outcomes.next().await {
+        let (row, outcome) = done?;
+        summary.rows += 1;
+        match outcome {
+            Outcome::Added => summary.added += 1,
+            Outcome::Present => summary.present += 1,
+            Outcome::Passed => summary.passed += 1,
+            Outcome::Rejected(reason) => {
+                summary.rejected += 1;
+                rejected.push(row.line, reason, row.raw);
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    summary.rejected_file = rejected.write()?;
+    summary.seconds = started.elapsed().as_secs_f64();
+    Ok(summary)
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:40} {pos}/{len} rows  {per_sec}  {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+impl Loader {
+    async fn take(&self, row: &Row) -> Result<Outcome, ImportError> {
+        let (wish, profile) = match &row.wish {
+            Ok(read) => read,
+            Err(why) => return Ok(Outcome::Rejected(why.clone())),
+        };
+        let asked = match wish {
+            Wish::Nothing => return Ok(Outcome::Passed),
+            Wish::Invoice(request) => self.issue(request, profile.as_ref()).await,
+            Wish::Payment(request) => self.pay(request, profile.as_ref()).await,
+        };
+        match asked {
+            Ok(outcome) => Ok(outcome),
+            Err(status) if is_transient(&status) || status.code() == tonic::Code::Unauthenticated || status.code() == tonic::Code::PermissionDenied => {
+                Err(ImportError::Service { line: row.line, why: explain(&status) })
+            }
+            Err(status) => Ok(Outcome::Rejected(explain(&status))),
+        }
+    }
+
+    async fn issue(&self, request: &v1::IssueInvoiceRequest, profile: Option<&v1::Profile>) -> Result<Outcome, Status> {
+        self.open(&request.account_id, profile).await?;
+        tries("invoice", &request.account_id, &request.number, |request_id| {
+            let (mut client, request) = (self.clients.command.clone(), v1::IssueInvoiceRequest { request_id, ..request.clone() });
+            async move { client.issue_invoice(request).await.map(tonic::Response::into_inner) }
+        })
+        .await
+    }
+
+    async fn pay(&self, request: &v1::RecordPaymentRequest, profile: Option<&v1::Profile>) -> Result<Outcome, Status> {
+        self.open(&request.account_id, profile).await?;
+        let turn = self.turns.lock().await.entry(request.account_id.clone()).or_default().clone();
+        let _turn = if request.allocations.is_empty() { Some(turn.lock().await) } else { None };
+        tries("payment", &request.account_id, &request.reference, |request_id| {
+            let (mut client, request) = (self.clients.command.clone(), v1::RecordPaymentRequest { request_id, ..request.clone() });
+            async move { client.record_payment(request).await.map(tonic::Response::into_inner) }
+        })
+        .await
+    }
+
+    /// Opens the account once, before its first document.
+    async fn open(&self, account_id: &str, profile: Option<&v1::Profile>) -> Result<(), Status> {
+        let Some(profile) = profile else { return Ok(()) };
+        let cell = self.accounts.lock().await.entry(account_id.to_owned()).or_default().clone();
+        cell.get_or_try_init(|| async {
+            let opened = tries("account", account_id, account_id, |request_id| {
+                let mut client = self.clients.command.clone();
+                let request = v1::OpenAccountRequest {
+                    request_id,
+                    account_id: account_id.to_owned(),
+                    profile: Some(profile.clone()),
+                };
+                async move { client.open_account(request).await.map(tonic::Response::into_inner) }
+            });
+            match opened.await {
+                Ok(_) => Ok(()),
+                // There before, opened by somebody else or under another profile: that is theirs to say.
+                Err(status) if is_known(&status) => Ok(()),
+                Err(status) => Err(status),
+            }
+        })
+        .await
+        .map(|_| ())
+    }
+}
+
+fn is_known(status: &Status) -> bool {
+    matches!(Said::of(status).reason.as_str(), "ACCOUNT_ALREADY_OPEN" | "REQUEST_ID_REUSED")
+}
+
+/// Asks under the row's request id; where the answer of an earlier run was a refusal, under the next one.
+async fn tries<F>(kind: &str, account: &str, natural_key: &str, ask: impl Fn(String) -> F) -> Result<Outcome, Status>
+where
+    F: Future<Output = Result<v1::CommandResponse, Status>>,
+{
+    let mut last = None;
+    for attempt in 0..MAX_TRIES {
+        match patiently(|| ask(request_id(kind, account, natural_key, attempt))).await {
+            Ok(answer) if answer.replayed => return Ok(Outcome::Present),
+            Ok(_) => return Ok(Outcome::Added),
+            Err(status) => {
+                let said = Said::of(&status);
+                if said.details.get("same_content").is_some_and(|same| same == "true") {
+                    return Ok(Outcome::Present);
+                }
+                if said.reason == "REQUEST_ID_REUSED" {
+                    return Ok(Outcome::Rejected(format!(
+                        "{kind} {natural_key} of account {account} was imported before with other content"
+                    )));
+                }
+                if said.details.get("replayed").is_none_or(|replayed| replayed != "true") {
+                    return Err(status);
+                }
+                last = Some(status);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Status::unknown("no try was made")))
+}
+
+/// Asks again with the same request id while the service is out of reach or busy.
+async fn patiently<F>(ask: impl Fn() -> F) -> Result<v1::CommandResponse, Status>
+where
+    F: Future<Output = Result<v1::CommandResponse, Status>>,
+{
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match ask().await {
+            Err(status) if is_transient(&status) && started.elapsed() < PATIENCE => {
+                tokio::time::sleep(Said::of(&status).retry_after.unwrap_or(pause)).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// UUIDv5 of kind, account, natural key and try.
+fn request_id(kind: &str, account: &str, natural_key: &str, attempt: u32) -> String {
+    let space = Uuid::new_v5(&Uuid::NAMESPACE_URL, NAMESPACE_URL);
+    Uuid::new_v5(&space, format!("{kind}\0{account}\0{natural_key}\0{attempt}").as_bytes()).to_string()
+}
+
+/// FILE.rejected.csv, in the order of the file.
+struct RejectedRows {
+    path: PathBuf,
+    header: Vec<String>,
+    rows: Vec<(u64, String, csv::ByteRecord)>,
+}
+
+impl RejectedRows {
+    fn new(file: &Path, header: &[String]) -> Self {
+        let mut path = file.as_os_str().to_owned();
+        path.push(".rejected.csv");
+        Self { path: path.into(), header: header.to_vec(), rows: Vec::new() }
+    }
+
+    fn push(&mut self, line: u64, reason: String, raw: csv::ByteRecord) {
+        self.rows.push((line, reason, raw));
+    }
+
+    /// Writes the rows, or removes what an earlier run left.
+    fn write(mut self) -> Result<Option<PathBuf>, ImportError> {
+        let failed = |why: String| ImportError::Rejected { path: self.path.display().to_string(), why };
+        if self.rows.is_empty() {
+            return match std::fs::remove_file(&self.path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error.to_string())),
+                _ => Ok(None),
+            };
+        }
+        self.rows.sort_by_key(|(line, ..)| *line);
+        let write = || -> Result<(), csv::Error> {
+            let mut writer = csv::WriterBuilder::new().flexible(true).from_path(&self.path)?;
+            writer.write_field("line")?;
+            writer.write_field("reason")?;
+            writer.write_record(&self.header)?;
+            for (line, reason, raw) in &self.rows {
+                writer.write_field(line.to_string())?;
+                writer.write_field(reason)?;
+                writer.write_byte_record(raw)?;
+            }
+            writer.flush()?;
+            Ok(())
+        };
+        write().map_err(|error| failed(error.to_string()))?;
+        Ok(Some(self.path))
+    }
+}

@@ -1,0 +1,282 @@
+//! MAP.toml: how the columns of a file become the fields of a request.
+
+use std::path::Path;
+
+use saldo_domain::money::Currency;
+use serde::Deserialize;
+
+/// Reads one kind of file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Map {
+    /// How text becomes values.
+    pub format: Format,
+    /// Fields of an invoice; for `import invoices`.
+    pub invoice: Option<InvoiceFields>,
+    /// Fields of a payment; for `import payments`.
+    pub payment: Option<PaymentFields>,
+    /// The account of a row.
+    pub account: AccountFields,
+}
+
+/// How text becomes values.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Format {
+    /// strftime, for example `%m/%d/%Y`.
+    pub date: String,
+    /// `.` or `,`.
+    #[serde(default = "dot")]
+    pub decimal: char,
+    /// Between thousands, where the file has any.
+    pub group: Option<char>,
+    /// Between columns.
+    #[serde(default = "comma")]
+    pub delimiter: char,
+    /// ISO 4217, or a template.
+    pub currency: Template,
+}
+
+fn dot() -> char {
+    '.'
+}
+
+fn comma() -> char {
+    ','
+}
+
+/// Fields of an invoice.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InvoiceFields {
+    /// The invoice's number.
+    pub number: Template,
+    /// Total, in major units.
+    pub amount: Template,
+    /// Issue date.
+    pub issue_date: Template,
+    /// Due date.
+    pub due_date: Template,
+    /// Free text.
+    #[serde(default)]
+    pub description: Template,
+}
+
+/// Fields of a payment.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentFields {
+    /// The payment's reference.
+    pub reference: Template,
+    /// Amount, in major units.
+    pub amount: Template,
+    /// Value date. A row where it comes out empty is not a payment and is passed over.
+    pub value_date: Template,
+    /// The invoice it settles; empty: oldest due first.
+    #[serde(default)]
+    pub invoice: Template,
+    /// Free text.
+    #[serde(default)]
+    pub remittance: Template,
+}
+
+/// The account of a row, and what a missing one is opened with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountFields {
+    /// The account's id.
+    pub id: Template,
+    /// What a missing account is opened with; absent: a row of a missing account is rejected.
+    pub open: Option<AccountDefaults>,
+}
+
+/// What a missing account is opened with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountDefaults {
+    /// Name.
+    pub display_name: Template,
+    /// `consumer` or `business`.
+    pub kind: Template,
+    /// ISO 639-1.
+    pub language: Template,
+    /// IANA zone.
+    pub time_zone: Template,
+    /// ISO 3166-1 alpha-2.
+    pub country: Template,
+    /// E-mail address; empty: none.
+    #[serde(default)]
+    pub email: Template,
+    /// Telephone in E.164; empty: none.
+    #[serde(default)]
+    pub phone: Template,
+}
+
+/// Text with `{column}` in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Template(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Column(String),
+}
+
+impl TryFrom<String> for Template {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once('{') {
+            let (column, behind) =
+                after.split_once('}').ok_or_else(|| format!("template {text:?} has a {{ without its }}"))?;
+            if !before.is_empty() {
+                parts.push(Part::Text(before.to_owned()));
+            }
+            parts.push(Part::Column(column.to_owned()));
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Text(rest.to_owned()));
+        }
+        Ok(Self(parts))
+    }
+}
+
+impl Template {
+    /// The text for one row; columns are trimmed.
+    pub fn render<'r>(&self, column: impl Fn(&str) -> Option<&'r str>) -> String {
+        self.0
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => text.as_str(),
+                Part::Column(name) => column(name).unwrap_or_default().trim(),
+            })
+            .collect()
+    }
+
+    fn columns(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Column(name) => Some(name.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+
+    fn constant(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Why a map cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// Not readable.
+    #[error("map {path}: {why}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// A rule of the map itself.
+    #[error("map: {0}")]
+    Invalid(String),
+    /// A template names a column that the file lacks.
+    #[error("map: the file has no column {column:?}; it has {present}")]
+    NoColumn {
+        /// The column named.
+        column: String,
+        /// Those there.
+        present: String,
+    },
+}
+
+impl Map {
+    /// Reads a map.
+    pub fn read(path: &Path) -> Result<Self, MapError> {
+        let unreadable = |why: String| MapError::Unreadable { path: path.display().to_string(), why };
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+        Self::parse(&text).map_err(|error| match error {
+            MapError::Invalid(why) => unreadable(why),
+            other => other,
+        })
+    }
+
+    /// Reads a map's text.
+    pub fn parse(text: &str) -> Result<Self, MapError> {
+        let map: Map = toml::from_str(text).map_err(|error| MapError::Invalid(error.to_string()))?;
+        if map.format.decimal == map.format.delimiter && map.format.delimiter == '\t' {
+            return Err(MapError::Invalid("format.decimal and format.delimiter are the same".into()));
+        }
+        if map.format.group == Some(map.format.decimal) {
+            return Err(MapError::Invalid("format.group and format.decimal are the same".into()));
+        }
+        if !map.format.delimiter.is_ascii() {
+            return Err(MapError::Invalid("format.delimiter must be an ASCII character".into()));
+        }
+        if let Some(code) = map.format.currency.constant() {
+            Currency::new(code).map_err(|rule| MapError::Invalid(format!("format.currency {rule}")))?;
+        }
+        Ok(map)
+    }
+
+    /// Checks that every column named exists.
+    pub fn check_columns(&self, present: &[String]) -> Result<(), MapError> {
+        let missing = self.templates().into_iter().flat_map(Template::columns).find(|name| !present.iter().any(|p| p == name));
+        match missing {
+            None => Ok(()),
+            Some(column) => {
+                Err(MapError::NoColumn { column: column.to_owned(), present: present.join(", ") })
+            }
+        }
+    }
+
+    fn templates(&self) -> Vec<&Template> {
+        let mut all = vec![&self.format.currency, &self.account.id];
+        if let Some(i) = &self.invoice {
+            all.extend([&i.number, &i.amount, &i.issue_date, &i.due_date, &i.description]);
+        }
+        if let Some(p) = &self.payment {
+            all.extend([&p.reference, &p.amount, &p.value_date, &p.invoice, &p.remittance]);
+        }
+        if let Some(a) = &self.account.open {
+            all.extend([&a.display_name, &a.kind, &a.language, &a.time_zone, &a.country, &a.email, &a.phone]);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_joins_text_and_columns() {
+        let template = Template::try_from("INV-{no}/{year}".to_owned()).expect("valid");
+        let text = template.render(|name| Some(if name == "no" { " 7 " } else { "2026" }));
+        assert_eq!(text, "INV-7/2026");
+    }
+
+    #[test]
+    fn a_brace_that_is_not_closed_is_named() {
+        assert!(Template::try_from("x{no".to_owned()).expect_err("open").contains("x{no"));
+    }
+
+    #[test]
+    fn an_unknown_key_of_the_map_is_named() {
+        let error = Map::parse("[format]\ndate='%F'\ncurrency='EUR'\ncolour='red'\n[account]\nid='{a}'").expect_err("unknown");
+        assert!(error.to_string().contains("colour"), "{error}");
+    }
+
+    #[test]
+    fn a_column_the_file_lacks_is_named() {
+        let map = Map::parse("[format]\ndate='%F'\ncurrency='EUR'\n[account]\nid='{customer}'").expect("valid");
+        let error = map.check_columns(&["client".into()]).expect_err("missing");
+        assert!(error.to_string().contains("customer") && error.to_string().contains("client"), "{error}");
+    }
+}
