@@ -9,7 +9,7 @@ mod verify;
 
 pub use live::run;
 pub use rebuild::{Progress, rebuild};
-pub use verify::{Difference, Report, verify};
+pub use verify::{Difference, Report, records_behind, verify};
 
 /// Why a projector stopped.
 #[derive(Debug, thiserror::Error)]

@@ -293,3 +293,29 @@ async fn history(
     }
     Ok(())
 }
+
+/// How many records the read models are behind the log's present end, after waiting up to `patience` for none.
+pub async fn records_behind(
+    log: &dyn Log,
+    identity: &Identity,
+    pool: &PgPool,
+    patience: std::time::Duration,
+) -> Result<u64, ProjectorError> {
+    let mut ends = Vec::new();
+    for partition in 0..identity.partitions {
+        ends.push(log.end(partition).await?);
+    }
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        let mut connection = pool.begin().await?;
+        let schema = saldo_readmodel::live(&mut connection).await?;
+        let checkpoints = schema.checkpoints(&mut connection, identity, false).await?;
+        connection.rollback().await?;
+        let next = |checkpoint: &saldo_readmodel::Checkpoint| checkpoint.position.map_or(0, |position| position.next);
+        let behind = ends.iter().zip(&checkpoints).map(|(end, one)| end.saturating_sub(next(one))).sum();
+        if behind == 0 || tokio::time::Instant::now() >= deadline {
+            return Ok(behind);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

@@ -66,6 +66,8 @@ pub struct Config {
 pub struct LogConfig {
     /// Kafka bootstrap servers, `host:port,…`; absent: the embedded log in Postgres.
     pub kafka: Option<String>,
+    /// Postgres database of the embedded log, where another process runs it.
+    pub embedded_url: Option<Secret>,
     /// Name of the accounts topic.
     pub topic: String,
     /// Partitions of a log that is created; fixed for its life.
@@ -139,6 +141,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             kafka: None,
+            embedded_url: None,
             topic: "saldo.accounts".to_owned(),
             partitions: 16,
             replication_factor: 3,

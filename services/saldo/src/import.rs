@@ -5,7 +5,7 @@ mod load;
 mod map;
 mod rows;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
@@ -43,4 +43,31 @@ pub struct ImportArgs {
     /// Where and as whom.
     #[command(flatten)]
     pub target: Target,
+}
+
+/// Exit code of an import that rejected rows.
+const SOME_REJECTED: u8 = 2;
+
+/// Runs one import and says what became of the file.
+pub(crate) async fn command(import: Import) -> crate::Outcome {
+    let (kind, args) = match import {
+        Import::Invoices(args) => (Kind::Invoices, args),
+        Import::Payments(args) => (Kind::Payments, args),
+    };
+    let map = Map::read(&args.map)?;
+    let clients = args.target.connect().await?;
+    let bar = indicatif::ProgressBar::new(0);
+    let summary = run(kind, &args.file, map, args.in_flight.into(), clients, bar).await?;
+    if args.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        println!(
+            "{} rows in {:.1} s: {} added, {} present before, {} passed over, {} rejected",
+            summary.rows, summary.seconds, summary.added, summary.present, summary.passed, summary.rejected
+        );
+        if let Some(path) = &summary.rejected_file {
+            println!("rejected rows, with line and reason: {}", path.display());
+        }
+    }
+    Ok(if summary.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
 }

@@ -1,1 +1,5 @@
-fn main() {}
+//! `saldo`, the one binary.
+
+fn main() -> std::process::ExitCode {
+    saldo::main_from_args()
+}

@@ -1,0 +1,67 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    Outcome, aging, config::Overrides, demo, dev, import, log_admin, rebuild, replay, token, verify,
+};
+
+/// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
+#[derive(Debug, Parser)]
+#[command(name = "saldo", version, propagate_version = true, after_help = "Begin with:\n  saldo demo     see it work, nothing needed, nothing left behind\n  saldo dev      keep it running and explore")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole system on a small synthetic portfolio, then clean up.
+    Demo,
+    /// Run everything in one process for exploration; prints endpoints, a token and things to try.
+    #[command(after_help = dev::EXAMPLES)]
+    Dev(dev::DevArgs),
+    /// Run everything in one process as configured; needs auth.public_keys.
+    #[command(after_help = "Example:\n  saldo serve --config /etc/saldo/saldo.toml")]
+    Serve(Overrides),
+    /// Load a CSV file through the gRPC command service.
+    #[command(subcommand)]
+    Import(import::Import),
+    /// Show receivables by age.
+    #[command(after_help = "Examples:\n  saldo aging\n  saldo aging --as-of 2013-06-30\n  saldo aging --as-of 2013-06-30 --known-at 2013-07-15T00:00:00Z --json")]
+    Aging(aging::AgingArgs),
+    /// Show an account's commits and its state at any moment, straight from the log.
+    #[command(after_help = "Examples:\n  saldo replay acme/D-0001\n  saldo replay acme/D-0001 --until 2026-03-01T12:00:00Z --as-of 2026-02-28")]
+    Replay(replay::ReplayArgs),
+    /// Read the whole log; check chains, acceptance and read models.
+    #[command(after_help = "Exit code 0: everything equal; 2: differences.")]
+    Verify(verify::VerifyArgs),
+    /// Make the read models anew from the log, beside the live ones, and swap.
+    Rebuild(Overrides),
+    /// Create the log (topic and Genesis). Run again it completes or changes nothing.
+    #[command(subcommand)]
+    Log(log_admin::LogCommand),
+    /// Make a token for trying, or a key pair.
+    #[command(after_help = "Example:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader")]
+    Token(token::TokenArgs),
+    /// The embedded Postgres's own process.
+    #[command(hide = true)]
+    Postgres,
+}
+
+/// Runs one command.
+pub async fn run(cli: Cli) -> Outcome {
+    match cli.command {
+        Command::Demo => demo::run().await,
+        Command::Dev(args) => dev::run(args).await,
+        Command::Serve(flags) => dev::serve(flags).await,
+        Command::Import(import) => import::command(import).await,
+        Command::Aging(args) => aging::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
+        Command::Rebuild(flags) => rebuild::run(flags).await,
+        Command::Log(command) => log_admin::run(command).await,
+        Command::Token(args) => token::run(args),
+        Command::Postgres => Ok(saldo_embedded_postgres::run_child().await),
+    }
+}

@@ -1,0 +1,139 @@
+//! `saldo dev` and `saldo serve`: everything in one process, until asked to stop.
+
+use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode, time::Duration};
+
+use saldo_auth::{Issuer, Role, Verifier};
+use saldo_command::Clock;
+
+use crate::{
+    Outcome,
+    config::{Config, Overrides},
+    progress,
+    system::System,
+    telemetry,
+};
+
+/// Shown by `saldo dev --help`.
+pub const EXAMPLES: &str = "Examples:\n  saldo dev\n  saldo dev --kafka localhost:9092 --allow-unsafe-log --database-url postgres://me@localhost/saldo";
+
+const ALL_ROLES: [Role; 5] = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor, Role::Service];
+const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What `dev` takes.
+#[derive(Debug, clap::Args)]
+pub struct DevArgs {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: Overrides,
+    /// The tenant of the token that is printed.
+    #[arg(long, default_value = "acme")]
+    pub tenant: String,
+    /// Print the endpoint, the token and the configuration file as one line of JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs until SIGINT or SIGTERM. Makes its own keys; accepts an unsafe log.
+pub async fn run(args: DevArgs) -> Outcome {
+    let mut config = Config::load(&args.settings)?;
+    config.log.allow_unsafe = true;
+    if args.settings.kafka.is_some() && config.log.replication_factor == 3 {
+        config.log.replication_factor = 1;
+    }
+    telemetry::start(&config.tracing)?;
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| format!("data_dir {}: {error}; name another with --data-dir", config.data_dir.display()))?;
+    let key = config.data_dir.join("dev-key.pem");
+    let issuer = Issuer::read_or_create(&key)?;
+    let token = issuer.issue("dev", &args.tenant, &ALL_ROLES, TOKEN_LIFE)?;
+    let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
+    let bar = progress::spinner("starting");
+    let started =
+        System::start(&config, verifier, Clock::system(), true, |stage| bar.set_message(progress::postgres_stage(&stage)));
+    let system = started.await?;
+    bar.finish_and_clear();
+    let file = config.data_dir.join("dev.toml");
+    write_config(&file, &config, &system)?;
+    if args.json {
+        let endpoint = format!("http://{}", system.address);
+        println!("{}", serde_json::json!({ "endpoint": endpoint, "token": token, "config": file }));
+    } else {
+        print_guide(&system, &token, &file);
+    }
+    std::io::stdout().flush()?;
+    until_stopped(system).await
+}
+
+/// Runs as configured, until SIGINT or SIGTERM.
+pub async fn serve(flags: Overrides) -> Outcome {
+    let config = Config::load(&flags)?;
+    telemetry::start(&config.tracing)?;
+    let mut pems = Vec::new();
+    for path in &config.auth.public_keys {
+        pems.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);
+    }
+    let verifier = Verifier::new(pems.iter().map(String::as_str))?;
+    let system = System::start(&config, verifier, Clock::system(), false, |_| {}).await?;
+    tracing::info!(address = %system.address, "serving");
+    until_stopped(system).await
+}
+
+async fn until_stopped(mut system: System) -> Outcome {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let failure = tokio::select! {
+        _ = tokio::signal::ctrl_c() => None,
+        _ = terminate.recv() => None,
+        why = system.failed() => Some(why),
+    };
+    tracing::info!("stopping");
+    system.stop().await;
+    match failure {
+        None => Ok(ExitCode::SUCCESS),
+        Some(why) => Err(why.into()),
+    }
+}
+
+/// What other commands need to reach the same stores; readable by its owner alone, since it holds passwords.
+fn write_config(path: &Path, config: &Config, system: &System) -> std::io::Result<()> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let path_text = |path: &Path| quoted(&path.display().to_string());
+    let mut text = format!(
+        "# Written by `saldo dev` at each start: how to reach what it runs.\ndata_dir = {}\nlisten = {}\n",
+        path_text(&config.data_dir),
+        quoted(&system.address.to_string())
+    );
+    text += &format!("\n[database]\nurl = {}\n", quoted(system.stores.database_url.expose()));
+    text += &format!("\n[keyring]\ndir = {}\n", path_text(&config.keyring_dir()));
+    text += &format!("\n[log]\ntopic = {}\nallow_unsafe = true\n", quoted(&config.log.topic));
+    if let Some(kafka) = &config.log.kafka {
+        text += &format!("kafka = {}\n", quoted(kafka));
+    }
+    if let Some(url) = &system.stores.log_url {
+        text += &format!("embedded_url = {}\n", quoted(url.expose()));
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+fn print_guide(system: &System, token: &str, config: &Path) {
+    let (address, config) = (system.address, config.display());
+    let database = system.stores.database_url.expose();
+    println!(
+        "Saldo is running. Ctrl-C stops it.
+
+  gRPC      {address}   (health open, reflection and calls with the token)
+  Postgres  {database}
+
+In another terminal:
+
+  export SALDO_TOKEN={token}
+  export SALDO_ENDPOINT=http://{address} SALDO_CONFIG={config}
+
+Three things to try:
+
+  grpcurl -plaintext -H \"authorization: Bearer $SALDO_TOKEN\" -d '{{\"request_id\":\"1\",\"account_id\":\"D-1\",\"profile\":{{\"display_name\":\"Ana Gil\",\"kind\":\"DEBTOR_KIND_BUSINESS\",\"language\":\"es\",\"time_zone\":\"Europe/Madrid\",\"country\":\"ES\"}}}}' {address} collections.v1.CommandService/OpenAccount
+  psql '{database}' -c 'SELECT * FROM bi.aging'
+  saldo aging && saldo verify
+"
+    );
+}

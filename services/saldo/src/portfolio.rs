@@ -1,0 +1,135 @@
+//! A small synthetic portfolio: made up, the same at every run but for the dates, which lie around today.
+
+use jiff::{ToSpan, civil::Date};
+use saldo_api::v1;
+use saldo_commit::date_to_api;
+
+/// Accounts of the portfolio.
+pub const ACCOUNTS: u32 = 24;
+const FIRST: [&str; 8] = ["Talleres", "Panadería", "Imprenta", "Viveros", "Muebles", "Ferretería", "Bodegas", "Librería"];
+const LAST: [&str; 6] = ["del Norte", "Sol", "Miramar", "Ríos", "La Vega", "Castaño"];
+
+/// What is asked, in the order in which it must be asked of one account.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Opens the account.
+    Open(v1::OpenAccountRequest),
+    /// Issues an invoice.
+    Invoice(v1::IssueInvoiceRequest),
+    /// Credits an invoice.
+    Credit(v1::CreditInvoiceRequest),
+    /// Records a payment.
+    Pay(v1::RecordPaymentRequest),
+    /// Reverses a payment.
+    Reverse(v1::ReversePaymentRequest),
+}
+
+/// The steps of every account.
+pub fn accounts(today: Date) -> Vec<Vec<Step>> {
+    (1..=ACCOUNTS).map(|number| account(number, today)).collect()
+}
+
+/// The id of an account of the portfolio.
+pub fn id(number: u32) -> String {
+    format!("D-{number:04}")
+}
+
+fn account(number: u32, today: Date) -> Vec<Step> {
+    let account_id = id(number);
+    let request = |name: &str| format!("demo-{account_id}-{name}");
+    let spanish = number % 3 != 0;
+    let (language, zone, country, currency) =
+        if spanish { ("es", "Europe/Madrid", "ES", "EUR") } else { ("en", "Europe/London", "GB", "GBP") };
+    let pick = |list: &[&str], step: u32| list.get((step as usize) % list.len()).copied().unwrap_or_default().to_owned();
+    let mut steps = vec![Step::Open(v1::OpenAccountRequest {
+        request_id: request("open"),
+        account_id: account_id.clone(),
+        profile: Some(v1::Profile {
+            display_name: format!("{} {}", pick(&FIRST, number), pick(&LAST, number / 2)),
+            kind: if number % 5 == 0 { v1::DebtorKind::Consumer } else { v1::DebtorKind::Business }.into(),
+            language: language.into(),
+            time_zone: zone.into(),
+            country: country.into(),
+            contact_points: vec![v1::ContactPoint {
+                channel: v1::Channel::Email.into(),
+                address: format!("cuentas{number}@example.com"),
+            }],
+        }),
+    })];
+    for index in 0..(2 + number % 4) {
+        let total = i64::from(12_500 + (number * 7_919 + index * 104_729) % 480_000);
+        let money = |minor_units: i64| Some(v1::Money { minor_units, currency: currency.into() });
+        let issued = back(today, 20 + (number * 13 + index * 37) % 150);
+        let invoice = format!("F-{number:04}-{}", index + 1);
+        let instalments = if (number + index) % 6 == 0 {
+            let half = total / 2;
+            vec![(30, half), (60, total - half)]
+        } else {
+            Vec::new()
+        };
+        let due_date = instalments.is_empty().then(|| date_to_api(forward(issued, 30)));
+        steps.push(Step::Invoice(v1::IssueInvoiceRequest {
+            request_id: request(&invoice),
+            account_id: account_id.clone(),
+            number: invoice.clone(),
+            total: money(total),
+            issue_date: Some(date_to_api(issued)),
+            due_date,
+            instalments: instalments
+                .into_iter()
+                .map(|(days, amount_minor)| v1::Instalment {
+                    due_date: Some(date_to_api(forward(issued, days))),
+                    amount_minor,
+                })
+                .collect(),
+            description: String::new(),
+        }));
+        let paid = forward(issued, 25 + (number * index) % 40).min(today);
+        let reference = format!("P-{number:04}-{}", index + 1);
+        let pay = |amount: i64| {
+            Step::Pay(v1::RecordPaymentRequest {
+                request_id: request(&reference),
+                account_id: account_id.clone(),
+                reference: reference.clone(),
+                amount: money(amount),
+                value_date: Some(date_to_api(paid)),
+                ..Default::default()
+            })
+        };
+        match (number + index * 3) % 7 {
+            0 | 1 => steps.push(pay(total)),
+            2 => steps.push(pay(total / 3)),
+            3 if index == 1 => steps.push(pay(total + 5_000)),
+            4 if index == 0 => {
+                steps.push(pay(total));
+                steps.push(Step::Reverse(v1::ReversePaymentRequest {
+                    request_id: request("reversal"),
+                    account_id: account_id.clone(),
+                    reference: reference.clone(),
+                    reversal_date: Some(date_to_api(forward(paid, 3).min(today).max(paid))),
+                    reason: "Recibo devuelto por el banco".into(),
+                }));
+            }
+            5 if index == 1 => steps.push(Step::Credit(v1::CreditInvoiceRequest {
+                request_id: request("credit"),
+                account_id: account_id.clone(),
+                credit_note_number: format!("A-{number:04}"),
+                invoice_number: invoice.clone(),
+                amount: money(total / 10),
+                credit_date: Some(date_to_api(paid)),
+                reason: "Género devuelto".into(),
+            })),
+            _ => {}
+        }
+    }
+    steps
+}
+
+/// Days of these sizes stay far inside the calendar.
+fn forward(day: Date, days: u32) -> Date {
+    day.saturating_add(i64::from(days).days())
+}
+
+fn back(day: Date, days: u32) -> Date {
+    day.saturating_sub(i64::from(days).days())
+}

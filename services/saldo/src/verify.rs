@@ -1,0 +1,72 @@
+//! `saldo verify`.
+
+use std::{process::ExitCode, time::Duration};
+
+use saldo_log::genesis;
+use saldo_projector::Report;
+
+use crate::{Outcome, config::{Config, Overrides}, progress, system::Stores, telemetry};
+
+/// How long the read models may take to reach the log's end.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Exit code of a check that found differences.
+const DIFFERENT: u8 = 2;
+
+/// What `verify` takes.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Where log and read models are.
+    #[command(flatten)]
+    pub settings: Overrides,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads the whole log and compares.
+pub async fn run(args: VerifyArgs) -> Outcome {
+    let config = Config::load(&args.settings)?;
+    telemetry::start(&config.tracing)?;
+    let stores = Stores::open(&config, |_| {}).await?;
+    let identity = genesis::open(stores.log.as_ref()).await?;
+    let behind = saldo_projector::records_behind(stores.log.as_ref(), &identity, &stores.pool, PATIENCE).await?;
+    let bar = progress::records("verifying");
+    let report = saldo_projector::verify(stores.log.as_ref(), &identity, &stores.pool, |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    });
+    let report = report.await;
+    bar.finish_and_clear();
+    stores.close().await;
+    let report = report?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", describe(&report));
+    }
+    if behind > 0 {
+        eprintln!("the read models are {behind} records behind the log: compared where they stand; is a projector running?");
+    }
+    Ok(if report.differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+/// The report for people.
+pub fn describe(report: &Report) -> String {
+    let void: u64 = report.void.values().sum();
+    let mut text = format!(
+        "{} records read: {} commits accepted, {void} void; {} events on {} accounts, {} parked\n",
+        report.records, report.accepted, report.events, report.accounts, report.parked
+    );
+    for (reason, count) in &report.void {
+        text += &format!("  void: {count} x {reason}\n");
+    }
+    if report.differences == 0 {
+        text += "every chain holds, and the read models equal the log\n";
+    } else {
+        text += &format!("{} DIFFERENCES; `saldo rebuild` makes the read models anew:\n", report.differences);
+        for one in &report.examples {
+            text += &format!("  {} {}: log {}, rows {}\n", one.account, one.what, one.log, one.rows);
+        }
+    }
+    text
+}
