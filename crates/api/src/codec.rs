@@ -47,8 +47,7 @@ impl<T: Message> Encoder for StrictEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer)
-            .map_err(|error| Status::internal(format!("the answer could not be encoded: {error}")))
+        item.encode(buffer).map_err(|error| Status::internal(format!("the answer could not be encoded: {error}")))
     }
 }
 

@@ -82,7 +82,13 @@ impl Issuer {
     }
 
     /// A token, valid from now for `lifetime`.
-    pub fn issue(&self, subject: &str, tenant: &str, roles: &[Role], lifetime: Duration) -> Result<String, IssuerError> {
+    pub fn issue(
+        &self,
+        subject: &str,
+        tenant: &str,
+        roles: &[Role],
+        lifetime: Duration,
+    ) -> Result<String, IssuerError> {
         self.sign(subject, tenant, roles, expiry(lifetime)?)
     }
 

@@ -83,7 +83,8 @@ struct Claims {
 
 /// The verified caller, if it has one of these roles.
 pub fn authorize<T>(request: &Request<T>, allowed: &[Role]) -> Result<Caller, Status> {
-    let caller = request.extensions().get::<Caller>().ok_or_else(|| refuse(Code::Unauthenticated, "TOKEN_MISSING", MISSING))?;
+    let caller =
+        request.extensions().get::<Caller>().ok_or_else(|| refuse(Code::Unauthenticated, "TOKEN_MISSING", MISSING))?;
     if caller.roles.iter().any(|role| allowed.contains(role)) {
         return Ok(caller.clone());
     }

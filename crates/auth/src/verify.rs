@@ -77,7 +77,7 @@ impl Interceptor for Verifier {
         let header = request.metadata().get("authorization").ok_or_else(missing)?;
         let token = header.to_str().ok().and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+            (scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty()).then(|| token.trim())
         });
         let caller = self.verify(token.ok_or_else(missing)?)?;
         request.extensions_mut().insert(caller);

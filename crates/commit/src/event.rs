@@ -323,9 +323,7 @@ fn instalment_to_api(instalment: &Instalment) -> v1::InstalmentDue {
 fn instalments(stored: Vec<v1::InstalmentDue>) -> Decoded<Vec<Instalment>> {
     stored
         .into_iter()
-        .map(|m| {
-            Ok(Instalment { number: m.number, due_date: date("due_date", m.due_date)?, amount: m.amount_minor })
-        })
+        .map(|m| Ok(Instalment { number: m.number, due_date: date("due_date", m.due_date)?, amount: m.amount_minor }))
         .collect()
 }
 

@@ -65,9 +65,7 @@ pub fn decide(
         Command::RecordPayment { reference, amount, value_date, designations, remittance } => {
             pay(account, documents, reference, *amount, *value_date, designations, remittance)
         }
-        Command::AllocatePayment { reference, designations } => {
-            allocate(account, documents, reference, designations)
-        }
+        Command::AllocatePayment { reference, designations } => allocate(account, documents, reference, designations),
         Command::ReversePayment { reference, reversal_date, reason } => {
             reverse(account, documents, reference, *reversal_date, reason)
         }
@@ -149,9 +147,8 @@ fn void(
         return Err(Refusal::InvoiceHasAllocations { invoice: number.clone() });
     }
     let items = account.items.iter().filter(|item| item.invoice == *number);
-    let mut instalments: Vec<Instalment> = items
-        .map(|item| Instalment { number: item.instalment, due_date: item.due_date, amount: item.open })
-        .collect();
+    let mut instalments: Vec<Instalment> =
+        items.map(|item| Instalment { number: item.instalment, due_date: item.due_date, amount: item.open }).collect();
     instalments.sort_by_key(|instalment| instalment.number);
     Ok(vec![Event::InvoiceVoided {
         number: number.clone(),
@@ -180,8 +177,7 @@ fn pay(
         return Err(Refusal::CurrencyMismatch { expected: *expected, given: amount.currency });
     }
     room_for_credit(account)?;
-    let (allocated_by, lines) =
-        place(account, documents, designations, amount.currency, amount.minor, value_date)?;
+    let (allocated_by, lines) = place(account, documents, designations, amount.currency, amount.minor, value_date)?;
     let mut events = vec![Event::PaymentRecorded {
         reference: reference.clone(),
         amount,
@@ -214,12 +210,7 @@ fn allocate(
     if lines.is_empty() {
         return Err(Refusal::NothingOpen { currency: amount.currency });
     }
-    Ok(vec![Event::PaymentAllocated {
-        reference: reference.clone(),
-        currency: amount.currency,
-        allocated_by,
-        lines,
-    }])
+    Ok(vec![Event::PaymentAllocated { reference: reference.clone(), currency: amount.currency, allocated_by, lines }])
 }
 
 fn reverse(

@@ -76,7 +76,9 @@ impl Document {
     /// The document an event touches.
     pub fn touched(event: &Event) -> Option<DocumentKey> {
         let (kind, number) = match event {
-            Event::InvoiceIssued { number, .. } | Event::InvoiceVoided { number, .. } => (DocumentKind::Invoice, number),
+            Event::InvoiceIssued { number, .. } | Event::InvoiceVoided { number, .. } => {
+                (DocumentKind::Invoice, number)
+            }
             Event::InvoiceCredited { credit_note, .. } => (DocumentKind::CreditNote, credit_note),
             Event::PaymentRecorded { reference, .. }
             | Event::PaymentAllocated { reference, .. }
@@ -95,17 +97,12 @@ impl Document {
                 instalments: instalments.clone(),
                 voided: false,
             }),
-            Event::InvoiceCredited { invoice, amount, credit_date, .. } => Some(Document::CreditNote {
-                invoice: invoice.clone(),
-                amount: *amount,
-                credit_date: *credit_date,
-            }),
-            Event::PaymentRecorded { amount, value_date, .. } => Some(Document::Payment {
-                amount: *amount,
-                value_date: *value_date,
-                lines: Vec::new(),
-                reversed: false,
-            }),
+            Event::InvoiceCredited { invoice, amount, credit_date, .. } => {
+                Some(Document::CreditNote { invoice: invoice.clone(), amount: *amount, credit_date: *credit_date })
+            }
+            Event::PaymentRecorded { amount, value_date, .. } => {
+                Some(Document::Payment { amount: *amount, value_date: *value_date, lines: Vec::new(), reversed: false })
+            }
             Event::InvoiceVoided { .. } => before.map(|mut document| {
                 if let Document::Invoice { voided, .. } = &mut document {
                     *voided = true;

@@ -24,9 +24,7 @@ fn is_id(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=MAX_ID_LEN).contains(&bytes.len())
         && bytes[0].is_ascii_alphanumeric()
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 fn is_number(text: &str) -> bool {

@@ -29,9 +29,7 @@ impl Currency {
 
     /// Decimals of the minor unit: 2 for EUR, 0 for JPY, 3 for KWD.
     pub fn decimals(&self) -> u32 {
-        iso_currency::Currency::from_code(self.code())
-            .and_then(|known| known.exponent())
-            .map_or(2, u32::from)
+        iso_currency::Currency::from_code(self.code()).and_then(|known| known.exponent()).map_or(2, u32::from)
     }
 }
 

@@ -128,8 +128,7 @@ impl Cluster {
         self.end_previous_server().await?;
         let mut attempt = 1;
         loop {
-            let port = free_port()
-                .map_err(|e| self.start_failed(format!("no free port on 127.0.0.1: {e}")))?;
+            let port = free_port().map_err(|e| self.start_failed(format!("no free port on 127.0.0.1: {e}")))?;
             let mut server = self.library(self.home(), port, configuration.clone());
             match server.start().await {
                 Ok(()) => return Ok((Running { server }, port)),
@@ -218,7 +217,8 @@ fn read_or_make_password(path: &Path) -> Result<String, ClusterError> {
     getrandom::fill(&mut bytes).map_err(ClusterError::Random)?;
     let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let partial = path.with_extension("partial");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial).map_err(failed)?;
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial).map_err(failed)?;
     file.write_all(password.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&partial, path).map_err(failed)?;
     Ok(password)
@@ -230,8 +230,8 @@ fn configuration(settings: &BTreeMap<String, String>) -> Result<HashMap<String, 
     for (name, value) in settings {
         // pg_ctl hands these to a shell.
         let name_ok = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
-        let value_ok = !value.is_empty()
-            && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.,-+/:%".contains(&b));
+        let value_ok =
+            !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.,-+/:%".contains(&b));
         if !name_ok || !value_ok {
             return Err(ClusterError::Setting { name: name.clone(), value: value.clone() });
         }

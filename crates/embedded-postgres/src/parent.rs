@@ -103,7 +103,9 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
     /// The child ended with an error.
-    #[error("the embedded Postgres did not stop cleanly: its process ended with {0}; its log is cluster/start.log in the data directory")]
+    #[error(
+        "the embedded Postgres did not stop cleanly: its process ended with {0}; its log is cluster/start.log in the data directory"
+    )]
     Unclean(ExitStatus),
     /// It takes too long.
     #[error("the embedded Postgres did not stop within {} seconds; its log is cluster/start.log in the data directory", STOP_LIMIT.as_secs())]
@@ -141,9 +143,8 @@ impl EmbeddedPostgres {
         let mut lifeline = child.stdin.take().ok_or_else(pipe_missing)?;
         let output = child.stdout.take().ok_or_else(pipe_missing)?;
 
-        let mut instructions =
-            serde_json::to_vec(&Instructions { data_dir, install_dir, settings: options.settings })
-                .map_err(|error| StartError::BrokeOff(error.to_string()))?;
+        let mut instructions = serde_json::to_vec(&Instructions { data_dir, install_dir, settings: options.settings })
+            .map_err(|error| StartError::BrokeOff(error.to_string()))?;
         instructions.push(b'\n');
         // Should the child be gone already, its output says so below.
         let _ = lifeline.write_all(&instructions).await;
@@ -199,7 +200,9 @@ impl EmbeddedPostgres {
             match connection.execute(AssertSqlSafe(create)).await {
                 Err(sqlx::Error::Database(error))
                     if error.code().is_some_and(|code| ALREADY_THERE.contains(&code.as_ref())) => {}
-                other => drop(other?),
+                other => {
+                    other?;
+                }
             }
         }
         connection.close().await

@@ -23,7 +23,9 @@ pub(crate) struct Account {
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// The named user is not in `/etc/passwd`.
-    #[error("no user named `{0}` in /etc/passwd; create it or name another unprivileged user for the embedded Postgres")]
+    #[error(
+        "no user named `{0}` in /etc/passwd; create it or name another unprivileged user for the embedded Postgres"
+    )]
     UnknownUser(String),
     /// The named user is root itself.
     #[error("the embedded Postgres can't run as `{0}`, which is root; name an unprivileged user")]
@@ -124,8 +126,8 @@ pub(crate) fn prepare_directory(path: &Path, mode: u32, account: Option<Account>
 /// Every directory above must let the account pass.
 fn check_reachable(path: &Path, account: Account) -> Result<(), PrivilegeError> {
     for above in path.ancestors().skip(1) {
-        let meta = fs::metadata(above)
-            .map_err(|source| PrivilegeError::Directory { path: above.to_owned(), source })?;
+        let meta =
+            fs::metadata(above).map_err(|source| PrivilegeError::Directory { path: above.to_owned(), source })?;
         let shift = if meta.uid() == account.uid {
             6
         } else if meta.gid() == account.gid {

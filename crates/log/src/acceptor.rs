@@ -132,10 +132,7 @@ impl Acceptor {
 
     /// An account's head.
     pub fn head(&self, key: &str) -> Head {
-        self.heads
-            .get(key)
-            .copied()
-            .unwrap_or_else(|| Head { hash: first_parent(&self.log_id, key), version: 0 })
+        self.heads.get(key).copied().unwrap_or_else(|| Head { hash: first_parent(&self.log_id, key), version: 0 })
     }
 
     /// Every account's head.
@@ -192,7 +189,8 @@ impl Acceptor {
     }
 
     fn check_genesis(&self, record: &Record) -> Result<(), Diverged> {
-        let frame = Frame::parse(&record.value).map_err(|why| self.diverged(format!("record 0 is no Genesis: {why}")))?;
+        let frame =
+            Frame::parse(&record.value).map_err(|why| self.diverged(format!("record 0 is no Genesis: {why}")))?;
         let payload = GenesisPayload::decode(frame.payload)
             .map_err(|why| self.diverged(format!("record 0 is no Genesis: {why}")))?;
         if frame.kind == Kind::Genesis && payload.log_id == self.log_id && payload.partition == self.partition {

@@ -237,7 +237,8 @@ impl Tail for EmbeddedTail {
             let records = self.look(max).await?;
             if !records.is_empty() {
                 for record in &records {
-                    if let Some((_, next)) = self.next.iter_mut().find(|(partition, _)| *partition == record.partition) {
+                    if let Some((_, next)) = self.next.iter_mut().find(|(partition, _)| *partition == record.partition)
+                    {
                         *next = record.offset + 1;
                     }
                 }

@@ -61,11 +61,7 @@ impl KafkaLog {
             .set("allow.auto.create.topics", "false")
             .create()
             .map_err(unavailable)?;
-        let log = Self {
-            config,
-            asker: Arc::new(asker),
-            producer: Arc::default(),
-        };
+        let log = Self { config, asker: Arc::new(asker), producer: Arc::default() };
         if log.partition_count().await?.is_some() {
             log.open_producer().await?;
         }
@@ -97,11 +93,7 @@ impl KafkaLog {
     /// Looks at what durability rests on.
     pub async fn check_safety(&self) -> Result<(), LogError> {
         let faults = safety::faults(&self.admin()?, &self.asker, &self.config.topic).await?;
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(LogError::Unsafe { topic: self.config.topic.clone(), faults })
-        }
+        if faults.is_empty() { Ok(()) } else { Err(LogError::Unsafe { topic: self.config.topic.clone(), faults }) }
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
@@ -185,9 +177,23 @@ impl Log for KafkaLog {
     }
 
     async fn end(&self, partition: u32) -> Result<u64, LogError> {
-        let (_, high) =
-            self.ask(move |asker, topic| asker.fetch_watermarks(topic, partition as i32, PATIENCE)).await?;
-        Ok(high.max(0) as u64)
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let asked = self.ask(move |asker, topic| {
+                // A partition that is new, or whose broker has just come back, has no leader for a moment.
+                match asker.fetch_watermarks(topic, partition as i32, PATIENCE) {
+                    Err(error) if has_no_leader_yet(&error) => Ok(None),
+                    answer => answer.map(Some),
+                }
+            });
+            match asked.await? {
+                Some((_, high)) => return Ok(high.max(0) as u64),
+                None if tokio::time::Instant::now() > deadline => {
+                    return Err(LogError::Unavailable(format!("partition {partition} has no leader")));
+                }
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
     }
 
     async fn partition_count(&self) -> Result<Option<u32>, LogError> {
@@ -251,6 +257,17 @@ fn delivery_error(error: &KafkaError) -> AppendError {
         ) => AppendError::Refused(error.to_string()),
         _ => AppendError::Unknown(error.to_string()),
     }
+}
+
+fn has_no_leader_yet(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+        )
+    )
 }
 
 fn unavailable(error: KafkaError) -> LogError {

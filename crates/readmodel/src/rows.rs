@@ -244,7 +244,11 @@ impl Lines<'_> {
                 }
             }
             Event::InvoiceCredited { credit_note, amount, credit_date, lines, .. } => {
-                self.push(credit("credit_note", credit_note, amount.currency, *credit_date), *credit_date, -amount.minor);
+                self.push(
+                    credit("credit_note", credit_note, amount.currency, *credit_date),
+                    *credit_date,
+                    -amount.minor,
+                );
                 self.apply("credit_note", credit_note, amount.currency, lines);
             }
             Event::PaymentRecorded { reference, amount, value_date, .. } => {

@@ -127,7 +127,9 @@ impl Writer<'_> {
 
     async fn accounts(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
         let (tenants, accounts) = owners(rows.accounts.keys());
-        let of = |field: fn(&crate::rows::AccountRow) -> Option<String>| rows.accounts.values().map(field).collect::<Vec<_>>();
+        let of = |field: fn(&crate::rows::AccountRow) -> Option<String>| {
+            rows.accounts.values().map(field).collect::<Vec<_>>()
+        };
         let versions: Vec<i64> = rows.accounts.values().map(|row| row.version as i64).collect();
         sqlx::query(self.sql(
             "INSERT INTO {s}.accounts AS a (tenant, account, version, kind, language, time_zone, country)

@@ -66,11 +66,8 @@ impl Answer {
         if let Some(refused) = self.refused {
             return Err(refused.into_status(place.replayed));
         }
-        let token = self.offset.map(|offset| ConsistencyToken {
-            log_id: place.log_id,
-            partition: place.partition,
-            offset,
-        });
+        let token =
+            self.offset.map(|offset| ConsistencyToken { log_id: place.log_id, partition: place.partition, offset });
         Ok(v1::CommandResponse {
             account_id: account_id.to_owned(),
             version: self.version,

@@ -20,9 +20,10 @@ impl Clock {
         Self(Arc::new(now))
     }
 
-    /// The present instant.
+    /// The present instant, to the microsecond: Postgres keeps no more, and an instant must be the same in log and rows.
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        let now = (self.0)();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use saldo_api::v1;
 use saldo_commit::sealed::opaque;
-use saldo_domain::{ids::AccountKey, profile::{Channel, Sealed}};
+use saldo_domain::{
+    ids::AccountKey,
+    profile::{Channel, Sealed},
+};
 use saldo_keyring::{KeyringError, Place, SubjectKey, TenantKeys};
 
 /// One personal value of a request and where it goes.

@@ -65,7 +65,8 @@ impl Commands {
         clock: Clock,
         options: Options,
     ) -> Result<(Self, Running), StartError> {
-        let store_error = |path: &std::path::Path, why: String| StartError::Store { path: path.display().to_string(), why };
+        let store_error =
+            |path: &std::path::Path, why: String| StartError::Store { path: path.display().to_string(), why };
         std::fs::create_dir_all(&options.store_dir)
             .map_err(|error| store_error(&options.store_dir, error.to_string()))?;
         let runtime = Handle::current();
@@ -75,7 +76,8 @@ impl Commands {
             (Vec::new(), Vec::new(), Vec::new(), HashMap::new(), Vec::new());
         for partition in 0..identity.partitions {
             let path = options.store_dir.join(format!("partition-{partition}.redb"));
-            let (store, acceptor) = open(&path, &identity, partition).map_err(|error| store_error(&path, error.to_string()))?;
+            let (store, acceptor) =
+                open(&path, &identity, partition).map_err(|error| store_error(&path, error.to_string()))?;
             starts.push((partition, acceptor.start()));
             let (queue, asks) = mpsc::channel(options.queue);
             let (feed, from_log) = mpsc::unbounded_channel();
@@ -98,13 +100,8 @@ impl Commands {
             feeds.insert(partition, feed);
         }
         let tail = tokio::spawn(feed(log.clone(), starts, feeds, failed.clone(), failure.clone()));
-        let commands = Self {
-            log,
-            identity,
-            queues: queues.into(),
-            positions: positions.into(),
-            patience: options.patience,
-        };
+        let commands =
+            Self { log, identity, queues: queues.into(), positions: positions.into(), patience: options.patience };
         Ok((commands, Running { threads, tail, failed, failure }))
     }
 

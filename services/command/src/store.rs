@@ -75,6 +75,9 @@ struct AccountRow {
     stored: StoredAccount,
 }
 
+/// Where the log was left, and every account's head there.
+pub type Resumed = (Position, Vec<(Box<str>, Head)>);
+
 /// All that one batch of records changed.
 #[derive(Default)]
 pub struct Batch {
@@ -117,7 +120,7 @@ impl Store {
     }
 
     /// Where the log was left, and every account's head there.
-    pub fn resume(&self) -> Result<Option<(Position, Vec<(Box<str>, Head)>)>, StoreError> {
+    pub fn resume(&self) -> Result<Option<Resumed>, StoreError> {
         let transaction = self.database.begin_read()?;
         let Some(row) = transaction.open_table(META)?.get(CHECKPOINT)? else { return Ok(None) };
         let checkpoint: Checkpoint = read(row.value())?;
@@ -172,12 +175,8 @@ impl Store {
                 let row = answer_row(account, request_id);
                 answers.insert(row.as_slice(), write(answer)?.as_slice())?;
             }
-            let checkpoint = Checkpoint {
-                format: FORMAT,
-                log_id: self.log_id,
-                next: position.next,
-                last_hash: position.last_hash,
-            };
+            let checkpoint =
+                Checkpoint { format: FORMAT, log_id: self.log_id, next: position.next, last_hash: position.last_hash };
             transaction.open_table(META)?.insert(CHECKPOINT, write(&checkpoint)?.as_slice())?;
         }
         transaction.commit()?;

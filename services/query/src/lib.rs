@@ -4,7 +4,7 @@ mod errors;
 mod paging;
 mod wait;
 
-use jiff::{Timestamp, civil::Date};
+use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role, authorize};
@@ -30,11 +30,7 @@ pub struct QueryGrpc {
 
 impl QueryGrpc {
     /// Serves the read models in `pool`, which follow the log of this identity. `now` says which day is today.
-    pub fn new(
-        pool: PgPool,
-        identity: Identity,
-        now: impl Fn() -> Timestamp + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(pool: PgPool, identity: Identity, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self { pool, identity, today: std::sync::Arc::new(now) }
     }
 
@@ -238,8 +234,9 @@ impl QueryService for QueryGrpc {
         .map_err(database)?;
         let mut entries: Vec<v1::HistoryEntry> =
             rows.iter().map(history_entry).collect::<Result<_, _>>().map_err(database)?;
-        let next_page_token =
-            paging::cut(&mut entries, size, |entry| PageToken::of(&entry.version.to_string(), &entry.index.to_string()));
+        let next_page_token = paging::cut(&mut entries, size, |entry| {
+            PageToken::of(&entry.version.to_string(), &entry.index.to_string())
+        });
         Ok(Response::new(v1::ListHistoryResponse { entries, next_page_token }))
     }
 
@@ -314,7 +311,7 @@ fn history_entry(row: &PgRow) -> Result<v1::HistoryEntry, sqlx::Error> {
 
 fn date(row: &PgRow, index: usize) -> Result<Option<v1::Date>, sqlx::Error> {
     let date: Option<jiff_sqlx::Date> = row.try_get(index)?;
-    Ok(date.map(|date| date_to_api(Date::from(date.to_jiff()))))
+    Ok(date.map(|date| date_to_api(date.to_jiff())))
 }
 
 fn timestamp(row: &PgRow, index: usize) -> Result<prost_types::Timestamp, sqlx::Error> {

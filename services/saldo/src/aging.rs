@@ -6,7 +6,11 @@ use jiff::{Timestamp, civil::Date};
 use saldo_api::v1;
 use saldo_commit::date_to_api;
 
-use crate::{Outcome, client::{Clients, Target, explain}, table};
+use crate::{
+    Outcome,
+    client::{Clients, Target, explain},
+    table,
+};
 
 /// What `aging` takes.
 #[derive(Debug, clap::Args)]

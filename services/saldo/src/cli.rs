@@ -2,13 +2,16 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{
-    Outcome, aging, config::Overrides, demo, dev, import, log_admin, rebuild, replay, token, verify,
-};
+use crate::{Outcome, aging, config::Overrides, demo, dev, import, log_admin, rebuild, replay, token, verify};
 
 /// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
 #[derive(Debug, Parser)]
-#[command(name = "saldo", version, propagate_version = true, after_help = "Begin with:\n  saldo demo     see it work, nothing needed, nothing left behind\n  saldo dev      keep it running and explore")]
+#[command(
+    name = "saldo",
+    version,
+    propagate_version = true,
+    after_help = "Begin with:\n  saldo demo     see it work, nothing needed, nothing left behind\n  saldo dev      keep it running and explore"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -28,10 +31,14 @@ enum Command {
     #[command(subcommand)]
     Import(import::Import),
     /// Show receivables by age.
-    #[command(after_help = "Examples:\n  saldo aging\n  saldo aging --as-of 2013-06-30\n  saldo aging --as-of 2013-06-30 --known-at 2013-07-15T00:00:00Z --json")]
+    #[command(
+        after_help = "Examples:\n  saldo aging\n  saldo aging --as-of 2013-06-30\n  saldo aging --as-of 2013-06-30 --known-at 2013-07-15T00:00:00Z --json"
+    )]
     Aging(aging::AgingArgs),
     /// Show an account's commits and its state at any moment, straight from the log.
-    #[command(after_help = "Examples:\n  saldo replay acme/D-0001\n  saldo replay acme/D-0001 --until 2026-03-01T12:00:00Z --as-of 2026-02-28")]
+    #[command(
+        after_help = "Examples:\n  saldo replay acme/D-0001\n  saldo replay acme/D-0001 --until 2026-03-01T12:00:00Z --as-of 2026-02-28"
+    )]
     Replay(replay::ReplayArgs),
     /// Read the whole log; check chains, acceptance and read models.
     #[command(after_help = "Exit code 0: everything equal; 2: differences.")]
@@ -42,7 +49,9 @@ enum Command {
     #[command(subcommand)]
     Log(log_admin::LogCommand),
     /// Make a token for trying, or a key pair.
-    #[command(after_help = "Example:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader")]
+    #[command(
+        after_help = "Example:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader"
+    )]
     Token(token::TokenArgs),
     /// The embedded Postgres's own process.
     #[command(hide = true)]

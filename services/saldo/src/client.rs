@@ -61,10 +61,10 @@ impl Target {
         let endpoint = Endpoint::from_shared(self.endpoint.clone())
             .map_err(|_| ClientError::Endpoint(self.endpoint.clone()))?
             .connect_timeout(Duration::from_secs(5));
-        let channel = endpoint.connect().await.map_err(|error| ClientError::Unreachable {
-            endpoint: self.endpoint.clone(),
-            why: error_chain(&error),
-        })?;
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| ClientError::Unreachable { endpoint: self.endpoint.clone(), why: error_chain(&error) })?;
         let bearer = format!("Bearer {}", self.token.trim()).parse().map_err(|_| ClientError::Token)?;
         let channel = InterceptedService::new(channel, Bearer(bearer));
         Ok(Clients {
@@ -110,7 +110,12 @@ impl Said {
 pub fn is_transient(status: &Status) -> bool {
     matches!(
         status.code(),
-        Code::Unavailable | Code::Aborted | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown
+        Code::Unavailable
+            | Code::Aborted
+            | Code::ResourceExhausted
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unknown
     )
 }
 
@@ -118,8 +123,11 @@ pub fn is_transient(status: &Status) -> bool {
 pub fn explain(status: &Status) -> String {
     let mut text = status.message().to_owned();
     if let Some(bad) = status.get_details_bad_request() {
-        let rules: Vec<String> =
-            bad.field_violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
+        let rules: Vec<String> = bad
+            .field_violations
+            .iter()
+            .map(|violation| format!("{}: {}", violation.field, violation.description))
+            .collect();
         if !rules.is_empty() {
             text = rules.join("; ");
         }

@@ -252,8 +252,8 @@ fn default_data_dir() -> PathBuf {
 mod tests {
     use super::*;
 
-    fn load(toml: &str) -> Result<Config, figment::Error> {
-        Figment::new().merge(Toml::string(toml)).extract()
+    fn load(toml: &str) -> Result<Config, Box<figment::Error>> {
+        Figment::new().merge(Toml::string(toml)).extract().map_err(Box::new)
     }
 
     #[test]

@@ -38,8 +38,9 @@ pub async fn run() -> Outcome {
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
     let clock = Clock::system();
     let bar = progress::spinner("starting");
-    let started =
-        System::start(&config, verifier, clock.clone(), true, |stage| bar.set_message(progress::postgres_stage(&stage)));
+    let started = System::start(&config, verifier, clock.clone(), true, |stage| {
+        bar.set_message(progress::postgres_stage(&stage))
+    });
     let system = started.await?;
     bar.finish_and_clear();
     let target = Target { endpoint: format!("http://{}", system.address), token };
@@ -73,9 +74,13 @@ async fn show(system: &System, target: &Target, clock: &Clock) -> Result<bool, F
     let history = clients.query.list_history(request).await.map_err(|status| explain(&status))?.into_inner();
     println!("History of {account_id}:\n{}\n", entries(&history.entries));
 
-    println!("The same from Postgres, as the read-only role saldo_bi:\n  SELECT currency, sum(not_due), … FROM bi.aging GROUP BY currency\n{}\n", from_bi(system).await?);
+    println!(
+        "The same from Postgres, as the read-only role saldo_bi:\n  SELECT currency, sum(not_due), … FROM bi.aging GROUP BY currency\n{}\n",
+        from_bi(system).await?
+    );
 
-    let report = saldo_projector::verify(system.stores.log.as_ref(), &system.identity, &system.stores.pool, |_| {}).await?;
+    let report =
+        saldo_projector::verify(system.stores.log.as_ref(), &system.identity, &system.stores.pool, |_| {}).await?;
     print!("The check against the log: {}", verify::describe(&report));
     Ok(report.differences == 0)
 }

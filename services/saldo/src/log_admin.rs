@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use saldo_log::genesis;
 
-use crate::{Outcome, config::{Config, Overrides}, system::Stores};
+use crate::{
+    Outcome,
+    config::{Config, Overrides},
+    system::Stores,
+};
 
 /// What can be done to a log.
 #[derive(Debug, Subcommand)]

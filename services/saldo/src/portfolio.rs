@@ -6,7 +6,8 @@ use saldo_commit::date_to_api;
 
 /// Accounts of the portfolio.
 pub const ACCOUNTS: u32 = 24;
-const FIRST: [&str; 8] = ["Talleres", "Panadería", "Imprenta", "Viveros", "Muebles", "Ferretería", "Bodegas", "Librería"];
+const FIRST: [&str; 8] =
+    ["Talleres", "Panadería", "Imprenta", "Viveros", "Muebles", "Ferretería", "Bodegas", "Librería"];
 const LAST: [&str; 6] = ["del Norte", "Sol", "Miramar", "Ríos", "La Vega", "Castaño"];
 
 /// What is asked, in the order in which it must be asked of one account.
@@ -37,16 +38,17 @@ pub fn id(number: u32) -> String {
 fn account(number: u32, today: Date) -> Vec<Step> {
     let account_id = id(number);
     let request = |name: &str| format!("demo-{account_id}-{name}");
-    let spanish = number % 3 != 0;
+    let spanish = !number.is_multiple_of(3);
     let (language, zone, country, currency) =
         if spanish { ("es", "Europe/Madrid", "ES", "EUR") } else { ("en", "Europe/London", "GB", "GBP") };
-    let pick = |list: &[&str], step: u32| list.get((step as usize) % list.len()).copied().unwrap_or_default().to_owned();
+    let pick =
+        |list: &[&str], step: u32| list.get((step as usize) % list.len()).copied().unwrap_or_default().to_owned();
     let mut steps = vec![Step::Open(v1::OpenAccountRequest {
         request_id: request("open"),
         account_id: account_id.clone(),
         profile: Some(v1::Profile {
             display_name: format!("{} {}", pick(&FIRST, number), pick(&LAST, number / 2)),
-            kind: if number % 5 == 0 { v1::DebtorKind::Consumer } else { v1::DebtorKind::Business }.into(),
+            kind: if number.is_multiple_of(5) { v1::DebtorKind::Consumer } else { v1::DebtorKind::Business }.into(),
             language: language.into(),
             time_zone: zone.into(),
             country: country.into(),
@@ -61,7 +63,7 @@ fn account(number: u32, today: Date) -> Vec<Step> {
         let money = |minor_units: i64| Some(v1::Money { minor_units, currency: currency.into() });
         let issued = back(today, 20 + (number * 13 + index * 37) % 150);
         let invoice = format!("F-{number:04}-{}", index + 1);
-        let instalments = if (number + index) % 6 == 0 {
+        let instalments = if (number + index).is_multiple_of(6) {
             let half = total / 2;
             vec![(30, half), (60, total - half)]
         } else {

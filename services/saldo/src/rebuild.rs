@@ -5,7 +5,13 @@ use std::process::ExitCode;
 use saldo_keyring::Keyring;
 use saldo_log::genesis;
 
-use crate::{Outcome, config::{Config, Overrides}, progress, system::Stores, telemetry};
+use crate::{
+    Outcome,
+    config::{Config, Overrides},
+    progress,
+    system::Stores,
+    telemetry,
+};
 
 /// Makes the read models anew.
 pub async fn run(flags: Overrides) -> Outcome {

@@ -13,7 +13,13 @@ use saldo_log::{
 };
 use saldo_readmodel::{Owner, Place, Rows};
 
-use crate::{Outcome, config::{Config, Overrides}, progress, system::Stores, table, telemetry};
+use crate::{
+    Outcome,
+    config::{Config, Overrides},
+    progress,
+    system::Stores,
+    table, telemetry,
+};
 
 /// What `replay` takes.
 #[derive(Debug, clap::Args)]
@@ -66,7 +72,11 @@ pub async fn run(args: ReplayArgs) -> Outcome {
         }
     }
     let state = state(&rows, args.as_of);
-    if args.json { print_json(&text, &chain, &state)? } else { print(&text, &chain, &rows, &state, &args) }
+    if args.json {
+        print_json(&text, &chain, &state)?
+    } else {
+        print(&text, &chain, &rows, &state, &args)
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,9 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use saldo_api::v1::{
-    command_service_server::CommandServiceServer, query_service_server::QueryServiceServer,
-};
+use saldo_api::v1::{command_service_server::CommandServiceServer, query_service_server::QueryServiceServer};
 use saldo_auth::Verifier;
 use saldo_command::{Clock, CommandGrpc, Commands, Options, router::Running};
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Stage};
@@ -20,7 +18,10 @@ use saldo_query::QueryGrpc;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::{service::interceptor::InterceptedService, transport::{Server, server::TcpIncoming}};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, server::TcpIncoming},
+};
 
 use crate::config::{Config, Secret};
 
@@ -156,8 +157,7 @@ impl System {
         };
         let keyring = Keyring::open(&config.keyring_dir())?;
         saldo_readmodel::ensure(&stores.pool, &identity).await?;
-        let options =
-            Options { store_dir: config.data_dir.join("command"), queue: config.queue, patience: PATIENCE };
+        let options = Options { store_dir: config.data_dir.join("command"), queue: config.queue, patience: PATIENCE };
         let (commands, running) = Commands::start(stores.log.clone(), identity, clock.clone(), options).await?;
         let stop = CancellationToken::new();
         let projector = tokio::spawn(saldo_projector::run(
@@ -220,9 +220,8 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<(), tonic::transport::Error>>, Failure> {
     let command = CommandServiceServer::new(command).max_decoding_message_size(MAX_REQUEST);
-    let query = QueryServiceServer::new(query)
-        .max_decoding_message_size(MAX_REQUEST)
-        .max_encoding_message_size(MAX_ANSWER);
+    let query =
+        QueryServiceServer::new(query).max_decoding_message_size(MAX_REQUEST).max_encoding_message_size(MAX_ANSWER);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
         .build_v1()?;

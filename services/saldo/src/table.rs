@@ -30,16 +30,12 @@ pub fn plain(header: &[&str], numbers: usize, rows: impl IntoIterator<Item = Vec
 /// Receivables by age, with the totals below.
 pub fn aging(rows: &[v1::AgingRow], totals: &[v1::AgingRow]) -> Table {
     let line = |name: &str, row: &v1::AgingRow| {
-        let figures =
-            [row.not_due, row.d1_30, row.d31_60, row.d61_90, row.d91_plus, row.unapplied, row.balance];
+        let figures = [row.not_due, row.d1_30, row.d31_60, row.d61_90, row.d91_plus, row.unapplied, row.balance];
         let mut cells = vec![name.to_owned(), row.currency.clone()];
         cells.extend(figures.iter().map(|minor| major(*minor, &row.currency)));
         cells
     };
-    let lines = rows
-        .iter()
-        .map(|row| line(&row.account_id, row))
-        .chain(totals.iter().map(|row| line("TOTAL", row)));
+    let lines = rows.iter().map(|row| line(&row.account_id, row)).chain(totals.iter().map(|row| line("TOTAL", row)));
     let header = ["account", "", "not due", "1-30", "31-60", "61-90", "91+", "unapplied", "balance"];
     plain(&header, 2, lines)
 }

@@ -5,7 +5,13 @@ use std::{process::ExitCode, time::Duration};
 use saldo_log::genesis;
 use saldo_projector::Report;
 
-use crate::{Outcome, config::{Config, Overrides}, progress, system::Stores, telemetry};
+use crate::{
+    Outcome,
+    config::{Config, Overrides},
+    progress,
+    system::Stores,
+    telemetry,
+};
 
 /// How long the read models may take to reach the log's end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +51,9 @@ pub async fn run(args: VerifyArgs) -> Outcome {
         print!("{}", describe(&report));
     }
     if behind > 0 {
-        eprintln!("the read models are {behind} records behind the log: compared where they stand; is a projector running?");
+        eprintln!(
+            "the read models are {behind} records behind the log: compared where they stand; is a projector running?"
+        );
     }
     Ok(if report.differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }

@@ -184,9 +184,7 @@ fn is_address(channel: Channel, text: &str) -> bool {
         }),
         // E.164: at most 15 digits, the first not 0.
         Channel::Sms | Channel::Whatsapp | Channel::Phone => text.strip_prefix('+').is_some_and(|digits| {
-            (7..=15).contains(&digits.len())
-                && !digits.starts_with('0')
-                && digits.bytes().all(|b| b.is_ascii_digit())
+            (7..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
         }),
         Channel::Post => true,
     }

@@ -180,7 +180,11 @@ impl Loader {
         };
         match asked {
             Ok(outcome) => Ok(outcome),
-            Err(status) if is_transient(&status) || status.code() == tonic::Code::Unauthenticated || status.code() == tonic::Code::PermissionDenied => {
+            Err(status)
+                if is_transient(&status)
+                    || status.code() == tonic::Code::Unauthenticated
+                    || status.code() == tonic::Code::PermissionDenied =>
+            {
                 Err(ImportError::Service { line: row.line, why: explain(&status) })
             }
             Err(status) => Ok(Outcome::Rejected(explain(&status))),
@@ -190,7 +194,8 @@ impl Loader {
     async fn issue(&self, request: &v1::IssueInvoiceRequest, profile: Option<&v1::Profile>) -> Result<Outcome, Status> {
         self.open(&request.account_id, profile).await?;
         tries("invoice", &request.account_id, &request.number, |request_id| {
-            let (mut client, request) = (self.clients.command.clone(), v1::IssueInvoiceRequest { request_id, ..request.clone() });
+            let (mut client, request) =
+                (self.clients.command.clone(), v1::IssueInvoiceRequest { request_id, ..request.clone() });
             async move { client.issue_invoice(request).await.map(tonic::Response::into_inner) }
         })
         .await
@@ -201,7 +206,8 @@ impl Loader {
         let turn = self.turns.lock().await.entry(request.account_id.clone()).or_default().clone();
         let _turn = if request.allocations.is_empty() { Some(turn.lock().await) } else { None };
         tries("payment", &request.account_id, &request.reference, |request_id| {
-            let (mut client, request) = (self.clients.command.clone(), v1::RecordPaymentRequest { request_id, ..request.clone() });
+            let (mut client, request) =
+                (self.clients.command.clone(), v1::RecordPaymentRequest { request_id, ..request.clone() });
             async move { client.record_payment(request).await.map(tonic::Response::into_inner) }
         })
         .await
@@ -321,13 +327,11 @@ impl RejectedRows {
         self.rows.sort_by_key(|(line, ..)| *line);
         let write = || -> Result<(), csv::Error> {
             let mut writer = csv::WriterBuilder::new().flexible(true).from_path(&self.path)?;
-            writer.write_field("line")?;
-            writer.write_field("reason")?;
-            writer.write_record(&self.header)?;
+            let names = self.header.iter().map(String::as_bytes);
+            writer.write_record([&b"line"[..], b"reason"].into_iter().chain(names))?;
             for (line, reason, raw) in &self.rows {
-                writer.write_field(line.to_string())?;
-                writer.write_field(reason)?;
-                writer.write_byte_record(raw)?;
+                let line = line.to_string();
+                writer.write_record([line.as_bytes(), reason.as_bytes()].into_iter().chain(raw.iter()))?;
             }
             writer.flush()?;
             Ok(())

@@ -227,12 +227,11 @@ impl Map {
 
     /// Checks that every column named exists.
     pub fn check_columns(&self, present: &[String]) -> Result<(), MapError> {
-        let missing = self.templates().into_iter().flat_map(Template::columns).find(|name| !present.iter().any(|p| p == name));
+        let missing =
+            self.templates().into_iter().flat_map(Template::columns).find(|name| !present.iter().any(|p| p == name));
         match missing {
             None => Ok(()),
-            Some(column) => {
-                Err(MapError::NoColumn { column: column.to_owned(), present: present.join(", ") })
-            }
+            Some(column) => Err(MapError::NoColumn { column: column.to_owned(), present: present.join(", ") }),
         }
     }
 
@@ -269,7 +268,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_of_the_map_is_named() {
-        let error = Map::parse("[format]\ndate='%F'\ncurrency='EUR'\ncolour='red'\n[account]\nid='{a}'").expect_err("unknown");
+        let error =
+            Map::parse("[format]\ndate='%F'\ncurrency='EUR'\ncolour='red'\n[account]\nid='{a}'").expect_err("unknown");
         assert!(error.to_string().contains("colour"), "{error}");
     }
 

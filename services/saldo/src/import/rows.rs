@@ -41,8 +41,7 @@ pub struct Rows {
 impl Rows {
     /// Opens the file and checks the map against its header. A byte order mark is passed over.
     pub fn open(path: &Path, map: Map) -> Result<Self, MapError> {
-        let unreadable =
-            |why: String| MapError::Unreadable { path: path.display().to_string(), why };
+        let unreadable = |why: String| MapError::Unreadable { path: path.display().to_string(), why };
         let mut file = io::BufReader::new(std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?);
         let start = io::BufRead::fill_buf(&mut file).map_err(|error| unreadable(error.to_string()))?;
         if start.starts_with(b"\xef\xbb\xbf") {
@@ -53,8 +52,7 @@ impl Rows {
             .flexible(true)
             .from_reader(Box::new(file) as Box<dyn io::Read + Send>);
         let header = reader.byte_headers().map_err(|error| unreadable(error.to_string()))?;
-        let header: Vec<String> =
-            header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        let header: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
         map.check_columns(&header)?;
         Ok(Self { reader, header, map })
     }

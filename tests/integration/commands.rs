@@ -1,0 +1,265 @@
+//! The command service over gRPC, and what the log says of its answers.
+
+use std::{sync::Arc, time::Duration};
+
+use saldo::client::{Clients, Said};
+use saldo_api::v1;
+use saldo_commit::ConsistencyToken;
+use saldo_log::{
+    Log, NewRecord,
+    acceptor::Acceptor,
+    embedded::EmbeddedLog,
+    frame::{self, Kind, partition_of},
+    genesis,
+    kafka::{KafkaConfig, KafkaLog},
+};
+use tonic::{Code, Status};
+
+use crate::{Failure, Outcome, conformance, env::Env, process::Saldo, the_log};
+
+pub fn date(year: i32, month: i32, day: i32) -> Option<v1::Date> {
+    Some(v1::Date { year, month, day })
+}
+
+pub fn eur(minor_units: i64) -> Option<v1::Money> {
+    Some(v1::Money { minor_units, currency: "EUR".into() })
+}
+
+pub fn open(id: &str, account: &str) -> v1::OpenAccountRequest {
+    v1::OpenAccountRequest {
+        request_id: id.into(),
+        account_id: account.into(),
+        profile: Some(v1::Profile {
+            display_name: "Ana Gil".into(),
+            kind: v1::DebtorKind::Business.into(),
+            language: "es".into(),
+            time_zone: "Europe/Madrid".into(),
+            country: "ES".into(),
+            contact_points: vec![v1::ContactPoint {
+                channel: v1::Channel::Email.into(),
+                address: "ana@example.com".into(),
+            }],
+        }),
+    }
+}
+
+pub fn invoice(id: &str, account: &str, number: &str, minor: i64) -> v1::IssueInvoiceRequest {
+    v1::IssueInvoiceRequest {
+        request_id: id.into(),
+        account_id: account.into(),
+        number: number.into(),
+        total: eur(minor),
+        issue_date: date(2026, 1, 1),
+        due_date: date(2026, 1, 31),
+        ..Default::default()
+    }
+}
+
+pub fn payment(id: &str, account: &str, reference: &str, minor: i64) -> v1::RecordPaymentRequest {
+    v1::RecordPaymentRequest {
+        request_id: id.into(),
+        account_id: account.into(),
+        reference: reference.into(),
+        amount: eur(minor),
+        value_date: date(2026, 2, 10),
+        ..Default::default()
+    }
+}
+
+pub fn reason(status: &Status) -> String {
+    Said::of(status).reason
+}
+
+pub async fn life_of_an_account(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    let command = &mut clients.command;
+    let unknown = command.issue_invoice(invoice("0", "D-1", "F-1", 10_000)).await.expect_err("no account yet");
+    assert_eq!((unknown.code(), reason(&unknown)), (Code::NotFound, "ACCOUNT_UNKNOWN".into()));
+    command.open_account(open("1", "D-1")).await?;
+    let mut in_parts = invoice("2", "D-1", "F-1", 10_000);
+    in_parts.due_date = None;
+    in_parts.instalments = vec![
+        v1::Instalment { due_date: date(2026, 1, 31), amount_minor: 3_000 },
+        v1::Instalment { due_date: date(2026, 2, 28), amount_minor: 5_000 },
+        v1::Instalment { due_date: date(2026, 3, 31), amount_minor: 2_000 },
+    ];
+    command.issue_invoice(in_parts).await?;
+    // 100 as 30, 50 and 20, paid 40: 40 and 20 are open.
+    let paid = command.record_payment(payment("3", "D-1", "P-1", 4_000)).await?.into_inner();
+    let parts: Vec<(u32, i64)> = paid.allocations.iter().map(|line| (line.instalment, line.amount_minor)).collect();
+    assert_eq!(parts, [(1, 3_000), (2, 1_000)]);
+    let request = v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: paid.consistency_token };
+    let items = clients.query.list_open_items(request).await?.into_inner().items;
+    assert_eq!(items.iter().map(|item| item.open_minor).collect::<Vec<_>>(), [4_000, 2_000]);
+
+    let command = &mut clients.command;
+    let reversal = v1::ReversePaymentRequest {
+        request_id: "4".into(),
+        account_id: "D-1".into(),
+        reference: "P-1".into(),
+        reversal_date: date(2026, 2, 12),
+        reason: "bounced".into(),
+    };
+    let reversed = command.reverse_payment(reversal.clone()).await?.into_inner();
+    let again = v1::ReversePaymentRequest { request_id: "5".into(), ..reversal };
+    let refused = command.reverse_payment(again).await.expect_err("reversed already");
+    assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "PAYMENT_ALREADY_REVERSED".into()));
+    let request = v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: reversed.consistency_token };
+    let items = clients.query.list_open_items(request).await?.into_inner().items;
+    assert_eq!(items.iter().map(|item| item.open_minor).collect::<Vec<_>>(), [3_000, 5_000, 2_000]);
+
+    let who = v1::GetAccountRequest { account_id: "D-1".into(), ..Default::default() };
+    let who = clients.query.get_account(who).await?.into_inner();
+    assert_eq!((who.display_name.as_str(), who.contact_points[0].address.as_str()), ("Ana Gil", "ana@example.com"));
+    let replayed = saldo.succeed(&["replay", "acme/D-1", "--json"]).await?;
+    assert!(!replayed.contains("Ana Gil") && replayed.contains("PAYMENT_ALREADY_REVERSED"), "{replayed}");
+    let report = saldo.verify().await?;
+    assert_eq!((report["differences"].as_u64(), report["accounts"].as_u64()), (Some(0), Some(1)), "{report}");
+    saldo.stop().await
+}
+
+pub async fn request_ids(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let mut saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    let first = clients.command.open_account(open("1", "D-1")).await?.into_inner();
+    clients.command.issue_invoice(invoice("2", "D-1", "F-1", 10_000)).await?;
+    let twin = clients.command.issue_invoice(invoice("3", "D-1", "F-1", 10_000)).await.expect_err("number taken");
+    assert_eq!((twin.code(), reason(&twin)), (Code::AlreadyExists, "INVOICE_NUMBER_TAKEN".into()));
+    assert_eq!(Said::of(&twin).details["same_content"], "true");
+    // Before and after a crash, answers and refusals are given again, and other content is refused.
+    for round in 0..2 {
+        let again = clients.command.open_account(open("1", "D-1")).await?.into_inner();
+        assert!(again.replayed && !first.replayed);
+        assert_eq!((again.version, &again.consistency_token), (first.version, &first.consistency_token));
+        let twin = clients.command.issue_invoice(invoice("3", "D-1", "F-1", 10_000)).await.expect_err("the same no");
+        assert_eq!(Said::of(&twin).details["replayed"], "true");
+        let reused = clients.command.issue_invoice(invoice("2", "D-1", "F-1", 9_999)).await.expect_err("other content");
+        assert_eq!((reused.code(), reason(&reused)), (Code::AlreadyExists, "REQUEST_ID_REUSED".into()));
+        if round == 0 {
+            saldo.kill()?;
+            // The local store is disposable.
+            std::fs::remove_dir_all(dir.path().join("command"))?;
+            saldo = Saldo::start(dir.path(), &[]).await?;
+            clients = saldo.clients().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Both instances are sent the same requests at once. Whatever each answers, the log must say the same.
+pub async fn two_instances(env: Arc<Env>) -> Outcome {
+    let brokers = env.kafka().await?.brokers.clone();
+    let topic = conformance::topic();
+    let database = env.database().await?;
+    let keys = tempfile::tempdir()?;
+    let keys = keys.path().display().to_string();
+    let args = ["--kafka", &brokers, "--topic", &topic, "--database-url", &database, "--keyring-dir", &keys];
+    let (one_dir, two_dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let one = Saldo::start(one_dir.path(), &args).await?;
+    let two = Saldo::start(two_dir.path(), &args).await?;
+    let (one_clients, two_clients) = (one.clients().await?, two.clients().await?);
+    let accounts: Vec<String> = (0..4).map(|n| format!("D-{n}")).collect();
+    for account in &accounts {
+        one_clients.clone().command.open_account(open("open", account)).await?;
+    }
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..60 {
+        for account in &accounts {
+            for clients in [&one_clients, &two_clients] {
+                let (mut clients, account): (Clients, String) = (clients.clone(), account.clone());
+                asked.spawn(async move {
+                    let request = invoice(&format!("r-{n}"), &account, &format!("F-{n}"), 100 + n);
+                    loop {
+                        match clients.command.issue_invoice(request.clone()).await {
+                            Err(status) if saldo::client::is_transient(&status) => {
+                                tokio::time::sleep(Duration::from_millis(5)).await;
+                            }
+                            answer => return (account, n, answer.map(tonic::Response::into_inner)),
+                        }
+                    }
+                });
+            }
+        }
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = asked.join_next().await {
+        answers.push(answer?);
+    }
+    let log = KafkaLog::connect(KafkaConfig { brokers, topic, replication_factor: 1, allow_unsafe: true }).await?;
+    let the_log = the_log::read(&log).await?;
+    for account in &accounts {
+        let chain = &the_log.chains[&format!("acme/{account}")];
+        assert_eq!(chain.len(), 61, "the opening and each invoice once");
+    }
+    let mut first_answers = 0;
+    for (account, n, answer) in answers {
+        let answer: v1::CommandResponse = answer?;
+        let token: ConsistencyToken = answer.consistency_token.parse()?;
+        let (key, version) = &the_log.places[&(token.partition, token.offset)];
+        assert_eq!((key, *version), (&format!("acme/{account}"), answer.version), "the answer stands in the log");
+        let commit = &the_log.chains[key][*version as usize - 1];
+        assert_eq!(commit.request_id, format!("r-{n}"));
+        first_answers += u32::from(!answer.replayed);
+    }
+    assert_eq!(first_answers, 240, "each request was answered first by one instance only");
+    println!("two instances: {} void records in the races", the_log.void);
+    let report = one.verify().await?;
+    assert_eq!(report["differences"].as_u64(), Some(0), "{report}");
+    Ok(())
+}
+
+pub async fn newer_event(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    for account in ["D-1", "D-2"] {
+        clients.command.open_account(open("1", account)).await?;
+    }
+    let config = std::fs::read_to_string(&saldo.config)?;
+    let url = config.lines().find_map(|line| line.strip_prefix("embedded_url = \"")).ok_or("embedded log")?;
+    let log = EmbeddedLog::connect(url.trim_end_matches('"'), "saldo.accounts").await?;
+    append_newer(&log, "acme/D-1").await?;
+    let request = || v1::ListOpenItemsRequest { account_id: "D-1".into(), ..Default::default() };
+    crate::env::eventually("the account parked", || {
+        let mut clients = clients.clone();
+        async move {
+            clients.query.list_open_items(request()).await.is_err_and(|status| reason(&status) == "ACCOUNT_PARKED")
+        }
+    })
+    .await?;
+    let refused = clients.command.issue_invoice(invoice("2", "D-1", "F-1", 1)).await.expect_err("parked");
+    assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "ACCOUNT_PARKED".into()));
+    clients.command.issue_invoice(invoice("2", "D-2", "F-1", 1)).await?;
+    let totals = clients.query.get_aging(v1::GetAgingRequest::default()).await?.into_inner();
+    assert_eq!(totals.parked_accounts, 1, "totals say that they are incomplete");
+    let report = saldo.verify().await?;
+    assert_eq!((report["differences"].as_u64(), report["parked"].as_u64()), (Some(0), Some(1)), "{report}");
+    Ok(())
+}
+
+/// What a newer release could write: a valid link of the chain with an event version nobody here knows.
+async fn append_newer(log: &dyn Log, key: &str) -> Result<(), Failure> {
+    use prost::Message;
+    let identity = genesis::open(log).await?;
+    let partition = partition_of(key, identity.partitions);
+    let mut acceptor = Acceptor::new(&identity, partition);
+    for record in conformance::read(log, partition, 0).await? {
+        acceptor.judge(&record)?;
+    }
+    let head = acceptor.head(key);
+    let event = v1::Event { r#type: "invoice.issued".into(), version: 99, body: Vec::new() };
+    let payload = v1::CommitPayload {
+        request_id: "from-the-future".into(),
+        fingerprint: vec![0; 32],
+        recorded_at: Some(saldo_api::Timestamp { seconds: 1_800_000_000, nanos: 0 }),
+        events: vec![event],
+        ..Default::default()
+    };
+    let (tenant, account) = key.split_once('/').ok_or("key")?;
+    let value = frame::encode(Kind::Commit, tenant, account, head.version + 1, head.hash, &payload.encode_to_vec());
+    log.append(vec![NewRecord { partition, key: key.to_owned().into(), value: value.into() }]).await?;
+    Ok(())
+}

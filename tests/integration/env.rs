@@ -1,0 +1,116 @@
+//! What tests share: a runtime, one Postgres and one Kafka a run, started when first needed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options};
+use tokio::{runtime::Runtime, sync::OnceCell};
+
+use crate::{Failure, kafka::Kafka, process};
+
+static ENV: OnceLock<Arc<Env>> = OnceLock::new();
+
+/// Shared by all tests of a run.
+pub struct Env {
+    runtime: Runtime,
+    dir: Mutex<Option<tempfile::TempDir>>,
+    postgres: OnceCell<Mutex<Option<EmbeddedPostgres>>>,
+    kafka: OnceCell<Kafka>,
+}
+
+impl Env {
+    /// The run's environment.
+    pub fn get() -> Arc<Env> {
+        ENV.get_or_init(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            Arc::new(Env {
+                runtime: runtime.expect("a runtime"),
+                dir: Mutex::new(Some(tempfile::tempdir().expect("a temporary folder"))),
+                postgres: OnceCell::new(),
+                kafka: OnceCell::new(),
+            })
+        })
+        .clone()
+    }
+
+    /// Runs the tests' futures.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.dir.lock().expect("lock").as_ref().expect("not shut down").path().to_owned()
+    }
+
+    /// The address of a fresh, empty database.
+    pub async fn database(&self) -> Result<String, Failure> {
+        let postgres = self
+            .postgres
+            .get_or_try_init(|| async {
+                let mut child = ChildCommand::this_binary(["postgres"])?;
+                child.envs.push((process::AS_SALDO.into(), "1".into()));
+                let options = Options::new(self.dir().join("postgres"), child).setting("max_connections", "300");
+                Ok::<_, Failure>(Mutex::new(Some(EmbeddedPostgres::start(options, |_| {}).await?)))
+            })
+            .await?;
+        let name = format!("t{}", uuid::Uuid::new_v4().simple());
+        let (admin, url) = {
+            let postgres = postgres.lock().expect("lock");
+            let postgres = postgres.as_ref().ok_or("shut down")?;
+            (postgres.url("postgres"), postgres.url(&name))
+        };
+        let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&admin).await?;
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+        Ok(url)
+    }
+
+    /// The run's broker.
+    pub async fn kafka(&self) -> Result<&Kafka, Failure> {
+        self.kafka.get_or_try_init(|| Kafka::start(self.dir().join("kafka"))).await
+    }
+}
+
+/// Stops the servers.
+pub fn shut_down() {
+    let Some(env) = ENV.get() else { return };
+    env.runtime.block_on(async {
+        if let Some(kafka) = env.kafka.get() {
+            kafka.kill();
+        }
+        let postgres = env.postgres.get().and_then(|postgres| postgres.lock().expect("lock").take());
+        if let Some(postgres) = postgres {
+            let _ = postgres.stop().await;
+        }
+    });
+    drop(env.dir.lock().expect("lock").take());
+}
+
+/// Real material beside the project, absent on a user's machine.
+pub fn shared_data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/receivables/WA_Fn-UseC_-Accounts-Receivable.csv")
+}
+
+/// Why tests on real material cannot run.
+pub fn shared_data_missing() -> Option<String> {
+    (!shared_data().exists()).then(|| "needs ../shared/data beside the project".to_owned())
+}
+
+/// Waits for a condition, at most a minute.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) -> Result<(), Failure> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !condition().await {
+        if tokio::time::Instant::now() > deadline {
+            return Err(format!("{what} did not come about within a minute").into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// A port nobody listens on just now.
+pub fn free_port() -> Result<u16, Failure> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

@@ -1,0 +1,92 @@
+//! Saldo from outside, against real servers: an Apache Kafka and a Postgres that the harness starts.
+
+mod access;
+mod bad_input;
+mod commands;
+mod conformance;
+mod crashes;
+mod env;
+mod importing;
+mod kafka;
+mod process;
+mod readmodels;
+mod the_log;
+
+use std::{process::ExitCode, sync::Arc};
+
+use env::Env;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What a test may fail with.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// What a test returns.
+pub type Outcome = Result<(), Failure>;
+
+/// What a test cannot run without.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Postgres,
+    Kafka,
+    SharedData,
+    KafkaAndSharedData,
+}
+
+/// One line a test: its sentence, what it needs, and the function.
+macro_rules! tests {
+    ($(($name:literal, $needs:ident, $test:path)),* $(,)?) => {
+        vec![$(trial($name, Needs::$needs, |env| env.clone().runtime().block_on($test(env)))),*]
+    };
+}
+
+fn main() -> ExitCode {
+    // The same binary stands in for `saldo`, so that one build serves both.
+    if std::env::var_os(process::AS_SALDO).is_some() {
+        return saldo::main_from_args();
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    let tests = tests![
+        ("embedded log: conformance", Postgres, conformance::embedded),
+        ("embedded log: its connections are cut and it goes on", Postgres, conformance::embedded_cut_off),
+        ("embedded log: cut and regrown, it is refused", Postgres, conformance::embedded_regrown),
+        ("kafka: conformance", Kafka, conformance::kafka),
+        ("kafka: the broker is killed and comes back", Kafka, conformance::kafka_broker_killed),
+        ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
+        ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
+        (
+            "commands: invoices, payments and reversals are answered and read back",
+            Postgres,
+            commands::life_of_an_account
+        ),
+        ("commands: a request id gives the first answer again", Postgres, commands::request_ids),
+        ("commands: two instances racing on the same accounts agree with the log", Kafka, commands::two_instances),
+        ("commands: an event of a newer release parks the account alone", Postgres, commands::newer_event),
+        ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
+        ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
+        ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
+        ("read models: every column of bi is described", Postgres, readmodels::comments),
+        ("read models: a past day stays as it was known", Postgres, readmodels::both_axes),
+        ("read models: a rebuild equals the live ones row by row", Postgres, readmodels::rebuild),
+        ("read models: the analysts' role reads bi and nothing personal", Postgres, readmodels::role),
+        ("import: the receivables sample, to the cent, three ways", SharedData, importing::receivables),
+        ("crashes: killed again and again during an import, embedded", SharedData, crashes::embedded),
+        ("crashes: killed again and again during an import, Kafka", KafkaAndSharedData, crashes::kafka),
+    ];
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    env::shut_down();
+    conclusion.exit_code()
+}
+
+fn trial(name: &str, needs: Needs, test: impl FnOnce(Arc<Env>) -> Outcome + Send + 'static) -> Trial {
+    let missing = match needs {
+        Needs::Postgres => None,
+        Needs::Kafka => kafka::missing(),
+        Needs::SharedData => env::shared_data_missing(),
+        Needs::KafkaAndSharedData => kafka::missing().or_else(env::shared_data_missing),
+    };
+    let trial = Trial::test(name, move || test(Env::get()).map_err(|error| Failed::from(error.to_string())));
+    match missing {
+        None => trial,
+        Some(reason) => trial.with_ignored_flag(true).with_kind(reason),
+    }
+}

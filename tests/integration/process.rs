@@ -1,0 +1,119 @@
+//! `saldo` as a process of its own: this same binary under another name.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use saldo::client::{Clients, Target};
+use saldo_auth::{Issuer, Role};
+
+use crate::Failure;
+
+/// Makes the test binary be `saldo`.
+pub const AS_SALDO: &str = "SALDO_TEST_AS_SALDO";
+
+/// A running `saldo dev`.
+pub struct Saldo {
+    child: Child,
+    /// Where and as whom (every role, tenant acme).
+    pub target: Target,
+    /// What other commands need to reach its stores.
+    pub config: PathBuf,
+    data_dir: PathBuf,
+}
+
+/// `saldo` with these arguments.
+pub fn saldo(args: &[&str]) -> Result<Command, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(AS_SALDO, "1").args(args).stdin(Stdio::null());
+    Ok(command)
+}
+
+impl Saldo {
+    /// Starts `saldo dev` over a folder and waits until it serves.
+    pub async fn start(data_dir: &Path, args: &[&str]) -> Result<Self, Failure> {
+        let mut command = saldo(&["dev", "--json", "--data-dir"])?;
+        command.arg(data_dir).args(args);
+        if !args.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.env("SALDO__TRACING__FILTER", "warn").stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        let line = tokio::task::spawn_blocking(move || {
+            let mut line = String::new();
+            BufReader::new(stdout).read_line(&mut line).map(|_| line)
+        });
+        let line = tokio::time::timeout(Duration::from_secs(120), line).await???;
+        if line.is_empty() {
+            return Err(format!("saldo dev ended before it served: {}", child.wait()?).into());
+        }
+        let said: serde_json::Value = serde_json::from_str(&line)?;
+        let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
+        let target = Target { endpoint: text("endpoint"), token: text("token") };
+        Ok(Self { child, target, config: text("config").into(), data_dir: data_dir.to_owned() })
+    }
+
+    /// Clients with every role.
+    pub async fn clients(&self) -> Result<Clients, Failure> {
+        Ok(self.target.connect().await?)
+    }
+
+    /// Clients with this token's subject, tenant and roles.
+    pub async fn clients_as(&self, tenant: &str, roles: &[Role], life: Duration) -> Result<Clients, Failure> {
+        let issuer = Issuer::read(&self.data_dir.join("dev-key.pem"))?;
+        let token = issuer.issue("somebody", tenant, roles, life)?;
+        Ok(Target { token, ..self.target.clone() }.connect().await?)
+    }
+
+    /// Runs a `saldo` command against this instance.
+    pub async fn command(&self, args: &[&str]) -> Result<Output, Failure> {
+        let mut command = saldo(args)?;
+        command
+            .env("SALDO_ENDPOINT", &self.target.endpoint)
+            .env("SALDO_TOKEN", &self.target.token)
+            .env("SALDO_CONFIG", &self.config)
+            .env("SALDO__TRACING__FILTER", "warn");
+        Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub async fn succeed(&self, args: &[&str]) -> Result<String, Failure> {
+        let output = self.command(args).await?;
+        if !output.status.success() {
+            let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            return Err(format!("saldo {args:?} ended with {}: {out}{err}", output.status).into());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The check against the log, which must find nothing.
+    pub async fn verify(&self) -> Result<serde_json::Value, Failure> {
+        Ok(serde_json::from_str(&self.succeed(&["verify", "--json"]).await?)?)
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to stop and waits for its end, which must be orderly.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let status = tokio::task::spawn_blocking(move || self.child.wait().map(|status| (status, self)));
+        let (status, _gone) = tokio::time::timeout(Duration::from_secs(60), status).await???;
+        if status.success() { Ok(()) } else { Err(format!("saldo dev ended with {status}").into()) }
+    }
+}
+
+impl Drop for Saldo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,192 @@
+//! The read models and `bi`.
+
+use std::sync::Arc;
+
+use saldo_api::v1;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+
+use crate::{
+    Failure, Outcome,
+    commands::{date, invoice, open, payment},
+    env::Env,
+    process::Saldo,
+};
+
+async fn database(saldo: &Saldo) -> Result<PgConnection, Failure> {
+    let config = std::fs::read_to_string(&saldo.config)?;
+    let url = config.lines().find_map(|line| line.strip_prefix("url = \"")).ok_or("no database in dev.toml")?;
+    Ok(PgConnection::connect(url.trim_end_matches('"')).await?)
+}
+
+pub async fn comments(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut connection = database(&saldo).await?;
+    let bare: Vec<String> = sqlx::query_scalar(
+        "SELECT c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+         WHERE c.relnamespace = 'bi'::regnamespace AND a.attnum > 0 AND col_description(c.oid, a.attnum) IS NULL
+         UNION ALL
+         SELECT relname FROM pg_class c WHERE relnamespace = 'bi'::regnamespace AND relkind = 'v'
+           AND obj_description(c.oid, 'pg_class') IS NULL
+         UNION ALL
+         SELECT proname FROM pg_proc p WHERE pronamespace = 'bi'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    assert!(bare.is_empty(), "without a comment: {bare:?}");
+    let columns: i64 = sqlx::query_scalar("SELECT count(*) FROM information_schema.columns WHERE table_schema = 'bi'")
+        .fetch_one(&mut connection)
+        .await?;
+    assert!(columns > 50, "the test looks at something");
+    Ok(())
+}
+
+/// An invoice of January, due on the 31st; a payment of 10 February that is booked, and later reversed as of 15 February.
+pub async fn both_axes(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    clients.command.open_account(open("1", "D-1")).await?;
+    clients.command.issue_invoice(invoice("2", "D-1", "F-1", 10_000)).await?;
+    let paid = clients.command.record_payment(payment("3", "D-1", "P-1", 12_000)).await?.into_inner();
+    let reversed = clients
+        .command
+        .reverse_payment(v1::ReversePaymentRequest {
+            request_id: "4".into(),
+            account_id: "D-1".into(),
+            reference: "P-1".into(),
+            reversal_date: date(2026, 2, 15),
+            reason: String::new(),
+        })
+        .await?
+        .into_inner();
+    let before_payment = {
+        let at = paid.recorded_at.ok_or("recorded_at")?;
+        saldo_api::Timestamp { nanos: at.nanos - 1_000, ..at }
+    };
+    let mut figures = Vec::new();
+    for (day, known_at) in [
+        (date(2025, 12, 31), None),
+        (date(2026, 1, 31), None),
+        (date(2026, 2, 9), None),
+        (date(2026, 2, 10), None),
+        (date(2026, 2, 14), Some(before_payment)),
+        (date(2026, 2, 15), paid.recorded_at),
+        (date(2026, 2, 15), None),
+        (date(2026, 4, 1), None),
+        (date(2026, 5, 2), None),
+    ] {
+        let request = v1::GetAgingRequest {
+            as_of: day,
+            known_at,
+            consistency_token: reversed.consistency_token.clone(),
+            ..Default::default()
+        };
+        let row = clients.query.get_aging(request).await?.into_inner().rows.into_iter().next().unwrap_or_default();
+        let buckets = [row.not_due, row.d1_30, row.d31_60, row.d61_90, row.d91_plus, row.unapplied];
+        assert_eq!(buckets.iter().sum::<i64>(), row.balance, "buckets and unapplied are the balance");
+        figures.push((buckets, row.balance));
+    }
+    assert_eq!(
+        figures,
+        [
+            ([0, 0, 0, 0, 0, 0], 0),
+            ([10_000, 0, 0, 0, 0, 0], 10_000),
+            ([0, 10_000, 0, 0, 0, 0], 10_000),
+            ([0, 0, 0, 0, 0, -2_000], -2_000),
+            ([0, 10_000, 0, 0, 0, 0], 10_000),
+            ([0, 0, 0, 0, 0, -2_000], -2_000),
+            ([0, 10_000, 0, 0, 0, 0], 10_000),
+            ([0, 0, 10_000, 0, 0, 0], 10_000),
+            ([0, 0, 0, 0, 10_000, 0], 10_000),
+        ]
+    );
+    Ok(())
+}
+
+async fn rows(connection: &mut PgConnection) -> Result<Vec<String>, Failure> {
+    let schema: String =
+        sqlx::query_scalar("SELECT 'rm_' || number FROM saldo.live").fetch_one(&mut *connection).await?;
+    let mut all = Vec::new();
+    for table in [
+        "checkpoints",
+        "heads",
+        "accounts",
+        "agenda",
+        "ledger",
+        "items",
+        "history",
+        "parked",
+        "personal_names",
+        "personal_contact_points",
+    ] {
+        let statement = format!("SELECT t::text FROM {schema}.{table} t ORDER BY 1");
+        for row in sqlx::query(AssertSqlSafe(statement)).fetch_all(&mut *connection).await? {
+            all.push(format!("{table} {}", row.try_get::<String, _>(0)?));
+        }
+    }
+    Ok(all)
+}
+
+pub async fn rebuild(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    for n in 0..5 {
+        let account = format!("D-{n}");
+        clients.command.open_account(open("1", &account)).await?;
+        clients.command.issue_invoice(invoice("2", &account, "F-1", 1_000 + n)).await?;
+        clients.command.record_payment(payment("3", &account, "P-1", 400)).await?;
+    }
+    saldo.verify().await?;
+    let mut connection = database(&saldo).await?;
+    let before = rows(&mut connection).await?;
+    assert!(before.len() > 50);
+    saldo.succeed(&["rebuild"]).await?;
+    assert_eq!(rows(&mut connection).await?, before, "made anew, the rows are the same");
+    // The projector has moved over to the new build.
+    clients.command.issue_invoice(invoice("4", "D-1", "F-2", 1)).await?;
+    let report = saldo.verify().await?;
+    assert_eq!((report["differences"].as_u64(), report["records"].as_u64()), (Some(0), Some(16 + 16)), "{report}");
+    let builds: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'rm\\_%'")
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(builds, 1, "the former build is gone");
+    Ok(())
+}
+
+pub async fn role(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    clients.command.open_account(open("1", "D-1")).await?;
+    clients.command.issue_invoice(invoice("2", "D-1", "F-1", 1_234)).await?;
+    saldo.verify().await?;
+    let mut connection = database(&saldo).await?;
+    let schema: String =
+        sqlx::query_scalar("SELECT 'rm_' || number FROM saldo.live").fetch_one(&mut connection).await?;
+    let names: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {schema}.personal_names")))
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(names, 1, "there is something to hide");
+    sqlx::query("SET ROLE saldo_bi").execute(&mut connection).await?;
+    for view in ["open_items", "aging", "aging_as_of('2026-02-01')", "debtor_history", "ledger", "accounts", "parked"] {
+        let found =
+            sqlx::query(AssertSqlSafe(format!("SELECT t::text FROM bi.{view} t"))).fetch_all(&mut connection).await?;
+        assert_eq!(found.is_empty(), view == "parked", "{view}");
+        for row in found {
+            let text: String = row.try_get(0)?;
+            assert!(!text.contains("Ana") && !text.contains("example.com"), "{text}");
+        }
+    }
+    for forbidden in [
+        format!("SELECT * FROM {schema}.personal_names"),
+        format!("SELECT * FROM {schema}.ledger"),
+        "UPDATE bi.accounts SET kind = ''".to_owned(),
+        "CREATE TABLE bi.mine ()".to_owned(),
+    ] {
+        let refused = sqlx::query(AssertSqlSafe(forbidden.clone())).execute(&mut connection).await;
+        assert!(refused.is_err_and(|error| error.to_string().contains("permission denied")), "{forbidden}");
+    }
+    Ok(())
+}
