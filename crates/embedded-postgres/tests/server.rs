@@ -107,7 +107,8 @@ async fn settings() -> Outcome {
         query(&url, "SHOW unix_socket_directories").await?,
         query(&url, "SHOW server_encoding").await?,
     ];
-    let without_password = url.replace(&url[url.find("postgres:").unwrap_or(0)..url.find('@').unwrap_or(0)], "postgres");
+    let without_password =
+        url.replace(&url[url.find("postgres:").unwrap_or(0)..url.find('@').unwrap_or(0)], "postgres");
     let refused = query(&without_password, "SHOW fsync").await;
     let debug = format!("{server:?}");
     server.stop().await?;
@@ -128,10 +129,8 @@ async fn parent(scratch: &str) -> Outcome {
 
 /// Runs `program parent DIR` until it has a server, kills it, and waits until the server has gone.
 fn serve_and_kill(program: &Path, scratch: &Path) -> Outcome {
-    let mut parent = std::process::Command::new(program)
-        .args([Path::new("parent"), scratch])
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut parent =
+        std::process::Command::new(program).args([Path::new("parent"), scratch]).stdout(Stdio::piped()).spawn()?;
     let mut url = String::new();
     let output = parent.stdout.take().ok_or("no pipe")?;
     BufReader::new(output).read_line(&mut url)?;

@@ -1,0 +1,5 @@
+//! The domain from outside.
+
+mod account;
+mod invariants;
+mod world;

@@ -1,0 +1,105 @@
+//! An account and its documents, folded from what was decided, and the commands the tests ask.
+
+use std::collections::HashMap;
+
+use jiff::{Timestamp, civil::Date};
+use saldo_domain::{
+    Context, Decision,
+    account::Account,
+    command::{Command, Designation},
+    document::{Document, DocumentKey, Documents},
+    evolve, handle,
+    ids::DocumentNumber,
+    invoice::schedule,
+    money::{Currency, Money},
+    profile::{DebtorKind, Profile, Sealed},
+};
+
+/// An account and its documents, folded from what was decided.
+#[derive(Clone, Default)]
+pub struct World {
+    pub account: Account,
+    documents: HashMap<DocumentKey, Document>,
+}
+
+struct Known<'w>(&'w HashMap<DocumentKey, Document>);
+
+impl Documents for Known<'_> {
+    fn get(&self, key: &DocumentKey) -> Option<Document> {
+        self.0.get(key).cloned()
+    }
+}
+
+impl World {
+    pub fn opened() -> Self {
+        let mut world = Self::default();
+        let profile = Profile {
+            display_name: Sealed(vec![1]),
+            kind: DebtorKind::Business,
+            language: "es".into(),
+            time_zone: "Europe/Madrid".into(),
+            country: "ES".into(),
+            contact_points: Vec::new(),
+        };
+        assert_eq!(world.ask(&Command::OpenAccount(profile)), Ok(()));
+        world
+    }
+
+    /// Decides and folds; the refusal's reason where there is one.
+    pub fn ask(&mut self, command: &Command) -> Result<(), &'static str> {
+        let context = Context { now: Timestamp::UNIX_EPOCH };
+        let Decision { events, refusal } = handle(&self.account, &Known(&self.documents), command, &context);
+        for event in &events {
+            evolve(&mut self.account, event);
+            if let Some(key) = Document::touched(event) {
+                let after = Document::evolve(self.documents.remove(&key), event);
+                self.documents.insert(key, after.expect("an event leaves its document"));
+            }
+        }
+        refusal.map_or(Ok(()), |refusal| Err(refusal.reason()))
+    }
+
+    /// Open amounts, oldest due first.
+    pub fn open(&self) -> Vec<i64> {
+        self.account.items.iter().map(|item| item.open).collect()
+    }
+
+    pub fn unapplied(&self) -> i64 {
+        self.account.credits.iter().map(|credit| credit.remaining).sum()
+    }
+}
+
+pub fn number(text: &str) -> DocumentNumber {
+    DocumentNumber::new(text).expect("a number")
+}
+
+pub fn money(minor: i64, code: &str) -> Money {
+    Money::positive(minor, Currency::new(code).expect("a currency")).expect("positive")
+}
+
+pub fn day(n: i8) -> Date {
+    Date::constant(2026, 1, n)
+}
+
+pub fn invoice(no: &str, parts: &[(Date, i64)]) -> Command {
+    let total = money(parts.iter().map(|(_, amount)| amount).sum(), "EUR");
+    let instalments = schedule(total, day(1), None, parts).expect("a schedule");
+    Command::IssueInvoice { number: number(no), total, issue_date: day(1), instalments, description: None }
+}
+
+pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> Command {
+    Command::RecordPayment {
+        reference: number(reference),
+        amount,
+        value_date: day(15),
+        designations: designations
+            .iter()
+            .map(|(invoice, amount)| Designation { invoice: number(invoice), instalment: None, amount: *amount })
+            .collect(),
+        remittance: None,
+    }
+}
+
+pub fn reversal(reference: &str) -> Command {
+    Command::ReversePayment { reference: number(reference), reversal_date: day(20), reason: None }
+}
