@@ -115,5 +115,9 @@ impl Drop for Saldo {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Its Postgres is going down by itself; the folder must not be removed under it.
+        if let Ok(lock) = std::fs::File::open(self.data_dir.join("postgres/lock")) {
+            let _ = lock.lock();
+        }
     }
 }

@@ -55,17 +55,14 @@ async fn serve() -> Result<(), ChildError> {
         home = install(&instructions.install_dir, &report) => home?,
         () = &mut stop => return Ok(()),
     };
-    let running = start(&instructions, &home, &report).await?;
+    // The cluster is kept, and with it the lock, until the server is down.
+    let cluster = Cluster::take(&instructions.data_dir, &home).await?;
+    let running = start(&cluster, &instructions, &report).await?;
     stop.await;
     Ok(running.stop().await?)
 }
 
-async fn start(
-    instructions: &Instructions,
-    home: &std::path::Path,
-    report: &impl Fn(Stage),
-) -> Result<Running, ChildError> {
-    let cluster = Cluster::take(&instructions.data_dir, home).await?;
+async fn start(cluster: &Cluster, instructions: &Instructions, report: &impl Fn(Stage)) -> Result<Running, ChildError> {
     cluster.create_if_missing(report).await?;
     report(Stage::Starting);
     let (running, port) = cluster.start(&instructions.settings).await?;
