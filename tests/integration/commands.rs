@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use saldo::client::{Clients, Said};
-use saldo_api::v1;
+use saldo_api::{FieldMask, v1};
 use saldo_commit::ConsistencyToken;
 use saldo_log::{
     Log, NewRecord,
@@ -146,6 +146,65 @@ pub async fn request_ids(_: Arc<Env>) -> Outcome {
             clients = saldo.clients().await?;
         }
     }
+    Ok(())
+}
+
+pub async fn amended_and_advanced(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    clients.command.open_account(open("1", "D-1")).await?;
+    let request = v1::AmendAccountRequest {
+        request_id: "2".into(),
+        account_id: "D-1".into(),
+        profile: Some(v1::Profile { display_name: "Ana Ruiz".into(), language: "en".into(), ..Default::default() }),
+        update_mask: Some(FieldMask { paths: vec!["display_name".into(), "contact_points".into()] }),
+    };
+    let amended = clients.command.amend_account(request).await?.into_inner();
+    let who = v1::GetAccountRequest { account_id: "D-1".into(), consistency_token: amended.consistency_token };
+    let who = clients.query.get_account(who).await?.into_inner();
+    assert_eq!((who.display_name.as_str(), who.language.as_str()), ("Ana Ruiz", "es"), "only what the mask names");
+    assert!(who.contact_points.is_empty(), "the list is replaced whole");
+    let before = saldo.verify().await?["records"].clone();
+    let request = v1::AdvanceTimeRequest { request_id: "3".into(), account_id: "D-1".into() };
+    let advanced = clients.command.advance_time(request).await?.into_inner();
+    assert_eq!((advanced.version, advanced.consistency_token.as_str()), (2, ""));
+    assert_eq!(saldo.verify().await?["records"], before, "with nothing due, nothing is appended");
+    Ok(())
+}
+
+/// With room for one, most of a crowd is sent away at once, told when to come back, and gets in then.
+pub async fn full_queue(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start_with(dir.path(), &[], &[("SALDO__QUEUE", "1")]).await?;
+    let clients = saldo.clients().await?;
+    clients.clone().command.open_account(open("0", "D-1")).await?;
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let mut clients = clients.clone();
+        asked.spawn(async move {
+            let mut sent_away = 0;
+            loop {
+                match clients.command.issue_invoice(invoice(&format!("r-{n}"), "D-1", &format!("F-{n}"), 100)).await {
+                    Ok(_) => return Ok(sent_away),
+                    Err(status) if status.code() == Code::ResourceExhausted => {
+                        let said = Said::of(&status);
+                        assert_eq!(said.reason, "QUEUE_FULL");
+                        sent_away += 1;
+                        tokio::time::sleep(said.retry_after.expect("RetryInfo")).await;
+                    }
+                    Err(status) => return Err(status),
+                }
+            }
+        });
+    }
+    let mut sent_away = 0;
+    while let Some(answer) = asked.join_next().await {
+        sent_away += answer??;
+    }
+    assert!(sent_away > 0, "the queue was full at least once");
+    let report = saldo.verify().await?;
+    assert_eq!((report["accepted"].as_u64(), report["differences"].as_u64()), (Some(201), Some(0)), "{report}");
     Ok(())
 }
 

@@ -59,6 +59,8 @@ fn main() -> ExitCode {
             commands::life_of_an_account
         ),
         ("commands: a request id gives the first answer again", Postgres, commands::request_ids),
+        ("commands: an account is amended, and time passes without effect", Postgres, commands::amended_and_advanced),
+        ("commands: a full queue says when to come back", Postgres, commands::full_queue),
         ("commands: two instances racing on the same accounts agree with the log", Kafka, commands::two_instances),
         ("commands: an event of a newer release parks the account alone", Postgres, commands::newer_event),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),

@@ -35,11 +35,17 @@ pub fn saldo(args: &[&str]) -> Result<Command, Failure> {
 impl Saldo {
     /// Starts `saldo dev` over a folder and waits until it serves.
     pub async fn start(data_dir: &Path, args: &[&str]) -> Result<Self, Failure> {
+        Self::start_with(data_dir, args, &[]).await
+    }
+
+    /// The same, with these variables in its environment.
+    pub async fn start_with(data_dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Result<Self, Failure> {
         let mut command = saldo(&["dev", "--json", "--data-dir"])?;
         command.arg(data_dir).args(args);
         if !args.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
+        command.envs(variables.iter().copied());
         command.env("SALDO__TRACING__FILTER", "warn").stdout(Stdio::piped());
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().ok_or("no standard output")?;

@@ -11,5 +11,5 @@ pub mod v1 {
 /// The compiled descriptors, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// The well-known timestamp of the messages.
-pub use prost_types::Timestamp;
+/// Well-known types of the messages.
+pub use prost_types::{FieldMask, Timestamp};

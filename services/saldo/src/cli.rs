@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{Outcome, aging, config::Overrides, demo, dev, import, log_admin, rebuild, replay, token, verify};
+use crate::{Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, rebuild, replay, token, verify};
 
 /// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
 #[derive(Debug, Parser)]
@@ -53,6 +53,8 @@ enum Command {
         after_help = "Example:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader"
     )]
     Token(token::TokenArgs),
+    /// Measure the command path and the projector against their floors.
+    Bench(bench::BenchArgs),
     /// The embedded Postgres's own process.
     #[command(hide = true)]
     Postgres,
@@ -71,6 +73,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Rebuild(flags) => rebuild::run(flags).await,
         Command::Log(command) => log_admin::run(command).await,
         Command::Token(args) => token::run(args),
+        Command::Bench(args) => bench::run(args).await,
         Command::Postgres => Ok(saldo_embedded_postgres::run_child().await),
     }
 }

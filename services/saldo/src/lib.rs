@@ -1,6 +1,7 @@
 //! The one binary: every service, alone or together, and the tools around them.
 
 mod aging;
+mod bench;
 mod cli;
 pub mod client;
 pub mod config;

@@ -1,6 +1,6 @@
 //! Tables for people.
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use saldo_api::v1;
 use saldo_domain::money::{Currency, format_minor};
 
@@ -17,7 +17,11 @@ pub fn day(date: Option<&v1::Date>) -> String {
 /// A plain table; the columns from `numbers` on are aligned to the right.
 pub fn plain(header: &[&str], numbers: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header.to_vec());
+    table
+        .load_preset(presets::NOTHING)
+        .set_style(TableComponent::HeaderLines, '─')
+        .set_style(TableComponent::MiddleHeaderIntersections, '─')
+        .set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
     }

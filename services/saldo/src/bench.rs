@@ -1,0 +1,177 @@
+//! `saldo bench`: the command path and the projector against their floors, in one run, since machines are noisy.
+//!
+//! - echo: a no-op RPC behind the same interceptor;
+//! - bare: a record of an invoice's size appended to a topic of its own and read back by one tail;
+//! - invoice: IssueInvoice, each request in flight on an account of its own;
+//! - projector: a rebuild of what was issued, against inserting the same ledger and history rows by bare UNNEST.
+
+mod floor;
+mod load;
+mod rows;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use saldo_api::v1;
+use saldo_auth::{Issuer, Role, Verifier};
+use saldo_command::Clock;
+use saldo_commit::date_to_api;
+
+use crate::{
+    Outcome,
+    client::Target,
+    config::{Config, Overrides},
+    progress,
+    system::{Stores, System},
+    table, telemetry,
+};
+use load::{Figures, drive};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What `bench` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  saldo bench\n  saldo bench --kafka localhost:9092 --seconds 5\n\nEach run makes topics and a folder of its own; topics on a named Kafka are left behind."
+)]
+pub struct BenchArgs {
+    /// Settings.
+    #[command(flatten)]
+    settings: Overrides,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Requests in flight, one row each.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256, 1024])]
+    in_flight: Vec<usize>,
+}
+
+/// Measures and prints.
+pub async fn run(args: BenchArgs) -> Outcome {
+    let mut config = Config::load(&args.settings)?;
+    config.tracing.filter = "error".to_owned();
+    telemetry::start(&config.tracing)?;
+    let dir = tempfile::Builder::new().prefix("saldo-bench-").tempdir()?;
+    config.data_dir = dir.path().to_owned();
+    config.keyring.dir = None;
+    config.listen.set_port(0);
+    config.log.allow_unsafe = true;
+    config.log.replication_factor = 1;
+    config.log.topic = format!("saldo.bench.{}", uuid::Uuid::new_v4().simple());
+    let issuer = Issuer::generate()?;
+    let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Reader], Duration::from_secs(86_400))?;
+    let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
+    let bar = progress::spinner("starting");
+    let started = System::start(&config, verifier.clone(), Clock::system(), true, |stage| {
+        bar.set_message(progress::postgres_stage(&stage));
+    });
+    let system = started.await?;
+    bar.finish_and_clear();
+    // The bare topic stands in the same Kafka, or the same embedded database.
+    let mut bare = config.clone();
+    bare.log.topic = format!("{}.bare", config.log.topic);
+    bare.log.embedded_url = system.stores.log_url.clone();
+    bare.database.url = Some(system.stores.database_url.clone());
+    let bare = Stores::open(&bare, |_| {}).await?;
+    let measured = measure(&args, &system, &bare, verifier, token).await;
+    bare.close().await;
+    system.stop().await;
+    dir.close()?;
+    measured?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(
+    args: &BenchArgs,
+    system: &System,
+    bare: &Stores,
+    verifier: Verifier,
+    token: String,
+) -> Result<(), Failure> {
+    let span = Duration::from_secs(args.seconds);
+    let target = Target { endpoint: format!("http://{}", system.address), token: token.clone() };
+    let clients = target.connect().await?;
+    let most = args.in_flight.iter().copied().max().unwrap_or(1);
+    for account in 0..most {
+        clients.clone().command.open_account(open(account)).await?;
+    }
+    let echo = floor::Echo::start(verifier, &token).await?;
+    let round_trip = floor::RoundTrip::start(bare.log.clone(), system.identity.partitions).await?;
+    let mut lines = Vec::new();
+    for (round, in_flight) in args.in_flight.iter().copied().enumerate() {
+        let by_echo = drive(in_flight, span, |_, _| echo.call()).await?;
+        let by_log = drive(in_flight, span, |_, _| round_trip.call()).await?;
+        let by_invoice = drive(in_flight, span, |worker, count| {
+            let (mut clients, request) = (clients.clone(), invoice(worker, round, count));
+            async move { clients.command.issue_invoice(request).await.map(|_| ()).map_err(Failure::from) }
+        })
+        .await?;
+        lines.push(line(in_flight, &by_echo, &by_log, &by_invoice));
+    }
+    echo.stop().await;
+    let header = [
+        "in flight",
+        "echo/s",
+        "p50",
+        "p99",
+        "bare/s",
+        "p50",
+        "p99",
+        "invoice/s",
+        "p50",
+        "p99",
+        "of slower floor",
+        "p50 above both",
+    ];
+    println!("Command path; times in milliseconds:\n{}", table::plain(&header, 0, lines));
+    let (projector, inserts) = rows::compare(system).await?;
+    let percent = projector.saturating_mul(100) / inserts.max(1);
+    println!("Projector: {projector} rows/s rebuilding; bare UNNEST of the same rows: {inserts} rows/s; {percent} %");
+    Ok(())
+}
+
+fn line(in_flight: usize, echo: &Figures, bare: &Figures, invoice: &Figures) -> Vec<String> {
+    let mut line = vec![in_flight.to_string()];
+    for figures in [echo, bare, invoice] {
+        line.extend([figures.per_second.to_string(), millis(figures.p50), millis(figures.p99)]);
+    }
+    let slower = echo.per_second.min(bare.per_second).max(1);
+    line.push(format!("{} %", invoice.per_second * 100 / slower));
+    line.push(millis(invoice.p50.saturating_sub(echo.p50 + bare.p50)));
+    line
+}
+
+fn millis(time: Duration) -> String {
+    let micros = time.as_micros();
+    format!("{}.{:02}", micros / 1_000, micros % 1_000 / 10)
+}
+
+fn open(account: usize) -> v1::OpenAccountRequest {
+    v1::OpenAccountRequest {
+        request_id: "open".into(),
+        account_id: format!("B-{account}"),
+        profile: Some(v1::Profile {
+            display_name: "Bench".into(),
+            kind: v1::DebtorKind::Business.into(),
+            language: "en".into(),
+            time_zone: "UTC".into(),
+            country: "ES".into(),
+            contact_points: Vec::new(),
+        }),
+    }
+}
+
+fn invoice(worker: usize, round: usize, count: u64) -> v1::IssueInvoiceRequest {
+    let day = |day| Some(date_to_api(jiff::civil::Date::constant(2026, 1, day)));
+    v1::IssueInvoiceRequest {
+        request_id: format!("{round}-{count}"),
+        account_id: format!("B-{worker}"),
+        number: format!("F-{round}-{count}"),
+        total: Some(v1::Money { minor_units: 12_345, currency: "EUR".into() }),
+        issue_date: day(1),
+        due_date: day(31),
+        ..Default::default()
+    }
+}
+
+/// The log of a running system, shared.
+pub(crate) type SharedLog = Arc<dyn saldo_log::Log>;

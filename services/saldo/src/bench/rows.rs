@@ -1,0 +1,72 @@
+//! The projector against a bare batched UNNEST insert of the same ledger and history rows.
+
+use std::time::Instant;
+
+use sqlx::{AssertSqlSafe, Row};
+
+use super::Failure;
+use crate::system::System;
+
+/// Rows of one transaction, as the projector has records.
+const BATCH: usize = 5_000;
+
+/// Rows a second of a rebuild, and of bare inserts of what it wrote into ledger and history.
+pub async fn compare(system: &System) -> Result<(u64, u64), Failure> {
+    let stores = &system.stores;
+    let patience = std::time::Duration::from_secs(60);
+    saldo_projector::records_behind(stores.log.as_ref(), &system.identity, &stores.pool, patience).await?;
+    let started = Instant::now();
+    saldo_projector::rebuild(stores.log.as_ref(), &system.identity, &stores.pool, &system.keyring, |_| {}).await?;
+    let rebuilt = started.elapsed();
+    let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&stores.pool).await?;
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "DROP SCHEMA IF EXISTS bench CASCADE; CREATE SCHEMA bench;
+         CREATE TABLE bench.ledger (LIKE rm_{number}.ledger INCLUDING ALL);
+         CREATE TABLE bench.history (LIKE rm_{number}.history INCLUDING ALL)"
+    )))
+    .execute(&stores.pool)
+    .await?;
+    let mut rows = 0;
+    let mut inserted = std::time::Duration::ZERO;
+    for (table, key) in [("ledger", "partition, record_offset, line"), ("history", "partition, record_offset, index")] {
+        let columns: Vec<String> = sqlx::query_scalar(
+            "SELECT attname::text || ':' || format_type(atttypid, NULL) FROM pg_attribute
+             WHERE attrelid = ('bench.' || $1)::regclass AND attnum > 0 ORDER BY attnum",
+        )
+        .bind(table)
+        .fetch_all(&stores.pool)
+        .await?;
+        let columns: Vec<(&str, &str)> = columns.iter().filter_map(|column| column.split_once(':')).collect();
+        let texts: Vec<String> = columns.iter().map(|(name, _)| format!("{name}::text")).collect();
+        let casts: Vec<String> = columns.iter().map(|(name, kind)| format!("{name}::{kind}")).collect();
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        let arrays: Vec<String> = (1..=columns.len()).map(|number| format!("${number}::text[]")).collect();
+        let read = format!("SELECT {} FROM rm_{number}.{table} ORDER BY {key}", texts.join(", "));
+        let insert = format!(
+            "INSERT INTO bench.{table} SELECT {} FROM unnest({}) AS r({})",
+            casts.join(", "),
+            arrays.join(", "),
+            names.join(", ")
+        );
+        let found = sqlx::query(AssertSqlSafe(read)).fetch_all(&stores.pool).await?;
+        rows += found.len() as u64;
+        for batch in found.chunks(BATCH) {
+            let mut arrays: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(batch.len()); columns.len()];
+            for row in batch {
+                for (index, array) in arrays.iter_mut().enumerate() {
+                    array.push(row.try_get(index)?);
+                }
+            }
+            let started = Instant::now();
+            let mut query = sqlx::query(AssertSqlSafe(insert.clone()));
+            for array in arrays {
+                query = query.bind(array);
+            }
+            query.execute(&stores.pool).await?;
+            inserted += started.elapsed();
+        }
+    }
+    sqlx::raw_sql("DROP SCHEMA bench CASCADE").execute(&stores.pool).await?;
+    let per_second = |time: std::time::Duration| (u128::from(rows) * 1_000_000 / time.as_micros().max(1)) as u64;
+    Ok((per_second(rebuilt), per_second(inserted)))
+}
