@@ -119,6 +119,10 @@ impl Saldo {
 
 impl Drop for Saldo {
     fn drop(&mut self) {
+        // One that was killed before may have a successor over the same folder.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         // Its Postgres is going down by itself; the folder must not be removed under it.
