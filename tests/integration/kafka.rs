@@ -94,12 +94,11 @@ impl Kafka {
         let own = self.own.as_ref().ok_or("a named broker is not ours to start")?;
         let lib = tokio::task::spawn_blocking(fetch).await??;
         let output = std::fs::File::create(own.dir.join("broker.log"))?;
-        let child = java(&lib, &own.dir)
-            .args(["kafka.Kafka"])
-            .arg(own.dir.join("server.properties"))
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()?;
+        let mut command = java(&lib, &own.dir);
+        command.args(["kafka.Kafka"]).arg(own.dir.join("server.properties"));
+        command.stdout(output.try_clone()?).stderr(output);
+        // The kernel ends it with the thread that started it: the runtime's live to the end, a test's does not.
+        let child = tokio::spawn(async move { command.spawn() }).await??;
         *own.child.lock().expect("lock") = Some(child);
         let asker: BaseConsumer =
             ClientConfig::new().set("bootstrap.servers", &self.brokers).set("log_level", "0").create()?;
