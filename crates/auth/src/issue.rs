@@ -101,9 +101,13 @@ impl Issuer {
             tenant: tenant.to_owned(),
             roles: roles.iter().map(|role| role.name().to_owned()).collect(),
         };
+        self.encode(&claims)
+    }
+
+    pub(crate) fn encode(&self, claims: &Claims) -> Result<String, IssuerError> {
         let pem = self.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| IssuerError::Sign)?;
         let key = EncodingKey::from_ed_pem(pem.as_bytes()).map_err(|_| IssuerError::Sign)?;
-        encode(&Header::new(Algorithm::EdDSA), &claims, &key).map_err(|_| IssuerError::Sign)
+        encode(&Header::new(Algorithm::EdDSA), claims, &key).map_err(|_| IssuerError::Sign)
     }
 }
 

@@ -68,16 +68,8 @@ fn another_key_nonsense_and_odd_ids_are_invalid() {
 #[test]
 fn the_public_key_is_no_shared_secret_and_none_is_no_algorithm() {
     let (_, verifier, pem) = pair();
-    let claims = Claims {
-        sub: "erp".into(),
-        aud: AUDIENCE.into(),
-        exp: 9_999_999_999,
-        nbf: None,
-        tenant: "acme".into(),
-        roles: vec!["writer".into()],
-    };
     let confused =
-        encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(pem.as_bytes())).expect("token");
+        encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(pem.as_bytes())).expect("token");
     assert_eq!(reason(&verifier.verify(&confused).expect_err("refused")), "TOKEN_INVALID");
     // {"alg":"none","typ":"JWT"} and the same claims, unsigned.
     let body = confused.split('.').nth(1).expect("claims");
@@ -89,4 +81,36 @@ fn the_public_key_is_no_shared_secret_and_none_is_no_algorithm() {
 fn without_a_key_there_is_no_verifier() {
     assert_eq!(Verifier::new([]).err(), Some(KeyError::None));
     assert_eq!(Verifier::new(["nonsense"]).err(), Some(KeyError::Unusable(1)));
+}
+
+/// Signs claims that the issuer itself would never make.
+fn signed(issuer: &Issuer, claims: &Claims) -> String {
+    issuer.encode(claims).expect("token")
+}
+
+fn claims() -> Claims {
+    Claims {
+        sub: "erp".into(),
+        aud: AUDIENCE.into(),
+        exp: 9_999_999_999,
+        nbf: None,
+        tenant: "acme".into(),
+        roles: vec!["writer".into()],
+    }
+}
+
+#[test]
+fn a_token_for_another_service_or_for_later_is_invalid() {
+    let (issuer, verifier, _) = pair();
+    assert!(verifier.verify(&signed(&issuer, &claims())).is_ok());
+    for wrong in [Claims { aud: "other".into(), ..claims() }, Claims { nbf: Some(9_999_999_000), ..claims() }] {
+        assert_eq!(reason(&verifier.verify(&signed(&issuer, &wrong)).expect_err("refused")), "TOKEN_INVALID");
+    }
+}
+
+#[test]
+fn a_role_of_a_later_release_is_passed_over() {
+    let (issuer, verifier, _) = pair();
+    let both = Claims { roles: vec!["archivist".into(), "reader".into()], ..claims() };
+    assert_eq!(verifier.verify(&signed(&issuer, &both)).expect("accepted").roles, [Role::Reader]);
 }

@@ -71,10 +71,14 @@ impl Entry {
 
 /// The longest an entry can be: two ids of 64 bytes.
 const MAX_ENTRY: usize = 2 * 65 + 16 + 24 + 48 + 8;
+/// The most that one append writes: a tenant's and a subject's entry for each request of a group.
+const MAX_APPEND: usize = 2 * crate::writer::GROUP * MAX_ENTRY;
 
 impl Entry {
-    /// Whether bytes that are no entry are more than one cut short: then the file is damaged, not torn.
-    pub fn resynchronises(bytes: &[u8]) -> bool {
-        bytes.len() > MAX_ENTRY * 1_024
+    /// Whether bytes that begin with no entry can be what a crash left of an append. Such an append was cut short
+    /// somewhere, so nothing whole stands behind the cut. Where an entry does, the file was damaged in its middle, and
+    /// what follows are keys that seals depend on.
+    pub fn is_torn(bytes: &[u8]) -> bool {
+        bytes.len() <= MAX_APPEND && (1..bytes.len()).all(|at| Entry::decode(&bytes[at..]).is_none())
     }
 }

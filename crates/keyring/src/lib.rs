@@ -33,6 +33,14 @@ pub enum KeyringError {
         /// The path.
         path: String,
     },
+    /// Bytes in the middle of the file are no entry, and keys stand behind them.
+    #[error("key store {path} is damaged at byte {at}; nothing was changed; restore it from its backup")]
+    Damaged {
+        /// The path.
+        path: String,
+        /// Where the first unreadable entry begins.
+        at: u64,
+    },
     /// The thread that makes keys durable has ended.
     #[error("the key store's writer has ended; restart the process")]
     Ended,

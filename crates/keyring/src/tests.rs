@@ -61,3 +61,20 @@ async fn another_master_key_is_said_and_nothing_is_lost() {
     std::fs::write(dir.path().join("master.key"), [1; 32]).expect("other");
     assert!(matches!(Keyring::open(dir.path()), Err(KeyringError::Locked { .. })));
 }
+
+#[tokio::test]
+async fn damage_in_the_middle_is_said_and_no_key_behind_it_is_lost() {
+    let dir = tempfile::tempdir().expect("dir");
+    let keyring = Keyring::open(dir.path()).expect("open");
+    for account in ["D-1", "D-2", "D-3"] {
+        keyring.subject("acme", account).await.expect("key");
+    }
+    drop(keyring);
+    let path = dir.path().join("keyring");
+    let mut bytes = std::fs::read(&path).expect("file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, &bytes).expect("damaged");
+    assert!(matches!(Keyring::open(dir.path()), Err(KeyringError::Damaged { .. })));
+    assert_eq!(std::fs::read(&path).expect("file"), bytes);
+}

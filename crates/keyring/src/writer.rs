@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Requests written together.
-const GROUP: usize = 1_024;
+pub(crate) const GROUP: usize = 1_024;
 
 pub(crate) enum Wish {
     /// A key for a tenant or one of its accounts.
@@ -135,6 +135,11 @@ impl Store {
             .seek(SeekFrom::Start(self.read_to))
             .and_then(|_| self.file.read_to_end(&mut bytes))
             .map_err(|error| failed(&self.path, error))?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // Whoever wrote them may have been killed between write and flush, and we are about to hand them out.
+        self.file.sync_data().map_err(|error| failed(&self.path, error))?;
         let mut rest = bytes.as_slice();
         while let Some((entry, length)) = Entry::decode(rest) {
             self.take(entry)?;
@@ -144,8 +149,8 @@ impl Store {
         if rest.is_empty() {
             return Ok(());
         }
-        if Entry::resynchronises(rest) {
-            return Err(KeyringError::Locked { path: self.path.display().to_string() });
+        if !Entry::is_torn(rest) {
+            return Err(KeyringError::Damaged { path: self.path.display().to_string(), at: self.read_to });
         }
         tracing::warn!(bytes = rest.len(), "the key store ends in an entry cut short by a crash; it is removed");
         self.file.set_len(self.read_to).map_err(|error| failed(&self.path, error))
