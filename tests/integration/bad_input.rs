@@ -156,6 +156,7 @@ pub async fn csv(_: Arc<Env>) -> Outcome {
         let summary: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let counts = ["rows", "added", "present", "rejected"].map(|key| summary[key].as_u64());
         assert_eq!(counts, [Some(9), Some(added), Some(present), Some(6)], "{summary}");
+        assert!(summary["unread"].is_null(), "the figures below are read at once: {summary}");
     }
     let rejected = std::fs::read(format!("{file}.rejected.csv"))?;
     let rejected = String::from_utf8_lossy(&rejected);

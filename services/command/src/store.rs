@@ -1,9 +1,9 @@
 //! A partition's local memory: states, heads, documents and given answers, moved together with the log position they
 //! belong to. Disposable: without it the partition is read from the start.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use saldo_domain::{
     account::Account,
     document::{Document, DocumentKey, DocumentKind},
@@ -78,29 +78,33 @@ struct AccountRow {
 /// Where the log was left, and every account's head there.
 pub type Resumed = (Position, Vec<(Box<str>, Head)>);
 
-/// All that one batch of records changed.
-#[derive(Default)]
-pub struct Batch {
-    /// Accounts with their new head.
-    pub accounts: Vec<(Box<str>, Head, StoredAccount)>,
-    /// Documents touched.
-    pub documents: Vec<(Box<str>, DocumentKey, Document)>,
-    /// Requests answered.
-    pub answers: Vec<(Box<str>, String, StoredAnswer)>,
-}
-
-/// One partition's store.
+/// One partition's store: what is on disk as of the last [`Store::save`], and over it what has changed since.
 pub struct Store {
     database: Database,
     log_id: [u8; 16],
+    saved: Saved,
+    changed: Changed,
+}
+
+/// The tables as the last save left them, opened once since nothing else writes.
+struct Saved {
+    accounts: ReadOnlyTable<&'static str, &'static [u8]>,
+    documents: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    answers: ReadOnlyTable<&'static [u8], &'static [u8]>,
+}
+
+#[derive(Default)]
+struct Changed {
+    accounts: HashMap<Box<str>, (Head, StoredAccount)>,
+    documents: HashMap<Vec<u8>, Document>,
+    answers: HashMap<Vec<u8>, StoredAnswer>,
 }
 
 impl Store {
     /// Opens the file; one of another log or format is emptied.
     pub fn open(path: &Path, log_id: [u8; 16]) -> Result<Self, StoreError> {
         let database = Database::builder().set_cache_size(16 << 20).create(path)?;
-        let store = Self { database, log_id };
-        let transaction = store.database.begin_write()?;
+        let transaction = database.begin_write()?;
         let current = {
             let meta = transaction.open_table(META)?;
             let checkpoint = meta.get(CHECKPOINT)?.and_then(|row| read::<Checkpoint>(row.value()).ok());
@@ -116,7 +120,8 @@ impl Store {
         transaction.open_table(DOCUMENTS)?;
         transaction.open_table(ANSWERS)?;
         transaction.commit()?;
-        Ok(store)
+        let saved = Saved::open(&database)?;
+        Ok(Self { database, log_id, saved, changed: Changed::default() })
     }
 
     /// Where the log was left, and every account's head there.
@@ -125,7 +130,7 @@ impl Store {
         let Some(row) = transaction.open_table(META)?.get(CHECKPOINT)? else { return Ok(None) };
         let checkpoint: Checkpoint = read(row.value())?;
         let mut heads = Vec::new();
-        for entry in transaction.open_table(ACCOUNTS)?.iter()? {
+        for entry in self.saved.accounts.iter()? {
             let (key, row) = entry?;
             let row: AccountRow = read(row.value())?;
             heads.push((key.value().into(), Head { hash: row.hash, version: row.version }));
@@ -135,52 +140,87 @@ impl Store {
 
     /// An account's state; the default where it has no history.
     pub fn account(&self, key: &str) -> Result<StoredAccount, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let row = transaction.open_table(ACCOUNTS)?.get(key)?;
+        if let Some((_, stored)) = self.changed.accounts.get(key) {
+            return Ok(stored.clone());
+        }
+        let row = self.saved.accounts.get(key)?;
         row.map_or(Ok(StoredAccount::default()), |row| Ok(read::<AccountRow>(row.value())?.stored))
     }
 
     /// A document, by its natural key.
     pub fn document(&self, account: &str, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let row = transaction.open_table(DOCUMENTS)?.get(document_row(account, key).as_slice())?;
-        row.map(|row| read(row.value())).transpose()
+        let place = document_row(account, key);
+        if let Some(document) = self.changed.documents.get(&place) {
+            return Ok(Some(document.clone()));
+        }
+        self.saved.documents.get(place.as_slice())?.map(|row| read(row.value())).transpose()
     }
 
     /// The answer given to a request id.
     pub fn answer(&self, account: &str, request_id: &str) -> Result<Option<StoredAnswer>, StoreError> {
-        let transaction = self.database.begin_read()?;
-        let row = transaction.open_table(ANSWERS)?.get(answer_row(account, request_id).as_slice())?;
-        row.map(|row| read(row.value())).transpose()
+        let place = answer_row(account, request_id);
+        if let Some(answer) = self.changed.answers.get(&place) {
+            return Ok(Some(answer.clone()));
+        }
+        self.saved.answers.get(place.as_slice())?.map(|row| read(row.value())).transpose()
     }
 
-    /// Writes a batch with the position behind it, in one transaction. Without `durable` a crash falls back to an
-    /// earlier whole batch, which costs reading the rest of the log again.
-    pub fn write(&self, batch: &Batch, position: Position, durable: bool) -> Result<(), StoreError> {
-        let mut transaction: WriteTransaction = self.database.begin_write()?;
-        transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
+    /// The account's new head and state.
+    pub fn put_account(&mut self, key: Box<str>, head: Head, stored: StoredAccount) {
+        self.changed.accounts.insert(key, (head, stored));
+    }
+
+    /// A document's new state.
+    pub fn put_document(&mut self, account: &str, key: &DocumentKey, document: Document) {
+        self.changed.documents.insert(document_row(account, key), document);
+    }
+
+    /// The answer given to a request id.
+    pub fn put_answer(&mut self, account: &str, request_id: &str, answer: StoredAnswer) {
+        self.changed.answers.insert(answer_row(account, request_id), answer);
+    }
+
+    /// How many answers have been given since the last save.
+    pub fn unsaved(&self) -> usize {
+        self.changed.answers.len()
+    }
+
+    /// Makes durable what has changed, with the position it belongs to, in one transaction. A crash before it falls back
+    /// to the save before, which costs reading the rest of the log again.
+    pub fn save(&mut self, position: Position) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write()?;
         {
             let mut accounts = transaction.open_table(ACCOUNTS)?;
-            for (key, head, stored) in &batch.accounts {
-                let row = AccountRow { hash: head.hash, version: head.version, stored: stored.clone() };
-                accounts.insert(&**key, write(&row)?.as_slice())?;
+            for (key, (head, stored)) in self.changed.accounts.drain() {
+                let row = AccountRow { hash: head.hash, version: head.version, stored };
+                accounts.insert(&*key, write(&row)?.as_slice())?;
             }
             let mut documents = transaction.open_table(DOCUMENTS)?;
-            for (account, key, document) in &batch.documents {
-                let row = document_row(account, key);
-                documents.insert(row.as_slice(), write(document)?.as_slice())?;
+            for (place, document) in self.changed.documents.drain() {
+                documents.insert(place.as_slice(), write(&document)?.as_slice())?;
             }
             let mut answers = transaction.open_table(ANSWERS)?;
-            for (account, request_id, answer) in &batch.answers {
-                let row = answer_row(account, request_id);
-                answers.insert(row.as_slice(), write(answer)?.as_slice())?;
+            for (place, answer) in self.changed.answers.drain() {
+                answers.insert(place.as_slice(), write(&answer)?.as_slice())?;
             }
             let checkpoint =
                 Checkpoint { format: FORMAT, log_id: self.log_id, next: position.next, last_hash: position.last_hash };
             transaction.open_table(META)?.insert(CHECKPOINT, write(&checkpoint)?.as_slice())?;
         }
         transaction.commit()?;
+        self.saved = Saved::open(&self.database)?;
         Ok(())
+    }
+}
+
+impl Saved {
+    fn open(database: &Database) -> Result<Self, StoreError> {
+        let transaction = database.begin_read()?;
+        Ok(Self {
+            accounts: transaction.open_table(ACCOUNTS)?,
+            documents: transaction.open_table(DOCUMENTS)?,
+            answers: transaction.open_table(ANSWERS)?,
+        })
     }
 }
 

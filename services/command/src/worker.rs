@@ -32,7 +32,7 @@ use crate::{
     answer::Answer,
     clock::Clock,
     failure::Failure,
-    store::{Batch, Store, StoreError, StoredAnswer},
+    store::{Store, StoreError, StoredAnswer},
 };
 
 /// Requests taken from the queue in one go.
@@ -41,8 +41,10 @@ const TAKE: usize = 512;
 const MAX_RACES: u32 = 16;
 /// Accounts kept in memory; beyond it the idle ones are read from the store again.
 const MAX_LIVE: usize = 20_000;
-/// How often the store is made durable while it changes.
-const DURABLE_EVERY: Duration = Duration::from_secs(2);
+/// How often the store is saved while it changes.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
+/// Answers given between two saves at most, which bounds the memory they take.
+const MAX_UNSAVED: usize = 20_000;
 
 /// One request on its way to an answer.
 pub struct Ask {
@@ -195,16 +197,13 @@ impl Worker {
             self.decide(ready, &runtime)?;
             self.keep_tidy()?;
         }
-        if let (Some(_), Some(position)) = (self.unsaved_since, self.acceptor.position()) {
-            self.store.write(&Batch::default(), position, true)?;
-        }
-        Ok(())
+        self.save()
     }
 
     fn next_timer(&self) -> Option<Instant> {
         let rested = self.resting.iter().map(|(at, _)| *at).min();
-        let durable = self.unsaved_since.map(|since| since + DURABLE_EVERY);
-        rested.into_iter().chain(durable).min()
+        let save = self.unsaved_since.map(|since| since + SAVE_EVERY);
+        rested.into_iter().chain(save).min()
     }
 
     fn take_from_log(&mut self, event: FromLog, ready: &mut Vec<Box<str>>) -> Result<(), WorkerError> {
@@ -225,9 +224,7 @@ impl Worker {
 
     /// Reads records in log order: answers ours, takes in the others', writes it all down with the position.
     fn read(&mut self, records: &[Record], ready: &mut Vec<Box<str>>) -> Result<(), WorkerError> {
-        let mut batch = Batch::default();
         let mut touched: Vec<Box<str>> = Vec::new();
-        let mut documents: HashMap<(Box<str>, saldo_domain::document::DocumentKey), Document> = HashMap::new();
         for record in records {
             let Verdict::Accepted { frame, hash } = self.acceptor.judge(record)? else { continue };
             let key: Box<str> = format!("{}/{}", frame.tenant, frame.account).into();
@@ -253,13 +250,9 @@ impl Worker {
             for event in &commit.events {
                 evolve(&mut live.stored.account, event);
                 if let Some(document_key) = Document::touched(event) {
-                    let place = (key.clone(), document_key);
-                    let before = match documents.remove(&place) {
-                        Some(document) => Some(document),
-                        None => self.store.document(&key, &place.1)?,
-                    };
+                    let before = self.store.document(&key, &document_key)?;
                     if let Some(after) = Document::evolve(before, event) {
-                        documents.insert(place, after);
+                        self.store.put_document(&key, &document_key, after);
                     }
                 }
             }
@@ -272,11 +265,8 @@ impl Worker {
                 }
                 None => live.lose_race(),
             }
-            batch.answers.push((
-                key.clone(),
-                commit.request_id,
-                StoredAnswer { fingerprint: commit.fingerprint, answer },
-            ));
+            let answer = StoredAnswer { fingerprint: commit.fingerprint, answer };
+            self.store.put_answer(&key, &commit.request_id, answer);
             touched.push(key);
         }
         let Some(position) = self.acceptor.position() else { return Ok(()) };
@@ -284,11 +274,9 @@ impl Worker {
         touched.dedup();
         for key in &touched {
             if let Some(live) = self.accounts.get(key) {
-                batch.accounts.push((key.clone(), self.acceptor.head(key), live.stored.clone()));
+                self.store.put_account(key.clone(), self.acceptor.head(key), live.stored.clone());
             }
         }
-        batch.documents = documents.into_iter().map(|((account, key), document)| (account, key, document)).collect();
-        self.store.write(&batch, position, false)?;
         self.unsaved_since.get_or_insert_with(Instant::now);
         let _ = self.position.send(position.next);
         for key in touched {
@@ -356,16 +344,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes the store durable from time to time, and forgets idle accounts when there are many.
+    /// Saves the store from time to time, and forgets idle accounts when there are many.
     fn keep_tidy(&mut self) -> Result<(), WorkerError> {
-        if self.unsaved_since.is_some_and(|since| since.elapsed() >= DURABLE_EVERY)
-            && let Some(position) = self.acceptor.position()
+        if self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY) || self.store.unsaved() >= MAX_UNSAVED
         {
-            self.store.write(&Batch::default(), position, true)?;
-            self.unsaved_since = None;
+            self.save()?;
         }
         if self.accounts.len() > MAX_LIVE {
             self.accounts.retain(|_, live| live.is_busy());
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<(), WorkerError> {
+        if let (Some(_), Some(position)) = (self.unsaved_since.take(), self.acceptor.position()) {
+            self.store.save(position)?;
         }
         Ok(())
     }

@@ -1,8 +1,14 @@
 //! The CLI as a client of the gRPC services.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use saldo_api::v1::{command_service_client::CommandServiceClient, query_service_client::QueryServiceClient};
+use saldo_api::v1::{
+    GetAgingRequest, command_service_client::CommandServiceClient, query_service_client::QueryServiceClient,
+};
+use saldo_commit::ConsistencyToken;
 use tonic::{
     Code, Request, Status,
     metadata::{Ascii, MetadataValue},
@@ -81,6 +87,39 @@ pub struct Clients {
     pub command: CommandServiceClient<Authorized>,
     /// Queries.
     pub query: QueryServiceClient<Authorized>,
+}
+
+/// The longest [`Reached::read_back`] waits for one partition.
+const READ_BACK: Duration = Duration::from_secs(300);
+
+/// The newest place of each partition that commands were answered at.
+#[derive(Debug, Default)]
+pub struct Reached(BTreeMap<u32, ConsistencyToken>);
+
+impl Reached {
+    /// Takes in an answer's consistency token. A text that is none is passed over: there is nothing to wait for.
+    pub fn note(&mut self, token: &str) {
+        if let Ok(token) = token.parse::<ConsistencyToken>() {
+            let newest = self.0.entry(token.partition).or_insert(token);
+            newest.offset = newest.offset.max(token.offset);
+        }
+    }
+
+    /// Waits until the read models have passed all of it, so that whoever reads next finds what was written.
+    pub async fn read_back(&self, clients: &Clients) -> Result<(), Status> {
+        for token in self.0.values() {
+            let started = Instant::now();
+            let request =
+                GetAgingRequest { consistency_token: token.to_string(), page_size: 1, ..GetAgingRequest::default() };
+            while let Err(status) = clients.query.clone().get_aging(request.clone()).await {
+                if !is_transient(&status) || started.elapsed() > READ_BACK {
+                    return Err(status);
+                }
+                tokio::time::sleep(Said::of(&status).retry_after.unwrap_or(Duration::from_millis(100))).await;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What an error status says to a machine.

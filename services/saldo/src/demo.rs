@@ -12,7 +12,7 @@ use sqlx::{Connection, Row};
 
 use crate::{
     Outcome, aging,
-    client::{Clients, Target, explain},
+    client::{Clients, Reached, Target, explain},
     config::Config,
     portfolio::{self, Step},
     progress,
@@ -55,12 +55,9 @@ pub async fn run() -> Outcome {
 async fn show(system: &System, target: &Target, clock: &Clock) -> Result<bool, Failure> {
     let mut clients = target.connect().await?;
     let today = clock.now().to_zoned(TimeZone::UTC).date();
-    let (steps, tokens) = load(&clients, today).await?;
+    let (steps, reached) = load(&clients, today).await?;
     println!("Loaded {steps} commands on {} accounts through the gRPC API.\n", portfolio::ACCOUNTS);
-    for token in tokens {
-        let request = v1::GetAgingRequest { consistency_token: token, page_size: 1, ..Default::default() };
-        clients.query.get_aging(request).await.map_err(|status| explain(&status))?;
-    }
+    reached.read_back(&clients).await.map_err(|status| explain(&status))?;
 
     let report = aging::fetch(&mut clients, v1::GetAgingRequest::default()).await.map_err(|status| explain(&status))?;
     println!("Ageing as of {today}, over gRPC:\n{}\n", table::aging(&report.rows, &report.totals));
@@ -85,8 +82,8 @@ async fn show(system: &System, target: &Target, clock: &Clock) -> Result<bool, F
     Ok(report.differences == 0)
 }
 
-/// Loads the portfolio. Returns how many commands it took and each account's last consistency token.
-async fn load(clients: &Clients, today: jiff::civil::Date) -> Result<(u64, Vec<String>), Failure> {
+/// Loads the portfolio. Returns how many commands it took and where the last answers stood.
+async fn load(clients: &Clients, today: jiff::civil::Date) -> Result<(u64, Reached), Failure> {
     let accounts = portfolio::accounts(today);
     let steps: usize = accounts.iter().map(Vec::len).sum();
     let bar = progress::records("loading");
@@ -105,12 +102,12 @@ async fn load(clients: &Clients, today: jiff::civil::Date) -> Result<(u64, Vec<S
             }
         })
         .buffer_unordered(IN_FLIGHT);
-    let mut tokens = Vec::new();
+    let mut reached = Reached::default();
     while let Some(token) = loads.next().await {
-        tokens.push(token?);
+        reached.note(&token?);
     }
     bar.finish_and_clear();
-    Ok((steps as u64, tokens))
+    Ok((steps as u64, reached))
 }
 
 async fn ask(clients: &mut Clients, step: Step) -> Result<v1::CommandResponse, tonic::Status> {

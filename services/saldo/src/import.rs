@@ -65,6 +65,9 @@ pub(crate) async fn command(import: Import) -> crate::Outcome {
             "{} rows in {:.1} s: {} added, {} present before, {} passed over, {} rejected",
             summary.rows, summary.seconds, summary.added, summary.present, summary.passed, summary.rejected
         );
+        if let Some(why) = &summary.unread {
+            println!("it stands in the log; whether the read models have it yet could not be seen: {why}");
+        }
         if let Some(path) = &summary.rejected_file {
             println!("rejected rows, with line and reason: {}", path.display());
         }

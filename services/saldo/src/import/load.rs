@@ -19,7 +19,10 @@ use super::{
     map::{Map, MapError},
     rows::{Row, Rows, Wish},
 };
-use crate::client::{Clients, Said, explain, is_transient};
+use crate::{
+    client::{Clients, Reached, Said, explain, is_transient},
+    progress,
+};
 
 /// The longest a row keeps trying while the service is out of reach.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -56,6 +59,8 @@ pub struct Summary {
     pub rejected: u64,
     /// Where the rejected rows are.
     pub rejected_file: Option<PathBuf>,
+    /// Why the read models were not seen to have taken it in, where they were not. It stands in the log all the same.
+    pub unread: Option<String>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -105,6 +110,8 @@ struct Loader {
     accounts: Mutex<HashMap<String, Arc<OnceCell<()>>>>,
     /// Payments without a designation are applied in the file's order, account by account.
     turns: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    /// Where the answers stood.
+    reached: Mutex<Reached>,
 }
 
 /// Imports a file.
@@ -130,7 +137,8 @@ pub async fn run(
     bar.set_style(style());
     let rows = Rows::open(file, map)?;
     let mut rejected = RejectedRows::new(file, rows.header());
-    let loader = Arc::new(Loader { clients, accounts: Mutex::default(), turns: Mutex::default() });
+    let loader =
+        Arc::new(Loader { clients, accounts: Mutex::default(), turns: Mutex::default(), reached: Mutex::default() });
     let mut summary = Summary::default();
     let mut outcomes = futures::stream::iter(rows)
         .map(|row| {
@@ -156,8 +164,10 @@ pub async fn run(
         }
         bar.inc(1);
     }
+    drop(outcomes);
     bar.finish_and_clear();
     summary.rejected_file = rejected.write()?;
+    summary.unread = loader.read_back().await.err().map(|status| explain(&status));
     summary.seconds = started.elapsed().as_secs_f64();
     Ok(summary)
 }
@@ -193,7 +203,7 @@ impl Loader {
 
     async fn issue(&self, request: &v1::IssueInvoiceRequest, profile: Option<&v1::Profile>) -> Result<Outcome, Status> {
         self.open(&request.account_id, profile).await?;
-        tries("invoice", &request.account_id, &request.number, |request_id| {
+        self.tries("invoice", &request.account_id, &request.number, |request_id| {
             let (mut client, request) =
                 (self.clients.command.clone(), v1::IssueInvoiceRequest { request_id, ..request.clone() });
             async move { client.issue_invoice(request).await.map(tonic::Response::into_inner) }
@@ -205,7 +215,7 @@ impl Loader {
         self.open(&request.account_id, profile).await?;
         let turn = self.turns.lock().await.entry(request.account_id.clone()).or_default().clone();
         let _turn = if request.allocations.is_empty() { Some(turn.lock().await) } else { None };
-        tries("payment", &request.account_id, &request.reference, |request_id| {
+        self.tries("payment", &request.account_id, &request.reference, |request_id| {
             let (mut client, request) =
                 (self.clients.command.clone(), v1::RecordPaymentRequest { request_id, ..request.clone() });
             async move { client.record_payment(request).await.map(tonic::Response::into_inner) }
@@ -218,7 +228,7 @@ impl Loader {
         let Some(profile) = profile else { return Ok(()) };
         let cell = self.accounts.lock().await.entry(account_id.to_owned()).or_default().clone();
         cell.get_or_try_init(|| async {
-            let opened = tries("account", account_id, account_id, |request_id| {
+            let opened = self.tries("account", account_id, account_id, |request_id| {
                 let mut client = self.clients.command.clone();
                 let request = v1::OpenAccountRequest {
                     request_id,
@@ -237,40 +247,56 @@ impl Loader {
         .await
         .map(|_| ())
     }
+
+    /// Asks under the row's request id; where the answer of an earlier run was a refusal, under the next one.
+    async fn tries<F>(
+        &self,
+        kind: &str,
+        account: &str,
+        natural_key: &str,
+        ask: impl Fn(String) -> F,
+    ) -> Result<Outcome, Status>
+    where
+        F: Future<Output = Result<v1::CommandResponse, Status>>,
+    {
+        let mut last = None;
+        for attempt in 0..MAX_TRIES {
+            match patiently(|| ask(request_id(kind, account, natural_key, attempt))).await {
+                Ok(answer) => {
+                    self.reached.lock().await.note(&answer.consistency_token);
+                    return Ok(if answer.replayed { Outcome::Present } else { Outcome::Added });
+                }
+                Err(status) => {
+                    let said = Said::of(&status);
+                    if said.details.get("same_content").is_some_and(|same| same == "true") {
+                        return Ok(Outcome::Present);
+                    }
+                    if said.reason == "REQUEST_ID_REUSED" {
+                        return Ok(Outcome::Rejected(format!(
+                            "{kind} {natural_key} of account {account} was imported before with other content"
+                        )));
+                    }
+                    if said.details.get("replayed").is_none_or(|replayed| replayed != "true") {
+                        return Err(status);
+                    }
+                    last = Some(status);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Status::unknown("no try was made")))
+    }
+
+    /// Waits for the read models, so that whoever looks next finds what went in.
+    async fn read_back(&self) -> Result<(), Status> {
+        let bar = progress::spinner("waiting for the read models");
+        let read = self.reached.lock().await.read_back(&self.clients).await;
+        bar.finish_and_clear();
+        read
+    }
 }
 
 fn is_known(status: &Status) -> bool {
     matches!(Said::of(status).reason.as_str(), "ACCOUNT_ALREADY_OPEN" | "REQUEST_ID_REUSED")
-}
-
-/// Asks under the row's request id; where the answer of an earlier run was a refusal, under the next one.
-async fn tries<F>(kind: &str, account: &str, natural_key: &str, ask: impl Fn(String) -> F) -> Result<Outcome, Status>
-where
-    F: Future<Output = Result<v1::CommandResponse, Status>>,
-{
-    let mut last = None;
-    for attempt in 0..MAX_TRIES {
-        match patiently(|| ask(request_id(kind, account, natural_key, attempt))).await {
-            Ok(answer) if answer.replayed => return Ok(Outcome::Present),
-            Ok(_) => return Ok(Outcome::Added),
-            Err(status) => {
-                let said = Said::of(&status);
-                if said.details.get("same_content").is_some_and(|same| same == "true") {
-                    return Ok(Outcome::Present);
-                }
-                if said.reason == "REQUEST_ID_REUSED" {
-                    return Ok(Outcome::Rejected(format!(
-                        "{kind} {natural_key} of account {account} was imported before with other content"
-                    )));
-                }
-                if said.details.get("replayed").is_none_or(|replayed| replayed != "true") {
-                    return Err(status);
-                }
-                last = Some(status);
-            }
-        }
-    }
-    Err(last.unwrap_or_else(|| Status::unknown("no try was made")))
 }
 
 /// Asks again with the same request id while the service is out of reach or busy.
