@@ -1,7 +1,7 @@
 //! A partition's local memory: states, heads, documents and given answers, moved together with the log position they
 //! belong to. Disposable: without it the partition is read from the start.
 
-use std::{collections::HashMap, path::Path};
+use std::{borrow::Cow, collections::HashMap, path::Path};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use saldo_domain::{
@@ -69,10 +69,10 @@ struct Checkpoint {
 }
 
 #[derive(Serialize, Deserialize)]
-struct AccountRow {
+struct AccountRow<'a> {
     hash: [u8; 32],
     version: u64,
-    stored: StoredAccount,
+    stored: Cow<'a, StoredAccount>,
 }
 
 /// Where the log was left, and every account's head there.
@@ -95,7 +95,6 @@ struct Saved {
 
 #[derive(Default)]
 struct Changed {
-    accounts: HashMap<Box<str>, (Head, StoredAccount)>,
     documents: HashMap<Vec<u8>, Document>,
     answers: HashMap<Vec<u8>, StoredAnswer>,
 }
@@ -132,19 +131,16 @@ impl Store {
         let mut heads = Vec::new();
         for entry in self.saved.accounts.iter()? {
             let (key, row) = entry?;
-            let row: AccountRow = read(row.value())?;
+            let row: AccountRow<'_> = read(row.value())?;
             heads.push((key.value().into(), Head { hash: row.hash, version: row.version }));
         }
         Ok(Some((Position { next: checkpoint.next, last_hash: checkpoint.last_hash }, heads)))
     }
 
-    /// An account's state; the default where it has no history.
+    /// An account's state as last saved; the default where it has no history.
     pub fn account(&self, key: &str) -> Result<StoredAccount, StoreError> {
-        if let Some((_, stored)) = self.changed.accounts.get(key) {
-            return Ok(stored.clone());
-        }
         let row = self.saved.accounts.get(key)?;
-        row.map_or(Ok(StoredAccount::default()), |row| Ok(read::<AccountRow>(row.value())?.stored))
+        row.map_or(Ok(StoredAccount::default()), |row| Ok(read::<AccountRow<'_>>(row.value())?.stored.into_owned()))
     }
 
     /// A document, by its natural key.
@@ -165,11 +161,6 @@ impl Store {
         self.saved.answers.get(place.as_slice())?.map(|row| read(row.value())).transpose()
     }
 
-    /// The account's new head and state.
-    pub fn put_account(&mut self, key: Box<str>, head: Head, stored: StoredAccount) {
-        self.changed.accounts.insert(key, (head, stored));
-    }
-
     /// A document's new state.
     pub fn put_document(&mut self, account: &str, key: &DocumentKey, document: Document) {
         self.changed.documents.insert(document_row(account, key), document);
@@ -185,15 +176,19 @@ impl Store {
         self.changed.answers.len()
     }
 
-    /// Makes durable what has changed, with the position it belongs to, in one transaction. A crash before it falls back
-    /// to the save before, which costs reading the rest of the log again.
-    pub fn save(&mut self, position: Position) -> Result<(), StoreError> {
+    /// Makes durable what has changed, these accounts and the position it all belongs to, in one transaction. A crash
+    /// before it falls back to the save before, which costs reading the rest of the log again.
+    pub fn save<'a>(
+        &mut self,
+        changed: impl Iterator<Item = (&'a str, Head, &'a StoredAccount)>,
+        position: Position,
+    ) -> Result<(), StoreError> {
         let transaction = self.database.begin_write()?;
         {
             let mut accounts = transaction.open_table(ACCOUNTS)?;
-            for (key, (head, stored)) in self.changed.accounts.drain() {
-                let row = AccountRow { hash: head.hash, version: head.version, stored };
-                accounts.insert(&*key, write(&row)?.as_slice())?;
+            for (key, head, stored) in changed {
+                let row = AccountRow { hash: head.hash, version: head.version, stored: Cow::Borrowed(stored) };
+                accounts.insert(key, write(&row)?.as_slice())?;
             }
             let mut documents = transaction.open_table(DOCUMENTS)?;
             for (place, document) in self.changed.documents.drain() {

@@ -10,7 +10,7 @@ mod chain;
 mod live;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -114,6 +114,8 @@ pub struct Worker {
     pub(crate) from_log: mpsc::UnboundedSender<FromLog>,
     pub(crate) position: watch::Sender<u64>,
     accounts: HashMap<Box<str>, Live>,
+    /// Accounts whose state is not saved; they stay in memory until it is.
+    changed: HashSet<Box<str>>,
     /// Asks that wait until the tail has read far enough.
     waiting_for_end: Vec<Ask>,
     /// Accounts that lost a race and wait a moment.
@@ -152,6 +154,7 @@ impl Worker {
             from_log,
             position,
             accounts: HashMap::new(),
+            changed: HashSet::new(),
             waiting_for_end: Vec::new(),
             resting: Vec::new(),
             chains: 0,
@@ -229,10 +232,9 @@ impl Worker {
             let Verdict::Accepted { frame, hash } = self.acceptor.judge(record)? else { continue };
             let key: Box<str> = format!("{}/{}", frame.tenant, frame.account).into();
             let live = live::load(&mut self.accounts, &self.store, &key)?;
-            let own = live.take_own(&hash);
-            let commit = match &own {
-                Some(pending) => Ok(pending.commit.clone()),
-                None => Commit::decode(frame.payload),
+            let (commit, waiter) = match live.take_own(&hash) {
+                Some(pending) => (Ok(pending.commit), Some(pending.ask.reply)),
+                None => (Commit::decode(frame.payload), None),
             };
             let commit = match commit {
                 Ok(commit) if live.stored.parked.is_none() => commit,
@@ -258,10 +260,10 @@ impl Worker {
             }
             live.stored.recorded_at = Some(commit.recorded_at);
             let answer = Answer::of(&commit, frame.version, record.offset);
-            match own {
-                Some(pending) => {
+            match waiter {
+                Some(waiter) => {
                     // A client that went away asks again with its request id.
-                    let _ = pending.ask.reply.send(Ok(Given { answer: answer.clone(), replayed: false }));
+                    let _ = waiter.send(Ok(Given { answer: answer.clone(), replayed: false }));
                 }
                 None => live.lose_race(),
             }
@@ -273,8 +275,8 @@ impl Worker {
         touched.sort_unstable();
         touched.dedup();
         for key in &touched {
-            if let Some(live) = self.accounts.get(key) {
-                self.store.put_account(key.clone(), self.acceptor.head(key), live.stored.clone());
+            if !self.changed.contains(key) {
+                self.changed.insert(key.clone());
             }
         }
         self.unsaved_since.get_or_insert_with(Instant::now);
@@ -351,6 +353,7 @@ impl Worker {
             self.save()?;
         }
         if self.accounts.len() > MAX_LIVE {
+            self.save()?;
             self.accounts.retain(|_, live| live.is_busy());
         }
         Ok(())
@@ -358,7 +361,10 @@ impl Worker {
 
     fn save(&mut self) -> Result<(), WorkerError> {
         if let (Some(_), Some(position)) = (self.unsaved_since.take(), self.acceptor.position()) {
-            self.store.save(position)?;
+            let changed = std::mem::take(&mut self.changed);
+            let states = changed.iter().filter_map(|key| Some((key, self.accounts.get(key)?)));
+            let rows = states.map(|(key, live)| (&**key, self.acceptor.head(key), &live.stored));
+            self.store.save(rows, position)?;
         }
         Ok(())
     }

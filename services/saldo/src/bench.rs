@@ -2,7 +2,8 @@
 //!
 //! - echo: a no-op RPC behind the same interceptor;
 //! - bare: a record of an invoice's size appended to a topic of its own and read back by one tail;
-//! - invoice: IssueInvoice, each request in flight on an account of its own;
+//! - invoice: IssueInvoice, over many accounts, no account twice at once; the projector stands still meanwhile, as it
+//!   does during the floors, and would be another process on another machine;
 //! - projector: a rebuild of what was issued, against inserting the same ledger and history rows by bare UNNEST.
 
 mod floor;
@@ -11,6 +12,7 @@ mod rows;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
+use futures::{StreamExt, TryStreamExt};
 use saldo_api::v1;
 use saldo_auth::{Issuer, Role, Verifier};
 use saldo_command::Clock;
@@ -25,6 +27,9 @@ use crate::{
     table, telemetry,
 };
 use load::{Figures, drive};
+
+/// Accounts opened at once before anything is measured.
+const OPENING: usize = 256;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,6 +48,9 @@ pub struct BenchArgs {
     /// Requests in flight, one row each.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256, 1024])]
     in_flight: Vec<usize>,
+    /// Accounts the invoices go to; at least as many as requests in flight.
+    #[arg(long, default_value_t = 10_000)]
+    accounts: usize,
 }
 
 /// Measures and prints.
@@ -64,7 +72,7 @@ pub async fn run(args: BenchArgs) -> Outcome {
     let started = System::start(&config, verifier.clone(), Clock::system(), true, |stage| {
         bar.set_message(progress::postgres_stage(&stage));
     });
-    let system = started.await?;
+    let mut system = started.await?;
     bar.finish_and_clear();
     // The bare topic stands in the same Kafka, or the same embedded database.
     let mut bare = config.clone();
@@ -72,6 +80,7 @@ pub async fn run(args: BenchArgs) -> Outcome {
     bare.log.embedded_url = system.stores.log_url.clone();
     bare.database.url = Some(system.stores.database_url.clone());
     let bare = Stores::open(&bare, |_| {}).await?;
+    system.stop_projector().await?;
     let measured = measure(&args, &system, &bare, verifier, token).await;
     bare.close().await;
     system.stop().await;
@@ -91,9 +100,15 @@ async fn measure(
     let target = Target { endpoint: format!("http://{}", system.address), token: token.clone() };
     let clients = target.connect().await?;
     let most = args.in_flight.iter().copied().max().unwrap_or(1);
-    for account in 0..most {
-        clients.clone().command.open_account(open(account)).await?;
-    }
+    let accounts = args.accounts.max(most);
+    let bar = progress::records("opening accounts");
+    bar.set_length(accounts as u64);
+    let opened = futures::stream::iter(0..accounts).map(|account| {
+        let mut clients = clients.clone();
+        async move { clients.command.open_account(open(account)).await }
+    });
+    opened.buffer_unordered(OPENING).try_for_each(|_| async { Ok(bar.inc(1)) }).await?;
+    bar.finish_and_clear();
     let echo = floor::Echo::start(verifier, &token).await?;
     let round_trip = floor::RoundTrip::start(bare.log.clone(), system.identity.partitions).await?;
     let mut lines = Vec::new();
@@ -101,7 +116,9 @@ async fn measure(
         let by_echo = drive(in_flight, span, |_, _| echo.call()).await?;
         let by_log = drive(in_flight, span, |_, _| round_trip.call()).await?;
         let by_invoice = drive(in_flight, span, |worker, count| {
-            let (mut clients, request) = (clients.clone(), invoice(worker, round, count));
+            // Each loop has its own share of the accounts and goes round it.
+            let account = worker + in_flight * (count as usize % (accounts / in_flight));
+            let (mut clients, request) = (clients.clone(), invoice(account, round, worker, count));
             async move { clients.command.issue_invoice(request).await.map(|_| ()).map_err(Failure::from) }
         })
         .await?;
@@ -160,12 +177,12 @@ fn open(account: usize) -> v1::OpenAccountRequest {
     }
 }
 
-fn invoice(worker: usize, round: usize, count: u64) -> v1::IssueInvoiceRequest {
+fn invoice(account: usize, round: usize, worker: usize, count: u64) -> v1::IssueInvoiceRequest {
     let day = |day| Some(date_to_api(jiff::civil::Date::constant(2026, 1, day)));
     v1::IssueInvoiceRequest {
-        request_id: format!("{round}-{count}"),
-        account_id: format!("B-{worker}"),
-        number: format!("F-{round}-{count}"),
+        request_id: format!("{round}-{worker}-{count}"),
+        account_id: format!("B-{account}"),
+        number: format!("F-{round}-{worker}-{count}"),
         total: Some(v1::Money { minor_units: 12_345, currency: "EUR".into() }),
         issue_date: day(1),
         due_date: day(31),

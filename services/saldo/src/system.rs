@@ -133,6 +133,7 @@ pub struct System {
     /// The key store.
     pub keyring: Keyring,
     stop: CancellationToken,
+    stop_projector: CancellationToken,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     projector: JoinHandle<Result<(), ProjectorError>>,
     running: Running,
@@ -160,12 +161,13 @@ impl System {
         let options = Options { store_dir: config.data_dir.join("command"), queue: config.queue, patience: PATIENCE };
         let (commands, running) = Commands::start(stores.log.clone(), identity, clock.clone(), options).await?;
         let stop = CancellationToken::new();
+        let stop_projector = stop.child_token();
         let projector = tokio::spawn(saldo_projector::run(
             stores.log.clone(),
             identity,
             stores.pool.clone(),
             keyring.clone(),
-            stop.clone(),
+            stop_projector.clone(),
         ));
         let listener = TcpListener::bind(config.listen)
             .await
@@ -175,7 +177,7 @@ impl System {
         let query = QueryGrpc::new(stores.pool.clone(), identity, move || clock.now());
         let command = CommandGrpc::new(commands, keyring.clone());
         let server = tokio::spawn(serve(listener, verifier, command, query, stop.clone()).await?);
-        Ok(Self { address, stores, identity, keyring, stop, server, projector, running })
+        Ok(Self { address, stores, identity, keyring, stop, stop_projector, server, projector, running })
     }
 
     /// Resolves when something has failed for good, with why.
@@ -193,6 +195,12 @@ impl System {
                 Err(error) => format!("the gRPC server: {error}"),
             },
         }
+    }
+
+    /// Ends the projector alone; the read models stand where they are.
+    pub async fn stop_projector(&mut self) -> Result<(), Failure> {
+        self.stop_projector.cancel();
+        Ok((&mut self.projector).await??)
     }
 
     /// Stops in order: no new calls, calls in flight answered, workers and projector ended, stores closed.
