@@ -118,6 +118,10 @@ pub struct Worker {
     changed: HashSet<Box<str>>,
     /// Asks that wait until the tail has read far enough.
     waiting_for_end: Vec<Ask>,
+    /// Accounts to decide on.
+    ready: Vec<Box<str>>,
+    /// Accounts whose chain, when last looked, was still on its way.
+    unresolved: Vec<Box<str>>,
     /// Accounts that lost a race and wait a moment.
     resting: Vec<(Instant, Box<str>)>,
     chains: u64,
@@ -156,6 +160,8 @@ impl Worker {
             accounts: HashMap::new(),
             changed: HashSet::new(),
             waiting_for_end: Vec::new(),
+            ready: Vec::new(),
+            unresolved: Vec::new(),
             resting: Vec::new(),
             chains: 0,
             unsaved_since: None,
@@ -181,23 +187,22 @@ impl Worker {
                     () = sleep_until(timer), if timer.is_some() => Some(Event::Timer),
                 }
             });
-            let mut ready = Vec::new();
             match event {
                 None => break,
                 Some(Event::Asks(0)) => open = false,
                 Some(Event::Asks(_)) | Some(Event::Timer) => {}
                 Some(Event::Log(first)) => {
-                    self.take_from_log(first, &mut ready)?;
+                    self.take_from_log(first)?;
                     while let Ok(next) = from_log.try_recv() {
-                        self.take_from_log(next, &mut ready)?;
+                        self.take_from_log(next)?;
                     }
                 }
             }
             for ask in taken.drain(..) {
-                self.admit(ask, &mut ready)?;
+                self.admit(ask)?;
             }
-            self.wake(&mut ready);
-            self.decide(ready, &runtime)?;
+            self.wake();
+            self.decide(&runtime)?;
             self.keep_tidy()?;
         }
         self.save()
@@ -209,15 +214,15 @@ impl Worker {
         rested.into_iter().chain(save).min()
     }
 
-    fn take_from_log(&mut self, event: FromLog, ready: &mut Vec<Box<str>>) -> Result<(), WorkerError> {
+    fn take_from_log(&mut self, event: FromLog) -> Result<(), WorkerError> {
         match event {
-            FromLog::Records(records) => self.read(&records, ready),
+            FromLog::Records(records) => self.read(&records),
             FromLog::Failed(chains, error) => {
                 for (key, chain) in chains {
                     if let Some(live) = self.accounts.get_mut(&key)
                         && live.fail_chain(chain, &error)
                     {
-                        ready.push(key);
+                        self.ready.push(key);
                     }
                 }
                 Ok(())
@@ -226,7 +231,7 @@ impl Worker {
     }
 
     /// Reads records in log order: answers ours, takes in the others', writes it all down with the position.
-    fn read(&mut self, records: &[Record], ready: &mut Vec<Box<str>>) -> Result<(), WorkerError> {
+    fn read(&mut self, records: &[Record]) -> Result<(), WorkerError> {
         let mut touched: Vec<Box<str>> = Vec::new();
         for record in records {
             let Verdict::Accepted { frame, hash } = self.acceptor.judge(record)? else { continue };
@@ -284,39 +289,45 @@ impl Worker {
         for key in touched {
             match self.accounts.get(&key).and_then(Live::rest) {
                 Some(rest) => self.resting.push((Instant::now() + rest, key)),
-                None => ready.push(key),
+                None => self.ready.push(key),
             }
         }
         for ask in std::mem::take(&mut self.waiting_for_end) {
-            self.admit(ask, ready)?;
+            self.admit(ask)?;
         }
         Ok(())
     }
 
-    fn admit(&mut self, ask: Ask, ready: &mut Vec<Box<str>>) -> Result<(), WorkerError> {
+    fn admit(&mut self, ask: Ask) -> Result<(), WorkerError> {
         if ask.after > self.acceptor.position().map_or(0, |position| position.next) {
             self.waiting_for_end.push(ask);
             return Ok(());
         }
         let key = ask.key.clone();
         live::load(&mut self.accounts, &self.store, &key)?.waiting.push_back(ask);
-        ready.push(key);
+        self.ready.push(key);
         Ok(())
     }
 
-    fn wake(&mut self, ready: &mut Vec<Box<str>>) {
+    fn wake(&mut self) {
         let now = Instant::now();
         self.resting.retain(|(at, key)| {
             let rested = *at <= now;
             if rested {
-                ready.push(key.clone());
+                self.ready.push(key.clone());
             }
             !rested
         });
     }
 
-    /// Decides what waits for these accounts, and appends all their chains together.
-    fn decide(&mut self, mut ready: Vec<Box<str>>, runtime: &Handle) -> Result<(), WorkerError> {
+    /// Decides what waits for the ready accounts, and appends all their chains together; once what was appended before is
+    /// resolved, so that what comes meanwhile goes as one batch.
+    fn decide(&mut self, runtime: &Handle) -> Result<(), WorkerError> {
+        self.unresolved.retain(|key| self.accounts.get(key).is_some_and(|live| !live.pending.is_empty()));
+        if !self.unresolved.is_empty() {
+            return Ok(());
+        }
+        let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable();
         ready.dedup();
         let context = Context { now: self.clock.now() };
@@ -329,6 +340,7 @@ impl Worker {
             let head = self.acceptor.head(&key);
             chain::decide(live, &self.store, self.partition, head, self.chains, &context, &mut records)?;
             if records.len() > before {
+                self.unresolved.push(key.clone());
                 chains.push((key, self.chains));
             }
         }

@@ -36,7 +36,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// What `bench` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  saldo bench\n  saldo bench --kafka localhost:9092 --seconds 5\n\nEach run makes topics and a folder of its own; topics on a named Kafka are left behind."
+    after_help = "Examples:\n  saldo bench\n  saldo bench --kafka localhost:9092 --seconds 5 --partitions 4\n\nEach run makes topics and a folder of its own; topics on a named Kafka are left behind."
 )]
 pub struct BenchArgs {
     /// Settings.
@@ -51,6 +51,9 @@ pub struct BenchArgs {
     /// Accounts the invoices go to; at least as many as requests in flight.
     #[arg(long, default_value_t = 10_000)]
     accounts: usize,
+    /// Partitions of the topics; the more there are, the smaller each one's batches. Configured ones otherwise.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    partitions: Option<u32>,
 }
 
 /// Measures and prints.
@@ -64,6 +67,7 @@ pub async fn run(args: BenchArgs) -> Outcome {
     config.listen.set_port(0);
     config.log.allow_unsafe = true;
     config.log.replication_factor = 1;
+    config.log.partitions = args.partitions.unwrap_or(config.log.partitions);
     config.log.topic = format!("saldo.bench.{}", uuid::Uuid::new_v4().simple());
     let issuer = Issuer::generate()?;
     let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Reader], Duration::from_secs(86_400))?;
@@ -107,7 +111,13 @@ async fn measure(
         let mut clients = clients.clone();
         async move { clients.command.open_account(open(account)).await }
     });
-    opened.buffer_unordered(OPENING).try_for_each(|_| async { Ok(bar.inc(1)) }).await?;
+    opened
+        .buffer_unordered(OPENING)
+        .try_for_each(|_| {
+            bar.inc(1);
+            async { Ok(()) }
+        })
+        .await?;
     bar.finish_and_clear();
     let echo = floor::Echo::start(verifier, &token).await?;
     let round_trip = floor::RoundTrip::start(bare.log.clone(), system.identity.partitions).await?;
