@@ -13,7 +13,7 @@ use crate::{
     process::Saldo,
 };
 
-fn field(status: &Status) -> String {
+pub fn field(status: &Status) -> String {
     let bad = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
     bad.first().map(|violation| violation.field.clone()).unwrap_or_default()
 }
@@ -152,7 +152,7 @@ pub async fn csv(_: Arc<Env>) -> Outcome {
     let args = ["import", "invoices", &file, "--map", &map, "--json"];
     for (added, present) in [(3, 0), (0, 3)] {
         let output = saldo.command(&args).await?;
-        assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
         let summary: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let counts = ["rows", "added", "present", "rejected"].map(|key| summary[key].as_u64());
         assert_eq!(counts, [Some(9), Some(added), Some(present), Some(6)], "{summary}");

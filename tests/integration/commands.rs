@@ -120,6 +120,86 @@ pub async fn life_of_an_account(_: Arc<Env>) -> Outcome {
     saldo.stop().await
 }
 
+/// What is open after each correction, and what the log itself keeps of it: nothing personal in the clear.
+pub async fn corrections(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    let account_id = || "D-1".to_owned();
+    let command = &mut clients.command;
+    command.open_account(open("1", "D-1")).await?;
+    command.issue_invoice(invoice("2", "D-1", "F-1", 10_000)).await?;
+    command.issue_invoice(invoice("3", "D-1", "F-2", 5_000)).await?;
+    let credit = v1::CreditInvoiceRequest {
+        request_id: "4".into(),
+        account_id: account_id(),
+        credit_note_number: "C-1".into(),
+        invoice_number: "F-1".into(),
+        amount: eur(2_500),
+        credit_date: date(2026, 1, 15),
+        reason: "damaged goods".into(),
+    };
+    command.credit_invoice(credit.clone()).await?;
+    let twice = v1::CreditInvoiceRequest { request_id: "5".into(), ..credit };
+    let twice = command.credit_invoice(twice).await.expect_err("the number is taken");
+    assert_eq!((twice.code(), reason(&twice)), (Code::AlreadyExists, "CREDIT_NOTE_NUMBER_TAKEN".into()));
+    // Paid before the invoice it is for: unapplied at first, then designated.
+    command.record_payment(payment("6", "D-1", "P-1", 20_000)).await?;
+    command.issue_invoice(invoice("7", "D-1", "F-3", 6_000)).await?;
+    let designated = v1::AllocatePaymentRequest {
+        request_id: "8".into(),
+        account_id: account_id(),
+        reference: "P-1".into(),
+        allocations: vec![v1::Allocation { invoice_number: "F-3".into(), amount_minor: 4_000, ..Default::default() }],
+    };
+    let over = v1::AllocatePaymentRequest {
+        request_id: "9".into(),
+        allocations: vec![v1::Allocation { invoice_number: "F-3".into(), amount_minor: 6_001, ..Default::default() }],
+        ..designated.clone()
+    };
+    let over = command.allocate_payment(over).await.expect_err("more than is open");
+    assert_eq!((over.code(), reason(&over)), (Code::FailedPrecondition, "OVER_ALLOCATION".into()));
+    command.allocate_payment(designated).await?;
+    command.issue_invoice(invoice("10", "D-1", "F-4", 100)).await?;
+    let void = v1::VoidInvoiceRequest {
+        request_id: "11".into(),
+        account_id: account_id(),
+        invoice_number: "F-4".into(),
+        void_date: date(2026, 3, 1),
+        reason: "sent to the wrong debtor".into(),
+    };
+    let voided = command.void_invoice(void).await?.into_inner();
+    // 7,500 + 5,000 paid of 20,000; 4,000 more to F-3; 3,500 unapplied.
+    let request = v1::ListOpenItemsRequest { account_id: account_id(), consistency_token: voided.consistency_token };
+    let items = clients.query.list_open_items(request).await?.into_inner().items;
+    let mut open: Vec<(String, i64)> = items.into_iter().map(|item| (item.document, item.open_minor)).collect();
+    open.sort();
+    assert_eq!(open, [("F-3".to_owned(), 2_000), ("P-1".to_owned(), -3_500)]);
+    let report = saldo.verify().await?;
+    assert_eq!((report["differences"].as_u64(), report["behind"].as_u64()), (Some(0), Some(0)), "{report}");
+
+    let config = std::fs::read_to_string(&saldo.config)?;
+    let url = config.lines().find_map(|line| line.strip_prefix("embedded_url = \"")).ok_or("embedded log")?;
+    let log = EmbeddedLog::connect(url.trim_end_matches('"'), "saldo.accounts").await?;
+    let mut commits = 0;
+    for partition in 0..log.partition_count().await?.ok_or("no log")? {
+        let (end, mut next) = (log.end(partition).await?, 0);
+        let mut tail = log.tail(&[(partition, 0)]).await?;
+        while next < end {
+            for record in tail.next(1_000).await? {
+                next = record.offset + 1;
+                commits += 1;
+                for personal in ["Ana Gil", "ana@example.com", "damaged goods", "wrong debtor"] {
+                    let found = record.value.windows(personal.len()).any(|bytes| bytes == personal.as_bytes());
+                    assert!(!found, "{personal:?} stands in the log in the clear");
+                }
+            }
+        }
+    }
+    assert!(commits > 10, "the log was read");
+    Ok(())
+}
+
 pub async fn request_ids(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let mut saldo = Saldo::start(dir.path(), &[]).await?;

@@ -10,6 +10,7 @@ mod importing;
 mod kafka;
 mod process;
 mod readmodels;
+mod running;
 mod the_log;
 
 use std::{process::ExitCode, sync::Arc};
@@ -63,6 +64,12 @@ fn main() -> ExitCode {
         ("commands: a full queue says when to come back", Postgres, commands::full_queue),
         ("commands: two instances racing on the same accounts agree with the log", Kafka, commands::two_instances),
         ("commands: an event of a newer release parks the account alone", Postgres, commands::newer_event),
+        ("commands: credit notes, voids and later allocations", Postgres, commands::corrections),
+        ("running: served as configured, and refused without keys or topic", Kafka, running::serve),
+        ("running: health is open, reflection is not", Postgres, running::health_and_reflection),
+        ("running: an account replayed on both axes", Postgres, running::replay),
+        ("running: a log whose keys are elsewhere is left alone", Postgres, running::keys_elsewhere),
+        ("running: odd questions are the caller's fault", Postgres, running::odd_questions),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
@@ -71,6 +78,7 @@ fn main() -> ExitCode {
         ("read models: a rebuild equals the live ones row by row", Postgres, readmodels::rebuild),
         ("read models: the analysts' role reads bi and nothing personal", Postgres, readmodels::role),
         ("import: the receivables sample, to the cent, three ways", SharedData, importing::receivables),
+        ("crashes: the importer is killed and run again", SharedData, crashes::importer),
         ("crashes: killed again and again during an import, embedded", SharedData, crashes::embedded),
         ("crashes: killed again and again during an import, Kafka", KafkaAndSharedData, crashes::kafka),
     ];

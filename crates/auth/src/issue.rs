@@ -66,9 +66,15 @@ impl Issuer {
         let issuer = Self::generate()?;
         let failed = |error| IssuerError::File { path: path.display().to_string(), error };
         let pem = issuer.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| IssuerError::Sign)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        match file {
-            Ok(mut file) => file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?,
+        // Whole under its name or not at all.
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let linked = file
+            .and_then(|mut file| file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| std::fs::hard_link(&new, path));
+        let removed = std::fs::remove_file(&new);
+        match linked {
+            Ok(()) => removed.map_err(failed)?,
             // Another process was faster.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Self::read(path),
             Err(error) => return Err(failed(error)),

@@ -6,7 +6,7 @@ use saldo_api::v1;
 use saldo_domain::{
     event::{AllocatedBy, AllocationLine, Event, Instalment},
     ids::DocumentNumber,
-    money::{Currency, Money},
+    money::{Currency, Money, check_amount},
     profile::{Channel, ContactPoint, DebtorKind, Profile, ProfileChange, Sealed},
 };
 
@@ -200,7 +200,7 @@ pub fn decode_event(stored: &v1::Event) -> Decoded<Event> {
                 amount: money(m.amount_minor, &m.currency)?,
                 reversal_date: date("reversal_date", m.reversal_date)?,
                 lines: lines(m.lines)?,
-                unapplied: m.unapplied_minor,
+                unapplied: unapplied(m.unapplied_minor)?,
                 reason: sealed_from_api(m.reason),
             }
         }
@@ -323,7 +323,13 @@ fn instalment_to_api(instalment: &Instalment) -> v1::InstalmentDue {
 fn instalments(stored: Vec<v1::InstalmentDue>) -> Decoded<Vec<Instalment>> {
     stored
         .into_iter()
-        .map(|m| Ok(Instalment { number: m.number, due_date: date("due_date", m.due_date)?, amount: m.amount_minor }))
+        .map(|m| {
+            Ok(Instalment {
+                number: instalment_number(m.number)?,
+                due_date: date("due_date", m.due_date)?,
+                amount: amount(m.amount_minor)?,
+            })
+        })
         .collect()
 }
 
@@ -333,9 +339,9 @@ fn lines(stored: Vec<v1::AllocationLine>) -> Decoded<Vec<AllocationLine>> {
         .map(|m| {
             Ok(AllocationLine {
                 invoice: number(&m.invoice_number)?,
-                instalment: m.instalment,
+                instalment: instalment_number(m.instalment)?,
                 due_date: date("due_date", m.due_date)?,
-                amount: m.amount_minor,
+                amount: amount(m.amount_minor)?,
                 effective_date: date("effective_date", m.effective_date)?,
                 issue_date: date("issue_date", m.issue_date)?,
             })
@@ -344,7 +350,21 @@ fn lines(stored: Vec<v1::AllocationLine>) -> Decoded<Vec<AllocationLine>> {
 }
 
 fn date(field: &str, stored: Option<v1::Date>) -> Decoded<Date> {
-    date_from_api(need(field, stored)?).ok_or_else(|| DecodeError::malformed(field, "no such day"))
+    date_from_api(need(field, stored)?)
+        .filter(|date| date.year() >= 1)
+        .ok_or_else(|| DecodeError::malformed(field, "no such day"))
+}
+
+fn instalment_number(number: u32) -> Decoded<u32> {
+    if (1..=i32::MAX as u32).contains(&number) { Ok(number) } else { Err(DecodeError::malformed("instalment", number)) }
+}
+
+fn amount(minor: i64) -> Decoded<i64> {
+    check_amount(minor).map_err(|error| DecodeError::malformed("amount", error)).map(|()| minor)
+}
+
+fn unapplied(minor: i64) -> Decoded<i64> {
+    if minor == 0 { Ok(0) } else { amount(minor) }
 }
 
 fn number(text: &str) -> Decoded<DocumentNumber> {

@@ -78,6 +78,17 @@ impl Commit {
         let stored = v1::CommitPayload::decode(payload).map_err(|error| DecodeError::malformed("commit", error))?;
         let actor = stored.actor.unwrap_or_default();
         let recorded_at = stored.recorded_at.ok_or_else(|| DecodeError::malformed("recorded_at", "absent"))?;
+        let refusal = stored.refusal.map(|refusal| Refusal {
+            reason: refusal.reason,
+            message: refusal.message,
+            details: refusal.details.into_iter().map(|detail| (detail.key, detail.value)).collect(),
+        });
+        let has_nul = |text: &String| text.contains('\0');
+        if [&stored.request_id, &stored.method, &actor.subject].into_iter().any(has_nul)
+            || refusal.iter().any(|refusal| has_nul(&refusal.reason) || has_nul(&refusal.message))
+        {
+            return Err(DecodeError::malformed("text", "holds NUL, which no database keeps"));
+        }
         Ok(Self {
             request_id: stored.request_id,
             method: stored.method,
@@ -91,11 +102,7 @@ impl Commit {
             actor_roles: actor.roles,
             recorded_at: timestamp_from_api(recorded_at)?,
             next_wakeup: stored.next_wakeup.map(timestamp_from_api).transpose()?,
-            refusal: stored.refusal.map(|refusal| Refusal {
-                reason: refusal.reason,
-                message: refusal.message,
-                details: refusal.details.into_iter().map(|detail| (detail.key, detail.value)).collect(),
-            }),
+            refusal,
             events: stored.events.iter().map(decode_event).collect::<Result<_, _>>()?,
         })
     }

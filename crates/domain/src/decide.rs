@@ -169,8 +169,9 @@ fn pay(
     remittance: &Option<Sealed>,
 ) -> Result<Vec<Event>, Refusal> {
     if let Some(known) = look(documents, DocumentKind::Payment, reference) {
-        let same_content = matches!(known,
-            Document::Payment { amount: a, value_date: d, reversed: false, .. } if a == amount && d == value_date);
+        let same_content = matches!(&known,
+            Document::Payment { amount: a, value_date: d, lines, reversed: false }
+                if *a == amount && *d == value_date && designations.iter().all(|one| stands(lines, one)));
         return Err(Refusal::PaymentReferenceTaken { reference: reference.clone(), same_content });
     }
     if let (false, Some(expected)) = (account.currencies.contains(&amount.currency), account.currencies.first()) {
@@ -193,6 +194,14 @@ fn pay(
         });
     }
     Ok(events)
+}
+
+/// Whether what was designated is among what was applied.
+fn stands(lines: &[AllocationLine], designation: &Designation) -> bool {
+    let of_it = lines.iter().filter(|line| {
+        line.invoice == designation.invoice && designation.instalment.is_none_or(|number| number == line.instalment)
+    });
+    of_it.map(|line| i128::from(line.amount)).sum::<i128>() >= i128::from(designation.amount)
 }
 
 fn allocate(

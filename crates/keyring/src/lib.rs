@@ -49,6 +49,17 @@ pub enum KeyringError {
     Random,
 }
 
+/// Why a seal was not opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UnsealError {
+    /// What was sealed is not what is there now, or it stands in another place.
+    #[error(transparent)]
+    Tampered(#[from] Tampered),
+    /// The key could not be looked up: nothing is known of the value.
+    #[error(transparent)]
+    Store(#[from] KeyringError),
+}
+
 /// The open key store; clones share it.
 #[derive(Clone)]
 pub struct Keyring {
@@ -92,18 +103,23 @@ impl Keyring {
         self.read(|known| known.subjects.get(&key).cloned()).ok_or(KeyringError::Ended)
     }
 
-    /// Opens a seal. `None`: its key is gone, the value was erased.
-    pub async fn unseal(&self, place: &Place<'_>, envelope: &Envelope) -> Result<Option<String>, Tampered> {
+    /// Opens a seal. `None`: its key is gone, the value was erased; said only after reading all that the store has.
+    pub async fn unseal(&self, place: &Place<'_>, envelope: &Envelope) -> Result<Option<String>, UnsealError> {
         let find = || self.read(|known| known.by_id.get(&envelope.key_id).cloned());
         let key = match find() {
             Some(key) => Some(key),
             // Another process may have made it since.
             None => {
-                let _ = self.ask(writer::Wish::Refresh).await;
+                self.ask(writer::Wish::Refresh).await?;
                 find()
             }
         };
-        key.map(|key| key.unseal(place, envelope)).transpose()
+        Ok(key.map(|key| key.unseal(place, envelope)).transpose()?)
+    }
+
+    /// Whether no key was ever made here.
+    pub fn is_empty(&self) -> bool {
+        self.read(|known| Some(known.tenants.is_empty())).unwrap_or(false)
     }
 
     fn read<T>(&self, look: impl FnOnce(&Known) -> Option<T>) -> Option<T> {

@@ -10,12 +10,12 @@ async fn a_sealed_value_opens_at_its_place_and_nowhere_else() {
     let keyring = Keyring::open(dir.path()).expect("open");
     let key = keyring.subject("acme", "D-1").await.expect("key");
     let envelope = key.seal(&PLACE, "Ana Gil").expect("sealed");
-    assert_eq!(keyring.unseal(&PLACE, &envelope).await, Ok(Some("Ana Gil".to_owned())));
+    assert_eq!(keyring.unseal(&PLACE, &envelope).await.expect("opens"), Some("Ana Gil".to_owned()));
     let elsewhere = Place { field: "reason", ..PLACE };
-    assert_eq!(keyring.unseal(&elsewhere, &envelope).await, Err(Tampered));
+    assert!(matches!(keyring.unseal(&elsewhere, &envelope).await, Err(UnsealError::Tampered(_))));
     let mut changed = envelope.clone();
     changed.ciphertext[0] ^= 1;
-    assert_eq!(keyring.unseal(&PLACE, &changed).await, Err(Tampered));
+    assert!(matches!(keyring.unseal(&PLACE, &changed).await, Err(UnsealError::Tampered(_))));
 }
 
 #[tokio::test]
@@ -23,7 +23,22 @@ async fn a_missing_key_reads_as_erased() {
     let (here, there) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
     let key = Keyring::open(here.path()).expect("open").subject("acme", "D-1").await.expect("key");
     let envelope = key.seal(&PLACE, "Ana Gil").expect("sealed");
-    assert_eq!(Keyring::open(there.path()).expect("open").unseal(&PLACE, &envelope).await, Ok(None));
+    let elsewhere = Keyring::open(there.path()).expect("open");
+    assert_eq!(elsewhere.unseal(&PLACE, &envelope).await.expect("no key"), None);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_is_not_erasure() {
+    let (here, there) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    let key = Keyring::open(here.path()).expect("open").subject("acme", "D-1").await.expect("key");
+    let envelope = key.seal(&PLACE, "Ana Gil").expect("sealed");
+    let keyring = Keyring::open(there.path()).expect("open");
+    keyring.subject("acme", "D-2").await.expect("key");
+    // Another process's entry, under a master key that is not here.
+    let foreign = std::fs::read(here.path().join("keyring")).expect("file");
+    let path = there.path().join("keyring");
+    std::fs::write(&path, [std::fs::read(&path).expect("file"), foreign].concat()).expect("appended");
+    assert!(matches!(keyring.unseal(&PLACE, &envelope).await, Err(UnsealError::Store(_))));
 }
 
 #[tokio::test]

@@ -109,7 +109,11 @@ impl Store {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.file.write_all(&bytes).and_then(|()| self.file.sync_data()).map_err(|error| failed(&self.path, error))?;
+        if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
+            // What may stand there half or unflushed was given to nobody; the next turn begins without it.
+            self.file.set_len(self.read_to).map_err(|error| failed(&self.path, error))?;
+            return Err(failed(&self.path, error));
+        }
         self.read_to += bytes.len() as u64;
         let mut known = self.known.write().map_err(|_| KeyringError::Ended)?;
         made.into_iter().for_each(|made| made.remember(&mut known));
@@ -217,8 +221,11 @@ fn master_key(dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
         Ok(mut file) => file.read_exact(&mut key[..]).map_err(|error| failed(&path, error))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             getrandom::fill(&mut key[..]).map_err(|_| KeyringError::Random)?;
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            // Whole under its name or not at all; what a crash left of an earlier try is written over.
+            let new = dir.join("master.key.new");
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
             file.and_then(|mut file| file.write_all(&key[..]).and_then(|()| file.sync_all()))
+                .and_then(|()| std::fs::rename(&new, &path))
                 .and_then(|()| File::open(dir)?.sync_all())
                 .map_err(|error| failed(&path, error))?;
         }

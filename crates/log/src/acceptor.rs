@@ -125,6 +125,12 @@ impl Acceptor {
         self.position.map_or(0, |position| position.next.saturating_sub(1))
     }
 
+    /// The tail is opened again, at the offset returned: the last record read comes once more and is compared.
+    pub fn reopen(&mut self) -> u64 {
+        self.resuming = self.position.is_some();
+        self.start()
+    }
+
     /// Where it stands; `None` before the first record.
     pub fn position(&self) -> Option<Position> {
         self.position

@@ -8,7 +8,7 @@ mod tail;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{FutureProducer, FutureRecord},
+    producer::{FutureProducer, FutureRecord, Producer},
 };
 
 use crate::{AppendError, Log, LogError, NewRecord, Tail, frame::MAX_COMMIT_BYTES};
@@ -49,8 +49,8 @@ pub struct KafkaLog {
     config: KafkaConfig,
     /// For questions about the topic; it consumes nothing.
     asker: Arc<BaseConsumer>,
-    /// Set once the topic is known to exist.
-    producer: Arc<OnceLock<FutureProducer>>,
+    /// Set once the topic is known to exist; made anew after a fatal error.
+    producer: Arc<Mutex<Option<FutureProducer>>>,
 }
 
 impl KafkaLog {
@@ -73,25 +73,40 @@ impl KafkaLog {
         if !self.config.allow_unsafe {
             self.check_safety().await?;
         }
-        if self.producer.get().is_some() {
-            return Ok(());
+        let mut producer = self.producer.lock().map_err(|_| LogError::Unavailable("a thread panicked".to_owned()))?;
+        if producer.is_none() {
+            *producer = Some(self.new_producer().map_err(unavailable)?);
         }
-        let producer = client(&self.config.brokers)
+        Ok(())
+    }
+
+    fn new_producer(&self) -> Result<FutureProducer, KafkaError> {
+        client(&self.config.brokers)
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "0")
             .set("message.timeout.ms", DELIVERY)
-            .set("message.max.bytes", "1000000")
+            .set("message.max.bytes", safety::MAX_RECORD_BYTES.to_string())
             .set("allow.auto.create.topics", "false")
-            .create::<FutureProducer>()
-            .map_err(unavailable)?;
-        // Opened twice at once, the first stays.
-        let _ = self.producer.set(producer);
-        Ok(())
+            .create()
+    }
+
+    /// The producer. One that has met a fatal error takes nothing any more and is replaced: what it had on its way is
+    /// reported as unknown, and the log's rule settles what came of it.
+    fn producer(&self) -> Result<FutureProducer, AppendError> {
+        let mut producer = self.producer.lock().map_err(|_| AppendError::Refused("a thread panicked".to_owned()))?;
+        let Some(open) = &*producer else {
+            return Err(AppendError::Refused(format!("topic {} does not exist", self.config.topic)));
+        };
+        let Some((code, why)) = open.client().fatal_error() else { return Ok(open.clone()) };
+        tracing::error!(%code, why, "the Kafka producer failed for good and is replaced");
+        let new = self.new_producer().map_err(|error| AppendError::Refused(error.to_string()))?;
+        *producer = Some(new.clone());
+        Ok(new)
     }
 
     /// Looks at what durability rests on.
-    pub async fn check_safety(&self) -> Result<(), LogError> {
+    async fn check_safety(&self) -> Result<(), LogError> {
         let faults = safety::faults(&self.admin()?, &self.asker, &self.config.topic).await?;
         if faults.is_empty() { Ok(()) } else { Err(LogError::Unsafe { topic: self.config.topic.clone(), faults }) }
     }
@@ -116,9 +131,9 @@ impl Log for KafkaLog {
         if let Some(bytes) = records.iter().map(|record| record.value.len()).find(|len| *len > MAX_COMMIT_BYTES) {
             return Box::pin(async move { Err(AppendError::TooLarge { bytes, limit: MAX_COMMIT_BYTES }) });
         }
-        let Some(producer) = self.producer.get() else {
-            let topic = self.config.topic.clone();
-            return Box::pin(async move { Err(AppendError::Refused(format!("topic {topic} does not exist"))) });
+        let producer = match self.producer() {
+            Ok(producer) => producer,
+            Err(error) => return Box::pin(async move { Err(error) }),
         };
         let mut deliveries = Vec::with_capacity(records.len());
         let mut failed = None;
@@ -136,19 +151,27 @@ impl Log for KafkaLog {
             }
         }
         Box::pin(async move {
-            let sent_any = !deliveries.is_empty();
+            // Refused is said only where nothing of it was taken.
+            let mut taken = false;
+            let mut refused = None;
             for delivery in join_all(deliveries).await {
                 match delivery {
-                    Ok(Ok(_)) => {}
-                    Ok(Err((error, _))) => return Err(delivery_error(&error)),
+                    Ok(Ok(_)) => taken = true,
+                    Ok(Err((error, _))) => match delivery_error(&error) {
+                        AppendError::Refused(why) => refused = Some(AppendError::Refused(why)),
+                        unknown => return Err(unknown),
+                    },
                     Err(_) => return Err(AppendError::Unknown("the producer was closed".to_owned())),
                 }
             }
-            match failed {
+            let queued = failed.map(|error| match error {
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => AppendError::Busy,
+                error => AppendError::Refused(error.to_string()),
+            });
+            match refused.or(queued) {
                 None => Ok(()),
-                Some(error) if sent_any => Err(AppendError::Unknown(format!("part was appended, then: {error}"))),
-                Some(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => Err(AppendError::Busy),
-                Some(error) => Err(AppendError::Refused(error.to_string())),
+                Some(error) if taken => Err(AppendError::Unknown(format!("part was appended, then: {error}"))),
+                Some(error) => Err(error),
             }
         })
     }

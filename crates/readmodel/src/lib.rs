@@ -10,7 +10,7 @@ mod summary;
 mod write;
 
 pub use rows::{Owner, Personal, Place, Rows};
-pub use schema::{Checkpoint, Schema, ensure, live, swap};
+pub use schema::{COMPARED, Checkpoint, Schema, ensure, live, swap};
 pub use summary::{effective_date, summarise};
 pub use write::{Applied, Move, Opened, apply};
 

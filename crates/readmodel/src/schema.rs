@@ -8,12 +8,15 @@ use sqlx::{PgConnection, PgPool, Row};
 
 use crate::{ReadModelError, bi};
 
+/// Every table but the personal ones, whose values come from the key store and not from the log alone.
+pub const COMPARED: [&str; 8] = ["checkpoints", "heads", "accounts", "agenda", "ledger", "items", "history", "parked"];
+
 /// One build: its schema's name, `rm_<n>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schema(String);
 
 impl Schema {
-    /// The schema's name, safe to stand in SQL: nothing but `rm_` and digits.
+    /// The schema's name, safe to stand in SQL: nothing but `rm_` and digits, or `pg_temp`.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -146,6 +149,38 @@ impl Schema {
         let schema = create(&mut transaction, identity).await?;
         transaction.commit().await?;
         Ok(schema)
+    }
+
+    /// An empty build in temporary tables like this one's, gone with the transaction.
+    pub async fn shadow(&self, transaction: &mut PgConnection) -> Result<Self, ReadModelError> {
+        let live = self.name();
+        for table in COMPARED.iter().chain(&["personal_names", "personal_contact_points"]) {
+            let statement = format!("CREATE TEMP TABLE {table} (LIKE {live}.{table} INCLUDING ALL) ON COMMIT DROP");
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *transaction).await?;
+        }
+        let statement = format!(
+            "INSERT INTO pg_temp.checkpoints SELECT partition, log_id, 0, ''::bytea, NULL FROM {live}.checkpoints"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(transaction).await?;
+        Ok(Self("pg_temp".to_owned()))
+    }
+
+    /// Rows of a table that stand in this build and not in `other`: how many, and up to `listed` of them as text.
+    pub async fn rows_beyond(
+        &self,
+        connection: &mut PgConnection,
+        other: &Self,
+        table: &str,
+        listed: usize,
+    ) -> Result<(u64, Vec<String>), ReadModelError> {
+        let beyond = format!("SELECT * FROM {}.{table} EXCEPT ALL SELECT * FROM {}.{table}", self.name(), other.name());
+        let count = format!("SELECT count(*) FROM ({beyond}) AS b");
+        let count: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut *connection).await?;
+        if count == 0 {
+            return Ok((0, Vec::new()));
+        }
+        let list = format!("SELECT b::text FROM ({beyond}) AS b ORDER BY 1 LIMIT {listed}");
+        Ok((count as u64, sqlx::query_scalar(sqlx::AssertSqlSafe(list)).fetch_all(connection).await?))
     }
 
     /// Removes a build.

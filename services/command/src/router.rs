@@ -10,7 +10,7 @@ use std::{
 use saldo_log::{Log, LogError, Record, acceptor::Acceptor, frame, genesis::Identity};
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ use crate::{
 
 /// Records asked of the tail in one go.
 const BATCH: usize = 2_048;
+/// Batches of records a worker may have before it; beyond it the tail waits.
+const FEED: usize = 4;
 /// Between tries to reach a log that is out of reach.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -33,7 +35,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct Options {
     /// Folder of the local stores, one file a partition. One instance at a time.
     pub store_dir: PathBuf,
-    /// Requests that may wait for one partition; beyond it they are answered RESOURCE_EXHAUSTED.
+    /// Requests of one partition that may be unanswered; beyond it they are answered RESOURCE_EXHAUSTED.
     pub queue: usize,
     /// The longest a request waits for its answer.
     pub patience: Duration,
@@ -44,9 +46,15 @@ pub struct Options {
 pub struct Commands {
     log: Arc<dyn Log>,
     identity: Identity,
-    queues: Arc<[mpsc::Sender<Ask>]>,
+    queues: Arc<[Queue]>,
     positions: Arc<[watch::Receiver<u64>]>,
     patience: Duration,
+}
+
+/// The way to one worker. A request holds its place until it is answered, so what waits is bounded wherever it waits.
+struct Queue {
+    places: Arc<Semaphore>,
+    asks: mpsc::UnboundedSender<Ask>,
 }
 
 /// The running threads and tasks. Ends when every [`Commands`] is dropped, or when something fails for good.
@@ -79,8 +87,8 @@ impl Commands {
             let (store, acceptor) =
                 open(&path, &identity, partition).map_err(|error| store_error(&path, error.to_string()))?;
             starts.push((partition, acceptor.start()));
-            let (queue, asks) = mpsc::channel(options.queue);
-            let (feed, from_log) = mpsc::unbounded_channel();
+            let (queue, asks) = mpsc::unbounded_channel();
+            let (feed, from_log) = mpsc::channel(FEED);
             let (moved, position) = watch::channel(acceptor.position().map_or(0, |position| position.next));
             let worker = Worker::new(partition, log.clone(), acceptor, store, clock.clone(), feed.clone(), moved);
             let (runtime, failed, failure) = (runtime.clone(), failed.clone(), failure.clone());
@@ -95,7 +103,7 @@ impl Commands {
                     }
                 }
             })?);
-            queues.push(queue);
+            queues.push(Queue { places: Arc::new(Semaphore::new(options.queue)), asks: queue });
             positions.push(position);
             feeds.insert(partition, feed);
         }
@@ -143,6 +151,8 @@ impl Commands {
     async fn ask_after(&self, partition: u32, request: NewAsk, after: u64) -> Result<Given, Failure> {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.patience;
+        let queue = self.queues.get(partition as usize).ok_or(Failure::Stopped)?;
+        let place = queue.places.clone().try_acquire_owned().map_err(|_| Failure::QueueFull)?;
         let ask = Ask {
             key: request.key,
             tenant: request.tenant,
@@ -153,12 +163,9 @@ impl Commands {
             races: 0,
             deadline,
             reply,
+            _place: place,
         };
-        let queue = self.queues.get(partition as usize).ok_or(Failure::Stopped)?;
-        queue.try_send(ask).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::QueueFull,
-            mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
-        })?;
+        queue.asks.send(ask).map_err(|_| Failure::Stopped)?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Failure::LogUnknown),
@@ -217,11 +224,12 @@ fn open(path: &std::path::Path, identity: &Identity, partition: u32) -> Result<(
     Ok((store, acceptor))
 }
 
-/// Reads one tail over all partitions and hands each its records; reopens it where it was when the log was out of reach.
+/// Reads one tail over all partitions and hands each its records. When the log was out of reach, the tail is opened again
+/// at the last record of each, so that the workers see whether it is still the log they know.
 async fn feed(
     log: Arc<dyn Log>,
     mut next: Vec<(u32, u64)>,
-    feeds: HashMap<u32, mpsc::UnboundedSender<FromLog>>,
+    feeds: HashMap<u32, mpsc::Sender<FromLog>>,
     failed: CancellationToken,
     failure: Arc<Mutex<Option<String>>>,
 ) {
@@ -229,7 +237,7 @@ async fn feed(
         let error = match log.tail(&next).await {
             Ok(mut tail) => loop {
                 match tail.next(BATCH).await {
-                    Ok(records) => hand_out(records, &mut next, &feeds),
+                    Ok(records) => hand_out(records, &mut next, &feeds).await,
                     Err(error) => break error,
                 }
             },
@@ -242,10 +250,19 @@ async fn feed(
         }
         warn!(%error, "the log is out of reach; trying again");
         tokio::time::sleep(RETRY).await;
+        for (partition, offset) in &mut next {
+            let (asked, start) = oneshot::channel();
+            if let Some(feed) = feeds.get(partition)
+                && feed.send(FromLog::Reopened(asked)).await.is_ok()
+                && let Ok(start) = start.await
+            {
+                *offset = start;
+            }
+        }
     }
 }
 
-fn hand_out(records: Vec<Record>, next: &mut [(u32, u64)], feeds: &HashMap<u32, mpsc::UnboundedSender<FromLog>>) {
+async fn hand_out(records: Vec<Record>, next: &mut [(u32, u64)], feeds: &HashMap<u32, mpsc::Sender<FromLog>>) {
     let mut by_partition: HashMap<u32, Vec<Record>> = HashMap::new();
     for record in records {
         if let Some((_, offset)) = next.iter_mut().find(|(partition, _)| *partition == record.partition) {
@@ -256,7 +273,7 @@ fn hand_out(records: Vec<Record>, next: &mut [(u32, u64)], feeds: &HashMap<u32, 
     for (partition, records) in by_partition {
         if let Some(feed) = feeds.get(&partition) {
             // A worker that has ended reports itself.
-            let _ = feed.send(FromLog::Records(records));
+            let _ = feed.send(FromLog::Records(records)).await;
         }
     }
 }

@@ -23,7 +23,7 @@ use saldo_log::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
 };
 use tracing::{error, warn};
 
@@ -41,6 +41,8 @@ const TAKE: usize = 512;
 const MAX_RACES: u32 = 16;
 /// Accounts kept in memory; beyond it the idle ones are read from the store again.
 const MAX_LIVE: usize = 20_000;
+/// The longest a batch may be on its way: beyond what the log's client tries for, it is not going to be read back.
+const LOST_AFTER: Duration = Duration::from_secs(60);
 /// How often the store is saved while it changes.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// Answers given between two saves at most, which bounds the memory they take.
@@ -66,6 +68,8 @@ pub struct Ask {
     pub deadline: Instant,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Given, Failure>>,
+    /// Its place in the queue, given back with it.
+    pub _place: OwnedSemaphorePermit,
 }
 
 /// The parts of a commit known before the decision.
@@ -102,6 +106,8 @@ pub enum FromLog {
     Records(Vec<Record>),
     /// An append failed for these accounts' chains, numbered.
     Failed(Vec<(Box<str>, u64)>, AppendError),
+    /// The tail is opened again; says where, which is at the last record read.
+    Reopened(oneshot::Sender<u64>),
 }
 
 /// A partition's worker.
@@ -111,7 +117,7 @@ pub struct Worker {
     pub(crate) acceptor: Acceptor,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
-    pub(crate) from_log: mpsc::UnboundedSender<FromLog>,
+    pub(crate) from_log: mpsc::Sender<FromLog>,
     pub(crate) position: watch::Sender<u64>,
     accounts: HashMap<Box<str>, Live>,
     /// Accounts whose state is not saved; they stay in memory until it is.
@@ -122,6 +128,8 @@ pub struct Worker {
     ready: Vec<Box<str>>,
     /// Accounts whose chain, when last looked, was still on its way.
     unresolved: Vec<Box<str>>,
+    /// When what is unresolved was appended.
+    appended_at: Instant,
     /// Accounts that lost a race and wait a moment.
     resting: Vec<(Instant, Box<str>)>,
     chains: u64,
@@ -146,7 +154,7 @@ impl Worker {
         acceptor: Acceptor,
         store: Store,
         clock: Clock,
-        from_log: mpsc::UnboundedSender<FromLog>,
+        from_log: mpsc::Sender<FromLog>,
         position: watch::Sender<u64>,
     ) -> Self {
         Self {
@@ -162,6 +170,7 @@ impl Worker {
             waiting_for_end: Vec::new(),
             ready: Vec::new(),
             unresolved: Vec::new(),
+            appended_at: Instant::now(),
             resting: Vec::new(),
             chains: 0,
             unsaved_since: None,
@@ -172,8 +181,8 @@ impl Worker {
     pub(crate) fn run(
         mut self,
         runtime: Handle,
-        mut asks: mpsc::Receiver<Ask>,
-        mut from_log: mpsc::UnboundedReceiver<FromLog>,
+        mut asks: mpsc::UnboundedReceiver<Ask>,
+        mut from_log: mpsc::Receiver<FromLog>,
     ) -> Result<(), WorkerError> {
         let mut taken = Vec::with_capacity(TAKE);
         let mut open = true;
@@ -191,12 +200,7 @@ impl Worker {
                 None => break,
                 Some(Event::Asks(0)) => open = false,
                 Some(Event::Asks(_)) | Some(Event::Timer) => {}
-                Some(Event::Log(first)) => {
-                    self.take_from_log(first)?;
-                    while let Ok(next) = from_log.try_recv() {
-                        self.take_from_log(next)?;
-                    }
-                }
+                Some(Event::Log(event)) => self.take_from_log(event)?,
             }
             for ask in taken.drain(..) {
                 self.admit(ask)?;
@@ -211,7 +215,8 @@ impl Worker {
     fn next_timer(&self) -> Option<Instant> {
         let rested = self.resting.iter().map(|(at, _)| *at).min();
         let save = self.unsaved_since.map(|since| since + SAVE_EVERY);
-        rested.into_iter().chain(save).min()
+        let lost = (!self.unresolved.is_empty()).then(|| self.appended_at + LOST_AFTER);
+        [rested, save, lost].into_iter().flatten().min()
     }
 
     fn take_from_log(&mut self, event: FromLog) -> Result<(), WorkerError> {
@@ -225,6 +230,11 @@ impl Worker {
                         self.ready.push(key);
                     }
                 }
+                Ok(())
+            }
+            FromLog::Reopened(start) => {
+                // Without anybody to hear it there is no tail to open.
+                let _ = start.send(self.acceptor.reopen());
                 Ok(())
             }
         }
@@ -325,7 +335,10 @@ impl Worker {
     fn decide(&mut self, runtime: &Handle) -> Result<(), WorkerError> {
         self.unresolved.retain(|key| self.accounts.get(key).is_some_and(|live| !live.pending.is_empty()));
         if !self.unresolved.is_empty() {
-            return Ok(());
+            if self.appended_at.elapsed() < LOST_AFTER {
+                return Ok(());
+            }
+            self.give_up();
         }
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable();
@@ -347,15 +360,27 @@ impl Worker {
         if records.is_empty() {
             return Ok(());
         }
+        self.appended_at = Instant::now();
         let appended = self.log.append(records);
         let from_log = self.from_log.clone();
         runtime.spawn(async move {
             if let Err(error) = appended.await {
                 // A worker that has ended has answered everybody already.
-                let _ = from_log.send(FromLog::Failed(chains, error));
+                let _ = from_log.send(FromLog::Failed(chains, error)).await;
             }
         });
         Ok(())
+    }
+
+    /// The log took a batch and did not bring it back: its outcome is open, and its accounts are free again.
+    fn give_up(&mut self) {
+        error!(partition = self.partition, "the log did not bring back what it took; were records lost?");
+        for key in self.unresolved.drain(..) {
+            if let Some(live) = self.accounts.get_mut(&key) {
+                live.lose_chain();
+            }
+            self.ready.push(key);
+        }
     }
 
     /// Saves the store from time to time, and forgets idle accounts when there are many.

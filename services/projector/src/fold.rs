@@ -16,20 +16,25 @@ use sqlx::PgPool;
 
 use crate::{ProjectorError, personal};
 
-/// A build and where it stands.
-pub struct Fold {
-    pool: PgPool,
-    schema: Schema,
-    keyring: Keyring,
+/// The fold itself: from records to rows, in memory.
+pub struct Folding {
     partitions: BTreeMap<u32, Partition>,
     parked: HashSet<Owner>,
-    /// Write only while the build is the one in force.
-    only_live: bool,
 }
 
 struct Partition {
     acceptor: Acceptor,
     known_instant: Option<Timestamp>,
+}
+
+/// A build and where it stands.
+pub struct Fold {
+    pool: PgPool,
+    schema: Schema,
+    keyring: Keyring,
+    folding: Folding,
+    /// Write only while the build is the one in force.
+    only_live: bool,
 }
 
 /// How a batch ended.
@@ -71,48 +76,32 @@ impl Fold {
             };
             (partition, Partition { acceptor, known_instant: checkpoint.known_instant })
         });
-        Ok(Self {
-            pool: pool.clone(),
-            schema,
-            keyring: keyring.clone(),
+        let folding = Folding {
             partitions: partitions.collect(),
             parked: parked.into_iter().map(|(tenant, account)| Owner { tenant, account }).collect(),
-            only_live,
-        })
+        };
+        Ok(Self { pool: pool.clone(), schema, keyring: keyring.clone(), folding, only_live })
     }
 
     /// A tail that begins where the build stands.
     pub async fn tail(&self, log: &dyn Log) -> Result<Box<dyn Tail>, ProjectorError> {
         let from: Vec<(u32, u64)> =
-            self.partitions.iter().map(|(number, partition)| (*number, partition.acceptor.start())).collect();
+            self.folding.partitions.iter().map(|(number, partition)| (*number, partition.acceptor.start())).collect();
         Ok(log.tail(&from).await?)
     }
 
     /// The offset behind the last record read of a partition.
     pub fn next(&self, partition: u32) -> u64 {
-        self.partitions.get(&partition).and_then(|one| one.acceptor.position()).map_or(0, |position| position.next)
+        self.folding.next(partition)
     }
 
     /// Folds a batch and writes it.
     pub async fn write(&mut self, records: &[Record]) -> Result<Written, ProjectorError> {
-        let mut before: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut rows = Rows::default();
-        for record in records {
-            before.entry(record.partition).or_insert(self.next(record.partition));
-            self.fold(record, &mut rows)?;
-        }
-        let moves: Vec<Move> = before
-            .into_iter()
-            .filter_map(|(number, from)| {
-                let partition = self.partitions.get(&number)?;
-                let to = partition.acceptor.position()?;
-                (to.next > from).then_some(Move { partition: number, from, to, known_instant: partition.known_instant })
-            })
-            .collect();
+        let (moves, rows) = self.folding.take(records)?;
         if moves.is_empty() {
             return Ok(Written::Yes);
         }
-        let opened = personal::open(&self.keyring, &rows.personal).await;
+        let opened = personal::open(&self.keyring, &rows.personal).await?;
         let mut transaction = self.pool.begin().await?;
         if self.only_live && saldo_readmodel::live(&mut transaction).await? != self.schema {
             return Ok(Written::Overtaken);
@@ -124,6 +113,37 @@ impl Fold {
                 Ok(Written::Yes)
             }
         }
+    }
+}
+
+impl Folding {
+    /// From the log's start.
+    pub fn new(identity: &Identity) -> Self {
+        let partition = |number| Partition { acceptor: Acceptor::new(identity, number), known_instant: None };
+        Self {
+            partitions: (0..identity.partitions).map(|number| (number, partition(number))).collect(),
+            parked: HashSet::new(),
+        }
+    }
+
+    fn next(&self, partition: u32) -> u64 {
+        self.partitions.get(&partition).and_then(|one| one.acceptor.position()).map_or(0, |position| position.next)
+    }
+
+    /// Folds a batch: where the checkpoints move, and the rows it adds.
+    pub fn take(&mut self, records: &[Record]) -> Result<(Vec<Move>, Rows), ProjectorError> {
+        let mut before: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut rows = Rows::default();
+        for record in records {
+            before.entry(record.partition).or_insert(self.next(record.partition));
+            self.fold(record, &mut rows)?;
+        }
+        let moves = before.into_iter().filter_map(|(number, from)| {
+            let partition = self.partitions.get(&number)?;
+            let to = partition.acceptor.position()?;
+            (to.next > from).then_some(Move { partition: number, from, to, known_instant: partition.known_instant })
+        });
+        Ok((moves.collect(), rows))
     }
 
     fn fold(&mut self, record: &Record, rows: &mut Rows) -> Result<(), ProjectorError> {

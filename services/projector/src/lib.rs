@@ -9,7 +9,7 @@ mod verify;
 
 pub use live::run;
 pub use rebuild::{Progress, rebuild};
-pub use verify::{Difference, Report, records_behind, verify};
+pub use verify::{Difference, Report, verify};
 
 /// Why a projector stopped.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum ProjectorError {
     /// The read models' database.
     #[error(transparent)]
     ReadModel(#[from] saldo_readmodel::ReadModelError),
+    /// The key store cannot say whether a value was erased.
+    #[error(transparent)]
+    Keys(#[from] saldo_keyring::KeyringError),
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] saldo_log::LogError),
@@ -38,7 +41,9 @@ impl ProjectorError {
         use saldo_readmodel::ReadModelError;
         matches!(
             self,
-            ProjectorError::ReadModel(ReadModelError::Database(_)) | ProjectorError::Log(LogError::Unavailable(_))
+            ProjectorError::ReadModel(ReadModelError::Database(_))
+                | ProjectorError::Log(LogError::Unavailable(_))
+                | ProjectorError::Keys(_)
         )
     }
 }

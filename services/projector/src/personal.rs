@@ -2,42 +2,48 @@
 
 use saldo_commit::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message};
 use saldo_domain::profile::{Channel, Sealed};
-use saldo_keyring::{Envelope, Keyring, Place};
+use saldo_keyring::{Envelope, Keyring, KeyringError, Place, UnsealError};
 use saldo_readmodel::{Opened, Personal};
 
-/// Opens what a batch brought; a value whose key is gone, or that does not open, reads as erased.
-pub async fn open(keyring: &Keyring, personal: &[Personal]) -> Opened {
+/// Opens what a batch brought; a value whose key is gone, or that does not open, reads as erased. Fails where the key
+/// store cannot say.
+pub async fn open(keyring: &Keyring, personal: &[Personal]) -> Result<Opened, KeyringError> {
     let mut opened = Opened::default();
     for values in personal {
         let record_key = format!("{}/{}", values.owner.tenant, values.owner.account);
         let place = |field| Place { record_key: &record_key, event_type: values.event_type, field };
         if let Some(name) = &values.display_name {
-            opened.names.insert(values.owner.clone(), unseal(keyring, &place(DISPLAY_NAME), name).await);
+            opened.names.insert(values.owner.clone(), unseal(keyring, &place(DISPLAY_NAME), name).await?);
         }
         if let Some(points) = &values.contact_points {
             let mut clear = Vec::with_capacity(points.len());
             for (channel, address) in points {
-                clear.push((name(*channel), unseal(keyring, &place(CONTACT_ADDRESS), address).await));
+                clear.push((name(*channel), unseal(keyring, &place(CONTACT_ADDRESS), address).await?));
             }
             opened.contact_points.insert(values.owner.clone(), clear);
         }
     }
-    opened
+    Ok(opened)
 }
 
-async fn unseal(keyring: &Keyring, place: &Place<'_>, sealed: &Sealed) -> Option<String> {
+fn envelope(sealed: &Sealed) -> Option<Envelope> {
     let message = sealed_message(sealed)?;
-    let envelope = Envelope {
+    Some(Envelope {
         key_id: message.key_id.try_into().ok()?,
         nonce: message.nonce.try_into().ok()?,
         ciphertext: message.ciphertext,
         commitment: message.commitment.try_into().ok()?,
-    };
+    })
+}
+
+async fn unseal(keyring: &Keyring, place: &Place<'_>, sealed: &Sealed) -> Result<Option<String>, KeyringError> {
+    let Some(envelope) = envelope(sealed) else { return Ok(None) };
     match keyring.unseal(place, &envelope).await {
-        Ok(text) => text,
-        Err(tampered) => {
+        Ok(text) => Ok(text),
+        Err(UnsealError::Store(error)) => Err(error),
+        Err(UnsealError::Tampered(tampered)) => {
             tracing::error!(record_key = place.record_key, event_type = place.event_type, field = place.field, %tampered, "a personal value is left out");
-            None
+            Ok(None)
         }
     }
 }

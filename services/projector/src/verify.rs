@@ -1,7 +1,11 @@
-//! The check that the read models equal the log: the whole log is read from its start, judged by fresh acceptors, and
-//! folded by the domain itself; the result is compared with the rows at exactly the checkpoints of one database snapshot.
+//! The check that the read models equal the log. The whole log is read from its start and judged by fresh acceptors. What
+//! stands before the checkpoints of one database snapshot is folded twice: by the projections, into temporary tables that
+//! are compared row by row, and by the domain itself, whose state must give the same open items and balances.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use saldo_commit::Commit;
 use saldo_domain::{
@@ -9,14 +13,15 @@ use saldo_domain::{
     evolve,
 };
 use saldo_log::{
-    Log, LogError,
+    Log, LogError, Record,
     acceptor::{Acceptor, Verdict},
     genesis::Identity,
 };
+use saldo_readmodel::{COMPARED, Opened, ReadModelError, Schema};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
-use crate::{ProjectorError, live::BATCH, rebuild::Progress};
+use crate::{ProjectorError, fold::Folding, live::BATCH, rebuild::Progress};
 
 /// Differences listed; beyond it they are only counted.
 const LISTED: usize = 100;
@@ -49,6 +54,8 @@ pub struct Report {
     pub parked: u64,
     /// Events in accepted commits.
     pub events: u64,
+    /// Records that the read models have not come to: chains are checked there, rows are not.
+    pub behind: u64,
     /// How many differences there are.
     pub differences: u64,
     /// The first of them.
@@ -68,117 +75,175 @@ impl Report {
 #[derive(Default)]
 struct Folded {
     account: Account,
-    version: u64,
-    hash: [u8; 32],
-    lines: u64,
     parked: bool,
 }
 
-/// Reads the log up to the read models' checkpoints and compares.
+/// Reads the whole log and compares. Waits up to `patience` for the read models to reach the end the log has now.
 pub async fn verify(
     log: &dyn Log,
     identity: &Identity,
     pool: &PgPool,
+    patience: Duration,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, ProjectorError> {
     saldo_readmodel::ensure(pool, identity).await?;
-    let mut snapshot = pool.begin().await?;
-    let schema = saldo_readmodel::live(&mut snapshot).await?;
-    snapshot.rollback().await?;
+    let mut ends = Vec::new();
+    for partition in 0..identity.partitions {
+        ends.push(log.end(partition).await?);
+    }
+    wait_for(&ends, identity, pool, patience).await?;
+    let live = saldo_readmodel::live(&mut *pool.acquire().await?).await?;
     let mut snapshot = pool.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
-    let ends: Vec<(u32, u64)> = schema
-        .checkpoints(&mut snapshot, identity, false)
-        .await?
-        .into_iter()
-        .map(|checkpoint| (checkpoint.partition, checkpoint.position.map_or(0, |position| position.next)))
-        .collect();
-    let mut report = Report::default();
-    let accounts = fold(log, identity, &ends, &mut report, &mut progress).await?;
-    report.accounts = accounts.len() as u64;
-    report.parked = accounts.values().filter(|one| one.parked).count() as u64;
-    heads(&mut snapshot, schema.name(), &accounts, &mut report).await?;
-    items(&mut snapshot, schema.name(), &accounts, &mut report).await?;
-    ledger(&mut snapshot, schema.name(), &accounts, &mut report).await?;
-    history(&mut snapshot, schema.name(), &accounts, &mut report).await?;
+    let standing = standing(&live, &mut snapshot, identity).await?;
+    let mut report = Report {
+        behind: ends.iter().zip(&standing).map(|(end, standing)| end.saturating_sub(*standing)).sum(),
+        ..Report::default()
+    };
+    let shadow = live.shadow(&mut snapshot).await?;
+    let mut fold = Fold {
+        acceptors: (0..identity.partitions).map(|partition| Acceptor::new(identity, partition)).collect(),
+        folding: Folding::new(identity),
+        accounts: HashMap::new(),
+        standing,
+    };
+    fold.read(log, &ends, &shadow, &mut snapshot, &mut report, &mut progress).await?;
+    report.parked = fold.accounts.values().filter(|one| one.parked).count() as u64;
+    rows(&mut snapshot, &live, &shadow, &mut report).await?;
+    items(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
+    balances(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
     snapshot.rollback().await?;
     Ok(report)
 }
 
-async fn fold(
-    log: &dyn Log,
+/// The offsets behind what a build has read, by partition.
+async fn standing(
+    build: &Schema,
+    connection: &mut PgConnection,
     identity: &Identity,
-    ends: &[(u32, u64)],
-    report: &mut Report,
-    progress: &mut impl FnMut(Progress),
-) -> Result<HashMap<String, Folded>, ProjectorError> {
-    let total = ends.iter().map(|(_, end)| end).sum();
-    for (partition, end) in ends {
-        if log.end(*partition).await? < *end {
-            let why = "the read models have read further".to_owned();
-            return Err(LogError::Cut { partition: *partition, offset: *end, why }.into());
-        }
-    }
-    let mut acceptors: HashMap<u32, (Acceptor, u64)> =
-        ends.iter().map(|(partition, end)| (*partition, (Acceptor::new(identity, *partition), *end))).collect();
-    let mut accounts: HashMap<String, Folded> = HashMap::new();
-    let from: Vec<(u32, u64)> = ends.iter().filter(|(_, end)| *end > 0).map(|(partition, _)| (*partition, 0)).collect();
-    if from.is_empty() {
-        return Ok(accounts);
-    }
-    let mut tail = log.tail(&from).await?;
-    while report.records < total {
-        for record in tail.next(BATCH).await? {
-            let Some((acceptor, end)) = acceptors.get_mut(&record.partition) else { continue };
-            if record.offset >= *end {
-                continue;
-            }
-            report.records += 1;
-            match acceptor.judge(&record)? {
-                Verdict::Genesis | Verdict::Resumed => {}
-                Verdict::Void(reason) => *report.void.entry(reason.to_string()).or_default() += 1,
-                Verdict::Accepted { frame, hash } => {
-                    report.accepted += 1;
-                    let folded = accounts.entry(frame.key()).or_default();
-                    folded.version = frame.version;
-                    folded.hash = hash;
-                    match Commit::decode(frame.payload) {
-                        Ok(commit) if !folded.parked => {
-                            commit.events.iter().for_each(|event| evolve(&mut folded.account, event));
-                            report.events += commit.events.len() as u64;
-                            folded.lines += commit.events.len() as u64 + u64::from(commit.refusal.is_some());
-                        }
-                        Ok(_) => {}
-                        Err(_) => folded.parked = true,
-                    }
-                }
-            }
-        }
-        progress(Progress { done: report.records, total });
-    }
-    Ok(accounts)
+) -> Result<Vec<u64>, ReadModelError> {
+    let checkpoints = build.checkpoints(connection, identity, false).await?;
+    Ok(checkpoints.iter().map(|one| one.position.map_or(0, |position| position.next)).collect())
 }
 
-async fn heads(
+async fn wait_for(ends: &[u64], identity: &Identity, pool: &PgPool, patience: Duration) -> Result<(), ProjectorError> {
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        let mut connection = pool.acquire().await?;
+        let live = saldo_readmodel::live(&mut connection).await?;
+        let standing = standing(&live, &mut connection, identity).await?;
+        if ends.iter().zip(&standing).all(|(end, standing)| standing >= end) || tokio::time::Instant::now() >= deadline
+        {
+            return Ok(());
+        }
+        drop(connection);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+struct Fold {
+    acceptors: Vec<Acceptor>,
+    folding: Folding,
+    accounts: HashMap<String, Folded>,
+    standing: Vec<u64>,
+}
+
+impl Fold {
+    /// Reads up to the ends, or further where the read models have.
+    async fn read(
+        &mut self,
+        log: &dyn Log,
+        ends: &[u64],
+        shadow: &Schema,
+        snapshot: &mut PgConnection,
+        report: &mut Report,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), ProjectorError> {
+        let mut until = HashMap::new();
+        for ((partition, end), standing) in (0u32..).zip(ends).zip(&self.standing) {
+            if standing > end && log.end(partition).await? < *standing {
+                let why = "the read models have read further".to_owned();
+                return Err(LogError::Cut { partition, offset: *standing, why }.into());
+            }
+            until.insert(partition, *standing.max(end));
+        }
+        let total = until.values().sum();
+        let from: Vec<(u32, u64)> =
+            until.iter().filter(|(_, end)| **end > 0).map(|(partition, _)| (*partition, 0)).collect();
+        if from.is_empty() {
+            return Ok(());
+        }
+        let mut tail = log.tail(&from).await?;
+        while report.records < total {
+            let mut records = tail.next(BATCH).await?;
+            records.retain(|record| until.get(&record.partition).is_some_and(|end| record.offset < *end));
+            for record in &records {
+                self.judge(record, report)?;
+            }
+            records.retain(|record| self.is_read(record));
+            let (moves, rows) = self.folding.take(&records)?;
+            if !moves.is_empty() {
+                saldo_readmodel::apply(snapshot, shadow, &moves, &rows, &Opened::default()).await?;
+            }
+            progress(Progress { done: report.records, total });
+        }
+        Ok(())
+    }
+
+    /// Whether the read models have come to this record.
+    fn is_read(&self, record: &Record) -> bool {
+        self.standing.get(record.partition as usize).is_some_and(|standing| record.offset < *standing)
+    }
+
+    fn judge(&mut self, record: &Record, report: &mut Report) -> Result<(), ProjectorError> {
+        let is_read = self.is_read(record);
+        let Some(acceptor) = self.acceptors.get_mut(record.partition as usize) else { return Ok(()) };
+        report.records += 1;
+        let frame = match acceptor.judge(record)? {
+            Verdict::Genesis | Verdict::Resumed => return Ok(()),
+            Verdict::Void(reason) => {
+                *report.void.entry(reason.to_string()).or_default() += 1;
+                return Ok(());
+            }
+            Verdict::Accepted { frame, .. } => frame,
+        };
+        report.accepted += 1;
+        report.accounts += u64::from(frame.version == 1);
+        let commit = Commit::decode(frame.payload);
+        report.events += commit.as_ref().map_or(0, |commit| commit.events.len()) as u64;
+        if !is_read {
+            return Ok(());
+        }
+        let folded = self.accounts.entry(frame.key()).or_default();
+        match commit {
+            Ok(commit) if !folded.parked => {
+                commit.events.iter().for_each(|event| evolve(&mut folded.account, event));
+            }
+            Ok(_) => {}
+            Err(_) => folded.parked = true,
+        }
+        Ok(())
+    }
+}
+
+/// Row by row, both ways.
+async fn rows(
     connection: &mut PgConnection,
-    schema: &str,
-    accounts: &HashMap<String, Folded>,
+    live: &Schema,
+    shadow: &Schema,
     report: &mut Report,
 ) -> Result<(), ProjectorError> {
-    let rows = sqlx::query(AssertSqlSafe(format!("SELECT key, hash, version FROM {schema}.heads")))
-        .fetch_all(connection)
-        .await?;
-    let mut seen = 0;
-    for row in rows {
-        let (key, hash, version): (String, Vec<u8>, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        match accounts.get(&key) {
-            Some(folded) if folded.hash.as_slice() == hash && folded.version == version as u64 => seen += 1,
-            Some(folded) => report.differ(&key, "head", folded.version, version),
-            None => report.differ(&key, "head", "none", version),
+    for table in COMPARED {
+        let (missing, log) = shadow.rows_beyond(connection, live, table, LISTED).await?;
+        let (extra, rows) = live.rows_beyond(connection, shadow, table, LISTED).await?;
+        for row in log {
+            report.differ("", table, row, "no such row");
         }
-    }
-    if seen != accounts.len() {
-        report.differ("", "number of heads", accounts.len(), seen);
+        for row in rows {
+            report.differ("", table, "no such row", row);
+        }
+        let listed = (missing.min(LISTED as u64)) + extra.min(LISTED as u64);
+        report.differences += missing + extra - listed;
     }
     Ok(())
 }
@@ -200,6 +265,7 @@ fn expected(account: &Account) -> Items {
     open.chain(credits).collect()
 }
 
+/// The domain's state gives the same open items.
 async fn items(
     connection: &mut PgConnection,
     schema: &str,
@@ -231,7 +297,8 @@ async fn items(
     Ok(())
 }
 
-async fn ledger(
+/// The ledger sums to each account's balance.
+async fn balances(
     connection: &mut PgConnection,
     schema: &str,
     accounts: &HashMap<String, Folded>,
@@ -268,54 +335,4 @@ async fn ledger(
         }
     }
     Ok(())
-}
-
-async fn history(
-    connection: &mut PgConnection,
-    schema: &str,
-    accounts: &HashMap<String, Folded>,
-    report: &mut Report,
-) -> Result<(), ProjectorError> {
-    let rows = sqlx::query(AssertSqlSafe(format!(
-        "SELECT tenant || '/' || account, count(*) FROM {schema}.history GROUP BY tenant, account"
-    )))
-    .fetch_all(connection)
-    .await?;
-    let mut counts: HashMap<String, i64> = HashMap::new();
-    for row in rows {
-        counts.insert(row.try_get(0)?, row.try_get(1)?);
-    }
-    for (key, folded) in accounts.iter().filter(|(_, folded)| !folded.parked) {
-        let rows = counts.get(key).copied().unwrap_or(0);
-        if folded.lines != rows as u64 {
-            report.differ(key, "lines of history", folded.lines, rows);
-        }
-    }
-    Ok(())
-}
-
-/// How many records the read models are behind the log's present end, after waiting up to `patience` for none.
-pub async fn records_behind(
-    log: &dyn Log,
-    identity: &Identity,
-    pool: &PgPool,
-    patience: std::time::Duration,
-) -> Result<u64, ProjectorError> {
-    let mut ends = Vec::new();
-    for partition in 0..identity.partitions {
-        ends.push(log.end(partition).await?);
-    }
-    let deadline = tokio::time::Instant::now() + patience;
-    loop {
-        let mut connection = pool.begin().await?;
-        let schema = saldo_readmodel::live(&mut connection).await?;
-        let checkpoints = schema.checkpoints(&mut connection, identity, false).await?;
-        connection.rollback().await?;
-        let next = |checkpoint: &saldo_readmodel::Checkpoint| checkpoint.position.map_or(0, |position| position.next);
-        let behind = ends.iter().zip(&checkpoints).map(|(end, one)| end.saturating_sub(next(one))).sum();
-        if behind == 0 || tokio::time::Instant::now() >= deadline {
-            return Ok(behind);
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
 }

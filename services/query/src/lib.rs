@@ -20,6 +20,9 @@ use paging::{PageToken, page_size};
 /// Who may read.
 const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
 
+/// Days and instants asked about; Postgres and ours agree on them.
+const YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
+
 /// The service over one database.
 #[derive(Clone)]
 pub struct QueryGrpc {
@@ -65,12 +68,17 @@ impl QueryService for QueryGrpc {
         let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
         let request = request.into_inner();
         let as_of = match request.as_of {
-            Some(day) => date_from_api(day).ok_or_else(|| invalid("as_of", "must be a day of the calendar"))?,
+            Some(day) => date_from_api(day)
+                .filter(|day| YEARS.contains(&day.year()))
+                .ok_or_else(|| invalid("as_of", "must be a day of the calendar between 1900-01-01 and 2199-12-31"))?,
             None => (self.today)().to_zoned(jiff::tz::TimeZone::UTC).date(),
         };
         let known_at = match request.known_at {
             Some(at) => Some(
-                Timestamp::new(at.seconds, at.nanos).map_err(|_| invalid("known_at", "must be a valid timestamp"))?,
+                Timestamp::new(at.seconds, at.nanos)
+                    .ok()
+                    .filter(|at| YEARS.contains(&at.to_zoned(jiff::tz::TimeZone::UTC).year()))
+                    .ok_or_else(|| invalid("known_at", "must be an instant of the years 1900 to 2199"))?,
             ),
             None => None,
         };

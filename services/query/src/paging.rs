@@ -16,7 +16,7 @@ pub fn page_size(asked: i32) -> Result<i64, Status> {
     }
 }
 
-/// The key a page ended with.
+/// The key a page ended with; of printable ASCII, as ids and currencies are.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PageToken(Option<(String, String)>);
 
@@ -31,7 +31,10 @@ impl PageToken {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let (first, second) = text.split_once('~').ok_or_else(|| invalid("page_token", MALFORMED))?;
+        let (first, second) = text
+            .split_once('~')
+            .filter(|_| text.bytes().all(|byte| byte.is_ascii_graphic()))
+            .ok_or_else(|| invalid("page_token", MALFORMED))?;
         Ok(Self(Some((first.to_owned(), second.to_owned()))))
     }
 

@@ -12,7 +12,9 @@ use crate::errors::{database, invalid, refuse};
 
 /// The longest a query waits; the caller's own deadline may be earlier.
 const LONGEST: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Between two looks: at first, and at most; each look waits twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits until the read models have passed the token; at once where it is empty.
 pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str) -> Result<(), Status> {
@@ -25,6 +27,7 @@ pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str) -> Resul
         return Err(refuse(Code::FailedPrecondition, "OTHER_LOG", "the consistency_token is of another log"));
     }
     let deadline = Instant::now() + LONGEST;
+    let mut pause = FIRST_PAUSE;
     loop {
         let number: i64 =
             sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await.map_err(database)?;
@@ -41,6 +44,7 @@ pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str) -> Resul
             let message = "the read models have not reached the consistency_token in time; ask again";
             return Err(refuse(Code::DeadlineExceeded, "READ_MODEL_BEHIND", message));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

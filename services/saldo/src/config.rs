@@ -30,6 +30,21 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// A URL with its password left out, for people.
+    pub fn without_password(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return "<secret>".to_owned() };
+        let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+        match rest[..authority].rsplit_once('@') {
+            Some((user, host)) => {
+                let user = user.split(':').next().unwrap_or_default();
+                // A password can stand behind the question mark too.
+                let path = rest[authority..].split('?').next().unwrap_or_default();
+                format!("{scheme}://{user}@{host}{path}")
+            }
+            None => format!("{scheme}://{}", rest.split('?').next().unwrap_or_default()),
+        }
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -73,7 +88,7 @@ pub struct LogConfig {
     /// Partitions of a log that is created; fixed for its life.
     pub partitions: u32,
     /// Replicas of a topic that is created.
-    pub replication_factor: i32,
+    pub replication_factor: u32,
     /// Use a topic whose settings do not make acknowledged records durable.
     pub allow_unsafe: bool,
 }
@@ -157,39 +172,31 @@ impl Default for TracingConfig {
 }
 
 /// Settings given as flags; absent ones leave the file's and the environment's.
-#[derive(Debug, Clone, Default, clap::Args, Serialize)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Overrides {
     /// Kafka bootstrap servers instead of the embedded log.
     #[arg(long, value_name = "HOST:PORT,…")]
-    #[serde(skip)]
     pub kafka: Option<String>,
     /// Postgres instead of the embedded one.
-    #[arg(long, value_name = "URL", hide_env_values = true)]
-    #[serde(skip)]
+    #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
     /// Folder for local files.
     #[arg(long, value_name = "DIR")]
-    #[serde(skip)]
     pub data_dir: Option<PathBuf>,
     /// Folder of the key store, shared by the processes of one host.
     #[arg(long, value_name = "DIR")]
-    #[serde(skip)]
     pub keyring_dir: Option<PathBuf>,
     /// Address of the gRPC service.
     #[arg(long, value_name = "IP:PORT")]
-    #[serde(skip)]
     pub listen: Option<SocketAddr>,
     /// Accept a Kafka topic whose settings do not make acknowledged records durable.
     #[arg(long)]
-    #[serde(skip)]
     pub allow_unsafe_log: bool,
     /// Name of the accounts topic.
     #[arg(long, value_name = "NAME")]
-    #[serde(skip)]
     pub topic: Option<String>,
     /// A configuration file (TOML).
     #[arg(long, value_name = "FILE", env = "SALDO_CONFIG")]
-    #[serde(skip)]
     pub config: Option<PathBuf>,
 }
 
@@ -202,6 +209,16 @@ pub enum ConfigError {
     /// The file named does not exist.
     #[error("configuration file {0} does not exist")]
     NoFile(PathBuf),
+    /// A number that cannot be worked with.
+    #[error("configuration: {key} is {value}, must be 1 to {most}")]
+    OutOfRange {
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: u64,
+        /// The largest it can be.
+        most: u64,
+    },
 }
 
 impl Config {
@@ -228,7 +245,23 @@ impl Config {
         figment = set(figment, "data_dir", &flags.data_dir);
         figment = set(figment, "keyring.dir", &flags.keyring_dir);
         figment = set(figment, "listen", &flags.listen);
-        figment.extract().map_err(|error| ConfigError::Invalid(Box::new(error)))
+        let config: Self = figment.extract().map_err(|error| ConfigError::Invalid(Box::new(error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let ranges = [
+            ("queue", self.queue as u64, 1_000_000),
+            ("log.partitions", self.log.partitions.into(), 1_024),
+            ("log.replication_factor", self.log.replication_factor.into(), 100),
+        ];
+        for (key, value, most) in ranges {
+            if value == 0 || value > most {
+                return Err(ConfigError::OutOfRange { key, value, most });
+            }
+        }
+        Ok(())
     }
 
     /// The key store's folder.
@@ -274,8 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn a_number_out_of_range_names_its_key() {
+        let config = load("queue = 0").expect("read");
+        let error = config.check().expect_err("refused").to_string();
+        assert!(error.contains("queue is 0"), "{error}");
+    }
+
+    #[test]
     fn a_database_url_is_never_printed() {
         let config = load("[database]\nurl = 'postgres://u:hunter2@h/d'").expect("valid");
         assert!(!format!("{config:?}").contains("hunter2"));
+        for url in ["postgres://u:hunter2@h:5/d", "postgres://h/d?user=u&password=hunter2", "host=h password=hunter2"] {
+            assert!(!Secret::new(url).without_password().contains("hunter2"), "{url}");
+        }
+        assert_eq!(Secret::new("postgres://u:hunter2@h:5/d?x=1").without_password(), "postgres://u@h:5/d");
     }
 }

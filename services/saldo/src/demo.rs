@@ -76,10 +76,11 @@ async fn show(system: &System, target: &Target, clock: &Clock) -> Result<bool, F
         from_bi(system).await?
     );
 
+    let stores = &system.stores;
     let report =
-        saldo_projector::verify(system.stores.log.as_ref(), &system.identity, &system.stores.pool, |_| {}).await?;
+        saldo_projector::verify(stores.log.as_ref(), &system.identity, &stores.pool, verify::PATIENCE, |_| {}).await?;
     print!("The check against the log: {}", verify::describe(&report));
-    Ok(report.differences == 0)
+    Ok(verify::equal(&report))
 }
 
 /// Loads the portfolio. Returns how many commands it took and where the last answers stood.

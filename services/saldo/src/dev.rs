@@ -1,6 +1,12 @@
 //! `saldo dev` and `saldo serve`: everything in one process, until asked to stop.
 
-use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path, process::ExitCode, time::Duration};
+use std::{
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use saldo_auth::{Issuer, Role, Verifier};
 use saldo_command::Clock;
@@ -59,7 +65,12 @@ pub async fn run(args: DevArgs) -> Outcome {
         let endpoint = format!("http://{}", system.address);
         println!("{}", serde_json::json!({ "endpoint": endpoint, "token": token, "config": file }));
     } else {
-        print_guide(&system, &token, &file);
+        // A password of ours is for trying; a named server's stays where it came from.
+        let database = match &config.database.url {
+            None => system.stores.database_url.expose().to_owned(),
+            Some(url) => url.without_password(),
+        };
+        print_guide(&system, &token, &file, &database);
     }
     std::io::stdout().flush()?;
     until_stopped(system).await
@@ -113,12 +124,12 @@ fn write_config(path: &Path, config: &Config, system: &System) -> std::io::Resul
         text += &format!("embedded_url = {}\n", quoted(url.expose()));
     }
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())
 }
 
-fn print_guide(system: &System, token: &str, config: &Path) {
+fn print_guide(system: &System, token: &str, config: &Path, database: &str) {
     let (address, config) = (system.address, config.display());
-    let database = system.stores.database_url.expose();
     println!(
         "Saldo is running. Ctrl-C stops it.
 

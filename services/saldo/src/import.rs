@@ -46,7 +46,7 @@ pub struct ImportArgs {
 }
 
 /// Exit code of an import that rejected rows.
-const SOME_REJECTED: u8 = 2;
+const SOME_REJECTED: u8 = 3;
 
 /// Runs one import and says what became of the file.
 pub(crate) async fn command(import: Import) -> crate::Outcome {

@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use saldo_keyring::Keyring;
 use saldo_log::genesis;
 
 use crate::{
     Outcome,
     config::{Config, Overrides},
     progress,
-    system::Stores,
+    system::{Stores, open_keyring},
     telemetry,
 };
 
@@ -19,7 +18,7 @@ pub async fn run(flags: Overrides) -> Outcome {
     telemetry::start(&config.tracing)?;
     let stores = Stores::open(&config, |_| {}).await?;
     let identity = genesis::open(stores.log.as_ref()).await?;
-    let keyring = Keyring::open(&config.keyring_dir())?;
+    let keyring = open_keyring(&config, stores.log.as_ref(), &identity).await?;
     let bar = progress::records("rebuilding");
     let rebuilt = saldo_projector::rebuild(stores.log.as_ref(), &identity, &stores.pool, &keyring, |progress| {
         bar.set_length(progress.total);

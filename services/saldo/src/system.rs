@@ -31,6 +31,9 @@ const MAX_REQUEST: usize = 1 << 20;
 const MAX_ANSWER: usize = 16 << 20;
 /// The longest a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections of the queries, and of the projector, which nobody's queries are to hold up.
+const QUERY_CONNECTIONS: u32 = 16;
+const PROJECTOR_CONNECTIONS: u32 = 2;
 /// How long calls in flight may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -76,12 +79,7 @@ impl Stores {
             (None, None) => None,
         };
         let log = open_log(config, log_url.as_ref()).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(16)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect(database_url.expose())
-            .await
-            .map_err(|error| format!("database.url: {error}"))?;
+        let pool = connect(&database_url, QUERY_CONNECTIONS).await?;
         Ok(Self { log, pool, database_url, log_url, postgres })
     }
 
@@ -97,6 +95,11 @@ impl Stores {
     }
 }
 
+async fn connect(url: &Secret, connections: u32) -> Result<PgPool, Failure> {
+    let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
+    Ok(options.connect(url.expose()).await.map_err(|error| format!("database.url: {error}"))?)
+}
+
 async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<EmbeddedPostgres, Failure> {
     let mut child = ChildCommand::this_binary(["postgres"])?;
     // A test binary stands in for `saldo` when this is set; its child must know.
@@ -108,12 +111,30 @@ async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<Emb
     Ok(EmbeddedPostgres::start(options, progress).await?)
 }
 
+/// Opens the key store. An empty one beside a log with commits is refused: their keys are elsewhere, and going on would
+/// seal under new ones and read every name as erased.
+pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Identity) -> Result<Keyring, Failure> {
+    let dir = config.keyring_dir();
+    let keyring = Keyring::open(&dir)?;
+    if keyring.is_empty() {
+        for partition in 0..identity.partitions {
+            // Record 0 is the Genesis.
+            if log.end(partition).await? > 1 {
+                let dir = dir.display();
+                let what = "holds no key, but the log holds commits whose personal data is sealed";
+                return Err(format!("key store {dir} {what}; restore it, or name its folder (keyring.dir)").into());
+            }
+        }
+    }
+    Ok(keyring)
+}
+
 async fn open_log(config: &Config, embedded: Option<&Secret>) -> Result<Arc<dyn Log>, Failure> {
     if let Some(brokers) = &config.log.kafka {
         let kafka = KafkaLog::connect(KafkaConfig {
             brokers: brokers.clone(),
             topic: config.log.topic.clone(),
-            replication_factor: config.log.replication_factor,
+            replication_factor: config.log.replication_factor as i32,
             allow_unsafe: config.log.allow_unsafe,
         });
         return Ok(Arc::new(kafka.await?));
@@ -156,7 +177,7 @@ impl System {
         } else {
             genesis::open(stores.log.as_ref()).await?
         };
-        let keyring = Keyring::open(&config.keyring_dir())?;
+        let keyring = open_keyring(config, stores.log.as_ref(), &identity).await?;
         saldo_readmodel::ensure(&stores.pool, &identity).await?;
         let options = Options { store_dir: config.data_dir.join("command"), queue: config.queue, patience: PATIENCE };
         let (commands, running) = Commands::start(stores.log.clone(), identity, clock.clone(), options).await?;
@@ -165,7 +186,7 @@ impl System {
         let projector = tokio::spawn(saldo_projector::run(
             stores.log.clone(),
             identity,
-            stores.pool.clone(),
+            connect(&stores.database_url, PROJECTOR_CONNECTIONS).await?,
             keyring.clone(),
             stop_projector.clone(),
         ));

@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// How long the read models may take to reach the log's end.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Exit code of a check that found differences.
-const DIFFERENT: u8 = 2;
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Exit code of a check that found differences, or read models that are behind.
+const DIFFERENT: u8 = 3;
 
 /// What `verify` takes.
 #[derive(Debug, clap::Args)]
@@ -35,9 +35,8 @@ pub async fn run(args: VerifyArgs) -> Outcome {
     telemetry::start(&config.tracing)?;
     let stores = Stores::open(&config, |_| {}).await?;
     let identity = genesis::open(stores.log.as_ref()).await?;
-    let behind = saldo_projector::records_behind(stores.log.as_ref(), &identity, &stores.pool, PATIENCE).await?;
     let bar = progress::records("verifying");
-    let report = saldo_projector::verify(stores.log.as_ref(), &identity, &stores.pool, |progress| {
+    let report = saldo_projector::verify(stores.log.as_ref(), &identity, &stores.pool, PATIENCE, |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
     });
@@ -50,12 +49,12 @@ pub async fn run(args: VerifyArgs) -> Outcome {
     } else {
         print!("{}", describe(&report));
     }
-    if behind > 0 {
-        eprintln!(
-            "the read models are {behind} records behind the log: compared where they stand; is a projector running?"
-        );
-    }
-    Ok(if report.differences == 0 { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+    Ok(if equal(&report) { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+}
+
+/// Whether the read models are all that the log says.
+pub fn equal(report: &Report) -> bool {
+    report.differences == 0 && report.behind == 0
 }
 
 /// The report for people.
@@ -68,8 +67,16 @@ pub fn describe(report: &Report) -> String {
     for (reason, count) in &report.void {
         text += &format!("  void: {count} x {reason}\n");
     }
-    if report.differences == 0 {
+    if report.behind > 0 {
+        text += &format!(
+            "every chain holds, but the read models are {} records BEHIND the log; is a projector running?\n",
+            report.behind
+        );
+    }
+    if equal(report) {
         text += "every chain holds, and the read models equal the log\n";
+    } else if report.differences == 0 {
+        text += "as far as they have come, they equal it\n";
     } else {
         text += &format!("{} DIFFERENCES; `saldo rebuild` makes the read models anew:\n", report.differences);
         for one in &report.examples {

@@ -11,6 +11,9 @@ use rdkafka::{
 use super::{PATIENCE, unavailable};
 use crate::LogError;
 
+/// What the producer may send in one batch; see the producer's message.max.bytes.
+pub(super) const MAX_RECORD_BYTES: usize = 1_000_000;
+
 /// Every setting that is not safe, in words.
 pub(super) async fn faults(
     admin: &AdminClient<DefaultClientContext>,
@@ -37,8 +40,10 @@ pub(super) async fn faults(
             faults.push(format!("{name} is {}, must be {wanted}", setting(name)));
         }
     }
-    if setting("min.insync.replicas").parse::<u32>().is_ok_and(|in_sync| in_sync < 2) {
-        faults.push(format!("min.insync.replicas is {}, must be 2 or more", setting("min.insync.replicas")));
+    for (name, least) in [("min.insync.replicas", 2), ("max.message.bytes", MAX_RECORD_BYTES)] {
+        if !setting(name).parse::<usize>().is_ok_and(|value| value >= least) {
+            faults.push(format!("{name} is {}, must be {least} or more", setting(name)));
+        }
     }
     let metadata = asker.fetch_metadata(Some(topic), PATIENCE).map_err(unavailable)?;
     let replicas = metadata

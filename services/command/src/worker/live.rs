@@ -108,6 +108,11 @@ impl Live {
         failed
     }
 
+    /// The chain was taken and never came back; see [`Live::fail_chain`].
+    pub fn lose_chain(&mut self) {
+        self.answer_pending(&Failure::LogUnknown);
+    }
+
     /// The history has something this release cannot read: nobody can be answered.
     pub fn park(&mut self, why: String) {
         self.answer_pending(&Failure::LogUnknown);

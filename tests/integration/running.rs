@@ -1,0 +1,216 @@
+//! Running it: configured, refused, stopped, and asked about the past from the command line.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use saldo::client::Target;
+use saldo_api::v1;
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
+
+use crate::{
+    Failure, Outcome,
+    commands::{date, invoice, open, payment},
+    conformance,
+    env::{Env, eventually, free_port},
+    process::{Saldo, saldo},
+};
+
+async fn run(mut command: Command) -> Result<Output, Failure> {
+    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `saldo` with a configuration file.
+fn configured(config: &Path, args: &[&str]) -> Result<Command, Failure> {
+    let mut command = saldo(args)?;
+    command.arg("--config").arg(config).env("SALDO__TRACING__FILTER", "info");
+    Ok(command)
+}
+
+/// Without keys there is no start; without a topic neither. Then it serves on a real Kafka and Postgres, writes its lines
+/// as JSON, answers a token of `saldo token`, and stops in order.
+pub async fn serve(env: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (config, key, public) = (dir.path().join("saldo.toml"), dir.path().join("key.pem"), dir.path().join("pub.pem"));
+    let listen = format!("127.0.0.1:{}", free_port()?);
+    let mut settings = format!(
+        "listen = '{listen}'\ndata_dir = '{}'\n[log]\nkafka = '{}'\ntopic = '{}'\nreplication_factor = 1\n\
+         allow_unsafe = true\npartitions = 3\n[database]\nurl = '{}'\n[tracing]\nformat = 'json'\n",
+        dir.path().join("data").display(),
+        env.kafka().await?.brokers,
+        conformance::topic(),
+        env.database().await?
+    );
+    std::fs::write(&config, &settings)?;
+    let refused = run(configured(&config, &["serve"])?).await?;
+    assert!(
+        !refused.status.success() && text(&refused.stderr).contains("auth.public_keys"),
+        "{}",
+        text(&refused.stderr)
+    );
+
+    let token = |args: &[&str]| {
+        let mut command = saldo(&["token", "--tenant", "acme", "--role", "writer", "--role", "reader"])?;
+        command.arg("--key").arg(&key).args(args);
+        Ok::<_, Failure>(command)
+    };
+    let printed = run(token(&["--public-key"])?).await?;
+    assert!(printed.status.success(), "{}", text(&printed.stderr));
+    std::fs::write(&public, printed.stdout)?;
+    settings += &format!("[auth]\npublic_keys = ['{}']\n", public.display());
+    std::fs::write(&config, &settings)?;
+    let refused = run(configured(&config, &["serve"])?).await?;
+    assert!(
+        !refused.status.success() && text(&refused.stderr).contains("saldo log create"),
+        "{}",
+        text(&refused.stderr)
+    );
+
+    let mut created = Vec::new();
+    for _ in 0..2 {
+        let output = run(configured(&config, &["log", "create"])?).await?;
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        created.push(text(&output.stdout));
+    }
+    assert!(
+        created[0] == created[1] && created[0].contains("3 partitions"),
+        "run again it changes nothing: {created:?}"
+    );
+
+    let mut command = configured(&config, &["serve"])?;
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let token = text(&run(token(&[])?).await?.stdout).trim().to_owned();
+    let target = Target { endpoint: format!("http://{listen}"), token };
+    eventually("serving", || async { target.connect().await.is_ok() }).await?;
+    let mut clients = target.connect().await?;
+    clients.command.open_account(open("1", "D-1")).await?;
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+    let output = tokio::task::spawn_blocking(move || {
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().expect("piped"), &mut said)?;
+        child.wait().map(|status| (status, said))
+    });
+    let (status, said) = output.await??;
+    assert!(status.success(), "{status}: {said}");
+    for line in said.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
+        assert!(line["level"].is_string() && line["fields"]["message"].is_string(), "{line}");
+    }
+    assert!(said.contains("serving") && said.contains("stopping") && !said.contains("Ana Gil"), "{said}");
+    Ok(())
+}
+
+/// Health is open; reflection wants a token.
+pub async fn health_and_reflection(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let channel = tonic::transport::Endpoint::from_shared(saldo.target.endpoint.clone())?.connect().await?;
+    for service in ["", "collections.v1.CommandService", "collections.v1.QueryService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = HealthClient::new(channel.clone()).check(request).await?.into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+    }
+    let ask = |token: Option<&str>| {
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let question = ServerReflectionRequest { host: String::new(), message_request };
+        let mut request = tonic::Request::new(futures::stream::iter([question]));
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a token"));
+        }
+        let mut client = ServerReflectionClient::new(channel.clone());
+        async move { client.server_reflection_info(request).await }
+    };
+    let refused = ask(None).await.expect_err("no token");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let mut answers = ask(Some(&saldo.target.token)).await?.into_inner();
+    let services = format!("{:?}", answers.message().await?);
+    assert!(services.contains("collections.v1.CommandService"), "{services}");
+    Ok(())
+}
+
+/// What was known at an instant, and what was true on a day.
+pub async fn replay(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    clients.command.open_account(open("1", "D-1")).await?;
+    clients.command.issue_invoice(invoice("2", "D-1", "F-1", 10_000)).await?;
+    let paid = clients.command.record_payment(payment("3", "D-1", "P-1", 4_000)).await?.into_inner();
+    let paid_at = paid.recorded_at.ok_or("recorded_at")?;
+    let before_it = jiff::Timestamp::new(paid_at.seconds, paid_at.nanos)? - Duration::from_micros(1);
+    let open_minor = |args: Vec<String>| {
+        let saldo = &saldo;
+        async move {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let said = saldo.succeed(&[&["replay", "acme/D-1", "--json"], &args[..]].concat()).await?;
+            let said: serde_json::Value = serde_json::from_str(&said)?;
+            let commits = said["commits"].as_array().map_or(0, Vec::len);
+            Ok::<_, Failure>((commits, said["state"][0]["open_minor"].as_i64()))
+        }
+    };
+    assert_eq!(open_minor(vec![]).await?, (3, Some(6_000)));
+    // Known later; true later.
+    assert_eq!(open_minor(vec!["--until".into(), before_it.to_string()]).await?, (2, Some(10_000)));
+    assert_eq!(open_minor(vec!["--as-of".into(), "2026-02-09".into()]).await?, (3, Some(10_000)));
+    assert_eq!(open_minor(vec!["--as-of".into(), "2025-12-31".into()]).await?, (3, None));
+    let unknown = saldo.command(&["replay", "acme/D-2"]).await?;
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no commit of acme/D-2"));
+    Ok(())
+}
+
+/// The log is there and the keys are not: nothing is sealed under new ones, and no name is taken for erased.
+pub async fn keys_elsewhere(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let opened = saldo.clients().await?.command.open_account(open("1", "D-1")).await?.into_inner();
+    saldo.stop().await?;
+    std::fs::rename(dir.path().join("keyring"), dir.path().join("backup"))?;
+    let data = dir.path().display().to_string();
+    let refused = run(crate::process::saldo(&["dev", "--data-dir", &data, "--listen", "127.0.0.1:0"])?).await?;
+    assert!(!refused.status.success() && text(&refused.stderr).contains("holds no key"), "{}", text(&refused.stderr));
+    std::fs::remove_dir_all(dir.path().join("keyring"))?;
+    std::fs::rename(dir.path().join("backup"), dir.path().join("keyring"))?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let who = v1::GetAccountRequest { account_id: "D-1".into(), consistency_token: opened.consistency_token };
+    assert_eq!(saldo.clients().await?.query.get_account(who).await?.into_inner().display_name, "Ana Gil");
+    Ok(())
+}
+
+/// What a query cannot be asked is the caller's fault and no outage.
+pub async fn odd_questions(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut query = saldo.clients().await?.query;
+    let asked = v1::GetAgingRequest::default;
+    for (request, field) in [
+        (v1::GetAgingRequest { as_of: date(-9000, 1, 1), ..asked() }, "as_of"),
+        (v1::GetAgingRequest { as_of: date(2026, 2, 30), ..asked() }, "as_of"),
+        (
+            v1::GetAgingRequest {
+                known_at: Some(prost_types::Timestamp { seconds: -300_000_000_000, nanos: 0 }),
+                ..asked()
+            },
+            "known_at",
+        ),
+        (v1::GetAgingRequest { page_token: "a\0~b".into(), ..asked() }, "page_token"),
+        (v1::GetAgingRequest { page_size: 1_001, ..asked() }, "page_size"),
+        (v1::GetAgingRequest { account_id: "a\0b".into(), ..asked() }, "account_id"),
+        (v1::GetAgingRequest { consistency_token: "yesterday".into(), ..asked() }, "consistency_token"),
+    ] {
+        let status = query.get_aging(request).await.expect_err(field);
+        assert_eq!((status.code(), crate::bad_input::field(&status).as_str()), (Code::InvalidArgument, field));
+    }
+    Ok(())
+}
