@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         ("read models: every column of bi is described", Postgres, readmodels::comments),
         ("read models: a past day stays as it was known", Postgres, readmodels::both_axes),
         ("read models: a rebuild equals the live ones row by row", Postgres, readmodels::rebuild),
+        ("read models: a row that was changed is found", Postgres, readmodels::tampered),
         ("read models: the analysts' role reads bi and nothing personal", Postgres, readmodels::role),
         ("import: the receivables sample, to the cent, three ways", SharedData, importing::receivables),
         ("crashes: the importer is killed and run again", SharedData, crashes::importer),

@@ -155,6 +155,33 @@ pub async fn rebuild(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+/// Whatever is changed in the rows, the check finds it and says so by its exit code.
+pub async fn tampered(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    clients.command.open_account(open("1", "D-1")).await?;
+    clients.command.issue_invoice(invoice("2", "D-1", "F-1", 1_000)).await?;
+    saldo.verify().await?;
+    let mut connection = database(&saldo).await?;
+    let schema: String =
+        sqlx::query_scalar("SELECT 'rm_' || number FROM saldo.live").fetch_one(&mut connection).await?;
+    for (change, back) in [
+        ("ledger SET due_date = due_date - 90", "ledger SET due_date = due_date + 90"),
+        ("items SET open_minor = open_minor - 1", "items SET open_minor = open_minor + 1"),
+        ("history SET summary = summary || '.'", "history SET summary = rtrim(summary, '.')"),
+        ("accounts SET country = 'FR'", "accounts SET country = 'ES'"),
+    ] {
+        sqlx::query(AssertSqlSafe(format!("UPDATE {schema}.{change}"))).execute(&mut connection).await?;
+        let output = saldo.command(&["verify", "--json"]).await?;
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        assert!(report["differences"].as_u64() > Some(0) && output.status.code() == Some(3), "{change}: {report}");
+        sqlx::query(AssertSqlSafe(format!("UPDATE {schema}.{back}"))).execute(&mut connection).await?;
+        saldo.verify().await?;
+    }
+    Ok(())
+}
+
 pub async fn role(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;

@@ -4,7 +4,7 @@
 //! - bare: a record of an invoice's size appended to a topic of its own and read back by one tail;
 //! - invoice: IssueInvoice, over many accounts, no account twice at once; the projector stands still meanwhile, as it
 //!   does during the floors, and would be another process on another machine;
-//! - projector: a rebuild of what was issued, against inserting the same ledger and history rows by bare UNNEST.
+//! - projector: a rebuild of what was issued, against inserting the same rows by bare UNNEST.
 
 mod floor;
 mod load;
