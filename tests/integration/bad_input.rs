@@ -56,6 +56,8 @@ pub async fn requests(_: Arc<Env>) -> Outcome {
         ("account_id", v1::IssueInvoiceRequest { account_id: "D/1".into(), ..base() }),
         ("account_id", v1::IssueInvoiceRequest { account_id: "../D".into(), ..base() }),
         ("request_id", v1::IssueInvoiceRequest { request_id: String::new(), ..base() }),
+        ("request_id", v1::IssueInvoiceRequest { request_id: "a b".into(), ..base() }),
+        ("request_id", v1::IssueInvoiceRequest { request_id: "x".repeat(65), ..base() }),
         ("description", v1::IssueInvoiceRequest { description: "a\0b".into(), ..base() }),
     ];
     for (expected, request) in cases {
@@ -63,12 +65,39 @@ pub async fn requests(_: Arc<Env>) -> Outcome {
         let status = command.issue_invoice(request).await.expect_err(&shown);
         assert_eq!((status.code(), field(&status).as_str()), (Code::InvalidArgument, expected), "{shown}");
     }
+    for amount in [0, -1, i64::MIN, i64::MAX, 100_000_000_000_001] {
+        let paid = v1::RecordPaymentRequest { amount: eur(amount), ..payment("x", "D-1", "P-2", 1) };
+        let status = command.record_payment(paid).await.expect_err("no amount");
+        assert_eq!((status.code(), field(&status).as_str()), (Code::InvalidArgument, "amount.minor_units"), "{amount}");
+        let allocations =
+            vec![v1::Allocation { invoice_number: "F-1".into(), amount_minor: amount, ..Default::default() }];
+        let paid = v1::RecordPaymentRequest { allocations, ..payment("x", "D-1", "P-2", 1) };
+        let status = command.record_payment(paid).await.expect_err("no amount");
+        let expected = (Code::InvalidArgument, "allocations[0].amount_minor");
+        assert_eq!((status.code(), field(&status).as_str()), expected, "{amount}");
+        let credit = v1::CreditInvoiceRequest {
+            request_id: "x".into(),
+            account_id: "D-1".into(),
+            credit_note_number: "C-1".into(),
+            invoice_number: "F-1".into(),
+            amount: eur(amount),
+            credit_date: date(2026, 2, 1),
+            reason: String::new(),
+        };
+        let status = command.credit_invoice(credit).await.expect_err("no amount");
+        assert_eq!((status.code(), field(&status).as_str()), (Code::InvalidArgument, "amount.minor_units"), "{amount}");
+        let parts = vec![part(1, 10_000), part(2, amount)];
+        let issued = v1::IssueInvoiceRequest { due_date: None, instalments: parts, ..base() };
+        let status = command.issue_invoice(issued).await.expect_err("no amount");
+        assert!(field(&status).starts_with("instalments"), "{amount}: {status:?}");
+    }
     type Change = fn(&mut v1::Profile);
-    let profiles: [(&str, Change); 8] = [
+    let profiles: [(&str, Change); 9] = [
         ("profile.display_name", |profile| profile.display_name = "Ana\r\nBcc: all".into()),
         ("profile.display_name", |profile| profile.display_name = "Ana\0".into()),
         ("profile.display_name", |profile| profile.display_name = "  ".into()),
         ("profile.contact_points[0].address", |profile| profile.contact_points[0].address = "a@b\nc".into()),
+        ("profile.contact_points[0].address", |profile| profile.contact_points[0].address = "a\0@b.com".into()),
         ("profile.contact_points[0].address", |profile| profile.contact_points[0].address = "not an address".into()),
         ("profile.kind", |profile| profile.kind = 0),
         ("profile.time_zone", |profile| profile.time_zone = "Europe/Atlantis".into()),

@@ -136,7 +136,10 @@ pub async fn health_and_reflection(_: Arc<Env>) -> Outcome {
     assert_eq!(refused.code(), Code::Unauthenticated);
     let mut answers = ask(Some(&saldo.target.token)).await?.into_inner();
     let services = format!("{:?}", answers.message().await?);
-    assert!(services.contains("collections.v1.CommandService"), "{services}");
+    assert!(services.contains("collections.v1.CommandService") && !services.contains("Echo"), "{services}");
+    // psql refuses a URL with parameters it does not know.
+    let config = std::fs::read_to_string(&saldo.config)?;
+    assert!(config.contains("postgres://") && !config.contains('?'), "a driver's own parameters in the printed URL");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -173,9 +173,10 @@ impl EmbeddedPostgres {
         self.port
     }
 
-    /// The superuser's URL of a database. It holds the password: not for logs.
+    /// The superuser's URL of a database, as psql takes it too: a driver's own parameters are not in it. It holds the
+    /// password, which is hexadecimal: not for logs.
     pub fn url(&self, database: &str) -> String {
-        self.connect_options(database).to_url_lossy().to_string()
+        format!("postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
     /// The superuser's way into a database.

@@ -34,17 +34,17 @@ RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE SECURITY DEFINER SET search_p
     coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date > 90), 0)::bigint,
     coalesce(sum(open) FILTER (WHERE kind <> 'invoice'), 0)::bigint,
     sum(open)::bigint,
-    sum(open) / (10::numeric ^ decimals)
+    round(sum(open) / (10::numeric ^ decimals), decimals)
   FROM item GROUP BY tenant, account, currency, decimals
 $$;
 CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_as_of((now() AT TIME ZONE 'UTC')::date);
 CREATE OR REPLACE VIEW bi.open_items AS
   SELECT tenant, account, kind, document, instalment, currency, issue_date, due_date, original_minor, open_minor,
-         open_minor / (10::numeric ^ decimals) AS open_major
+         round(open_minor / (10::numeric ^ decimals), decimals) AS open_major
   FROM {s}.items WHERE open_minor <> 0;
 CREATE OR REPLACE VIEW bi.ledger AS
   SELECT tenant, account, kind, document, instalment, currency, due_date, effective_date, known_at, amount_minor,
-         amount_minor / (10::numeric ^ decimals) AS amount_major, partition, record_offset, line
+         round(amount_minor / (10::numeric ^ decimals), decimals) AS amount_major, partition, record_offset, line
   FROM {s}.ledger;
 CREATE OR REPLACE VIEW bi.debtor_history AS
   SELECT tenant, account, version, index, type, effective_date, recorded_at, known_at, actor, summary, partition,

@@ -136,18 +136,20 @@ request!(IssueInvoiceRequest, "IssueInvoice", personal: [description], |request,
     let number = fields::number("number", &request.number, rules);
     let total = money::amount("total", request.total.as_ref(), rules);
     let issue_date = fields::date("issue_date", request.issue_date, rules);
-    let due_date = match request.due_date {
-        Some(_) => Some(fields::date("due_date", request.due_date, rules)?),
-        None => None,
-    };
+    let due_date = request.due_date.map(|due| fields::date("due_date", Some(due), rules));
     let mut parts = Vec::with_capacity(request.instalments.len());
     for (index, part) in request.instalments.iter().enumerate() {
-        let due = fields::date(&format!("instalments[{index}].due_date"), part.due_date, rules)?;
-        parts.push((due, part.amount_minor));
+        let due = fields::date(&format!("instalments[{index}].due_date"), part.due_date, rules);
+        parts.push(due.map(|due| (due, part.amount_minor)));
     }
     let description =
         fields::free_text("description", "invoice.issued", DESCRIPTION, &request.description, rules, seal);
     let (number, total, issue_date) = (number?, total?, issue_date?);
+    let due_date = match due_date {
+        Some(due) => Some(due?),
+        None => None,
+    };
+    let parts: Vec<_> = parts.into_iter().collect::<Option<_>>()?;
     match invoice::schedule(total, issue_date, due_date, &parts) {
         Ok(instalments) => {
             Some(Command::IssueInvoice { number, total, issue_date, instalments, description: description? })

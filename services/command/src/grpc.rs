@@ -1,5 +1,7 @@
 //! CommandService over gRPC.
 
+use std::time::Instant;
+
 use saldo_api::v1::{self, command_service_server::CommandService};
 use saldo_auth::{Caller, Role, authorize};
 use saldo_domain::ids::TenantId;
@@ -42,7 +44,20 @@ impl CommandGrpc {
         let request = request.into_inner();
         let ask = self.prepare(&caller, &request).await?;
         let partition = self.commands.partition_of(&ask.key);
-        let given = self.commands.ask(ask).await?;
+        let started = Instant::now();
+        let given = self.commands.ask(ask).await;
+        tracing::debug!(
+            tenant = caller.tenant,
+            account = request.account_id(),
+            method = R::METHOD,
+            actor = caller.subject,
+            partition,
+            version = given.as_ref().ok().map(|given| given.answer.version),
+            failure = given.as_ref().err().map(ToString::to_string),
+            micros = started.elapsed().as_micros() as u64,
+            "command answered"
+        );
+        let given = given?;
         let place = Place { log_id: self.commands.identity().log_id, partition, replayed: given.replayed };
         given.answer.into_response(request.account_id(), place).map(Response::new)
     }

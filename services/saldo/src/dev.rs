@@ -85,7 +85,8 @@ pub async fn serve(flags: Overrides) -> Outcome {
         pems.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);
     }
     let verifier = Verifier::new(pems.iter().map(String::as_str))?;
-    let system = System::start(&config, verifier, Clock::system(), false, |_| {}).await?;
+    let stage = |stage| tracing::info!("{}", progress::postgres_stage(&stage));
+    let system = System::start(&config, verifier, Clock::system(), false, stage).await?;
     tracing::info!(address = %system.address, "serving");
     until_stopped(system).await
 }

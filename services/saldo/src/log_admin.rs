@@ -23,7 +23,7 @@ pub enum LogCommand {
 pub async fn run(command: LogCommand) -> Outcome {
     let LogCommand::Create(flags) = command;
     let config = Config::load(&flags)?;
-    let stores = Stores::open(&config, |_| {}).await?;
+    let stores = Stores::open_shown(&config).await?;
     let created = genesis::create(stores.log.as_ref(), config.log.partitions).await;
     stores.close().await;
     let identity = created?;

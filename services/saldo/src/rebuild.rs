@@ -16,7 +16,7 @@ use crate::{
 pub async fn run(flags: Overrides) -> Outcome {
     let config = Config::load(&flags)?;
     telemetry::start(&config.tracing)?;
-    let stores = Stores::open(&config, |_| {}).await?;
+    let stores = Stores::open_shown(&config).await?;
     let identity = genesis::open(stores.log.as_ref()).await?;
     let keyring = open_keyring(&config, stores.log.as_ref(), &identity).await?;
     let bar = progress::records("rebuilding");

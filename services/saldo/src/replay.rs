@@ -54,7 +54,7 @@ pub async fn run(args: ReplayArgs) -> Outcome {
     telemetry::start(&config.tracing)?;
     let text = if args.account.contains('/') { args.account.clone() } else { format!("acme/{}", args.account) };
     let key = AccountKey::parse(&text).map_err(|rule| format!("account {text:?} {rule}"))?;
-    let stores = Stores::open(&config, |_| {}).await?;
+    let stores = Stores::open_shown(&config).await?;
     let identity = genesis::open(stores.log.as_ref()).await?;
     let chain = read(stores.log.as_ref(), &identity, &text).await;
     stores.close().await;

@@ -23,11 +23,14 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-use crate::config::{Config, Secret};
+use crate::{
+    config::{Config, Secret},
+    progress,
+};
 
 /// Largest request: above the largest commit, below gRPC's usual 4 MiB.
 const MAX_REQUEST: usize = 1 << 20;
-/// Largest answer: 1,000 rows of anything.
+/// Largest answer: a page of 1,000 rows, or all open items of one account.
 const MAX_ANSWER: usize = 16 << 20;
 /// The longest a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -81,6 +84,14 @@ impl Stores {
         let log = open_log(config, log_url.as_ref()).await?;
         let pool = connect(&database_url, QUERY_CONNECTIONS).await?;
         Ok(Self { log, pool, database_url, log_url, postgres })
+    }
+
+    /// The same, with a spinner that says what it waits for.
+    pub async fn open_shown(config: &Config) -> Result<Self, Failure> {
+        let bar = progress::spinner("opening log and database");
+        let opened = Self::open(config, |stage| bar.set_message(progress::postgres_stage(&stage))).await;
+        bar.finish_and_clear();
+        opened
     }
 
     /// Closes what was opened.
@@ -253,6 +264,8 @@ async fn serve(
         QueryServiceServer::new(query).max_decoding_message_size(MAX_REQUEST).max_encoding_message_size(MAX_ANSWER);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;

@@ -33,7 +33,7 @@ pub struct VerifyArgs {
 pub async fn run(args: VerifyArgs) -> Outcome {
     let config = Config::load(&args.settings)?;
     telemetry::start(&config.tracing)?;
-    let stores = Stores::open(&config, |_| {}).await?;
+    let stores = Stores::open_shown(&config).await?;
     let identity = genesis::open(stores.log.as_ref()).await?;
     let bar = progress::records("verifying");
     let report = saldo_projector::verify(stores.log.as_ref(), &identity, &stores.pool, PATIENCE, |progress| {
