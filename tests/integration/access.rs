@@ -51,6 +51,10 @@ fn denied(answer: &Result<(), Status>) -> bool {
     answer.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied && reason(status) == "ROLE_MISSING")
 }
 
+fn history() -> v1::ListHistoryRequest {
+    v1::ListHistoryRequest { account_id: "D-1".into(), page_size: 1_000, ..Default::default() }
+}
+
 pub async fn every_call(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;
@@ -91,6 +95,18 @@ pub async fn every_call(_: Arc<Env>) -> Outcome {
     assert_eq!(reason(&status), "ACCOUNT_UNKNOWN");
     let status = foreign.command.issue_invoice(invoice("e", "D-1", "F-2", 100)).await.expect_err("not theirs");
     assert_eq!(reason(&status), "ACCOUNT_UNKNOWN");
+    // What opens an account opens theirs; every other call on an account finds none or is wrong in itself.
+    let before =
+        saldo.clients_as("acme", &roles, HOUR).await?.query.list_history(history()).await?.into_inner().entries;
+    let all = saldo.clients_as("third", &[Role::Reader, Role::Writer, Role::Operator], HOUR).await?;
+    let mut clients = all.clone();
+    for request in [invoice("f", "D-1", "F-3", 100), invoice("g", "D-1", "F-4", 100)] {
+        assert_eq!(reason(&clients.command.issue_invoice(request).await.expect_err("not theirs")), "ACCOUNT_UNKNOWN");
+    }
+    let answers = call_all(all).await;
+    assert!(answers[0].is_ok(), "an account of the same id is another one: {answers:?}");
+    let after = saldo.clients_as("acme", &roles, HOUR).await?.query.list_history(history()).await?.into_inner().entries;
+    assert_eq!(before, after, "nothing of theirs touched ours");
     let aging = foreign.query.get_aging(v1::GetAgingRequest::default()).await?.into_inner();
     assert!(aging.rows.is_empty() && aging.totals.is_empty());
     Ok(())

@@ -323,6 +323,62 @@ pub async fn kafka_broker_killed(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+/// A broker that comes back from a power cut with less than it had, and goes on from there.
+pub async fn kafka_regrown(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let broker = Kafka::start_own(dir.path().to_owned()).await?;
+    let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
+    let identity = genesis::create(&log, 1).await?;
+    for n in 0..10u8 {
+        log.append(vec![new(&identity, "acme/cut", vec![n])]).await?;
+    }
+    let mut acceptor = Acceptor::new(&identity, 0);
+    for record in read(&log, 0, 0).await? {
+        acceptor.judge(&record)?;
+    }
+    let position = acceptor.position().ok_or("a position")?;
+    assert_eq!(position.next, 11);
+    broker.kill();
+    keep_batches(dir.path(), 6)?;
+    broker.run().await?;
+    let resumed = || Acceptor::resume(&identity, 0, position, []);
+    let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
+    assert_eq!(log.end(0).await?, 6, "the log is cut");
+    let cut = log.tail(&[(0, resumed().start())]).await;
+    assert!(matches!(cut, Err(LogError::Cut { .. })), "a log that ends earlier is refused");
+    for n in 0..10u8 {
+        log.append(vec![new(&identity, "acme/cut", vec![100 + n])]).await?;
+    }
+    let record = read(&log, 0, resumed().start()).await?.remove(0);
+    assert!(resumed().judge(&record).is_err(), "a log that regrew differently is refused");
+    Ok(())
+}
+
+/// Cuts the topic's only segment behind its first batches. A batch begins with its base offset (8 bytes) and the length
+/// of what follows (4 bytes): Kafka's protocol guide, "Record Batch".
+fn keep_batches(broker: &std::path::Path, batches: usize) -> Outcome {
+    let mut folders = vec![broker.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.ends_with("saldo.accounts-0/00000000000000000000.log") {
+                let bytes = std::fs::read(&path)?;
+                let mut at = 0;
+                for _ in 0..batches {
+                    let length = bytes.get(at + 8..at + 12).ok_or("fewer batches than expected")?;
+                    at += 12 + u32::from_be_bytes(length.try_into()?) as usize;
+                }
+                assert!(at < bytes.len(), "there is something to cut");
+                std::fs::OpenOptions::new().write(true).open(&path)?.set_len(at as u64)?;
+                return Ok(());
+            }
+        }
+    }
+    Err("the topic's segment was not found".into())
+}
+
 pub async fn kafka_unsafe(env: Arc<Env>) -> Outcome {
     let brokers = &env.kafka().await?.brokers;
     let topic = topic();

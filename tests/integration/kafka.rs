@@ -36,13 +36,21 @@ struct Own {
 
 /// Why there is no Kafka here.
 pub fn missing() -> Option<String> {
-    let runs = |program: &str| {
-        Command::new(program).arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    };
-    if std::env::var_os(NAMED).is_some() || (runs("java") && runs("mvn")) {
-        return None;
-    }
-    Some(format!("needs Kafka: install Java 17 and Maven, or name a broker in {NAMED}"))
+    if std::env::var_os(NAMED).is_some() { None } else { own_missing() }
+}
+
+/// Why no Kafka of one's own can be started here.
+pub fn own_missing() -> Option<String> {
+    let java = Command::new("java").arg("-version").output().is_ok_and(|output| {
+        java_release(&String::from_utf8_lossy(&output.stderr)).is_some_and(|release| release >= 17)
+    });
+    let maven = Command::new("mvn").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    (!java || !maven).then(|| format!("needs Kafka: install Java 17 and Maven, or name a broker in {NAMED}"))
+}
+
+/// 17 of `openjdk version "17.0.12" …`; 1 of the releases before 9.
+fn java_release(said: &str) -> Option<u32> {
+    said.split('"').nth(1)?.split(['.', '-', '+']).next()?.parse().ok()
 }
 
 impl Kafka {

@@ -28,6 +28,7 @@ pub type Outcome = Result<(), Failure>;
 enum Needs {
     Postgres,
     Kafka,
+    OwnKafka,
     SharedData,
     KafkaAndSharedData,
 }
@@ -51,7 +52,8 @@ fn main() -> ExitCode {
         ("embedded log: its connections are cut and it goes on", Postgres, conformance::embedded_cut_off),
         ("embedded log: cut and regrown, it is refused", Postgres, conformance::embedded_regrown),
         ("kafka: conformance", Kafka, conformance::kafka),
-        ("kafka: the broker is killed and comes back", Kafka, conformance::kafka_broker_killed),
+        ("kafka: the broker is killed and comes back", OwnKafka, conformance::kafka_broker_killed),
+        ("kafka: cut and regrown, it is refused", OwnKafka, conformance::kafka_regrown),
         ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
         ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
         (
@@ -92,6 +94,7 @@ fn trial(name: &str, needs: Needs, test: impl FnOnce(Arc<Env>) -> Outcome + Send
     let missing = match needs {
         Needs::Postgres => None,
         Needs::Kafka => kafka::missing(),
+        Needs::OwnKafka => kafka::own_missing(),
         Needs::SharedData => env::shared_data_missing(),
         Needs::KafkaAndSharedData => kafka::missing().or_else(env::shared_data_missing),
     };

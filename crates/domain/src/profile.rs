@@ -38,6 +38,26 @@ pub enum Channel {
     Post,
 }
 
+impl Channel {
+    const NAMES: [(Self, &str); 5] = [
+        (Self::Email, "email"),
+        (Self::Sms, "sms"),
+        (Self::Whatsapp, "whatsapp"),
+        (Self::Phone, "phone"),
+        (Self::Post, "post"),
+    ];
+
+    /// Its stable name, in rows and files.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(one, _)| *one == self).map_or("", |(_, name)| name)
+    }
+
+    /// The channel of a stable name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, one)| *one == name).map(|(channel, _)| *channel)
+    }
+}
+
 /// One way to reach the debtor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContactPoint {

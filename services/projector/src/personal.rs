@@ -1,7 +1,7 @@
 //! Opening sealed values for the tables that hold nothing but personal data.
 
 use saldo_commit::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message};
-use saldo_domain::profile::{Channel, Sealed};
+use saldo_domain::profile::Sealed;
 use saldo_keyring::{Envelope, Keyring, KeyringError, Place, UnsealError};
 use saldo_readmodel::{Opened, Personal};
 
@@ -18,7 +18,7 @@ pub async fn open(keyring: &Keyring, personal: &[Personal]) -> Result<Opened, Ke
         if let Some(points) = &values.contact_points {
             let mut clear = Vec::with_capacity(points.len());
             for (channel, address) in points {
-                clear.push((name(*channel), unseal(keyring, &place(CONTACT_ADDRESS), address).await?));
+                clear.push((channel.name(), unseal(keyring, &place(CONTACT_ADDRESS), address).await?));
             }
             opened.contact_points.insert(values.owner.clone(), clear);
         }
@@ -45,15 +45,5 @@ async fn unseal(keyring: &Keyring, place: &Place<'_>, sealed: &Sealed) -> Result
             tracing::error!(record_key = place.record_key, event_type = place.event_type, field = place.field, %tampered, "a personal value is left out");
             Ok(None)
         }
-    }
-}
-
-fn name(channel: Channel) -> &'static str {
-    match channel {
-        Channel::Email => "email",
-        Channel::Sms => "sms",
-        Channel::Whatsapp => "whatsapp",
-        Channel::Phone => "phone",
-        Channel::Post => "post",
     }
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role, authorize};
-use saldo_commit::{date_from_api, date_to_api};
-use saldo_domain::ids::AccountId;
+use saldo_commit::{channel_to_api, date_from_api, date_to_api};
+use saldo_domain::{ids::AccountId, profile::Channel};
 use saldo_log::genesis::Identity;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 use tonic::{Request, Response, Status};
@@ -328,12 +328,5 @@ fn timestamp(row: &PgRow, index: usize) -> Result<prost_types::Timestamp, sqlx::
 }
 
 fn channel(name: &str) -> v1::Channel {
-    match name {
-        "email" => v1::Channel::Email,
-        "sms" => v1::Channel::Sms,
-        "whatsapp" => v1::Channel::Whatsapp,
-        "phone" => v1::Channel::Phone,
-        "post" => v1::Channel::Post,
-        _ => v1::Channel::Unspecified,
-    }
+    Channel::parse(name).map_or(v1::Channel::Unspecified, channel_to_api)
 }

@@ -74,7 +74,7 @@ pub async fn run(args: BenchArgs) -> Outcome {
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
     let bar = progress::spinner("starting");
     let started = System::start(&config, verifier.clone(), Clock::system(), true, |stage| {
-        bar.set_message(progress::postgres_stage(&stage));
+        progress::show_stage(&bar, &stage);
     });
     let mut system = started.await?;
     bar.finish_and_clear();

@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, rebuild, replay, token, verify};
+use crate::{
+    Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, rebuild, replay, telemetry, token, verify,
+};
 
 /// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
 #[derive(Debug, Parser)]
@@ -41,7 +43,7 @@ enum Command {
     )]
     Replay(replay::ReplayArgs),
     /// Read the whole log; check chains, acceptance and read models.
-    #[command(after_help = "Exit code 0: everything equal; 2: differences.")]
+    #[command(after_help = "Exit code 0: everything equal; 3: differences, or read models behind the log.")]
     Verify(verify::VerifyArgs),
     /// Make the read models anew from the log, beside the live ones, and swap.
     Rebuild(Overrides),
@@ -74,6 +76,9 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Log(command) => log_admin::run(command).await,
         Command::Token(args) => token::run(args),
         Command::Bench(args) => bench::run(args).await,
-        Command::Postgres => Ok(saldo_embedded_postgres::run_child().await),
+        Command::Postgres => {
+            telemetry::show_download();
+            Ok(saldo_embedded_postgres::run_child().await)
+        }
     }
 }

@@ -38,9 +38,7 @@ pub async fn run() -> Outcome {
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
     let clock = Clock::system();
     let bar = progress::spinner("starting");
-    let started = System::start(&config, verifier, clock.clone(), true, |stage| {
-        bar.set_message(progress::postgres_stage(&stage))
-    });
+    let started = System::start(&config, verifier, clock.clone(), true, |stage| progress::show_stage(&bar, &stage));
     let system = started.await?;
     bar.finish_and_clear();
     let target = Target { endpoint: format!("http://{}", system.address), token };

@@ -54,9 +54,7 @@ pub async fn run(args: DevArgs) -> Outcome {
     let token = issuer.issue("dev", &args.tenant, &ALL_ROLES, TOKEN_LIFE)?;
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
     let bar = progress::spinner("starting");
-    let started = System::start(&config, verifier, Clock::system(), true, |stage| {
-        bar.set_message(progress::postgres_stage(&stage))
-    });
+    let started = System::start(&config, verifier, Clock::system(), true, |stage| progress::show_stage(&bar, &stage));
     let system = started.await?;
     bar.finish_and_clear();
     let file = config.data_dir.join("dev.toml");

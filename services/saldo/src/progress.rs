@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use saldo_embedded_postgres::Stage;
 
 /// A spinner with a text that changes.
@@ -16,6 +16,13 @@ pub fn spinner(text: &'static str) -> ProgressBar {
 pub fn records(text: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len}  {per_sec}  {eta} left");
     ProgressBar::new(0).with_message(text).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Shows what the embedded Postgres is at; its own process draws the bar of the download.
+pub fn show_stage(bar: &ProgressBar, stage: &Stage) {
+    let hidden = *stage == Stage::Downloading;
+    bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+    bar.set_message(postgres_stage(stage));
 }
 
 /// What the embedded Postgres is at.

@@ -89,7 +89,7 @@ impl Stores {
     /// The same, with a spinner that says what it waits for.
     pub async fn open_shown(config: &Config) -> Result<Self, Failure> {
         let bar = progress::spinner("opening log and database");
-        let opened = Self::open(config, |stage| bar.set_message(progress::postgres_stage(&stage))).await;
+        let opened = Self::open(config, |stage| progress::show_stage(&bar, &stage)).await;
         bar.finish_and_clear();
         opened
     }
