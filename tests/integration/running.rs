@@ -217,3 +217,50 @@ pub async fn odd_questions(_: Arc<Env>) -> Outcome {
     }
     Ok(())
 }
+
+/// The documented example is sound and speaks both languages; what is wrong with a folder is named with its file.
+pub async fn policy(_: Arc<Env>) -> Outcome {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy");
+    let output = run(saldo(&["policy", "validate", example, "--samples", "--json"])?).await?;
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let messages = said["messages"].as_array().ok_or("messages")?;
+    assert_eq!(messages.len(), 10, "five steps in two languages");
+    let of = |step: &str, language: &str| {
+        let found = messages.iter().find(|one| one["step"] == step && one["language"] == language);
+        found.and_then(|one| one["text"].as_str()).unwrap_or_default().to_owned()
+    };
+    assert!(of("formal-demand", "es").contains("1.234,50 EUR, vencida el 15 de febrero de 2026 (hace 15 días)"));
+    assert!(of("courtesy", "en").contains("1,234.50 EUR, due 5 March 2026"), "{}", of("courtesy", "en"));
+
+    let dir = tempfile::tempdir()?;
+    let templates = dir.path().join("templates");
+    std::fs::create_dir(&templates)?;
+    for entry in std::fs::read_dir(Path::new(example).join("templates"))? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), templates.join(entry.file_name()))?;
+    }
+    let sound = std::fs::read_to_string(Path::new(example).join("policy.toml"))?;
+    std::fs::write(dir.path().join("policy.toml"), sound.replace("to = \"20:00\"", "to = \"08:00\""))?;
+    std::fs::remove_file(templates.join("courtesy.en.toml"))?;
+    std::fs::write(templates.join("due-today.es.toml"), "subject = 'x'\ntext = '{{ debtor.nmae }}'\n")?;
+    std::fs::write(templates.join("due-today.en.toml"), "subject = 'x'\ntxt = 'y'\n")?;
+    std::fs::write(templates.join("unused.es.toml"), "subject = 'x'\ntext = 'y'\n")?;
+    let folder = dir.path().display().to_string();
+    let output = run(saldo(&["policy", "validate", &folder])?).await?;
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    for fault in [
+        "policy.toml: contact.window[0].to: must be 30 minutes or more after from",
+        "policy.toml: step[0].template: must be there in every language: templates/courtesy.en.toml is missing",
+        "templates/due-today.es.toml: text: there is no variable debtor.nmae",
+        "templates/due-today.en.toml: line 2: unknown field `txt`",
+        "templates/unused.es.toml: name: must be a template that a step names",
+    ] {
+        assert!(said.contains(fault), "{fault:?} is missing in:\n{said}");
+    }
+    std::fs::write(dir.path().join("policy.toml"), sound.replace("tone = \"firm\"", "tone = \"threatening\""))?;
+    let output = run(saldo(&["policy", "validate", &folder])?).await?;
+    assert!(text(&output.stdout).contains("unknown variant `threatening`"), "{}", text(&output.stdout));
+    Ok(())
+}

@@ -4,20 +4,12 @@ use jiff::civil::Date;
 
 use crate::{
     event::Instalment,
+    fault::FieldFault,
     money::{Money, check_amount},
 };
 
 /// Instalments one invoice can have: ten years of months.
 pub const MAX_INSTALMENTS: usize = 120;
-
-/// A field of a request and the rule it breaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldFault {
-    /// Path in the request.
-    pub field: String,
-    /// What it must be.
-    pub rule: String,
-}
 
 /// The instalments of an invoice: one on `due_date`, or those given, strictly ascending and summing to the total.
 pub fn schedule(

@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, rebuild, replay, telemetry, token, verify,
+    Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, policy, rebuild, replay, telemetry, token,
+    verify,
 };
 
 /// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
@@ -50,6 +51,9 @@ enum Command {
     /// Create the log (topic and Genesis). Run again it completes or changes nothing.
     #[command(subcommand)]
     Log(log_admin::LogCommand),
+    /// Check a dunning policy and its templates.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Make a token for trying, or a key pair.
     #[command(
         after_help = "Example:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader"
@@ -74,6 +78,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Verify(args) => verify::run(args).await,
         Command::Rebuild(flags) => rebuild::run(flags).await,
         Command::Log(command) => log_admin::run(command).await,
+        Command::Policy(command) => policy::run(command),
         Command::Token(args) => token::run(args),
         Command::Bench(args) => bench::run(args).await,
         Command::Postgres => {

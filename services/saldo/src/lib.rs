@@ -9,6 +9,7 @@ mod demo;
 mod dev;
 pub mod import;
 mod log_admin;
+mod policy;
 mod portfolio;
 mod progress;
 mod rebuild;

@@ -2,4 +2,5 @@
 
 mod account;
 mod invariants;
+mod policy;
 mod world;

@@ -1,0 +1,198 @@
+//! Messages from templates: MiniJinja, strict, bounded in time and size.
+//!
+//! Whatever could go wrong while a debtor waits for a message is looked for when the template is published:
+//! [`Template::check`] compiles it, compares its variables with what a [`Letter`] has, and renders it on samples.
+
+mod letter;
+mod words;
+
+use std::io::{self, Write};
+
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
+use saldo_domain::{fault::FieldFault, policy::is_name};
+use serde::{Deserialize, Serialize};
+
+pub use letter::{Letter, Line, Party, Total, samples};
+pub use words::{Language, amount, day};
+
+/// Longest source of one part, in bytes.
+pub const MAX_SOURCE: usize = 64 << 10;
+/// Longest subject, in characters (RFC 5322, 2.1.1 allows 998 on a line; people read less).
+pub const MAX_SUBJECT: usize = 200;
+/// Longest text or HTML that comes out, in bytes.
+pub const MAX_OUTPUT: usize = 512 << 10;
+/// Instructions that one rendering may take: thousands of items, and no loop without end.
+const FUEL: u64 = 2_000_000;
+
+/// A message before it has a debtor. A template's text stands beside its HTML and says the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// The name that steps call it by; of its file, as the language is.
+    #[serde(skip)]
+    pub name: String,
+    /// The language it is written in, ISO 639-1.
+    #[serde(skip)]
+    pub language: String,
+    /// One line.
+    pub subject: String,
+    /// Plain text.
+    pub text: String,
+    /// Simple HTML; what comes from outside is escaped in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+}
+
+/// What is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// One line, without control characters.
+    pub subject: String,
+    /// Plain text.
+    pub text: String,
+    /// HTML, where the template has it.
+    pub html: Option<String>,
+}
+
+/// Why a message could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{part}: {why}")]
+pub struct RenderError {
+    /// `subject`, `text` or `html`.
+    pub part: &'static str,
+    /// What went wrong; never what stands in the letter.
+    pub why: String,
+}
+
+impl Template {
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let html = self.html.as_deref().map(|source| ("html", source));
+        [("subject", self.subject.as_str()), ("text", self.text.as_str())].into_iter().chain(html)
+    }
+
+    /// Names every fault; none where every message that the template can be asked for comes out.
+    pub fn check(&self) -> Vec<FieldFault> {
+        let mut faults = Vec::new();
+        let mut add = |field: &str, rule: String| faults.push(FieldFault { field: field.to_owned(), rule });
+        if !is_name(&self.name) {
+            add("name", "must be lower case letters, digits and hyphens".to_owned());
+        }
+        let Some(language) = Language::parse(&self.language) else {
+            add(
+                "language",
+                format!("must be one that amounts and dates are written in: {}", Language::NAMES.join(", ")),
+            );
+            return faults;
+        };
+        let environment = environment();
+        for (part, source) in self.parts() {
+            if source.len() > MAX_SOURCE {
+                add(part, format!("must be at most {MAX_SOURCE} bytes"));
+                continue;
+            }
+            let template = match environment.template_from_named_str(file_name(part), source) {
+                Ok(template) => template,
+                Err(error) => {
+                    add(part, said(&error));
+                    continue;
+                }
+            };
+            let mut unknown: Vec<String> = template
+                .undeclared_variables(true)
+                .into_iter()
+                .filter(|name| !letter::VARIABLES.contains(&name.as_str()))
+                .collect();
+            unknown.sort();
+            if !unknown.is_empty() {
+                let known = letter::VARIABLES.join(", ");
+                add(part, format!("there is no variable {}; there are {known}", unknown.join(", ")));
+                continue;
+            }
+            let failed = samples(language).iter().find_map(|letter| render(&environment, part, source, letter).err());
+            if let Some(error) = failed {
+                add(part, error.why);
+            }
+        }
+        faults
+    }
+
+    /// Makes the message of a letter.
+    pub fn render(&self, letter: &Letter) -> Result<Message, RenderError> {
+        let environment = environment();
+        let make = |part, source: &str| render(&environment, part, source, letter);
+        Ok(Message {
+            subject: make("subject", &self.subject)?,
+            text: make("text", &self.text)?,
+            html: self.html.as_deref().map(|source| make("html", source)).transpose()?,
+        })
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment
+}
+
+/// MiniJinja escapes by the name's ending.
+fn file_name(part: &str) -> &'static str {
+    if part == "html" { "message.html" } else { "message.txt" }
+}
+
+fn render(environment: &Environment, part: &'static str, source: &str, letter: &Letter) -> Result<String, RenderError> {
+    let failed = |error: &minijinja::Error| RenderError { part, why: said(error) };
+    let template = environment.template_from_named_str(file_name(part), source).map_err(|error| failed(&error))?;
+    let mut output = Bounded(Vec::new());
+    let rendered = template.render_captured_to(Value::from(Serde(letter)), &mut output).map(drop);
+    rendered.map_err(|error| failed(&error))?;
+    let text = String::from_utf8(output.0).map_err(|_| RenderError { part, why: "is not UTF-8".to_owned() })?;
+    let text = text.trim().to_owned();
+    let wrong = |why: String| Err(RenderError { part, why });
+    if text.is_empty() {
+        return wrong("comes out empty".to_owned());
+    }
+    if part == "subject" && (text.chars().any(char::is_control) || text.chars().count() > MAX_SUBJECT) {
+        return wrong(format!(
+            "must come out as one line of at most {MAX_SUBJECT} characters without control characters"
+        ));
+    }
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return wrong("must come out without control characters".to_owned());
+    }
+    Ok(text)
+}
+
+/// What the engine says, on one line and without the letter's values.
+fn said(error: &minijinja::Error) -> String {
+    let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
+    let what = match error.kind() {
+        ErrorKind::OutOfFuel => "takes too long: does a loop end?".to_owned(),
+        ErrorKind::WriteFailure => format!("comes out longer than {MAX_OUTPUT} bytes"),
+        ErrorKind::UndefinedError => "uses a variable or field that is not there".to_owned(),
+        kind => match error.detail() {
+            Some(detail) => format!("{kind}: {detail}"),
+            None => kind.to_string(),
+        },
+    };
+    format!("{what}{line}")
+}
+
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::Error::other("too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
