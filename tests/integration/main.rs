@@ -73,6 +73,7 @@ fn main() -> ExitCode {
         ("running: a log whose keys are elsewhere is left alone", Postgres, running::keys_elsewhere),
         ("running: odd questions are the caller's fault", Postgres, running::odd_questions),
         ("running: a policy's folder is checked", Postgres, running::policy),
+        ("running: a draft policy previewed on an account", Postgres, running::preview),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),

@@ -264,3 +264,49 @@ pub async fn policy(_: Arc<Env>) -> Outcome {
     assert!(text(&output.stdout).contains("unknown variant `threatening`"), "{}", text(&output.stdout));
     Ok(())
 }
+
+/// What a draft would say to an account, day by day, in the debtor's own hours.
+pub async fn preview(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    clients.command.open_account(open("1", "D-1")).await?;
+    // Due on 31 January, a Saturday; and one to come.
+    clients.command.issue_invoice(invoice("2", "D-1", "F-1", 10_000)).await?;
+    let later = v1::IssueInvoiceRequest { due_date: date(2026, 3, 2), ..invoice("3", "D-1", "F-2", 5_000) };
+    let later = clients.command.issue_invoice(later).await?.into_inner();
+    let seen = v1::GetAgingRequest { consistency_token: later.consistency_token, ..Default::default() };
+    clients.query.get_aging(seen).await?;
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy");
+    let args = ["preview", "D-1", "--policy", policy, "--from", "2026-01-26T07:00:00Z", "--json"];
+    let said: serde_json::Value = serde_json::from_str(&saldo.succeed(&args).await?)?;
+    let told: Vec<String> = said["contacts"]
+        .as_array()
+        .ok_or("contacts")?
+        .iter()
+        .map(|one| {
+            let items: Vec<&str> =
+                one["items"].as_array().into_iter().flatten().filter_map(|item| item.as_str()).collect();
+            let text = |key: &str| one[key].as_str().unwrap_or_default();
+            format!("{} {} {}: {}", text("local"), text("step"), text("tone"), items.join(" "))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "Wed 2026-01-28 09:00 courtesy friendly: F-1/1",
+            "Mon 2026-02-02 09:00 due-today friendly: F-1/1",
+            "Mon 2026-02-09 09:00 first-reminder friendly: F-1/1",
+            "Mon 2026-02-23 09:00 second-reminder firm: F-1/1",
+            "Fri 2026-02-27 09:00 courtesy friendly: F-2/1",
+            "Mon 2026-03-02 09:00 due-today friendly: F-2/1",
+            "Mon 2026-03-09 09:00 first-reminder friendly: F-2/1",
+            "Tue 2026-03-17 09:00 formal-demand formal: F-1/1",
+            "Mon 2026-03-23 09:00 second-reminder firm: F-2/1",
+            "Thu 2026-04-16 09:00 formal-demand formal: F-2/1",
+        ]
+    );
+    let unknown = saldo.command(&["preview", "D-9", "--policy", policy]).await?;
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("does not exist"), "{}", text(&unknown.stderr));
+    Ok(())
+}

@@ -13,6 +13,7 @@ mod evolve;
 pub mod fault;
 pub mod ids;
 pub mod invoice;
+pub mod ladder;
 pub mod money;
 pub mod policy;
 pub mod profile;

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, policy, rebuild, replay, telemetry, token,
-    verify,
+    Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, policy, preview, rebuild, replay,
+    telemetry, token, verify,
 };
 
 /// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
@@ -54,6 +54,11 @@ enum Command {
     /// Check a dunning policy and its templates.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Show what a draft policy would say to an account and when, if nothing is paid.
+    #[command(
+        after_help = "Examples:\n  saldo preview D-0001 --policy docs/policy\n  saldo preview D-0001 --policy docs/policy --from 2026-03-01T08:00:00Z --json"
+    )]
+    Preview(preview::PreviewArgs),
     /// Make a token for trying, or a key pair.
     #[command(
         after_help = "Example:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader"
@@ -79,6 +84,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Rebuild(flags) => rebuild::run(flags).await,
         Command::Log(command) => log_admin::run(command).await,
         Command::Policy(command) => policy::run(command),
+        Command::Preview(args) => preview::run(args).await,
         Command::Token(args) => token::run(args),
         Command::Bench(args) => bench::run(args).await,
         Command::Postgres => {

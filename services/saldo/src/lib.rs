@@ -11,6 +11,7 @@ pub mod import;
 mod log_admin;
 mod policy;
 mod portfolio;
+mod preview;
 mod progress;
 mod rebuild;
 mod replay;

@@ -10,7 +10,7 @@ use saldo_templates::{Language, Template, samples};
 use serde_json::json;
 
 use crate::Outcome;
-use folder::Folder;
+pub use folder::Folder;
 
 /// What can be done with a policy.
 #[derive(Debug, Subcommand)]

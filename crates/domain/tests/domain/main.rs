@@ -2,5 +2,6 @@
 
 mod account;
 mod invariants;
+mod ladder;
 mod policy;
 mod world;

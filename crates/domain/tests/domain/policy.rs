@@ -6,7 +6,7 @@ use saldo_domain::{
     profile::Channel,
 };
 
-fn step(name: &str, offset_days: i32, tone: Tone) -> Step {
+pub fn step(name: &str, offset_days: i32, tone: Tone) -> Step {
     Step { name: name.into(), offset_days, tone, channel: Channel::Email, template: name.into() }
 }
 
@@ -18,7 +18,7 @@ fn window(from: i8, to: i8) -> Window {
     }
 }
 
-fn sound() -> Policy {
+pub fn sound() -> Policy {
     Policy {
         sender: Sender {
             name: "Ejemplo, S.L.".into(),
