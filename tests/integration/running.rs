@@ -233,6 +233,16 @@ pub async fn policy(_: Arc<Env>) -> Outcome {
     assert!(of("formal-demand", "es").contains("1.234,50 EUR, vencida el 15 de febrero de 2026 (hace 15 días)"));
     assert!(of("courtesy", "en").contains("1,234.50 EUR, due 5 March 2026"), "{}", of("courtesy", "en"));
 
+    let nobody = format!("smtp://127.0.0.1:{}?tls=none", free_port()?);
+    let sent =
+        ["policy", "try", example, "--step", "courtesy", "--language", "es", "--to", "ana@example.org", "--json"];
+    let output = run(saldo(&[&sent[..], &["--smtp", &nobody]].concat())?).await?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(
+        (output.status.code(), &said["outcome"], &said["stage"]),
+        (Some(3), &"deferred".into(), &"connect".into())
+    );
+
     let dir = tempfile::tempdir()?;
     let templates = dir.path().join("templates");
     std::fs::create_dir(&templates)?;

@@ -51,7 +51,7 @@ enum Command {
     /// Create the log (topic and Genesis). Run again it completes or changes nothing.
     #[command(subcommand)]
     Log(log_admin::LogCommand),
-    /// Check a dunning policy and its templates.
+    /// Check a dunning policy and its templates, and try its messages.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Show what a draft policy would say to an account and when, if nothing is paid.
@@ -83,7 +83,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Verify(args) => verify::run(args).await,
         Command::Rebuild(flags) => rebuild::run(flags).await,
         Command::Log(command) => log_admin::run(command).await,
-        Command::Policy(command) => policy::run(command),
+        Command::Policy(command) => policy::run(command).await,
         Command::Preview(args) => preview::run(args).await,
         Command::Token(args) => token::run(args),
         Command::Bench(args) => bench::run(args).await,

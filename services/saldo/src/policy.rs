@@ -5,8 +5,10 @@ mod folder;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use saldo_channels::{Outcome as Sent, mail::Mail, smtp::Server};
+use saldo_command::Clock;
 use saldo_domain::policy::Step;
-use saldo_templates::{Language, Template, samples};
+use saldo_templates::{Language, Letter, Message, Party, Template, samples};
 use serde_json::json;
 
 use crate::Outcome;
@@ -20,6 +22,34 @@ pub enum PolicyCommand {
         after_help = "Exit code 0: nothing wrong; 3: faults.\n\nExamples:\n  saldo policy validate docs/policy\n  saldo policy validate docs/policy --samples"
     )]
     Validate(ValidateArgs),
+    /// Send one step's message, on made-up items, to an address of yours.
+    #[command(
+        after_help = "Exit code 0: the server took it; 3: it did not, or did not say.\n\nExamples:\n  saldo policy try docs/policy --step first-reminder --language es --to me@example.com --smtp 'smtp://localhost:1025?tls=none'\n  saldo policy try docs/policy --step courtesy --language en --to me@example.com --smtp smtps://user:password@mail.example.com"
+    )]
+    Try(TryArgs),
+}
+
+/// What `policy try` takes.
+#[derive(Debug, Args)]
+pub struct TryArgs {
+    /// Folder of the policy.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// The step's name.
+    #[arg(long)]
+    step: String,
+    /// The template's language.
+    #[arg(long)]
+    language: String,
+    /// Where to.
+    #[arg(long, value_name = "ADDRESS")]
+    to: String,
+    /// The mail server: smtps://user:password@host, smtp://user:password@host:587 (STARTTLS), or smtp://host:25?tls=none.
+    #[arg(long, env = "SALDO_SMTP", hide_env_values = true, value_name = "URL")]
+    smtp: Server,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What `policy validate` takes.
@@ -36,12 +66,61 @@ pub struct ValidateArgs {
     json: bool,
 }
 
-/// Exit code of a policy with faults.
+/// Exit code of a policy with faults, and of a message that was not taken.
 const FAULTS: u8 = 3;
 
 /// Runs one command.
-pub fn run(command: PolicyCommand) -> Outcome {
-    let PolicyCommand::Validate(args) = command;
+pub async fn run(command: PolicyCommand) -> Outcome {
+    match command {
+        PolicyCommand::Validate(args) => validate(args),
+        PolicyCommand::Try(args) => send_sample(args).await,
+    }
+}
+
+async fn send_sample(args: TryArgs) -> Outcome {
+    let folder = Folder::sound(&args.dir)?;
+    let steps = &folder.policy.steps;
+    let step = steps.iter().find(|step| step.name == args.step).ok_or_else(|| {
+        let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+        format!("--step {}: there is none; there are {}", args.step, names.join(", "))
+    })?;
+    let template = folder
+        .templates
+        .iter()
+        .find(|template| template.name == step.template && template.language == args.language)
+        .ok_or_else(|| format!("--language {}: there are {}", args.language, folder.languages().join(", ")))?;
+    let message = sample(&folder, step, template)?;
+    let sender = &folder.policy.sender;
+    let mail = Mail {
+        from_name: sender.name.clone(),
+        from: sender.email.clone(),
+        reply_to: sender.reply_to.clone(),
+        to: args.to,
+        subject: message.subject,
+        text: message.text,
+        html: message.html,
+        id: uuid::Uuid::new_v4().to_string(),
+        date: Clock::system().now(),
+    };
+    let outcome = args.smtp.hand_over(&mail.build()?).await;
+    if args.json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    } else {
+        println!("{}", told(&outcome));
+    }
+    Ok(if matches!(outcome, Sent::Accepted { .. }) { ExitCode::SUCCESS } else { ExitCode::from(FAULTS) })
+}
+
+fn told(outcome: &Sent) -> String {
+    match outcome {
+        Sent::Accepted { reply } => format!("the server took it: {reply}"),
+        Sent::Rejected { stage, reply } => format!("refused for good at {stage:?}: {reply}"),
+        Sent::Deferred { stage, why } => format!("not handed over, at {stage:?}: {why}; try again"),
+        Sent::Unknown { why } => format!("sent, and no answer came, so it may or may not arrive: {why}"),
+    }
+}
+
+fn validate(args: ValidateArgs) -> Outcome {
     let (folder, faults) = Folder::read(&args.dir)?;
     let messages = match (&folder, faults.is_empty() && args.samples) {
         (Some(folder), true) => written(folder)?,
@@ -83,7 +162,11 @@ fn written(folder: &Folder) -> Result<Vec<serde_json::Value>, Box<dyn std::error
     let mut messages = Vec::new();
     for step in &folder.policy.steps {
         for template in folder.templates.iter().filter(|template| template.name == step.template) {
-            messages.push(sample(folder, step, template)?);
+            let message = sample(folder, step, template)?;
+            messages.push(json!({
+                "step": step.name, "offset_days": step.offset_days, "language": template.language,
+                "subject": message.subject, "text": message.text, "html": message.html,
+            }));
         }
     }
     Ok(messages)
@@ -93,25 +176,18 @@ fn sample(
     folder: &Folder,
     step: &Step,
     template: &Template,
-) -> Result<serde_json::Value, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Message, Box<dyn std::error::Error + Send + Sync>> {
     let language = Language::parse(&template.language).ok_or("a language that was not checked")?;
     let mut letters = samples(language).into_iter();
     // The samples begin with one before the due date and one on it; the next is past it.
     let letter = letters.nth(usize::try_from(step.offset_days.signum() + 1)?).ok_or("no sample")?;
-    let letter = saldo_templates::Letter {
-        debtor: saldo_templates::Party { name: "Ana Gil".to_owned(), ..letter.debtor },
-        creditor: saldo_templates::Party {
-            name: folder.policy.sender.name.clone(),
-            email: folder.policy.sender.email.clone(),
-        },
+    let letter = Letter {
+        debtor: Party { name: "Ana Gil".to_owned(), ..letter.debtor },
+        creditor: Party { name: folder.policy.sender.name.clone(), email: folder.policy.sender.email.clone() },
         payment: folder.policy.sender.payment.clone(),
         step: step.name.clone(),
         tone: step.tone,
         ..letter
     };
-    let message = template.render(&letter)?;
-    Ok(json!({
-        "step": step.name, "offset_days": step.offset_days, "language": template.language,
-        "subject": message.subject, "text": message.text, "html": message.html,
-    }))
+    Ok(template.render(&letter)?)
 }

@@ -60,11 +60,7 @@ const REMEMBERED: SignedDuration = SignedDuration::from_hours(8 * 24);
 
 /// Prints what would be said.
 pub async fn run(args: PreviewArgs) -> Outcome {
-    let (folder, faults) = Folder::read(&args.policy)?;
-    let (Some(folder), true) = (folder, faults.is_empty()) else {
-        let dir = args.policy.display();
-        return Err(format!("the policy has {} faults; `saldo policy validate {dir}` names them", faults.len()).into());
-    };
+    let folder = Folder::sound(&args.policy)?;
     let mut clients = args.target.connect().await?;
     let account_id = || args.account.clone();
     let who = v1::GetAccountRequest { account_id: account_id(), ..Default::default() };

@@ -46,6 +46,17 @@ impl Folder {
         Ok((policy.map(|policy| Self { policy, templates }), faults))
     }
 
+    /// Reads a folder that must be without fault.
+    pub fn sound(dir: &Path) -> Result<Self, String> {
+        match Self::read(dir)? {
+            (Some(folder), faults) if faults.is_empty() => Ok(folder),
+            (_, faults) => {
+                let dir = dir.display();
+                Err(format!("the policy has {} faults; `saldo policy validate {dir}` names them", faults.len()))
+            }
+        }
+    }
+
     /// The languages that templates are written in.
     pub fn languages(&self) -> Vec<String> {
         let mut languages: Vec<String> = self.templates.iter().map(|template| template.language.clone()).collect();

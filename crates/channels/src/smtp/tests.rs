@@ -1,0 +1,204 @@
+//! Against a peer that follows a script: what is certain is said, what is not stands as unknown.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::mail::Mail as Letter;
+
+/// What the peer does at a stage instead of agreeing.
+#[derive(Clone, Copy)]
+enum Trouble {
+    /// Says this.
+    Says(&'static str),
+    /// Drops the line.
+    Drops,
+    /// Says nothing more.
+    Sleeps,
+}
+
+fn letter() -> Letter {
+    Letter {
+        from_name: "Ejemplo, S.L.".into(),
+        from: "cobros@example.com".into(),
+        reply_to: Some("administracion@example.com".into()),
+        to: "ana@example.org".into(),
+        subject: "Próximo vencimiento".into(),
+        text: "A la atención de Ana:\n.\nUn punto solo no acaba el mensaje.\n".into(),
+        html: Some("<p>A la atención de Ana</p>".into()),
+        id: "reminder-1".into(),
+        date: "2026-03-02T09:00:00Z".parse().expect("an instant"),
+    }
+}
+
+/// A server that answers each command with success, save at `at`. Returns its address, and what it was sent.
+async fn peer(at: &'static str, trouble: Option<Trouble>) -> (Server, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let heard = Arc::new(Mutex::new(String::new()));
+    let hearing = heard.clone();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("a client");
+        let (read, mut write) = stream.into_split();
+        let mut lines = BufReader::new(read).lines();
+        let mut stage = "greeting".to_owned();
+        loop {
+            let usual = match stage.as_str() {
+                "greeting" => "220 peer ready",
+                "EHLO" => "250-peer\r\n250 8BITMIME",
+                "DATA" => "354 go ahead",
+                "message" => "250 2.0.0 queued as 42",
+                _ => "250 ok",
+            };
+            let answer = match trouble.filter(|_| stage == at) {
+                None => usual,
+                Some(Trouble::Says(answer)) => answer,
+                Some(Trouble::Drops) => return,
+                Some(Trouble::Sleeps) => std::future::pending().await,
+            };
+            if write.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() {
+                return;
+            }
+            if stage == "DATA" && answer.starts_with("354") {
+                stage = "message".to_owned();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    if line == "." {
+                        break;
+                    }
+                    hearing.lock().expect("lock").push_str(&format!("{line}\n"));
+                }
+                continue;
+            }
+            let Ok(Some(line)) = lines.next_line().await else { return };
+            stage = line.split([' ', ':']).next().unwrap_or_default().to_owned();
+        }
+    });
+    let mut server: Server = format!("smtp://127.0.0.1:{port}?tls=none").parse().expect("a server");
+    server.patience = Duration::from_millis(500);
+    (server, heard)
+}
+
+async fn outcome(at: &'static str, trouble: Option<Trouble>) -> Outcome {
+    let (server, _) = peer(at, trouble).await;
+    server.hand_over(&letter().build().expect("a mail")).await
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_what_was_built() {
+    let (server, heard) = peer("", None).await;
+    let mail = letter().build().expect("a mail");
+    let outcome = server.hand_over(&mail).await;
+    assert_eq!(outcome, Outcome::Accepted { reply: "2.0.0 queued as 42".into() });
+    let heard = heard.lock().expect("lock").clone();
+    for header in [
+        // "Ejemplo, S.L.", whose comma and dots must not be read as more addresses (RFC 2047, 5).
+        "From: =?utf-8?b?RWplbXBsbywgUy5MLg==?= <cobros@example.com>",
+        "To: ana@example.org",
+        "Reply-To: administracion@example.com",
+        "Message-ID: <reminder-1@example.com>",
+        "Date: Mon, 02 Mar 2026 09:00:00 +0000",
+    ] {
+        assert!(heard.contains(header), "{header:?} is missing in:\n{heard}");
+    }
+    // A dot alone on a line was doubled on its way (RFC 5321, 4.5.2), and nothing else was changed.
+    let sent = String::from_utf8(mail.bytes).expect("text").replace("\r\n", "\n");
+    assert_eq!(heard.replace("\n..", "\n.").trim_end(), sent.trim_end());
+}
+
+#[tokio::test]
+async fn before_the_message_a_temporary_answer_or_none_is_no_hand_over() {
+    for (at, stage) in [
+        ("greeting", Stage::Connect),
+        ("EHLO", Stage::Connect),
+        ("MAIL", Stage::Mail),
+        ("RCPT", Stage::Rcpt),
+        ("DATA", Stage::Data),
+    ] {
+        for trouble in [Trouble::Says("451 4.3.0 try later"), Trouble::Drops, Trouble::Sleeps] {
+            let outcome = outcome(at, Some(trouble)).await;
+            assert!(matches!(outcome, Outcome::Deferred { stage: found, .. } if found == stage), "{at}: {outcome:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_final_no_is_final_and_quotes_the_server() {
+    for (at, stage) in
+        [("MAIL", Stage::Mail), ("RCPT", Stage::Rcpt), ("DATA", Stage::Data), ("message", Stage::Message)]
+    {
+        let outcome = outcome(at, Some(Trouble::Says("550 5.1.1 no such user"))).await;
+        let Outcome::Rejected { stage: found, reply } = &outcome else { panic!("{at}: {outcome:?}") };
+        assert!(*found == stage && reply.contains("550") && reply.contains("no such user"), "{outcome:?}");
+    }
+    // A server that turns everybody away says nothing of the message.
+    let outcome = outcome("greeting", Some(Trouble::Says("554 no service"))).await;
+    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Connect, .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn behind_the_first_byte_only_an_answer_is_an_answer() {
+    for trouble in [Trouble::Drops, Trouble::Sleeps, Trouble::Says("nonsense")] {
+        let outcome = outcome("message", Some(trouble)).await;
+        assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
+    }
+    let outcome = outcome("message", Some(Trouble::Says("452 4.2.2 mailbox full"))).await;
+    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Message, .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn nobody_listening_and_no_tls_where_it_was_asked_for_are_no_hand_over() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    drop(listener);
+    let mail = letter().build().expect("a mail");
+    let nobody: Server = format!("smtp://127.0.0.1:{port}?tls=none").parse().expect("a server");
+    assert!(matches!(nobody.hand_over(&mail).await, Outcome::Deferred { stage: Stage::Connect, .. }));
+    let (plain, heard) = peer("", None).await;
+    let asked: Server = format!("smtp://127.0.0.1:{}", plain.port).parse().expect("a server");
+    let outcome = asked.hand_over(&mail).await;
+    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Tls, .. }), "{outcome:?}");
+    assert_eq!(*heard.lock().expect("lock"), "", "nothing was said in the clear");
+    let (plain, _) = peer("", None).await;
+    let mut wrapped: Server = format!("smtps://127.0.0.1:{}", plain.port).parse().expect("a server");
+    wrapped.patience = Duration::from_millis(500);
+    let outcome = wrapped.hand_over(&mail).await;
+    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Tls, .. }), "{outcome:?}");
+}
+
+#[test]
+fn nothing_in_a_header_can_end_its_line() {
+    type Change = fn(&mut Letter);
+    let cases: [(&str, Change); 6] = [
+        ("subject", |mail| mail.subject = "x\r\nBcc: all@example.com".into()),
+        ("from_name", |mail| mail.from_name = "x\nBcc: all@example.com".into()),
+        ("from", |mail| mail.from = "a@example.com\r\nBcc: all@example.com".into()),
+        ("reply_to", |mail| mail.reply_to = Some("a@example.com>\r\nBcc: <b@example.com".into())),
+        ("to", |mail| mail.to = "ana@example.org>, <all@example.com".into()),
+        ("id", |mail| mail.id = "x>\r\nBcc: all@example.com".into()),
+    ];
+    for (field, change) in cases {
+        let mut mail = letter();
+        change(&mut mail);
+        assert_eq!(mail.build().expect_err(field).field, field);
+    }
+}
+
+#[test]
+fn a_server_is_named_by_its_url_and_its_password_is_not_shown() {
+    let server: Server = "smtps://ana%40example.com:s%3Acret@mail.example.com".parse().expect("a server");
+    assert_eq!(format!("{server:?}"), "mail.example.com:465 (Tls)");
+    for wrong in [
+        "mail.example.com:25",
+        "http://mail.example.com",
+        "smtp://",
+        "smtp://u:p@mail.example.com?tls=none",
+        "smtp://u@mail.example.com",
+        "smtps://mail.example.com?tls=none",
+    ] {
+        assert!(wrong.parse::<Server>().is_err(), "{wrong}");
+    }
+}
