@@ -36,7 +36,7 @@ pub struct Mail {
 pub struct Envelope {
     pub(crate) from: Address,
     pub(crate) to: Address,
-    /// The whole mail, header and body, lines ended by CR LF.
+    /// The whole mail, header and body, lines ended by CR LF; ASCII, since what is not is encoded.
     pub bytes: Vec<u8>,
 }
 
@@ -61,9 +61,10 @@ impl Mail {
             one_line(field, text)?;
         }
         let address = |field, text: &str| {
-            let rule = "must be an e-mail address";
+            let rule = "must be an e-mail address in ASCII";
             one_line(field, text)?;
-            text.parse::<Address>().map_err(|_| MailError { field, rule })
+            let address = text.parse::<Address>().ok().filter(|_| text.is_ascii());
+            address.ok_or(MailError { field, rule })
         };
         let (from, to) = (address("from", &self.from)?, address("to", &self.to)?);
         let mut builder = Message::builder()

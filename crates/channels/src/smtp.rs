@@ -8,7 +8,7 @@ use lettre::transport::smtp::{
     authentication::{Credentials, DEFAULT_MECHANISMS},
     client::{AsyncSmtpConnection, TlsParameters},
     commands::{Data, Mail, Rcpt},
-    extension::{ClientId, Extension, MailBodyParameter, MailParameter},
+    extension::ClientId,
 };
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -115,8 +115,11 @@ impl Server {
             Err(Ended(outcome)) => return outcome,
         };
         let outcome = self.converse(&mut connection, mail).await;
-        // What the server says to QUIT changes nothing any more.
-        let _ = timeout(self.patience, connection.abort()).await;
+        // Where the message may be half on its way, not a byte more is sent: the line is dropped.
+        if !matches!(outcome, Outcome::Unknown { .. }) {
+            // What the server says to QUIT changes nothing any more.
+            let _ = timeout(self.patience, connection.abort()).await;
+        }
         outcome
     }
 
@@ -142,11 +145,7 @@ impl Server {
     }
 
     async fn converse(&self, connection: &mut AsyncSmtpConnection, mail: &Envelope) -> Outcome {
-        let mut options = Vec::new();
-        if !mail.bytes.is_ascii() && connection.server_info().supports_feature(Extension::EightBitMime) {
-            options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
-        }
-        let from = Mail::new(Some(mail.from.clone()), options);
+        let from = Mail::new(Some(mail.from.clone()), Vec::new());
         let to = Rcpt::new(mail.to.clone(), Vec::new());
         let before = async {
             self.step(Stage::Mail, connection.command(from)).await?;
