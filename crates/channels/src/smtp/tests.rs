@@ -170,6 +170,47 @@ async fn nobody_listening_and_no_tls_where_it_was_asked_for_are_no_hand_over() {
     assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Tls, .. }), "{outcome:?}");
 }
 
+/// A certificate that nobody trusts is no server of ours: neither from the first byte nor after STARTTLS is a word of the
+/// mail said.
+#[tokio::test]
+async fn a_wrong_certificate_is_no_hand_over() {
+    use tokio_rustls::{TlsAcceptor, rustls};
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .expect("a server");
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    for (scheme, greeting) in [("smtps", false), ("smtp", true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let acceptor = acceptor.clone();
+        let shaken = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let mut stream = BufReader::new(stream);
+            if greeting {
+                let mut line = String::new();
+                for answer in ["220 peer", "250-peer\r\n250 STARTTLS", "220 go ahead"] {
+                    stream.write_all(format!("{answer}\r\n").as_bytes()).await.expect("written");
+                    if answer != "220 go ahead" {
+                        stream.read_line(&mut line).await.expect("a command");
+                    }
+                }
+            }
+            acceptor.accept(stream).await.is_ok()
+        });
+        let server: Server = format!("{scheme}://localhost:{port}").parse().expect("a server");
+        let outcome = server.hand_over(&letter().build().expect("a mail")).await;
+        let Outcome::Deferred { stage: Stage::Tls, why } = &outcome else { panic!("{scheme}: {outcome:?}") };
+        assert!(why.contains("certificate"), "{why}");
+        assert!(!shaken.await.expect("the peer"), "no session came about");
+    }
+}
+
 #[test]
 fn nothing_in_a_header_can_end_its_line() {
     type Change = fn(&mut Letter);
