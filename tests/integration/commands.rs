@@ -8,14 +8,18 @@ use saldo_commit::ConsistencyToken;
 use saldo_log::{
     Log, NewRecord,
     acceptor::Acceptor,
-    embedded::EmbeddedLog,
     frame::{self, Kind, partition_of},
     genesis,
     kafka::{KafkaConfig, KafkaLog},
 };
 use tonic::{Code, Status};
 
-use crate::{Failure, Outcome, conformance, env::Env, process::Saldo, the_log};
+use crate::{
+    Failure, Outcome, conformance,
+    env::Env,
+    process::{Saldo, embedded_log},
+    the_log,
+};
 
 pub fn date(year: i32, month: i32, day: i32) -> Option<v1::Date> {
     Some(v1::Date { year, month, day })
@@ -178,9 +182,7 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
     let report = saldo.verify().await?;
     assert_eq!((report["differences"].as_u64(), report["behind"].as_u64()), (Some(0), Some(0)), "{report}");
 
-    let config = std::fs::read_to_string(&saldo.config)?;
-    let url = config.lines().find_map(|line| line.strip_prefix("embedded_url = \"")).ok_or("embedded log")?;
-    let log = EmbeddedLog::connect(url.trim_end_matches('"'), "saldo.accounts").await?;
+    let log = embedded_log(&saldo.config).await?;
     let mut commits = 0;
     for partition in 0..log.partition_count().await?.ok_or("no log")? {
         let (end, mut next) = (log.end(partition).await?, 0);
@@ -357,9 +359,7 @@ pub async fn newer_event(_: Arc<Env>) -> Outcome {
     for account in ["D-1", "D-2"] {
         clients.command.open_account(open("1", account)).await?;
     }
-    let config = std::fs::read_to_string(&saldo.config)?;
-    let url = config.lines().find_map(|line| line.strip_prefix("embedded_url = \"")).ok_or("embedded log")?;
-    let log = EmbeddedLog::connect(url.trim_end_matches('"'), "saldo.accounts").await?;
+    let log = embedded_log(&saldo.config).await?;
     append_newer(&log, "acme/D-1").await?;
     let request = || v1::ListOpenItemsRequest { account_id: "D-1".into(), ..Default::default() };
     crate::env::eventually("the account parked", || {

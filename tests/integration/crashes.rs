@@ -1,10 +1,14 @@
 //! Killed at random moments of an import: nothing is lost and nothing doubled, by the log's own account.
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use saldo_log::{
     Log,
-    embedded::EmbeddedLog,
     kafka::{KafkaConfig, KafkaLog},
 };
 
@@ -12,7 +16,7 @@ use crate::{
     Outcome, conformance,
     env::{Env, free_port},
     importing::{map, sample},
-    process::{Saldo, saldo},
+    process::{Saldo, embedded_log, saldo},
     the_log,
 };
 
@@ -21,11 +25,11 @@ const KILLS: u32 = 12;
 
 pub async fn embedded(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
-    killed_during_import(dir.path(), &[], |config| async move {
-        let url = config.lines().find_map(|line| line.strip_prefix("embedded_url = \"")).ok_or("embedded log")?;
-        let log = EmbeddedLog::connect(url.trim_end_matches('"'), "saldo.accounts").await?;
-        Ok(Arc::new(log) as Arc<dyn Log>)
-    })
+    killed_during_import(
+        dir.path(),
+        &[],
+        |config| async move { Ok(Arc::new(embedded_log(&config).await?) as Arc<dyn Log>) },
+    )
     .await
 }
 
@@ -62,15 +66,13 @@ pub async fn importer(_: Arc<Env>) -> Outcome {
     let last: serde_json::Value = serde_json::from_str(&service.succeed(&args).await?)?;
     let count = |key: &str| last[key].as_u64().unwrap_or_default();
     assert_eq!((count("rows"), count("added") + count("present")), (2466, 2466), "{last}");
-    let config = std::fs::read_to_string(&service.config)?;
-    let url = config.lines().find_map(|line| line.strip_prefix("embedded_url = \"")).ok_or("embedded log")?;
-    let log = EmbeddedLog::connect(url.trim_end_matches('"'), "saldo.accounts").await?;
+    let log = embedded_log(&service.config).await?;
     let numbers = the_log::read(&log).await?.numbers("invoice.issued")?;
     assert!(numbers.len() == 2466 && numbers.values().all(|count| *count == 1), "nothing is lost or doubled");
     Ok(())
 }
 
-async fn killed_during_import<F>(dir: &Path, args: &[&str], open_log: impl Fn(String) -> F) -> Outcome
+async fn killed_during_import<F>(dir: &Path, args: &[&str], open_log: impl Fn(PathBuf) -> F) -> Outcome
 where
     F: Future<Output = Result<Arc<dyn Log>, crate::Failure>>,
 {
@@ -104,7 +106,7 @@ where
         assert_eq!((again["added"].as_u64(), again["rejected"].as_u64()), (Some(0), Some(0)), "{again}");
     }
     assert!(kills >= KILLS / 2, "half of the kills hit an import under way, not {kills}");
-    let log = open_log(std::fs::read_to_string(&service.config)?).await?;
+    let log = open_log(service.config.clone()).await?;
     let the_log = the_log::read(log.as_ref()).await?;
     for event_type in ["invoice.issued", "payment.recorded"] {
         let numbers = the_log.numbers(event_type)?;

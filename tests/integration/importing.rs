@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection, Row};
 use crate::{
     Failure, Outcome,
     env::{Env, shared_data},
-    process::Saldo,
+    process::{Saldo, dev_setting},
 };
 
 /// A copy of the sample, so that rejected rows are not written beside it.
@@ -63,9 +63,7 @@ pub async fn receivables(_: Arc<Env>) -> Outcome {
     }
     let report = saldo.verify().await?;
     assert_eq!((report["differences"].as_u64(), report["accounts"].as_u64()), (Some(0), Some(100)), "{report}");
-    let config = std::fs::read_to_string(&saldo.config)?;
-    let url = config.lines().find_map(|line| line.strip_prefix("url = \"")).ok_or("no database in dev.toml")?;
-    let mut connection = PgConnection::connect(url.trim_end_matches('"')).await?;
+    let mut connection = PgConnection::connect(&dev_setting(&saldo.config, "url")?).await?;
     let mut clients = saldo.clients().await?;
     let day = Date::constant(2013, 6, 30);
     for day in [day, day - 1.day(), Date::constant(2012, 3, 1), Date::constant(2013, 12, 31)] {

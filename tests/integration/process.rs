@@ -9,6 +9,7 @@ use std::{
 
 use saldo::client::{Clients, Target};
 use saldo_auth::{Issuer, Role};
+use saldo_log::embedded::EmbeddedLog;
 
 use crate::Failure;
 
@@ -30,6 +31,19 @@ pub fn saldo(args: &[&str]) -> Result<Command, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(AS_SALDO, "1").args(args).stdin(Stdio::null());
     Ok(command)
+}
+
+/// A key of the dev.toml that a running `saldo dev` has written.
+pub fn dev_setting(config: &Path, key: &str) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(config)?;
+    let start = format!("{key} = \"");
+    let value = text.lines().find_map(|line| line.strip_prefix(&start)).ok_or(format!("no {key} in dev.toml"))?;
+    Ok(value.trim_end_matches('"').to_owned())
+}
+
+/// The embedded log that a running `saldo dev` uses.
+pub async fn embedded_log(config: &Path) -> Result<EmbeddedLog, Failure> {
+    Ok(EmbeddedLog::connect(&dev_setting(config, "embedded_url")?, "saldo.accounts").await?)
 }
 
 impl Saldo {

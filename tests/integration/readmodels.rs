@@ -9,13 +9,11 @@ use crate::{
     Failure, Outcome,
     commands::{date, invoice, open, payment},
     env::Env,
-    process::Saldo,
+    process::{Saldo, dev_setting},
 };
 
 async fn database(saldo: &Saldo) -> Result<PgConnection, Failure> {
-    let config = std::fs::read_to_string(&saldo.config)?;
-    let url = config.lines().find_map(|line| line.strip_prefix("url = \"")).ok_or("no database in dev.toml")?;
-    Ok(PgConnection::connect(url.trim_end_matches('"')).await?)
+    Ok(PgConnection::connect(&dev_setting(&saldo.config, "url")?).await?)
 }
 
 pub async fn comments(_: Arc<Env>) -> Outcome {

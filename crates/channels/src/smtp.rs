@@ -159,7 +159,7 @@ impl Server {
         match timeout(self.patience, connection.message(&mail.bytes)).await {
             Ok(Ok(reply)) => Outcome::Accepted { reply: reply.message().collect::<Vec<_>>().join(" ") },
             Ok(Err(error)) if error.status().is_some() => refused(Stage::Message, &error),
-            Ok(Err(error)) => Outcome::Unknown { why: with_causes(&error) },
+            Ok(Err(error)) => Outcome::Unknown { why: error.to_string() },
             Err(_) => Outcome::Unknown { why: format!("no answer within {} seconds", self.patience.as_secs()) },
         }
     }
@@ -179,27 +179,14 @@ impl Server {
 fn refused(stage: Stage, error: &Error) -> Outcome {
     let of_the_message = matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Message);
     if error.is_permanent() && of_the_message {
-        Outcome::Rejected { stage, reply: with_causes(error) }
+        Outcome::Rejected { stage, reply: error.to_string() }
     } else {
-        deferred(stage, with_causes(error))
+        deferred(stage, error.to_string())
     }
 }
 
 fn deferred(stage: Stage, why: String) -> Outcome {
     Outcome::Deferred { stage, why }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -230,6 +230,18 @@ pub fn date_from_api(date: v1::Date) -> Option<Date> {
     Date::new(date.year.try_into().ok()?, date.month.try_into().ok()?, date.day.try_into().ok()?).ok()
 }
 
+/// A day that somebody may name in a request: outside these years it is a slip of the pen, arithmetic on dates stays far
+/// from its limits, and Postgres knows it too.
+pub fn day_from_request(date: v1::Date) -> Option<Date> {
+    date_from_api(date).filter(|day| REQUEST_YEARS.contains(&day.year()))
+}
+
+/// See [`day_from_request`].
+pub const REQUEST_YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
+
+/// What [`day_from_request`] wants, for whoever gave something else.
+pub const REQUEST_DAY_RULE: &str = "must be a day of the calendar between 1900-01-01 and 2199-12-31";
+
 /// An allocation line, to the wire.
 pub fn line_to_api(line: &AllocationLine) -> v1::AllocationLine {
     v1::AllocationLine {

@@ -9,7 +9,8 @@ pub mod sealed;
 mod token;
 
 pub use event::{
-    channel_from_api, channel_to_api, date_from_api, date_to_api, decode_event, encode_event, event_type, line_to_api,
+    REQUEST_DAY_RULE, REQUEST_YEARS, channel_from_api, channel_to_api, date_from_api, date_to_api, day_from_request,
+    decode_event, encode_event, event_type, line_to_api,
 };
 pub use payload::{Commit, Refusal};
 pub use token::{ConsistencyToken, InvalidToken};

@@ -52,29 +52,16 @@ pub fn next_contact(
 ) -> Option<Contact> {
     let contact_days: Vec<Date> = recent.iter().map(|at| zone.to_datetime(*at).date()).collect();
     let mut from = zone.to_datetime(now).date();
-    let mut tried = 0;
-    while tried < LOOK_AHEAD {
+    for _ in 0..LOOK_AHEAD {
         let day = items.iter().filter_map(|item| item.due_from(policy, from)).min()?;
         if within_budget(policy, &contact_days, day)
             && let Some(at) = permitted_on(policy, zone, day, now)
         {
             return Some(contact(policy, items, day, at));
         }
-        tried += 1;
         from = day.checked_add(1.day()).ok()?;
     }
     None
-}
-
-/// The contact that is due and permitted at this very moment.
-pub fn contact_at(
-    policy: &Policy,
-    zone: &TimeZone,
-    items: &[Item],
-    recent: &[Timestamp],
-    now: Timestamp,
-) -> Option<Contact> {
-    next_contact(policy, zone, items, recent, now).filter(|contact| contact.at == now)
 }
 
 /// The items after a contact on `day`.

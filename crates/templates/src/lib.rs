@@ -84,16 +84,16 @@ impl Template {
             );
             return faults;
         };
-        let environment = environment();
+        let (environment, samples) = (environment(), samples(language));
         for (part, source) in self.parts() {
             if source.len() > MAX_SOURCE {
                 add(part, format!("must be at most {MAX_SOURCE} bytes"));
                 continue;
             }
-            let template = match environment.template_from_named_str(file_name(part), source) {
+            let template = match compile(&environment, part, source) {
                 Ok(template) => template,
                 Err(error) => {
-                    add(part, said(&error));
+                    add(part, error.why);
                     continue;
                 }
             };
@@ -108,7 +108,7 @@ impl Template {
                 add(part, format!("there is no variable {}; there are {known}", unknown.join(", ")));
                 continue;
             }
-            let failed = samples(language).iter().find_map(|letter| render(&environment, part, source, letter).err());
+            let failed = samples.iter().find_map(|letter| render(&template, part, letter).err());
             if let Some(error) = failed {
                 add(part, error.why);
             }
@@ -119,7 +119,7 @@ impl Template {
     /// Makes the message of a letter.
     pub fn render(&self, letter: &Letter) -> Result<Message, RenderError> {
         let environment = environment();
-        let make = |part, source: &str| render(&environment, part, source, letter);
+        let make = |part, source: &str| render(&compile(&environment, part, source)?, part, letter);
         Ok(Message {
             subject: make("subject", &self.subject)?,
             text: make("text", &self.text)?,
@@ -135,17 +135,18 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// MiniJinja escapes by the name's ending.
-fn file_name(part: &str) -> &'static str {
-    if part == "html" { "message.html" } else { "message.txt" }
+type Compiled<'s> = minijinja::Template<'s, 's>;
+
+fn compile<'s>(environment: &'s Environment, part: &'static str, source: &'s str) -> Result<Compiled<'s>, RenderError> {
+    // MiniJinja escapes by the name's ending.
+    let name = if part == "html" { "message.html" } else { "message.txt" };
+    environment.template_from_named_str(name, source).map_err(|error| RenderError { part, why: said(&error) })
 }
 
-fn render(environment: &Environment, part: &'static str, source: &str, letter: &Letter) -> Result<String, RenderError> {
-    let failed = |error: &minijinja::Error| RenderError { part, why: said(error) };
-    let template = environment.template_from_named_str(file_name(part), source).map_err(|error| failed(&error))?;
+fn render(template: &Compiled<'_>, part: &'static str, letter: &Letter) -> Result<String, RenderError> {
     let mut output = Bounded(Vec::new());
     let rendered = template.render_captured_to(Value::from(Serde(letter)), &mut output).map(drop);
-    rendered.map_err(|error| failed(&error))?;
+    rendered.map_err(|error| RenderError { part, why: said(&error) })?;
     let text = String::from_utf8(output.0).map_err(|_| RenderError { part, why: "is not UTF-8".to_owned() })?;
     let text = text.trim().to_owned();
     let wrong = |why: String| Err(RenderError { part, why });

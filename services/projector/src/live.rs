@@ -18,9 +18,8 @@ pub(crate) const BATCH: usize = 5_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Runs until `cancel`, or until the log turns out to be another one. Trouble with Postgres, the log or the key store is waited
-/// out.
-/// Two projectors at once are harmless: whoever moves a checkpoint first wins, the other begins again from there.
+/// Runs until `cancel`, or until the log turns out to be another one. Trouble with Postgres, the log or the key store
+/// is waited out. Two projectors at once are harmless: whoever moves a checkpoint first wins, the other begins again from there.
 pub async fn run(
     log: Arc<dyn Log>,
     identity: Identity,

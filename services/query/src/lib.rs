@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role, authorize};
-use saldo_commit::{channel_to_api, date_from_api, date_to_api};
+use saldo_commit::{REQUEST_DAY_RULE, REQUEST_YEARS, channel_to_api, date_to_api, day_from_request};
 use saldo_domain::{ids::AccountId, profile::Channel};
 use saldo_log::genesis::Identity;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
@@ -19,9 +19,6 @@ use paging::{PageToken, page_size};
 
 /// Who may read.
 const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
-
-/// Days and instants asked about; Postgres and ours agree on them.
-const YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
 
 /// The service over one database.
 #[derive(Clone)]
@@ -68,16 +65,14 @@ impl QueryService for QueryGrpc {
         let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
         let request = request.into_inner();
         let as_of = match request.as_of {
-            Some(day) => date_from_api(day)
-                .filter(|day| YEARS.contains(&day.year()))
-                .ok_or_else(|| invalid("as_of", "must be a day of the calendar between 1900-01-01 and 2199-12-31"))?,
+            Some(day) => day_from_request(day).ok_or_else(|| invalid("as_of", REQUEST_DAY_RULE))?,
             None => (self.today)().to_zoned(jiff::tz::TimeZone::UTC).date(),
         };
         let known_at = match request.known_at {
             Some(at) => Some(
                 Timestamp::new(at.seconds, at.nanos)
                     .ok()
-                    .filter(|at| YEARS.contains(&at.to_zoned(jiff::tz::TimeZone::UTC).year()))
+                    .filter(|at| REQUEST_YEARS.contains(&at.to_zoned(jiff::tz::TimeZone::UTC).year()))
                     .ok_or_else(|| invalid("known_at", "must be an instant of the years 1900 to 2199"))?,
             ),
             None => None,

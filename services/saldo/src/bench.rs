@@ -72,12 +72,7 @@ pub async fn run(args: BenchArgs) -> Outcome {
     let issuer = Issuer::generate()?;
     let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Reader], Duration::from_secs(86_400))?;
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
-    let bar = progress::spinner("starting");
-    let started = System::start(&config, verifier.clone(), Clock::system(), true, |stage| {
-        progress::show_stage(&bar, &stage);
-    });
-    let mut system = started.await?;
-    bar.finish_and_clear();
+    let mut system = System::start_shown(&config, verifier.clone(), Clock::system()).await?;
     // The bare topic stands in the same Kafka, or the same embedded database.
     let mut bare = config.clone();
     bare.log.topic = format!("{}.bare", config.log.topic);

@@ -89,8 +89,26 @@ pub struct Clients {
     pub query: QueryServiceClient<Authorized>,
 }
 
-/// The longest [`Reached::read_back`] waits for one partition.
-const READ_BACK: Duration = Duration::from_secs(300);
+/// The longest that one request is asked again while the service is out of reach, busy or behind.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Asks again while asking again is the right answer; a command with the same request id.
+pub async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match ask().await {
+            Err(status) if is_transient(&status) && started.elapsed() < PATIENCE => {
+                tokio::time::sleep(Said::of(&status).retry_after.unwrap_or(pause)).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+            answer => return answer,
+        }
+    }
+}
 
 /// The newest place of each partition that commands were answered at.
 #[derive(Debug, Default)]
@@ -108,15 +126,13 @@ impl Reached {
     /// Waits until the read models have passed all of it, so that whoever reads next finds what was written.
     pub async fn read_back(&self, clients: &Clients) -> Result<(), Status> {
         for token in self.0.values() {
-            let started = Instant::now();
             let request =
                 GetAgingRequest { consistency_token: token.to_string(), page_size: 1, ..GetAgingRequest::default() };
-            while let Err(status) = clients.query.clone().get_aging(request.clone()).await {
-                if !is_transient(&status) || started.elapsed() > READ_BACK {
-                    return Err(status);
-                }
-                tokio::time::sleep(Said::of(&status).retry_after.unwrap_or(Duration::from_millis(100))).await;
-            }
+            patiently(|| {
+                let (mut query, request) = (clients.query.clone(), request.clone());
+                async move { query.get_aging(request).await }
+            })
+            .await?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// A value that is never printed.
 #[derive(Clone, Deserialize)]
@@ -33,16 +34,13 @@ impl Secret {
 
     /// A URL with its password left out, for people.
     pub fn without_password(&self) -> String {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return "<secret>".to_owned() };
-        let authority = rest.find(['/', '?']).unwrap_or(rest.len());
-        match rest[..authority].rsplit_once('@') {
-            Some((user, host)) => {
-                let user = user.split(':').next().unwrap_or_default();
-                // A password can stand behind the question mark too.
-                let path = rest[authority..].split('?').next().unwrap_or_default();
-                format!("{scheme}://{user}@{host}{path}")
-            }
-            None => format!("{scheme}://{}", rest.split('?').next().unwrap_or_default()),
+        let Ok(mut url) = Url::parse(&self.0) else { return "<secret>".to_owned() };
+        // A password can stand behind the question mark too.
+        url.set_query(None);
+        match url.set_password(None) {
+            Ok(()) => url.to_string(),
+            // A URL without a host, which has no place for a password.
+            Err(()) => "<secret>".to_owned(),
         }
     }
 }

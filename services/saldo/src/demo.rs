@@ -37,10 +37,7 @@ pub async fn run() -> Outcome {
     let token = issuer.issue("demo", TENANT, &[Role::Writer, Role::Reader], Duration::from_secs(3600))?;
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
     let clock = Clock::system();
-    let bar = progress::spinner("starting");
-    let started = System::start(&config, verifier, clock.clone(), true, |stage| progress::show_stage(&bar, &stage));
-    let system = started.await?;
-    bar.finish_and_clear();
+    let system = System::start_shown(&config, verifier, clock.clone()).await?;
     let target = Target { endpoint: format!("http://{}", system.address), token };
     let shown = show(&system, &target, &clock).await;
     system.stop().await;

@@ -53,10 +53,7 @@ pub async fn run(args: DevArgs) -> Outcome {
     let issuer = Issuer::read_or_create(&key)?;
     let token = issuer.issue("dev", &args.tenant, &ALL_ROLES, TOKEN_LIFE)?;
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
-    let bar = progress::spinner("starting");
-    let started = System::start(&config, verifier, Clock::system(), true, |stage| progress::show_stage(&bar, &stage));
-    let system = started.await?;
-    bar.finish_and_clear();
+    let system = System::start_shown(&config, verifier, Clock::system()).await?;
     let file = config.data_dir.join("dev.toml");
     write_config(&file, &config, &system)?;
     if args.json {

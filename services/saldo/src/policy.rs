@@ -9,6 +9,7 @@ use saldo_channels::{Outcome as Sent, mail::Mail, smtp::Server};
 use saldo_command::Clock;
 use saldo_domain::policy::Step;
 use saldo_templates::{Language, Letter, Message, Party, Template, samples};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::Outcome;
@@ -65,6 +66,8 @@ pub struct ValidateArgs {
     #[arg(long)]
     json: bool,
 }
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Exit code of a policy with faults, and of a message that was not taken.
 const FAULTS: u8 = 3;
@@ -127,25 +130,14 @@ fn validate(args: ValidateArgs) -> Outcome {
         _ => Vec::new(),
     };
     if args.json {
-        let faults: Vec<_> = faults
-            .iter()
-            .map(|fault| json!({ "file": fault.file, "field": fault.field, "rule": fault.rule }))
-            .collect();
         println!("{}", json!({ "faults": faults, "messages": messages }));
     } else {
         for fault in &faults {
             println!("{}: {}: {}", fault.file, fault.field, fault.rule);
         }
-        for message in &messages {
-            let text = |key: &str| message[key].as_str().unwrap_or_default().to_owned();
-            println!(
-                "--- {} ({}), day {}\nSubject: {}\n\n{}\n",
-                text("step"),
-                text("language"),
-                message["offset_days"],
-                text("subject"),
-                text("text")
-            );
+        for Sample { step, offset_days, language, message } in &messages {
+            let Message { subject, text, .. } = message;
+            println!("--- {step} ({language}), day {offset_days}\nSubject: {subject}\n\n{text}\n");
         }
         if let (Some(folder), true) = (&folder, faults.is_empty()) {
             let (steps, languages) = (folder.policy.steps.len(), folder.languages().join(", "));
@@ -157,26 +149,29 @@ fn validate(args: ValidateArgs) -> Outcome {
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAULTS) })
 }
 
+/// A step's message on made-up items.
+#[derive(Debug, Serialize)]
+struct Sample<'p> {
+    step: &'p str,
+    offset_days: i32,
+    language: &'p str,
+    #[serde(flatten)]
+    message: Message,
+}
+
 /// Each step's message in each language.
-fn written(folder: &Folder) -> Result<Vec<serde_json::Value>, Box<dyn std::error::Error + Send + Sync>> {
+fn written(folder: &Folder) -> Result<Vec<Sample<'_>>, Failure> {
     let mut messages = Vec::new();
     for step in &folder.policy.steps {
         for template in folder.templates.iter().filter(|template| template.name == step.template) {
-            let message = sample(folder, step, template)?;
-            messages.push(json!({
-                "step": step.name, "offset_days": step.offset_days, "language": template.language,
-                "subject": message.subject, "text": message.text, "html": message.html,
-            }));
+            let (language, message) = (template.language.as_str(), sample(folder, step, template)?);
+            messages.push(Sample { step: &step.name, offset_days: step.offset_days, language, message });
         }
     }
     Ok(messages)
 }
 
-fn sample(
-    folder: &Folder,
-    step: &Step,
-    template: &Template,
-) -> Result<Message, Box<dyn std::error::Error + Send + Sync>> {
+fn sample(folder: &Folder, step: &Step, template: &Template) -> Result<Message, Failure> {
     let language = Language::parse(&template.language).ok_or("a language that was not checked")?;
     let mut letters = samples(language).into_iter();
     // The samples begin with one before the due date and one on it; the next is past it.

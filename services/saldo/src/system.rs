@@ -212,6 +212,14 @@ impl System {
         Ok(Self { address, stores, identity, keyring, stop, stop_projector, server, projector, running })
     }
 
+    /// The same for trying: what is missing is made, and a spinner says what it waits for.
+    pub async fn start_shown(config: &Config, verifier: Verifier, clock: Clock) -> Result<Self, Failure> {
+        let bar = progress::spinner("starting");
+        let started = Self::start(config, verifier, clock, true, |stage| progress::show_stage(&bar, &stage)).await;
+        bar.finish_and_clear();
+        started
+    }
+
     /// Resolves when something has failed for good, with why.
     pub async fn failed(&mut self) -> String {
         tokio::select! {

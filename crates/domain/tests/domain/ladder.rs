@@ -9,7 +9,7 @@ use jiff::{
 };
 use proptest::prelude::*;
 use saldo_domain::{
-    ladder::{Contact, Item, contact_at, next_contact, take},
+    ladder::{Contact, Item, next_contact, take},
     policy::{Policy, Tone, Window},
 };
 
@@ -55,6 +55,11 @@ fn ladder() -> Policy {
     policy
 }
 
+/// The contact that is due and permitted at this very moment.
+fn due_now(policy: &Policy, zone: &TimeZone, items: &[Item], recent: &[Timestamp], now: Timestamp) -> Option<Contact> {
+    next_contact(policy, zone, items, recent, now).filter(|contact| contact.at == now)
+}
+
 /// An account over time.
 struct World {
     policy: Policy,
@@ -79,7 +84,7 @@ impl World {
 
     /// What AdvanceTime does.
     fn advance(&mut self, now: Timestamp) {
-        if let Some(contact) = contact_at(&self.policy, &self.zone, &self.items, &self.recent(now), now) {
+        if let Some(contact) = due_now(&self.policy, &self.zone, &self.items, &self.recent(now), now) {
             take(&mut self.items, &contact, self.zone.to_datetime(now).date());
             self.contacts.push(contact);
         }
@@ -136,7 +141,7 @@ fn ten_invoices_are_one_message_in_the_highest_tone() {
     let mut items: Vec<Item> = due.into_iter().map(fresh).collect();
     items[0].taken = 3;
     let now = at("2026-03-09T10:00:00", &madrid);
-    let contact = contact_at(&ladder(), &madrid, &items, &[], now).expect("due now");
+    let contact = due_now(&ladder(), &madrid, &items, &[], now).expect("due now");
     // The oldest takes its second reminder, the next its first; the third has nothing due yet.
     assert_eq!((contact.step, contact.takes), (3, vec![(0, 3), (1, 2)]));
 }

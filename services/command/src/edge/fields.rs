@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 use saldo_api::v1;
-use saldo_commit::date_from_api;
+use saldo_commit::{REQUEST_DAY_RULE, day_from_request};
 use saldo_domain::{ids::DocumentNumber, profile::Sealed};
 
 use crate::{
@@ -12,8 +12,6 @@ use crate::{
 
 /// Longest free text, in characters.
 const MAX_FREE_TEXT: usize = 2_000;
-/// Years a document can bear: outside them a date is a slip of the pen, and arithmetic on dates stays far from its limits.
-const YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
 
 /// An invoice or credit note number, or a payment reference.
 pub fn number(field: &str, text: &str, rules: &mut Violations) -> Option<DocumentNumber> {
@@ -26,10 +24,10 @@ pub fn date(field: &str, date: Option<v1::Date>, rules: &mut Violations) -> Opti
         rules.add(field, "is required");
         return None;
     };
-    match date_from_api(date).filter(|day| YEARS.contains(&day.year())) {
+    match day_from_request(date) {
         Some(day) => Some(day),
         None => {
-            rules.add(field, "must be a day of the calendar between 1900-01-01 and 2199-12-31");
+            rules.add(field, REQUEST_DAY_RULE);
             None
         }
     }

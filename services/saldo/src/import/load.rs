@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::StreamExt;
@@ -20,12 +20,10 @@ use super::{
     rows::{Row, Rows, Wish},
 };
 use crate::{
-    client::{Clients, Reached, Said, explain, is_transient},
+    client::{Clients, Reached, Said, explain, is_transient, patiently},
     progress,
 };
 
-/// The longest a row keeps trying while the service is out of reach.
-const PATIENCE: Duration = Duration::from_secs(300);
 /// Tries under new request ids where the first answer was a refusal.
 const MAX_TRIES: u32 = 64;
 /// The name space of the importer's request ids: UUIDv5 of the URL below.
@@ -297,24 +295,6 @@ impl Loader {
 
 fn is_known(status: &Status) -> bool {
     matches!(Said::of(status).reason.as_str(), "ACCOUNT_ALREADY_OPEN" | "REQUEST_ID_REUSED")
-}
-
-/// Asks again with the same request id while the service is out of reach or busy.
-async fn patiently<F>(ask: impl Fn() -> F) -> Result<v1::CommandResponse, Status>
-where
-    F: Future<Output = Result<v1::CommandResponse, Status>>,
-{
-    let started = Instant::now();
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match ask().await {
-            Err(status) if is_transient(&status) && started.elapsed() < PATIENCE => {
-                tokio::time::sleep(Said::of(&status).retry_after.unwrap_or(pause)).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
-            answer => return answer,
-        }
-    }
 }
 
 /// UUIDv5 of kind, account, natural key and try.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use saldo_domain::{fault::FieldFault, policy::Policy};
 use saldo_templates::Template;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// Templates one policy can have.
 const MAX_TEMPLATES: usize = 200;
@@ -18,7 +18,7 @@ pub struct Folder {
 }
 
 /// A fault and the file it stands in.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// Relative to the folder.
     pub file: String,
