@@ -23,6 +23,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show the whole system on a small synthetic portfolio, then clean up.
+    #[command(after_help = "Example:\n  saldo demo")]
     Demo,
     /// Run everything in one process for exploration; prints endpoints, a token and things to try.
     #[command(after_help = dev::EXAMPLES)]
@@ -44,9 +45,12 @@ enum Command {
     )]
     Replay(replay::ReplayArgs),
     /// Read the whole log; check chains, acceptance and read models.
-    #[command(after_help = "Exit code 0: everything equal; 3: differences, or read models behind the log.")]
+    #[command(
+        after_help = "Exit code 0: everything equal; 3: differences, or read models behind the log.\n\nExamples:\n  saldo verify\n  saldo verify --config /etc/saldo/saldo.toml --json"
+    )]
     Verify(verify::VerifyArgs),
     /// Make the read models anew from the log, beside the live ones, and swap.
+    #[command(after_help = "Examples:\n  saldo rebuild\n  saldo rebuild --config /etc/saldo/saldo.toml")]
     Rebuild(Overrides),
     /// Create the log (topic and Genesis). Run again it completes or changes nothing.
     #[command(subcommand)]
@@ -61,7 +65,7 @@ enum Command {
     Preview(preview::PreviewArgs),
     /// Make a token for trying, or a key pair.
     #[command(
-        after_help = "Example:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader"
+        after_help = "Examples:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader\n  saldo token --key dev-key.pem --public-key"
     )]
     Token(token::TokenArgs),
     /// Measure the command path and the projector against their floors.

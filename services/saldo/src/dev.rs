@@ -126,6 +126,8 @@ fn write_config(path: &Path, config: &Config, system: &System) -> std::io::Resul
 
 fn print_guide(system: &System, token: &str, config: &Path, database: &str) {
     let (address, config) = (system.address, config.display());
+    // What a new user has just built stands on no path yet.
+    let saldo = std::env::current_exe().map_or_else(|_| "saldo".to_owned(), |path| path.display().to_string());
     println!(
         "Saldo is running. Ctrl-C stops it.
 
@@ -141,7 +143,7 @@ Three things to try:
 
   grpcurl -plaintext -H \"authorization: Bearer $SALDO_TOKEN\" -d '{{\"request_id\":\"1\",\"account_id\":\"D-1\",\"profile\":{{\"display_name\":\"Ana Gil\",\"kind\":\"DEBTOR_KIND_BUSINESS\",\"language\":\"es\",\"time_zone\":\"Europe/Madrid\",\"country\":\"ES\"}}}}' {address} collections.v1.CommandService/OpenAccount
   psql '{database}' -c 'SELECT * FROM bi.aging'
-  saldo aging && saldo verify
+  {saldo} aging && {saldo} verify
 "
     );
 }

@@ -14,13 +14,13 @@ pub struct TokenArgs {
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
     /// The creditor.
-    #[arg(long)]
-    tenant: String,
+    #[arg(long, required_unless_present = "public_key")]
+    tenant: Option<String>,
     /// Who asks; stands in every commit as its actor.
     #[arg(long, default_value = "cli")]
     subject: String,
     /// writer, reader, operator, auditor or service; may be given several times.
-    #[arg(long = "role", required = true, value_parser = role)]
+    #[arg(long = "role", required_unless_present = "public_key", value_parser = role)]
     roles: Vec<Role>,
     /// Hours the token is valid.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
@@ -36,13 +36,13 @@ fn role(name: &str) -> Result<Role, String> {
 
 /// Prints a token.
 pub fn run(args: TokenArgs) -> Outcome {
-    TenantId::new(&args.tenant).map_err(|rule| format!("--tenant {rule}"))?;
-    let issuer = Issuer::read_or_create(&args.key)?;
     if args.public_key {
-        print!("{}", issuer.public_pem()?);
-    } else {
-        let life = Duration::from_secs(args.hours * 3600);
-        println!("{}", issuer.issue(&args.subject, &args.tenant, &args.roles, life)?);
+        print!("{}", Issuer::read_or_create(&args.key)?.public_pem()?);
+        return Ok(ExitCode::SUCCESS);
     }
+    let tenant = TenantId::new(args.tenant.unwrap_or_default()).map_err(|rule| format!("--tenant {rule}"))?;
+    let life = Duration::from_secs(args.hours * 3600);
+    let issuer = Issuer::read_or_create(&args.key)?;
+    println!("{}", issuer.issue(&args.subject, tenant.as_str(), &args.roles, life)?);
     Ok(ExitCode::SUCCESS)
 }
