@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         ("commands: an event of a newer release parks the account alone", Postgres, commands::newer_event),
         ("commands: credit notes, voids and later allocations", Postgres, commands::corrections),
         ("running: served as configured, and refused without keys or topic", Kafka, running::serve),
+        ("running: a file, the environment, flags; faults by their key", Postgres, running::configuration),
         ("running: health is open, reflection is not", Postgres, running::health_and_reflection),
         ("running: an account replayed on both axes", Postgres, running::replay),
         ("running: a log whose keys are elsewhere is left alone", Postgres, running::keys_elsewhere),

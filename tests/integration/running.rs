@@ -62,7 +62,7 @@ pub async fn serve(env: Arc<Env>) -> Outcome {
     );
 
     let token = |args: &[&str]| {
-        let mut command = saldo(&["token", "--tenant", "acme", "--role", "writer", "--role", "reader"])?;
+        let mut command = saldo(&["token"])?;
         command.arg("--key").arg(&key).args(args);
         Ok::<_, Failure>(command)
     };
@@ -91,7 +91,8 @@ pub async fn serve(env: Arc<Env>) -> Outcome {
 
     let mut command = configured(&config, &["serve"])?;
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let token = text(&run(token(&[])?).await?.stdout).trim().to_owned();
+    let token = run(token(&["--tenant", "acme", "--role", "writer", "--role", "reader"])?).await?;
+    let token = text(&token.stdout).trim().to_owned();
     let target = Target { endpoint: format!("http://{listen}"), token };
     eventually("serving", || async { target.connect().await.is_ok() }).await?;
     let mut clients = target.connect().await?;
@@ -109,6 +110,38 @@ pub async fn serve(env: Arc<Env>) -> Outcome {
         assert!(line["level"].is_string() && line["fields"]["message"].is_string(), "{line}");
     }
     assert!(said.contains("serving") && said.contains("stopping") && !said.contains("Ana Gil"), "{said}");
+    Ok(())
+}
+
+/// A file, the environment over it, flags over both; what is wrong is told by its key, and a secret never.
+pub async fn configuration(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let config = dir.path().join("saldo.toml");
+    let started = |variables: &[(&str, &str)], flags: &[&str]| {
+        let mut command = configured(&config, &["serve"])?;
+        command.args(flags).envs(variables.iter().copied());
+        Ok::<_, Failure>(command)
+    };
+    std::fs::write(&config, "queue = 0\nlisten = 'nowhere'\n")?;
+    let (queue, listen) = (("SALDO__QUEUE", "5"), ("SALDO__LISTEN", "127.0.0.1:1"));
+    let secret = "postgres://u:hunter2@h/d";
+    for (variables, flags, said) in [
+        (&[][..], &[][..], "listen"),
+        (&[listen], &[], "queue is 0"),
+        (&[queue], &[], "listen"),
+        // What is read without a fault goes on to the next: there are no keys.
+        (&[queue, listen], &[], "auth.public_keys"),
+        (&[queue], &["--listen", "127.0.0.1:1"], "auth.public_keys"),
+        (&[queue, ("SALDO__LISTEN", "elsewhere")], &["--listen", "127.0.0.1:1"], "auth.public_keys"),
+        (&[queue, listen, ("SALDO__DATABSE__URL", secret)], &[], "databse"),
+        (&[queue, listen, ("SALDO__DATABASE", secret)], &[], "DATABASE"),
+        (&[queue, listen, ("SALDO__AUTH__PUBLIC_KEYS", "[/no/such.pem]")], &[], "auth.public_keys: /no/such.pem"),
+    ] {
+        let output = run(started(variables, flags)?).await?;
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{variables:?} {flags:?}: {error}");
+        assert!(error.contains(said) && !error.contains("hunter2"), "{variables:?} {flags:?}: {error}");
+    }
     Ok(())
 }
 
@@ -159,7 +192,12 @@ pub async fn replay(_: Arc<Env>) -> Outcome {
             let args: Vec<&str> = args.iter().map(String::as_str).collect();
             let said = saldo.succeed(&[&["replay", "acme/D-1", "--json"], &args[..]].concat()).await?;
             let said: serde_json::Value = serde_json::from_str(&said)?;
-            let commits = said["commits"].as_array().map_or(0, Vec::len);
+            let commits = said["commits"].as_array().ok_or("commits")?;
+            assert!(
+                commits.iter().all(|commit| commit["actor"] == "dev"),
+                "the token's subject stands in each: {said}"
+            );
+            let commits = commits.len();
             Ok::<_, Failure>((commits, said["state"][0]["open_minor"].as_i64()))
         }
     };

@@ -18,7 +18,7 @@ pub enum KeyError {
     #[error("no public key is configured: set auth.public_keys to PEM files of the keys that sign tokens")]
     None,
     /// Not PEM, or of another kind.
-    #[error("public key {0} is not a PEM public key of type Ed25519, P-256 or RSA")]
+    #[error("auth.public_keys: number {0} is not a PEM public key of type Ed25519, P-256 or RSA")]
     Unusable(usize),
 }
 

@@ -105,7 +105,7 @@ pub enum LogError {
         why: String,
     },
     /// There is no log.
-    #[error("there is no log in topic {0}: create it with `saldo log create`")]
+    #[error("there is no log in {0}: create it with `saldo log create`")]
     Absent(String),
     /// Record 0 of a partition is no Genesis of this log.
     #[error("partition {partition} does not begin with the Genesis of this log: {why}")]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ use tonic::{
 use tonic_types::StatusExt;
 
 /// Where and as whom to ask.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Target {
     /// The gRPC endpoint.
     #[arg(long, env = "SALDO_ENDPOINT", default_value = "http://127.0.0.1:50051", value_name = "URL")]
@@ -26,6 +27,13 @@ pub struct Target {
     /// A token; `saldo dev` prints one, `saldo token` makes one.
     #[arg(long, env = "SALDO_TOKEN", hide_env_values = true, value_name = "JWT")]
     pub token: String,
+}
+
+/// Without the token.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
 }
 
 /// Adds the token to every call.
@@ -200,4 +208,16 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_never_printed() {
+        let target = Target { endpoint: "http://127.0.0.1:1".into(), token: "hunter2".into() };
+        let shown = format!("{target:?}");
+        assert!(shown.contains("127.0.0.1") && !shown.contains("hunter2"), "{shown}");
+    }
 }

@@ -6,11 +6,12 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use figment::{
     Figment,
+    error::Kind,
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,13 @@ impl Secret {
             // A URL without a host, which has no place for a password.
             Err(()) => "<secret>".to_owned(),
         }
+    }
+}
+
+/// From a flag; whatever it is, it is taken, so that no message repeats it.
+impl From<&str> for Secret {
+    fn from(value: &str) -> Self {
+        Self::new(value)
     }
 }
 
@@ -177,7 +185,7 @@ pub struct Overrides {
     pub kafka: Option<String>,
     /// Postgres instead of the embedded one.
     #[arg(long, value_name = "URL")]
-    pub database_url: Option<String>,
+    pub database_url: Option<Secret>,
     /// Folder for local files.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -202,11 +210,16 @@ pub struct Overrides {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// From the file or the environment.
-    #[error("configuration: {0}")]
+    #[error("configuration: {}", told(.0))]
     Invalid(Box<figment::Error>),
-    /// The file named does not exist.
-    #[error("configuration file {0} does not exist")]
-    NoFile(PathBuf),
+    /// The file could not be read.
+    #[error("configuration file {path}: {why}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A number that cannot be worked with.
     #[error("configuration: {key} is {value}, must be 1 to {most}")]
     OutOfRange {
@@ -224,9 +237,7 @@ impl Config {
     pub fn load(flags: &Overrides) -> Result<Self, ConfigError> {
         let mut figment = Figment::new();
         if let Some(path) = &flags.config {
-            if !path.exists() {
-                return Err(ConfigError::NoFile(path.clone()));
-            }
+            readable(path)?;
             figment = figment.merge(Toml::file_exact(path));
         }
         figment = figment.merge(Env::prefixed("SALDO__").split("__"));
@@ -239,7 +250,7 @@ impl Config {
         figment = set(figment, "log.kafka", &flags.kafka);
         figment = set(figment, "log.topic", &flags.topic);
         figment = set(figment, "log.allow_unsafe", &flags.allow_unsafe_log.then_some(true));
-        figment = set(figment, "database.url", &flags.database_url);
+        figment = set(figment, "database.url", &flags.database_url.as_ref().map(Secret::expose));
         figment = set(figment, "data_dir", &flags.data_dir);
         figment = set(figment, "keyring.dir", &flags.keyring_dir);
         figment = set(figment, "listen", &flags.listen);
@@ -266,6 +277,30 @@ impl Config {
     pub fn keyring_dir(&self) -> PathBuf {
         self.keyring.dir.clone().unwrap_or_else(|| self.data_dir.join("keyring"))
     }
+}
+
+/// Reads the file for its form alone: the parser's own message repeats the line at fault, which may hold a password.
+fn readable(path: &Path) -> Result<(), ConfigError> {
+    let refused = |why: String| ConfigError::File { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    toml::from_str::<toml::Table>(&text).map(|_| ()).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        refused(format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
+    })
+}
+
+/// What is wrong, the key and where it stands; never the value, which may be a password in the wrong place.
+fn told(error: &figment::Error) -> String {
+    let faults = error.clone().into_iter().map(|mut fault| {
+        if let Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) = &fault.kind {
+            fault.kind = Kind::Message(match expected.strip_prefix("struct ") {
+                Some(_) => "must be a section".to_owned(),
+                None => format!("must be {expected}"),
+            });
+        }
+        fault.to_string()
+    });
+    faults.collect::<Vec<_>>().join("; ")
 }
 
 /// `$XDG_DATA_HOME/saldo`, `~/.local/share/saldo`, or `/var/lib/saldo` for root.
@@ -309,6 +344,31 @@ mod tests {
         let config = load("queue = 0").expect("read");
         let error = config.check().expect_err("refused").to_string();
         assert!(error.contains("queue is 0"), "{error}");
+    }
+
+    #[test]
+    fn a_fault_names_its_key_and_keeps_the_value_to_itself() {
+        for (text, key) in [
+            ("database = 'postgres://u:hunter2@h/d'", "database"),
+            ("database.url = ['postgres://u:hunter2@h/d']", "database.url"),
+            ("log.embedded_url = { hunter2 = 1 }", "log.embedded_url"),
+            ("queue = 'hunter2'", "queue"),
+            ("listen = '127.0.0.1:1'\n[database]\nurl = \"postgres://u:hunter2@h/d", "line 3"),
+        ] {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("written");
+            let flags = Overrides { config: Some(file.path().to_owned()), ..Overrides::default() };
+            let error = Config::load(&flags).expect_err(text).to_string();
+            assert!(error.contains(key) && !error.contains("hunter2"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn flags_do_not_print_a_database_url() {
+        let flags = Overrides { database_url: Some("postgres://u:hunter2@h/d".into()), ..Overrides::default() };
+        assert!(!format!("{flags:?}").contains("hunter2"));
+        let config = Config::load(&flags).expect("valid");
+        assert_eq!(config.database.url.expect("set").expose(), "postgres://u:hunter2@h/d");
     }
 
     #[test]

@@ -126,7 +126,7 @@ async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<Emb
 /// seal under new ones and read every name as erased.
 pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Identity) -> Result<Keyring, Failure> {
     let dir = config.keyring_dir();
-    let keyring = Keyring::open(&dir)?;
+    let keyring = Keyring::open(&dir).map_err(|error| format!("keyring.dir: {error}"))?;
     if keyring.is_empty() {
         for partition in 0..identity.partitions {
             // Record 0 is the Genesis.
@@ -148,10 +148,11 @@ async fn open_log(config: &Config, embedded: Option<&Secret>) -> Result<Arc<dyn 
             replication_factor: config.log.replication_factor as i32,
             allow_unsafe: config.log.allow_unsafe,
         });
-        return Ok(Arc::new(kafka.await?));
+        return Ok(Arc::new(kafka.await.map_err(|error| format!("log.kafka {brokers}: {error}"))?));
     }
     let url = embedded.ok_or("neither log.kafka nor an embedded log is configured")?;
-    Ok(Arc::new(EmbeddedLog::connect(url.expose(), &config.log.topic).await?))
+    let log = EmbeddedLog::connect(url.expose(), &config.log.topic).await;
+    Ok(Arc::new(log.map_err(|error| format!("log.embedded_url: {error}"))?))
 }
 
 /// Everything, running.
