@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jiff::civil::Date;
 use saldo_domain::money::Currency;
 use serde::Deserialize;
 
@@ -183,6 +184,14 @@ pub enum MapError {
         /// Why.
         why: String,
     },
+    /// The file itself is not readable.
+    #[error("file {path}: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
     /// A rule of the map itself.
     #[error("map: {0}")]
     Invalid(String),
@@ -194,6 +203,13 @@ pub enum MapError {
         /// Those there.
         present: String,
     },
+}
+
+/// Whether a day written by this format can be read back by it.
+fn holds_a_day(format: &str) -> bool {
+    let day = Date::constant(2026, 12, 31);
+    let written = jiff::fmt::strtime::format(format, day);
+    written.is_ok_and(|text| Date::strptime(format, text).is_ok_and(|read| read == day))
 }
 
 impl Map {
@@ -210,14 +226,18 @@ impl Map {
     /// Reads a map's text.
     pub fn parse(text: &str) -> Result<Self, MapError> {
         let map: Map = toml::from_str(text).map_err(|error| MapError::Invalid(error.to_string()))?;
-        if map.format.decimal == map.format.delimiter && map.format.delimiter == '\t' {
-            return Err(MapError::Invalid("format.decimal and format.delimiter are the same".into()));
-        }
-        if map.format.group == Some(map.format.decimal) {
-            return Err(MapError::Invalid("format.group and format.decimal are the same".into()));
-        }
-        if !map.format.delimiter.is_ascii() {
-            return Err(MapError::Invalid("format.delimiter must be an ASCII character".into()));
+        let format = &map.format;
+        let rules = [
+            (holds_a_day(&format.date), "format.date must name year, month and day, for example %d.%m.%Y"),
+            (matches!(format.decimal, '.' | ','), "format.decimal must be . or ,"),
+            (format.group != Some(format.decimal), "format.group and format.decimal must not be the same"),
+            (
+                format.delimiter.is_ascii() && !matches!(format.delimiter, '"' | '\r' | '\n'),
+                "format.delimiter must be an ASCII character, and neither a quote nor a line break",
+            ),
+        ];
+        if let Some((_, rule)) = rules.into_iter().find(|(kept, _)| !kept) {
+            return Err(MapError::Invalid(rule.to_owned()));
         }
         if let Some(code) = map.format.currency.constant() {
             Currency::new(code).map_err(|rule| MapError::Invalid(format!("format.currency {rule}")))?;
@@ -271,6 +291,24 @@ mod tests {
         let error =
             Map::parse("[format]\ndate='%F'\ncurrency='EUR'\ncolour='red'\n[account]\nid='{a}'").expect_err("unknown");
         assert!(error.to_string().contains("colour"), "{error}");
+    }
+
+    #[test]
+    fn a_format_that_no_row_could_be_read_by_is_refused_at_once() {
+        let map = |format: &str| Map::parse(&format!("[format]\ncurrency='EUR'\n{format}\n[account]\nid='{{a}}'"));
+        for (format, key) in [
+            ("date='%d.%m'", "format.date"),
+            ("date='%Q'", "format.date"),
+            ("date='%F'\ndecimal=';'", "format.decimal"),
+            ("date='%F'\ndecimal=','\ngroup=','", "format.group"),
+            ("date='%F'\ndelimiter='\"'", "format.delimiter"),
+            ("date='%F'\ndelimiter='§'", "format.delimiter"),
+        ] {
+            let error = map(format).expect_err(format).to_string();
+            assert!(error.contains(key), "{format}: {error}");
+        }
+        // A decimal comma between commas stands in quotes.
+        assert!(map("date='%m/%d/%Y'\ndecimal=','").is_ok() && map("date='%d.%m.%y'").is_ok());
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct Rows {
 impl Rows {
     /// Opens the file and checks the map against its header. A byte order mark is passed over.
     pub fn open(path: &Path, map: Map) -> Result<Self, MapError> {
-        let unreadable = |why: String| MapError::Unreadable { path: path.display().to_string(), why };
+        let unreadable = |why: String| MapError::File { path: path.display().to_string(), why };
         let mut file = io::BufReader::new(std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?);
         let start = io::BufRead::fill_buf(&mut file).map_err(|error| unreadable(error.to_string()))?;
         if start.starts_with(b"\xef\xbb\xbf") {
@@ -157,5 +157,17 @@ fn profile(defaults: &AccountDefaults, render: &impl Fn(&Template) -> String) ->
             .filter(|(_, address)| !address.is_empty())
             .map(|(channel, address)| v1::ContactPoint { channel: channel.into(), address })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_there_is_not_taken_for_the_map() {
+        let map = Map::parse("[format]\ndate='%F'\ncurrency='EUR'\n[account]\nid='{a}'").expect("valid");
+        let error = Rows::open(Path::new("/no/such.csv"), map).err().expect("missing").to_string();
+        assert!(error.starts_with("file /no/such.csv"), "{error}");
     }
 }
