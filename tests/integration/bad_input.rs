@@ -114,7 +114,8 @@ pub async fn requests(_: Arc<Env>) -> Outcome {
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
     assert!(status.message().contains("1048576"), "the limit is named: {}", status.message());
     let status = invalid_utf8(&saldo).await?;
-    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert_eq!((status.code(), reason(&status)), (Code::InvalidArgument, "INVALID_REQUEST".into()));
+    assert!(status.message().contains("request_id"), "the field is named: {}", status.message());
     assert_eq!(saldo.verify().await?["records"].as_u64(), before, "nothing was appended");
 
     // Not allowed by the account's state: a refusal, remembered in the log, without an event of its own.
@@ -140,7 +141,7 @@ pub async fn requests(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// A request whose account_id is the bytes ff fe, which are not UTF-8.
+/// A request whose request_id is the bytes ff fe, which are not UTF-8.
 async fn invalid_utf8(saldo: &Saldo) -> Result<Status, crate::Failure> {
     let channel = tonic::transport::Endpoint::from_shared(saldo.target.endpoint.clone())?.connect().await?;
     let mut grpc = tonic::client::Grpc::new(channel);

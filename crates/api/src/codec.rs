@@ -7,6 +7,7 @@ use tonic::{
     Code, Status,
     codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
+use tonic_types::{ErrorDetails, StatusExt};
 
 /// tonic-prost's codec answers INTERNAL where a message cannot be decoded (invalid UTF-8, a truncated field); the
 /// sender is at fault, so this one answers INVALID_ARGUMENT.
@@ -61,9 +62,11 @@ impl<U: Message + Default> Decoder for StrictDecoder<U> {
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         self.0.decode(buffer).map_err(|status| match status.code() {
-            Code::Internal => {
-                Status::invalid_argument(format!("the message is not valid protobuf: {}", status.message()))
-            }
+            Code::Internal => Status::with_error_details(
+                Code::InvalidArgument,
+                format!("the message is not valid protobuf: {}", status.message()),
+                ErrorDetails::with_error_info("INVALID_REQUEST", "saldo", []),
+            ),
             _ => status,
         })
     }
