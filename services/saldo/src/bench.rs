@@ -117,9 +117,14 @@ async fn measure(
     let echo = floor::Echo::start(verifier, &token).await?;
     let round_trip = floor::RoundTrip::start(bare.log.clone(), system.identity.partitions).await?;
     let mut lines = Vec::new();
+    let bar = progress::spinner("measuring");
+    let measuring = |in_flight: usize, what: &str| bar.set_message(format!("{in_flight} in flight: {what}"));
     for (round, in_flight) in args.in_flight.iter().copied().enumerate() {
+        measuring(in_flight, "echo");
         let by_echo = drive(in_flight, span, |_, _| echo.call()).await?;
+        measuring(in_flight, "bare");
         let by_log = drive(in_flight, span, |_, _| round_trip.call()).await?;
+        measuring(in_flight, "invoice");
         let by_invoice = drive(in_flight, span, |worker, count| {
             // Each loop has its own share of the accounts and goes round it.
             let account = worker + in_flight * (count as usize % (accounts / in_flight));
@@ -129,6 +134,7 @@ async fn measure(
         .await?;
         lines.push(line(in_flight, &by_echo, &by_log, &by_invoice));
     }
+    bar.finish_and_clear();
     echo.stop().await;
     let header = [
         "in flight",
@@ -145,9 +151,11 @@ async fn measure(
         "p50 above both",
     ];
     println!("Command path; times in milliseconds:\n{}", table::plain(&header, 0, lines));
-    let (projector, inserts) = rows::compare(system).await?;
-    let percent = projector.saturating_mul(100) / inserts.max(1);
-    println!("Projector: {projector} rows/s rebuilding; bare UNNEST of the same rows: {inserts} rows/s; {percent} %");
+    let rows::Compared { events, rows, inserts } = rows::compare(system).await?;
+    let percent = rows.saturating_mul(100) / inserts.max(1);
+    println!(
+        "Projector: {events} events/s rebuilding, as {rows} rows/s; bare UNNEST of the same rows: {inserts} rows/s; {percent} %"
+    );
     Ok(())
 }
 

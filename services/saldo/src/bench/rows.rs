@@ -5,7 +5,7 @@ use std::time::Instant;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::Failure;
-use crate::system::System;
+use crate::{progress, system::System};
 
 /// Rows of one transaction, as the projector has records.
 const BATCH: usize = 5_000;
@@ -19,15 +19,34 @@ const TABLES: [(&str, &str); 5] = [
     ("accounts", "tenant, account"),
 ];
 
-/// Rows a second of a rebuild, and of bare inserts of what it wrote.
-pub async fn compare(system: &System) -> Result<(u64, u64), Failure> {
+/// A rebuild, and bare inserts of what it wrote; all of it a second.
+pub struct Compared {
+    /// Events of a rebuild.
+    pub events: u64,
+    /// Rows of a rebuild.
+    pub rows: u64,
+    /// Rows of the inserts.
+    pub inserts: u64,
+}
+
+/// Rebuilds, then inserts the same rows.
+pub async fn compare(system: &System) -> Result<Compared, Failure> {
     let stores = &system.stores;
+    let bar = progress::records("rebuilding");
     let started = Instant::now();
-    saldo_projector::rebuild(stores.log.as_ref(), &system.identity, &stores.pool, &system.keyring, |_| {}).await?;
+    let rebuild =
+        saldo_projector::rebuild(stores.log.as_ref(), &system.identity, &stores.pool, &system.keyring, |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        });
+    let rebuild = rebuild.await;
     let rebuilt = started.elapsed();
+    bar.finish_and_clear();
+    rebuild?;
+    let bar = progress::spinner("inserting the same rows");
     let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&stores.pool).await?;
     sqlx::raw_sql("DROP SCHEMA IF EXISTS bench CASCADE; CREATE SCHEMA bench").execute(&stores.pool).await?;
-    let mut rows = 0;
+    let (mut rows, mut events) = (0u64, 0u64);
     let mut inserted = std::time::Duration::ZERO;
     for (table, key) in TABLES {
         let create = format!("CREATE TABLE bench.{table} (LIKE rm_{number}.{table} INCLUDING ALL)");
@@ -53,6 +72,9 @@ pub async fn compare(system: &System) -> Result<(u64, u64), Failure> {
         );
         let found = sqlx::query(AssertSqlSafe(read)).fetch_all(&stores.pool).await?;
         rows += found.len() as u64;
+        if table == "history" {
+            events = found.len() as u64;
+        }
         for batch in found.chunks(BATCH) {
             let mut arrays: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(batch.len()); columns.len()];
             for row in batch {
@@ -70,6 +92,12 @@ pub async fn compare(system: &System) -> Result<(u64, u64), Failure> {
         }
     }
     sqlx::raw_sql("DROP SCHEMA bench CASCADE").execute(&stores.pool).await?;
-    let per_second = |time: std::time::Duration| (u128::from(rows) * 1_000_000 / time.as_micros().max(1)) as u64;
-    Ok((per_second(rebuilt), per_second(inserted)))
+    bar.finish_and_clear();
+    let per_second =
+        |count: u64, time: std::time::Duration| (u128::from(count) * 1_000_000 / time.as_micros().max(1)) as u64;
+    Ok(Compared {
+        events: per_second(events, rebuilt),
+        rows: per_second(rows, rebuilt),
+        inserts: per_second(rows, inserted),
+    })
 }
