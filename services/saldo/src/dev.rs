@@ -13,7 +13,7 @@ use saldo_command::Clock;
 
 use crate::{
     Outcome,
-    config::{Config, Overrides},
+    config::{Config, ConfigError, Overrides},
     progress,
     system::System,
     telemetry,
@@ -24,6 +24,9 @@ pub const EXAMPLES: &str = "Examples:\n  saldo dev\n  saldo dev --kafka localhos
 
 const ALL_ROLES: [Role; 5] = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor, Role::Service];
 const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What `dev` writes into its folder for other commands.
+const WRITTEN: &str = "dev.toml";
 
 /// What `dev` takes.
 #[derive(Debug, clap::Args)]
@@ -41,7 +44,7 @@ pub struct DevArgs {
 
 /// Runs until SIGINT or SIGTERM. Makes its own keys; accepts an unsafe log.
 pub async fn run(args: DevArgs) -> Outcome {
-    let mut config = Config::load(&args.settings)?;
+    let mut config = load(&args.settings)?;
     config.log.allow_unsafe = true;
     if args.settings.kafka.is_some() && config.log.replication_factor == 3 {
         config.log.replication_factor = 1;
@@ -54,7 +57,7 @@ pub async fn run(args: DevArgs) -> Outcome {
     let token = issuer.issue("dev", &args.tenant, &ALL_ROLES, TOKEN_LIFE)?;
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
     let system = System::start_shown(&config, verifier, Clock::system()).await?;
-    let file = config.data_dir.join("dev.toml");
+    let file = config.data_dir.join(WRITTEN);
     write_config(&file, &config, &system)?;
     if args.json {
         let endpoint = format!("http://{}", system.address);
@@ -69,6 +72,16 @@ pub async fn run(args: DevArgs) -> Outcome {
     }
     std::io::stdout().flush()?;
     until_stopped(system).await
+}
+
+/// The settings. What an earlier run wrote for other commands names servers that ended with it, and stands in SALDO_CONFIG
+/// where its variables were exported: of it nothing but the folder is taken.
+fn load(settings: &Overrides) -> Result<Config, ConfigError> {
+    let config = Config::load(settings)?;
+    if settings.config.as_ref().is_none_or(|file| *file != config.data_dir.join(WRITTEN)) {
+        return Ok(config);
+    }
+    Config::load(&Overrides { config: None, data_dir: Some(config.data_dir), ..settings.clone() })
 }
 
 /// Runs as configured, until SIGINT or SIGTERM.
