@@ -114,7 +114,7 @@ pub async fn serve(env: Arc<Env>) -> Outcome {
 }
 
 /// A file, the environment over it, flags over both; what is wrong is told by its key, and a secret never.
-pub async fn configuration(_: Arc<Env>) -> Outcome {
+pub async fn configuration(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let config = dir.path().join("saldo.toml");
     let started = |variables: &[(&str, &str)], flags: &[&str]| {
@@ -142,6 +142,11 @@ pub async fn configuration(_: Arc<Env>) -> Outcome {
         assert_eq!(output.status.code(), Some(1), "{variables:?} {flags:?}: {error}");
         assert!(error.contains(said) && !error.contains("hunter2"), "{variables:?} {flags:?}: {error}");
     }
+    let nobody = format!("postgres://u:hunter2@127.0.0.1:{}/d", free_port()?);
+    let mut verify = saldo(&["verify", "--database-url", &nobody])?;
+    verify.env("SALDO__LOG__EMBEDDED_URL", env.database().await?);
+    let error = text(&run(verify).await?.stderr);
+    assert!(error.contains("database.url: ") && error.contains("refused") && !error.contains("hunter2"), "{error}");
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use saldo_log::{
 };
 use saldo_projector::ProjectorError;
 use saldo_query::QueryGrpc;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -108,7 +108,13 @@ impl Stores {
 
 async fn connect(url: &Secret, connections: u32) -> Result<PgPool, Failure> {
     let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
-    Ok(options.connect(url.expose()).await.map_err(|error| format!("database.url: {error}"))?)
+    let why = match options.connect(url.expose()).await {
+        Ok(pool) => return Ok(pool),
+        // The pool has tried for a while and says only that: one more try says why.
+        Err(sqlx::Error::PoolTimedOut) => PgConnection::connect(url.expose()).await.err(),
+        Err(error) => Some(error),
+    };
+    Err(format!("database.url: {}", why.unwrap_or(sqlx::Error::PoolTimedOut)).into())
 }
 
 async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<EmbeddedPostgres, Failure> {
