@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Kills of one import. The demand is many; a longer run is a matter of this number.
-const KILLS: u32 = 12;
+const KILLS: u32 = 30;
 
 pub async fn embedded(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
@@ -83,7 +83,7 @@ where
     let file = sample(dir)?;
     let mut kills = 0;
     for kind in ["invoices", "payments"] {
-        let mut import = saldo(&["import", kind, &file, "--map", &map(kind), "--json", "--in-flight", "4"])?;
+        let mut import = saldo(&["import", kind, &file, "--map", &map(kind), "--json", "--in-flight", "2"])?;
         import.env("SALDO_ENDPOINT", &service.target.endpoint).env("SALDO_TOKEN", &service.target.token);
         let mut import = import.stdout(Stdio::piped()).spawn()?;
         for _ in 0..KILLS / 2 {
