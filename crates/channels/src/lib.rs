@@ -28,6 +28,8 @@ pub enum Outcome {
         /// What went wrong.
         why: String,
     },
+    /// Certainly not handed over: the caller's last look, before the message's first byte, said no.
+    Withdrawn,
     /// The message was on its way and no answer came: it may or may not have been taken.
     Unknown {
         /// What went wrong.

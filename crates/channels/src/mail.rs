@@ -1,4 +1,4 @@
-//! The exact bytes of a mail.
+//! The exact bytes of a mail: a pure function of what is in it, so that a second try hands over the same.
 
 use std::time::SystemTime;
 
@@ -7,6 +7,12 @@ use lettre::{
     Address,
     message::{Mailbox, Message, MultiPart, SinglePart, header},
 };
+use sha2::{Digest, Sha256};
+
+/// Longest mail, encoded, in bytes: some pages of text and the same as HTML, and far below what any server takes.
+pub const MAX_MAIL_BYTES: usize = 600_000;
+/// Longest id, in bytes: the Message-ID's line stays below 998 (RFC 5322, 2.1.1) whatever the domain.
+const MAX_ID: usize = 128;
 
 /// A mail before it is bytes.
 #[derive(Debug, Clone)]
@@ -25,9 +31,10 @@ pub struct Mail {
     pub text: String,
     /// The same as HTML.
     pub html: Option<String>,
-    /// The left part of the Message-ID; its right part is the sender's domain.
+    /// The left part of the Message-ID; its right part is the sender's domain. Words of letters, digits, `-` and `_`,
+    /// joined by dots.
     pub id: String,
-    /// The Date header.
+    /// The Date header; not before 1970.
     pub date: Timestamp,
 }
 
@@ -36,8 +43,25 @@ pub struct Mail {
 pub struct Envelope {
     pub(crate) from: Address,
     pub(crate) to: Address,
-    /// The whole mail, header and body, lines ended by CR LF; ASCII, since what is not is encoded.
-    pub bytes: Vec<u8>,
+    pub(crate) text: String,
+    message_id: String,
+}
+
+impl Envelope {
+    /// The whole mail, header and body, every line ended by CR LF, and none by less; ASCII, since what is not is encoded.
+    pub fn bytes(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    /// The Message-ID, without its angle brackets.
+    pub fn message_id(&self) -> &str {
+        &self.message_id
+    }
+
+    /// SHA-256 of the bytes, which are also exactly what the server receives.
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.text).into()
+    }
 }
 
 /// A part that cannot stand in a mail.
@@ -53,37 +77,93 @@ pub struct MailError {
 impl Mail {
     /// Builds the bytes. Nothing that stands in a header can end its line.
     pub fn build(&self) -> Result<Envelope, MailError> {
-        let one_line = |field, text: &str| {
-            let rule = "must be without control characters";
-            if text.chars().any(char::is_control) { Err(MailError { field, rule }) } else { Ok(()) }
-        };
-        for (field, text) in [("from_name", &self.from_name), ("subject", &self.subject), ("id", &self.id)] {
+        for (field, text) in [("from_name", &self.from_name), ("subject", &self.subject)] {
             one_line(field, text)?;
         }
-        let address = |field, text: &str| {
-            let rule = "must be an e-mail address in ASCII";
-            one_line(field, text)?;
-            let address = text.parse::<Address>().ok().filter(|_| text.is_ascii());
-            address.ok_or(MailError { field, rule })
-        };
+        for (field, text) in [("text", Some(&self.text)), ("html", self.html.as_ref())] {
+            if text.is_some_and(|text| text.contains('\0')) {
+                return Err(MailError { field, rule: "must be without NUL (RFC 5322, 4)" });
+            }
+        }
         let (from, to) = (address("from", &self.from)?, address("to", &self.to)?);
+        let message_id = self.message_id(&from)?;
+        if self.date < Timestamp::UNIX_EPOCH {
+            return Err(MailError { field: "date", rule: "must not be before 1970" });
+        }
+        // Encoding only adds: what is too long before it need not be encoded to find out.
+        let parts = [Some(&self.text), self.html.as_ref(), Some(&self.subject), Some(&self.from_name)];
+        within_bounds(parts.into_iter().flatten().map(String::len).sum())?;
         let mut builder = Message::builder()
             .from(Mailbox::new(Some(self.from_name.clone()), from.clone()))
             .to(Mailbox::new(None, to.clone()))
             .subject(self.subject.as_str())
-            .message_id(Some(format!("<{}@{}>", self.id, from.domain())))
+            .message_id(Some(format!("<{message_id}>")))
             .date(SystemTime::from(self.date));
         if let Some(reply_to) = &self.reply_to {
             builder = builder.reply_to(Mailbox::new(None, address("reply_to", reply_to)?));
         }
-        let text = SinglePart::plain(self.text.clone());
+        let text = SinglePart::plain(lines(&self.text));
         let message = match &self.html {
             None => builder.header(header::ContentType::TEXT_PLAIN).singlepart(text),
             Some(html) => {
-                builder.multipart(MultiPart::alternative().singlepart(text).singlepart(SinglePart::html(html.clone())))
+                let both = MultiPart::alternative().boundary(self.boundary(html));
+                builder.multipart(both.singlepart(text).singlepart(SinglePart::html(lines(html))))
             }
         };
-        let message = message.map_err(|_| MailError { field: "mail", rule: "could not be put together" })?;
-        Ok(Envelope { from, to, bytes: message.formatted() })
+        let unusual = MailError { field: "mail", rule: "could not be put together" };
+        let message = message.map_err(|_| unusual.clone())?;
+        let mut text = String::from_utf8(message.formatted()).ok().filter(|text| text.is_ascii()).ok_or(unusual)?;
+        // The last line's end belongs to the mail: on its way it is the first half of what ends the message.
+        if !text.ends_with("\r\n") {
+            text.push_str("\r\n");
+        }
+        within_bounds(text.len())?;
+        Ok(Envelope { from, to, text, message_id })
+    }
+
+    fn message_id(&self, from: &Address) -> Result<String, MailError> {
+        let word =
+            |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        if self.id.len() > MAX_ID || !self.id.split('.').all(word) {
+            let rule = "must be words of letters, digits, - and _, joined by dots, of at most 128 bytes";
+            return Err(MailError { field: "id", rule });
+        }
+        Ok(format!("{}@{}", self.id, from.domain()))
+    }
+
+    /// What stands between the parts. As a hash of the id and of them it is another one in every mail, the same at every
+    /// build, and in none of the parts, whoever wrote them.
+    fn boundary(&self, html: &str) -> String {
+        let mut hash = Sha256::new();
+        for part in [&self.id, &self.text, html] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
+
+fn one_line(field: &'static str, text: &str) -> Result<(), MailError> {
+    let rule = "must be without control characters";
+    if text.chars().any(char::is_control) { Err(MailError { field, rule }) } else { Ok(()) }
+}
+
+fn address(field: &'static str, text: &str) -> Result<Address, MailError> {
+    one_line(field, text)?;
+    let address = text.parse::<Address>().ok().filter(|_| text.is_ascii());
+    address.ok_or(MailError { field, rule: "must be an e-mail address in ASCII" })
+}
+
+/// The text with every line ended by CR LF, however it was ended. A CR or LF alone is no end of a line to every server,
+/// and what two of them read differently can hide a second mail in a first.
+fn lines(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n")
+}
+
+fn within_bounds(bytes: usize) -> Result<(), MailError> {
+    let rule = "must be of at most 600000 bytes as it is sent";
+    if bytes > MAX_MAIL_BYTES { Err(MailError { field: "mail", rule }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

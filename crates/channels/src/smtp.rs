@@ -1,21 +1,20 @@
 //! SMTP, stage by stage (RFC 5321): up to the message's first byte a failure is certainly no hand-over; behind it only the
-//! server's answer says what happened.
+//! server's answer says what happened. [`Pool`] keeps connections for the next mail; [`Server::hand_over`] makes one for
+//! each.
+
+mod line;
+mod pool;
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use lettre::transport::smtp::{
-    Error,
-    authentication::{Credentials, DEFAULT_MECHANISMS},
-    client::{AsyncSmtpConnection, TlsParameters},
-    commands::{Data, Mail, Rcpt},
-    extension::ClientId,
-};
+use lettre::transport::smtp::authentication::Credentials;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use tokio::time::timeout;
 use url::Url;
 
 use crate::{Outcome, mail::Envelope};
+use line::Line;
+pub use pool::{MAX_POOL, Pool};
 
 /// Where in the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,90 +103,20 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Why the conversation ended before the message.
-struct Ended(Outcome);
-
 impl Server {
     /// Hands one mail over on a connection of its own.
     pub async fn hand_over(&self, mail: &Envelope) -> Outcome {
-        let mut connection = match self.open().await {
-            Ok(connection) => connection,
-            Err(Ended(outcome)) => return outcome,
+        let mut line = match Line::open(self).await {
+            Ok(line) => line,
+            Err(outcome) => return outcome,
         };
-        let outcome = self.converse(&mut connection, mail).await;
-        // Where the message may be half on its way, not a byte more is sent: the line is dropped.
-        if !matches!(outcome, Outcome::Unknown { .. }) {
-            // What the server says to QUIT changes nothing any more.
-            let _ = timeout(self.patience, connection.abort()).await;
-        }
+        let outcome = line.hand_over(mail, || true).await;
+        line.close().await;
         outcome
     }
-
-    async fn open(&self) -> Result<AsyncSmtpConnection, Ended> {
-        let us = ClientId::default();
-        let tls = || {
-            let parameters = TlsParameters::new(self.host.clone());
-            parameters.map_err(|error| Ended(deferred(Stage::Tls, error.to_string())))
-        };
-        let wrapped = if self.security == Security::Tls { Some(tls()?) } else { None };
-        let stage = if wrapped.is_some() { Stage::Tls } else { Stage::Connect };
-        let server = (self.host.as_str(), self.port);
-        let connecting = AsyncSmtpConnection::connect_tokio1(server, Some(self.patience), &us, wrapped, None);
-        let mut connection = self.step(stage, connecting).await?;
-        if self.security == Security::StartTls {
-            let parameters = tls()?;
-            self.step(Stage::Tls, connection.starttls(parameters, &us)).await?;
-        }
-        if let Some(credentials) = &self.credentials {
-            self.step(Stage::Auth, connection.auth(DEFAULT_MECHANISMS, credentials)).await?;
-        }
-        Ok(connection)
-    }
-
-    async fn converse(&self, connection: &mut AsyncSmtpConnection, mail: &Envelope) -> Outcome {
-        let from = Mail::new(Some(mail.from.clone()), Vec::new());
-        let to = Rcpt::new(mail.to.clone(), Vec::new());
-        let before = async {
-            self.step(Stage::Mail, connection.command(from)).await?;
-            self.step(Stage::Rcpt, connection.command(to)).await?;
-            self.step(Stage::Data, connection.command(Data)).await
-        };
-        if let Err(Ended(outcome)) = before.await {
-            return outcome;
-        }
-        // From the first byte on, only an answer is an answer.
-        match timeout(self.patience, connection.message(&mail.bytes)).await {
-            Ok(Ok(reply)) => Outcome::Accepted { reply: reply.message().collect::<Vec<_>>().join(" ") },
-            Ok(Err(error)) if error.status().is_some() => refused(Stage::Message, &error),
-            Ok(Err(error)) => Outcome::Unknown { why: error.to_string() },
-            Err(_) => Outcome::Unknown { why: format!("no answer within {} seconds", self.patience.as_secs()) },
-        }
-    }
-
-    /// One step before the message: whatever goes wrong, nothing was handed over.
-    async fn step<T>(&self, stage: Stage, step: impl Future<Output = Result<T, Error>>) -> Result<T, Ended> {
-        match timeout(self.patience, step).await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => Err(Ended(refused(stage, &error))),
-            Err(_) => Err(Ended(deferred(stage, format!("no answer within {} seconds", self.patience.as_secs())))),
-        }
-    }
 }
 
-/// 5xx is final for this message, save where it is about us and not about the message: a wrong password, a server that
-/// turns everybody away. These are ours to repair, and the message waits.
-fn refused(stage: Stage, error: &Error) -> Outcome {
-    let of_the_message = matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Message);
-    if error.is_permanent() && of_the_message {
-        Outcome::Rejected { stage, reply: error.to_string() }
-    } else {
-        deferred(stage, error.to_string())
-    }
-}
-
-fn deferred(stage: Stage, why: String) -> Outcome {
-    Outcome::Deferred { stage, why }
-}
-
+#[cfg(test)]
+mod peer;
 #[cfg(test)]
 mod tests;

@@ -119,6 +119,7 @@ fn told(outcome: &Sent) -> String {
         Sent::Accepted { reply } => format!("the server took it: {reply}"),
         Sent::Rejected { stage, reply } => format!("refused for good at {stage:?}: {reply}"),
         Sent::Deferred { stage, why } => format!("not handed over, at {stage:?}: {why}; try again"),
+        Sent::Withdrawn => "not handed over: withdrawn at the last moment".to_owned(),
         Sent::Unknown { why } => format!("sent, and no answer came, so it may or may not arrive: {why}"),
     }
 }
