@@ -4,7 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = "../../proto";
     println!("cargo:rerun-if-changed={root}");
     let file = |name| format!("{root}/collections/v1/{name}.proto");
-    let served = ["command", "query", "events", "payload"].map(file);
+    let served = ["command", "query", "catalog", "events", "payload"].map(file);
     // The bench's echo is nothing that reflection should show.
     let all = served.iter().cloned().chain([file("bench")]);
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

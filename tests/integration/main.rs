@@ -4,13 +4,16 @@ mod access;
 mod bad_input;
 mod commands;
 mod conformance;
+mod crash_points;
 mod crashes;
 mod env;
 mod importing;
 mod kafka;
+mod mailbox;
 mod process;
 mod readmodels;
 mod running;
+mod talking;
 mod the_log;
 
 use std::{process::ExitCode, sync::Arc};
@@ -29,6 +32,7 @@ enum Needs {
     Postgres,
     Kafka,
     OwnKafka,
+    Mailpit,
     SharedData,
     KafkaAndSharedData,
 }
@@ -83,6 +87,17 @@ fn main() -> ExitCode {
         ("read models: a rebuild equals the live ones row by row", Postgres, readmodels::rebuild),
         ("read models: a row that was changed is found", Postgres, readmodels::tampered),
         ("read models: the analysts' role reads bi and nothing personal", Postgres, readmodels::role),
+        (
+            "talking: from a due date to a message in a mailbox, and the history knows it all",
+            Postgres,
+            talking::mailbox
+        ),
+        ("talking: mails as Mailpit reads them", Mailpit, talking::mailpit),
+        ("talking: a mail server that refuses, puts off and falls silent", Postgres, talking::moods),
+        ("talking: a mail server that is down", Postgres, talking::server_down),
+        ("talking: what is published is checked whole and published once", Postgres, talking::publishing),
+        ("talking: two instances share the work and nobody hears anything twice", Kafka, talking::two_instances),
+        ("crashes: killed at every step of an attempt", Postgres, crash_points::every_point),
         ("import: the receivables sample, to the cent, three ways", SharedData, importing::receivables),
         ("crashes: the importer is killed and run again", SharedData, crashes::importer),
         ("crashes: killed again and again during an import, embedded", SharedData, crashes::embedded),
@@ -98,6 +113,7 @@ fn trial(name: &str, needs: Needs, test: impl FnOnce(Arc<Env>) -> Outcome + Send
         Needs::Postgres => None,
         Needs::Kafka => kafka::missing(),
         Needs::OwnKafka => kafka::own_missing(),
+        Needs::Mailpit => mailbox::missing(),
         Needs::SharedData => env::shared_data_missing(),
         Needs::KafkaAndSharedData => kafka::missing().or_else(env::shared_data_missing),
     };

@@ -59,6 +59,7 @@ impl Saldo {
         if !args.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
+        command.args(["--mail-page", "127.0.0.1:0"]);
         command.envs(variables.iter().copied());
         command.env("SALDO__TRACING__FILTER", "warn").stdout(Stdio::piped());
         let mut child = command.spawn()?;
@@ -113,6 +114,11 @@ impl Saldo {
     /// The check against the log, which must find nothing.
     pub async fn verify(&self) -> Result<serde_json::Value, Failure> {
         Ok(serde_json::from_str(&self.succeed(&["verify", "--json"]).await?)?)
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Ends it as a power cut would.

@@ -114,6 +114,8 @@ async fn rows(connection: &mut PgConnection) -> Result<Vec<String>, Failure> {
         "ledger",
         "items",
         "history",
+        "reminders",
+        "attempts",
         "parked",
         "personal_names",
         "personal_contact_points",

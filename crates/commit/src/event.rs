@@ -4,13 +4,14 @@ use jiff::civil::Date;
 use prost::Message;
 use saldo_api::v1;
 use saldo_domain::{
+    contact::Rung,
     event::{AllocatedBy, AllocationLine, Event, Instalment},
     ids::DocumentNumber,
     money::{Currency, Money, check_amount},
     profile::{Channel, ContactPoint, DebtorKind, Profile, ProfileChange, Sealed},
 };
 
-use crate::DecodeError;
+use crate::{DecodeError, contact};
 
 type Decoded<T> = Result<T, DecodeError>;
 
@@ -25,6 +26,13 @@ pub fn event_type(event: &Event) -> &'static str {
         Event::PaymentRecorded { .. } => "payment.recorded",
         Event::PaymentAllocated { .. } => "payment.allocated",
         Event::PaymentReversed { .. } => "payment.reversed",
+        Event::ReminderDue { .. } => "reminder.due",
+        Event::ContactStarted(_) => "contact.started",
+        Event::ContactWithheld { .. } => "contact.withheld",
+        Event::ContactDeferred { .. } => "contact.deferred",
+        Event::ContactAccepted { .. } => "contact.accepted",
+        Event::ContactRejected { .. } => "contact.rejected",
+        Event::ContactUnknown { .. } => "contact.unknown",
     }
 }
 
@@ -106,6 +114,13 @@ pub fn encode_event(event: &Event) -> v1::Event {
             reason: reason.as_ref().map(sealed_to_api),
         }
         .encode_to_vec(),
+        Event::ReminderDue { .. }
+        | Event::ContactStarted(_)
+        | Event::ContactWithheld { .. }
+        | Event::ContactDeferred { .. }
+        | Event::ContactAccepted { .. }
+        | Event::ContactRejected { .. }
+        | Event::ContactUnknown { .. } => contact::encode(event),
     };
     v1::Event { r#type: event_type(event).to_owned(), version: 1, body }
 }
@@ -204,7 +219,7 @@ pub fn decode_event(stored: &v1::Event) -> Decoded<Event> {
                 reason: sealed_from_api(m.reason),
             }
         }
-        _ => return Err(unknown(stored)),
+        _ => contact::decode(stored)?.ok_or_else(|| unknown(stored))?,
     })
 }
 
@@ -212,11 +227,11 @@ fn unknown(stored: &v1::Event) -> DecodeError {
     DecodeError::UnknownVersion { kind: stored.r#type.clone(), version: stored.version }
 }
 
-fn read<M: Message + Default>(stored: &v1::Event, body: &[u8]) -> Decoded<M> {
+pub(crate) fn read<M: Message + Default>(stored: &v1::Event, body: &[u8]) -> Decoded<M> {
     M::decode(body).map_err(|error| DecodeError::malformed(&stored.r#type, error))
 }
 
-fn need<T>(field: &str, value: Option<T>) -> Decoded<T> {
+pub(crate) fn need<T>(field: &str, value: Option<T>) -> Decoded<T> {
     value.ok_or_else(|| DecodeError::malformed(field, "absent"))
 }
 
@@ -251,6 +266,7 @@ pub fn line_to_api(line: &AllocationLine) -> v1::AllocationLine {
         amount_minor: line.amount,
         effective_date: Some(date_to_api(line.effective_date)),
         issue_date: Some(date_to_api(line.issue_date)),
+        rung: line.rung.map(|rung| v1::Rung { offset_days: rung.offset_days, on: Some(date_to_api(rung.on)) }),
     }
 }
 
@@ -294,12 +310,12 @@ fn kind_from_api(kind: i32) -> Option<DebtorKind> {
 
 /// The domain carries a sealed value as the bytes of its stored message. They are ours, so they decode; bytes that do
 /// not are kept whole in the ciphertext, where unsealing fails visibly.
-fn sealed_to_api(sealed: &Sealed) -> v1::Sealed {
+pub(crate) fn sealed_to_api(sealed: &Sealed) -> v1::Sealed {
     v1::Sealed::decode(sealed.0.as_slice())
         .unwrap_or_else(|_| v1::Sealed { ciphertext: sealed.0.clone(), ..Default::default() })
 }
 
-fn sealed_from_api(sealed: Option<v1::Sealed>) -> Option<Sealed> {
+pub(crate) fn sealed_from_api(sealed: Option<v1::Sealed>) -> Option<Sealed> {
     sealed.map(|sealed| Sealed(sealed.encode_to_vec()))
 }
 
@@ -356,22 +372,26 @@ fn lines(stored: Vec<v1::AllocationLine>) -> Decoded<Vec<AllocationLine>> {
                 amount: amount(m.amount_minor)?,
                 effective_date: date("effective_date", m.effective_date)?,
                 issue_date: date("issue_date", m.issue_date)?,
+                rung: m
+                    .rung
+                    .map(|rung| Ok(Rung { offset_days: rung.offset_days, on: date("rung.on", rung.on)? }))
+                    .transpose()?,
             })
         })
         .collect()
 }
 
-fn date(field: &str, stored: Option<v1::Date>) -> Decoded<Date> {
+pub(crate) fn date(field: &str, stored: Option<v1::Date>) -> Decoded<Date> {
     date_from_api(need(field, stored)?)
         .filter(|date| date.year() >= 1)
         .ok_or_else(|| DecodeError::malformed(field, "no such day"))
 }
 
-fn instalment_number(number: u32) -> Decoded<u32> {
+pub(crate) fn instalment_number(number: u32) -> Decoded<u32> {
     if (1..=i32::MAX as u32).contains(&number) { Ok(number) } else { Err(DecodeError::malformed("instalment", number)) }
 }
 
-fn amount(minor: i64) -> Decoded<i64> {
+pub(crate) fn amount(minor: i64) -> Decoded<i64> {
     check_amount(minor).map_err(|error| DecodeError::malformed("amount", error)).map(|()| minor)
 }
 
@@ -379,11 +399,11 @@ fn unapplied(minor: i64) -> Decoded<i64> {
     if minor == 0 { Ok(0) } else { amount(minor) }
 }
 
-fn number(text: &str) -> Decoded<DocumentNumber> {
+pub(crate) fn number(text: &str) -> Decoded<DocumentNumber> {
     DocumentNumber::new(text).map_err(|error| DecodeError::malformed("document number", error))
 }
 
-fn currency(code: &str) -> Decoded<Currency> {
+pub(crate) fn currency(code: &str) -> Decoded<Currency> {
     Currency::new(code).map_err(|error| DecodeError::malformed("currency", error))
 }
 

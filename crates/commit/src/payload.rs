@@ -18,9 +18,27 @@ pub struct Refusal {
     pub details: Vec<(String, String)>,
 }
 
-/// One command and all that it brought about.
+/// A fact as a commit holds it.
+pub trait StoredEvent: Sized {
+    /// As stored.
+    fn encode(&self) -> v1::Event;
+    /// Reads it back; fails on a type or version that this release does not know.
+    fn decode(stored: &v1::Event) -> Result<Self, DecodeError>;
+}
+
+impl StoredEvent for Event {
+    fn encode(&self) -> v1::Event {
+        encode_event(self)
+    }
+
+    fn decode(stored: &v1::Event) -> Result<Self, DecodeError> {
+        decode_event(stored)
+    }
+}
+
+/// One command and all that it brought about: on an account's chain, or on a tenant's in the catalog.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Commit {
+pub struct Commit<E = Event> {
     /// The client's id of the request.
     pub request_id: String,
     /// The RPC's name.
@@ -37,15 +55,17 @@ pub struct Commit {
     pub actor_roles: Vec<String>,
     /// The deciding instance's clock; never goes back along a chain.
     pub recorded_at: Timestamp,
+    /// The version of the tenant's catalog that the decision used; never goes back along a chain.
+    pub catalog_version: u64,
     /// When the account next needs waking.
     pub next_wakeup: Option<Timestamp>,
     /// Present where the domain said no.
     pub refusal: Option<Refusal>,
     /// The facts, in order.
-    pub events: Vec<Event>,
+    pub events: Vec<E>,
 }
 
-impl Commit {
+impl<E: StoredEvent> Commit<E> {
     /// The payload's bytes.
     pub fn encode(&self) -> Vec<u8> {
         v1::CommitPayload {
@@ -57,7 +77,7 @@ impl Commit {
             actor: Some(v1::Actor { subject: self.actor.clone(), roles: self.actor_roles.clone() }),
             recorded_at: Some(timestamp_to_api(self.recorded_at)),
             causation: None,
-            catalog: Some(v1::CatalogVersions::default()),
+            catalog: Some(v1::CatalogVersions { tenant: self.catalog_version, system: 0 }),
             next_wakeup: self.next_wakeup.map(timestamp_to_api),
             refusal: self.refusal.as_ref().map(|refusal| v1::StoredRefusal {
                 reason: refusal.reason.clone(),
@@ -68,7 +88,7 @@ impl Commit {
                     .map(|(key, value)| v1::RefusalDetail { key: key.clone(), value: value.clone() })
                     .collect(),
             }),
-            events: self.events.iter().map(encode_event).collect(),
+            events: self.events.iter().map(StoredEvent::encode).collect(),
         }
         .encode_to_vec()
     }
@@ -101,12 +121,15 @@ impl Commit {
             actor: actor.subject,
             actor_roles: actor.roles,
             recorded_at: timestamp_from_api(recorded_at)?,
+            catalog_version: stored.catalog.map_or(0, |catalog| catalog.tenant),
             next_wakeup: stored.next_wakeup.map(timestamp_from_api).transpose()?,
             refusal,
-            events: stored.events.iter().map(decode_event).collect::<Result<_, _>>()?,
+            events: stored.events.iter().map(E::decode).collect::<Result<_, _>>()?,
         })
     }
+}
 
+impl Commit {
     /// Only the instant it was recorded, readable whatever events the commit holds.
     pub fn recorded_at(payload: &[u8]) -> Option<Timestamp> {
         let stored = v1::CommitPayload::decode(payload).ok()?;
@@ -114,10 +137,12 @@ impl Commit {
     }
 }
 
-fn timestamp_to_api(instant: Timestamp) -> prost_types::Timestamp {
+/// An instant, to the wire.
+pub fn timestamp_to_api(instant: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: instant.as_second(), nanos: instant.subsec_nanosecond() }
 }
 
-fn timestamp_from_api(stored: prost_types::Timestamp) -> Result<Timestamp, DecodeError> {
+/// An instant, from the wire.
+pub fn timestamp_from_api(stored: prost_types::Timestamp) -> Result<Timestamp, DecodeError> {
     Timestamp::new(stored.seconds, stored.nanos).map_err(|error| DecodeError::malformed("timestamp", error))
 }

@@ -15,6 +15,11 @@ pub const REASON: &str = "reason";
 /// The remittance text of payment.recorded.
 pub const REMITTANCE: &str = "remittance";
 
+/// The exact bytes handed over, of contact.accepted, contact.rejected and contact.unknown.
+pub const MESSAGE: &str = "handed.message";
+/// The provider's words, of contact.accepted, contact.rejected and contact.deferred.
+pub const REPLY: &str = "reply";
+
 /// The stored message inside the domain's opaque value; `None` where the bytes are not one.
 pub fn sealed_message(sealed: &Sealed) -> Option<v1::Sealed> {
     v1::Sealed::decode(sealed.0.as_slice()).ok()

@@ -5,7 +5,12 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::DocumentNumber, money::Currency, profile::Profile};
+use crate::{
+    contact::{Contacts, Rung},
+    ids::DocumentNumber,
+    money::Currency,
+    profile::Profile,
+};
 
 /// Open items and unapplied credits one account can have; a limit keeps decisions and states bounded.
 pub const MAX_OPEN_ITEMS: usize = 10_000;
@@ -25,6 +30,8 @@ pub struct OpenItem {
     pub due_date: Date,
     /// What is left, in minor units; positive.
     pub open: i64,
+    /// The highest step of the dunning ladder that it has taken.
+    pub rung: Option<Rung>,
 }
 
 /// What kind of document left a credit.
@@ -60,6 +67,8 @@ pub struct Account {
     pub credits: Vec<UnappliedCredit>,
     /// Every currency ever invoiced.
     pub currencies: BTreeSet<Currency>,
+    /// What is being said to the debtor.
+    pub contacts: Contacts,
 }
 
 impl Account {

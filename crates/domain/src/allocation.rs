@@ -110,5 +110,6 @@ fn line(item: &OpenItem, amount: i64, value_date: Date) -> AllocationLine {
         amount,
         effective_date: value_date.max(item.issue_date),
         issue_date: item.issue_date,
+        rung: None,
     }
 }

@@ -1,11 +1,13 @@
 //! What can be asked of an account. A command is well-formed by construction; whether it is allowed is [`crate::decide`]'s to say.
 
-use jiff::{Timestamp, civil::Date};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
+    contact::{Claim, HandOver},
     event::Instalment,
     ids::DocumentNumber,
     money::Money,
+    policy::Policy,
     profile::{Profile, ProfileChange, Sealed},
 };
 
@@ -93,11 +95,64 @@ pub enum Command {
     },
     /// Only what time brings.
     AdvanceTime,
+    /// Asks whether a reminder may be sent now, and claims it.
+    StartContactAttempt {
+        /// The reminder.
+        reminder: u64,
+        /// Drawn for this try.
+        claim: Claim,
+    },
+    /// Says what became of an attempt.
+    RecordContactOutcome {
+        /// The reminder.
+        reminder: u64,
+        /// The attempt.
+        attempt: u32,
+        /// The claim it was started with.
+        claim: Claim,
+        /// What became of it.
+        outcome: HandOver,
+    },
+    /// A person has the newest reminder said again that reached nobody for certain.
+    RetryContact {
+        /// The reminder.
+        reminder: u64,
+    },
+    /// A person decides that a reminder is not sent, or not sent again.
+    DropContact {
+        /// The reminder.
+        reminder: u64,
+    },
+}
+
+/// What the creditor has published.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The policy in force.
+    pub policy: Option<Policy>,
+    /// The languages that its templates are written in.
+    pub languages: Vec<String>,
+    /// Whether anything is sent at all. While it is off, ladders stand still.
+    pub sending: bool,
+}
+
+/// Before anything was published.
+pub static NO_RULES: Rules = Rules { policy: None, languages: Vec::new(), sending: false };
+
+impl Rules {
+    /// The policy by which the debtor may be spoken to; `None` while sending is off.
+    pub fn speaking(&self) -> Option<&Policy> {
+        self.policy.as_ref().filter(|_| self.sending)
+    }
 }
 
 /// What a decision may know besides the account: never a clock of its own.
 #[derive(Debug, Clone, Copy)]
-pub struct Context {
+pub struct Context<'c> {
     /// The instant of the decision.
     pub now: Timestamp,
+    /// What the creditor has published.
+    pub rules: &'c Rules,
+    /// The time zones, by their IANA names.
+    pub zones: fn(&str) -> Option<TimeZone>,
 }

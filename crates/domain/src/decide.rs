@@ -6,6 +6,7 @@ use crate::{
     account::{Account, CreditKind, MAX_OPEN_ITEMS},
     allocation,
     command::{Command, Context, Designation},
+    contact::Rung,
     document::{Document, DocumentKey, DocumentKind, Documents},
     event::{AllocatedBy, AllocationLine, Event, Instalment},
     evolve::evolve,
@@ -13,6 +14,7 @@ use crate::{
     money::{Currency, Money},
     profile::Sealed,
     refusal::Refusal,
+    speak,
     time::advance,
 };
 
@@ -26,7 +28,7 @@ pub struct Decision {
 }
 
 /// Lets happen what is due at `context.now`, then decides the command on what that leaves.
-pub fn handle(account: &Account, documents: &dyn Documents, command: &Command, context: &Context) -> Decision {
+pub fn handle(account: &Account, documents: &dyn Documents, command: &Command, context: &Context<'_>) -> Decision {
     let mut events = advance(account, context);
     let mut now = account.clone();
     events.iter().for_each(|event| evolve(&mut now, event));
@@ -44,7 +46,7 @@ pub fn decide(
     account: &Account,
     documents: &dyn Documents,
     command: &Command,
-    _context: &Context,
+    context: &Context<'_>,
 ) -> Result<Vec<Event>, Refusal> {
     match (command, &account.profile) {
         (Command::OpenAccount(_), Some(_)) => return Err(Refusal::AccountAlreadyOpen),
@@ -69,6 +71,12 @@ pub fn decide(
         Command::ReversePayment { reference, reversal_date, reason } => {
             reverse(account, documents, reference, *reversal_date, reason)
         }
+        Command::StartContactAttempt { reminder, claim } => speak::start(account, *reminder, *claim, context),
+        Command::RecordContactOutcome { reminder, attempt, claim, outcome } => {
+            speak::settle(account, (*reminder, *attempt, *claim), outcome, context)
+        }
+        Command::RetryContact { reminder } => speak::retry(account, *reminder, context),
+        Command::DropContact { reminder } => speak::give_up(account, *reminder, context),
     }
 }
 
@@ -86,8 +94,10 @@ fn issue(
     description: &Option<Sealed>,
 ) -> Result<Vec<Event>, Refusal> {
     if let Some(known) = look(documents, DocumentKind::Invoice, number) {
-        let new = Document::Invoice { total, issue_date, instalments: instalments.to_vec(), voided: false };
-        return Err(Refusal::InvoiceNumberTaken { number: number.clone(), same_content: known == new });
+        let same_content = matches!(&known,
+            Document::Invoice { total: t, issue_date: d, instalments: i, voided: false, .. }
+                if *t == total && *d == issue_date && i == instalments);
+        return Err(Refusal::InvoiceNumberTaken { number: number.clone(), same_content });
     }
     if account.items.len().saturating_add(instalments.len()) > MAX_OPEN_ITEMS {
         return Err(Refusal::TooManyOpenItems);
@@ -236,11 +246,12 @@ fn reverse(
     if account.items.len().saturating_add(lines.len()) > MAX_OPEN_ITEMS {
         return Err(Refusal::TooManyOpenItems);
     }
+    let lines = lines.into_iter().map(|line| AllocationLine { rung: rung(documents, &line), ..line });
     Ok(vec![Event::PaymentReversed {
         reference: reference.clone(),
         amount,
         reversal_date,
-        lines,
+        lines: lines.collect(),
         unapplied: unapplied(account, reference),
         reason: reason.clone(),
     }])
@@ -261,6 +272,16 @@ fn place(
     }
     let lines = allocation::designated(account, documents, designations, currency, available, value_date)?;
     Ok((AllocatedBy::Designation, lines))
+}
+
+/// Where an instalment that opens again goes on with the ladder.
+fn rung(documents: &dyn Documents, line: &AllocationLine) -> Option<Rung> {
+    match look(documents, DocumentKind::Invoice, &line.invoice) {
+        Some(Document::Invoice { rungs, .. }) => {
+            rungs.iter().find(|(instalment, _)| *instalment == line.instalment).map(|(_, rung)| *rung)
+        }
+        _ => None,
+    }
 }
 
 fn standing_invoice(documents: &dyn Documents, number: &DocumentNumber) -> Result<(Money, Date), Refusal> {

@@ -1,10 +1,13 @@
 //! What must be known of a document for ever, beside the account's state: its natural key and the facts that later
-//! commands rest on. Each document is a small fold of its own; an event touches at most one.
+//! commands rest on. Each document is a small fold of its own.
+
+use std::collections::HashMap;
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    contact::Rung,
     event::{AllocationLine, Event, Instalment},
     ids::DocumentNumber,
     money::Money,
@@ -43,6 +46,9 @@ pub enum Document {
         instalments: Vec<Instalment>,
         /// Taken back.
         voided: bool,
+        /// The highest step of the ladder that each of its instalments has taken; also of those that are settled, since a
+        /// reversal can open them again.
+        rungs: Vec<(u32, Rung)>,
     },
     /// A credit note.
     CreditNote {
@@ -72,9 +78,15 @@ pub trait Documents {
     fn get(&self, key: &DocumentKey) -> Option<Document>;
 }
 
+impl Documents for HashMap<DocumentKey, Document> {
+    fn get(&self, key: &DocumentKey) -> Option<Document> {
+        HashMap::get(self, key).cloned()
+    }
+}
+
 impl Document {
-    /// The document an event touches.
-    pub fn touched(event: &Event) -> Option<DocumentKey> {
+    /// The documents an event touches.
+    pub fn touched(event: &Event) -> Vec<DocumentKey> {
         let (kind, number) = match event {
             Event::InvoiceIssued { number, .. } | Event::InvoiceVoided { number, .. } => {
                 (DocumentKind::Invoice, number)
@@ -83,19 +95,27 @@ impl Document {
             Event::PaymentRecorded { reference, .. }
             | Event::PaymentAllocated { reference, .. }
             | Event::PaymentReversed { reference, .. } => (DocumentKind::Payment, reference),
-            Event::AccountOpened(_) | Event::AccountAmended(_) => return None,
+            _ => {
+                let steps = event.took().map(|took| took.steps.as_slice()).unwrap_or_default();
+                let mut invoices: Vec<&DocumentNumber> = steps.iter().map(|step| &step.invoice).collect();
+                invoices.sort();
+                invoices.dedup();
+                let key = |number: &DocumentNumber| DocumentKey { kind: DocumentKind::Invoice, number: number.clone() };
+                return invoices.into_iter().map(key).collect();
+            }
         };
-        Some(DocumentKey { kind, number: number.clone() })
+        vec![DocumentKey { kind, number: number.clone() }]
     }
 
-    /// The document after an event that touches it.
-    pub fn evolve(before: Option<Document>, event: &Event) -> Option<Document> {
+    /// A document after an event that touches it.
+    pub fn evolve(key: &DocumentKey, before: Option<Document>, event: &Event) -> Option<Document> {
         match event {
             Event::InvoiceIssued { total, issue_date, instalments, .. } => Some(Document::Invoice {
                 total: *total,
                 issue_date: *issue_date,
                 instalments: instalments.clone(),
                 voided: false,
+                rungs: Vec::new(),
             }),
             Event::InvoiceCredited { invoice, amount, credit_date, .. } => {
                 Some(Document::CreditNote { invoice: invoice.clone(), amount: *amount, credit_date: *credit_date })
@@ -121,7 +141,15 @@ impl Document {
                 }
                 document
             }),
-            Event::AccountOpened(_) | Event::AccountAmended(_) => before,
+            _ => before.map(|mut document| {
+                if let (Document::Invoice { rungs, .. }, Some(took)) = (&mut document, event.took()) {
+                    for step in took.steps.iter().filter(|step| step.invoice == key.number) {
+                        rungs.retain(|(instalment, _)| *instalment != step.instalment);
+                        rungs.push((step.instalment, Rung { offset_days: step.offset_days, on: took.on }));
+                    }
+                }
+                document
+            }),
         }
     }
 }

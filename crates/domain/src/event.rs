@@ -1,9 +1,10 @@
 //! The facts of an account's history.
 
-use jiff::civil::Date;
+use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    contact::{Deferred, Failed, Handed, ItemStep, Rejected, Rung, Saying, Started, Took, Unknown, Withheld},
     ids::DocumentNumber,
     money::{Currency, Money},
     profile::{ContactPoint, Profile, ProfileChange, Sealed},
@@ -35,6 +36,8 @@ pub struct AllocationLine {
     pub effective_date: Date,
     /// The invoice's issue date.
     pub issue_date: Date,
+    /// Where the instalment goes on with the ladder: of a payment that is taken back, absent in any other line.
+    pub rung: Option<Rung>,
 }
 
 /// Who decided where a payment goes.
@@ -131,9 +134,96 @@ pub enum Event {
         /// Free text.
         reason: Option<Sealed>,
     },
+    /// reminder.due
+    ReminderDue {
+        /// Its number on the account, from 1.
+        reminder: u64,
+        /// How it will speak, as far as is known now.
+        saying: Saying,
+        /// The items whose step is due.
+        takes: Vec<ItemStep>,
+        /// The reminder that a person asked to say again.
+        retry_of: Option<u64>,
+    },
+    /// contact.started
+    ContactStarted(Box<Started>),
+    /// contact.withheld
+    ContactWithheld {
+        /// The reminder.
+        reminder: u64,
+        /// Why.
+        reason: Withheld,
+        /// The steps that are behind their items all the same.
+        took: Took,
+    },
+    /// contact.deferred
+    ContactDeferred {
+        /// The reminder.
+        reminder: u64,
+        /// The attempt that failed; 0 where none was started.
+        attempt: u32,
+        /// Why.
+        reason: Deferred,
+        /// From this instant it is due again.
+        until: Timestamp,
+        /// Where and how the hand-over failed.
+        failed: Option<Failed>,
+    },
+    /// contact.accepted
+    ContactAccepted {
+        /// The reminder.
+        reminder: u64,
+        /// The attempt.
+        attempt: u32,
+        /// What the provider has.
+        handed: Handed,
+        /// The provider's words.
+        reply: Option<Sealed>,
+        /// The steps that its items took; none where they took them when it was unknown.
+        took: Took,
+    },
+    /// contact.rejected
+    ContactRejected {
+        /// The reminder.
+        reminder: u64,
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        reason: Rejected,
+        /// Where and how.
+        failed: Failed,
+        /// What was handed over, where it came to that.
+        handed: Option<Handed>,
+        /// See [`Event::ContactAccepted`].
+        took: Took,
+    },
+    /// contact.unknown
+    ContactUnknown {
+        /// The reminder.
+        reminder: u64,
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        reason: Unknown,
+        /// What was on its way, where it is known.
+        handed: Option<Handed>,
+        /// The steps that its items took.
+        took: Took,
+    },
 }
 
 impl Event {
+    /// The steps of the ladder that an event leaves behind its items.
+    pub fn took(&self) -> Option<&Took> {
+        match self {
+            Event::ContactWithheld { took, .. }
+            | Event::ContactAccepted { took, .. }
+            | Event::ContactRejected { took, .. }
+            | Event::ContactUnknown { took, .. } => Some(took),
+            _ => None,
+        }
+    }
+
     /// The contact points an event brings, where it brings any.
     pub fn contact_points(&self) -> &[ContactPoint] {
         match self {

@@ -7,6 +7,7 @@ use crate::{
     ids::DocumentNumber,
     money::Currency,
     profile::{Profile, ProfileChange},
+    speak,
 };
 
 /// The account after an event.
@@ -28,6 +29,7 @@ pub fn evolve(account: &mut Account, event: &Event) {
                     issue_date: *issue_date,
                     due_date: instalment.due_date,
                     open: instalment.amount,
+                    rung: None,
                 });
             }
             account.items.sort_by(allocation::order);
@@ -48,6 +50,13 @@ pub fn evolve(account: &mut Account, event: &Event) {
             }
             account.items.sort_by(allocation::order);
         }
+        Event::ReminderDue { .. }
+        | Event::ContactStarted(_)
+        | Event::ContactWithheld { .. }
+        | Event::ContactDeferred { .. }
+        | Event::ContactAccepted { .. }
+        | Event::ContactRejected { .. }
+        | Event::ContactUnknown { .. } => speak::evolve(account, event),
     }
 }
 
@@ -97,6 +106,7 @@ fn restore(account: &mut Account, line: &AllocationLine, currency: Currency) {
         issue_date: line.issue_date,
         due_date: line.due_date,
         open: line.amount,
+        rung: line.rung,
     });
 }
 

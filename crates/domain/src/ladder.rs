@@ -50,16 +50,53 @@ pub fn next_contact(
     recent: &[Timestamp],
     now: Timestamp,
 ) -> Option<Contact> {
-    let contact_days: Vec<Date> = recent.iter().map(|at| zone.to_datetime(*at).date()).collect();
-    let mut from = zone.to_datetime(now).date();
+    let mut from = now;
     for _ in 0..LOOK_AHEAD {
-        let day = items.iter().filter_map(|item| item.due_from(policy, from)).min()?;
-        if within_budget(policy, &contact_days, day)
-            && let Some(at) = permitted_on(policy, zone, day, now)
-        {
-            return Some(contact(policy, items, day, at));
+        let today = zone.to_datetime(from).date();
+        let day = items.iter().filter_map(|item| item.due_from(policy, today)).min()?;
+        let earliest = if day > today { day.to_zoned(zone.clone()).ok()?.timestamp() } else { from };
+        let moment = next_permitted(policy, zone, recent, earliest)?;
+        let of_moment = zone.to_datetime(moment.from).date();
+        // On a later day another step may be due, and one before the due date may have lapsed.
+        let takes = due_on(policy, items, of_moment);
+        if let Some(step) = takes.iter().map(|(_, step)| *step).max() {
+            return Some(Contact { at: moment.from, step, takes });
         }
-        from = day.checked_add(1.day()).ok()?;
+        from = of_moment.tomorrow().ok()?.to_zoned(zone.clone()).ok()?.timestamp();
+    }
+    None
+}
+
+/// The items that have a step due on a day, and which: places in the items and in the policy. Tones ascend along the
+/// ladder, so the highest step has the highest tone.
+pub fn due_on(policy: &Policy, items: &[Item], day: Date) -> Vec<(usize, usize)> {
+    let due = items.iter().enumerate().filter_map(|(index, item)| {
+        let step = item.next_step(policy, day)?;
+        (item.ready(policy, step)? <= day).then_some((index, step))
+    });
+    due.collect()
+}
+
+/// When a debtor may be contacted: from a moment up to the end of its window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permitted {
+    /// The first permitted moment.
+    pub from: Timestamp,
+    /// The end of the window it lies in, which is outside.
+    pub to: Timestamp,
+}
+
+/// The first moment at `now` or later at which the account may be contacted, by hours and by budget.
+pub fn next_permitted(policy: &Policy, zone: &TimeZone, recent: &[Timestamp], now: Timestamp) -> Option<Permitted> {
+    let contact_days: Vec<Date> = recent.iter().map(|at| zone.to_datetime(*at).date()).collect();
+    let mut day = zone.to_datetime(now).date();
+    for _ in 0..LOOK_AHEAD {
+        if within_budget(policy, &contact_days, day)
+            && let Some(permitted) = permitted_on(policy, zone, day, now)
+        {
+            return Some(permitted);
+        }
+        day = day.tomorrow().ok()?;
     }
     None
 }
@@ -113,33 +150,20 @@ impl Item {
     }
 }
 
-fn contact(policy: &Policy, items: &[Item], day: Date, at: Timestamp) -> Contact {
-    let takes: Vec<(usize, usize)> = items
-        .iter()
-        .enumerate()
-        .filter_map(|(index, item)| {
-            let step = item.next_step(policy, day)?;
-            (item.ready(policy, step)? <= day).then_some((index, step))
-        })
-        .collect();
-    // Tones ascend along the ladder, so the highest step has the highest tone.
-    let step = takes.iter().map(|(_, step)| *step).max().unwrap_or_default();
-    Contact { at, step, takes }
-}
-
 fn within_budget(policy: &Policy, contact_days: &[Date], day: Date) -> bool {
     let in_week = contact_days.iter().filter(|one| **one <= day && (day - **one).get_days() < 7).count();
     !contact_days.contains(&day) && in_week < policy.contact.max_per_week as usize
 }
 
 /// The first moment of a day's windows at `now` or later.
-fn permitted_on(policy: &Policy, zone: &TimeZone, day: Date, now: Timestamp) -> Option<Timestamp> {
+fn permitted_on(policy: &Policy, zone: &TimeZone, day: Date, now: Timestamp) -> Option<Permitted> {
     let of_day = policy.contact.windows.iter().filter(|window| window.days.contains(&day.weekday()));
     let windows: BTreeSet<(Time, Time)> = of_day.map(|window| (window.from, window.to)).collect();
     // An hour that the clocks leave out moves forward; of an hour they repeat the first counts for both ends.
-    let instant = |time: Time| zone.to_ambiguous_timestamp(day.to_datetime(time)).compatible().ok();
+    let instant = |day: Date, time: Time| zone.to_ambiguous_timestamp(day.to_datetime(time)).compatible().ok();
     windows.into_iter().find_map(|(from, to)| {
-        let at = instant(from)?.max(now);
-        (at < instant(to)?).then_some(at)
+        let end = if to == Time::midnight() { day.tomorrow().ok()? } else { day };
+        let permitted = Permitted { from: instant(day, from)?.max(now), to: instant(end, to)? };
+        (permitted.from < permitted.to).then_some(permitted)
     })
 }

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod allocation;
 pub mod command;
+pub mod contact;
 mod decide;
 pub mod document;
 pub mod event;
@@ -16,11 +17,13 @@ pub mod invoice;
 pub mod ladder;
 pub mod money;
 pub mod policy;
+pub mod preview;
 pub mod profile;
 pub mod refusal;
+mod speak;
 mod time;
 
-pub use command::Context;
+pub use command::{Context, Rules};
 pub use decide::{Decision, decide, handle};
 pub use evolve::evolve;
 pub use time::{advance, next_wakeup};

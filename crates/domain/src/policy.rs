@@ -64,9 +64,17 @@ pub struct Window {
     /// From this minute on.
     #[serde(with = "minute")]
     pub from: Time,
-    /// Up to this minute, which is outside.
-    #[serde(with = "minute")]
+    /// Up to this minute, which is outside; midnight is that at the end of the day, written `24:00`.
+    #[serde(with = "end_minute")]
     pub to: Time,
+}
+
+impl Window {
+    /// Its first minute of the day, and the one behind its last.
+    fn minutes(&self) -> (i64, i64) {
+        let end = minute_of_day(self.to);
+        (minute_of_day(self.from), if end == 0 { 24 * 60 } else { end })
+    }
 }
 
 /// When and how often a debtor may be contacted.
@@ -102,6 +110,8 @@ pub struct Sender {
     pub reply_to: Option<String>,
     /// How to pay, as it stands in messages: account number, reference, a link.
     pub payment: String,
+    /// The language for debtors in whose own no template is written, ISO 639-1.
+    pub language: String,
 }
 
 /// A creditor's policy.
@@ -190,17 +200,16 @@ impl Contact {
             if (window.days.iter().enumerate()).any(|(at, day)| window.days[..at].contains(day)) {
                 faults.add(path("days"), "must name each weekday once");
             }
-            let minutes = minute_of_day(window.to) - minute_of_day(window.from);
-            if minutes < MIN_WINDOW_MINUTES {
+            let (from, to) = window.minutes();
+            if to - from < MIN_WINDOW_MINUTES {
                 faults.add(
                     path("to"),
                     format!("must be {MIN_WINDOW_MINUTES} minutes or more after from, on the same day"),
                 );
             }
             let overlaps = self.windows[..index].iter().any(|other| {
-                other.days.iter().any(|day| window.days.contains(day))
-                    && window.from < other.to
-                    && other.from < window.to
+                let (other_from, other_to) = other.minutes();
+                other.days.iter().any(|day| window.days.contains(day)) && from < other_to && other_from < to
             });
             if overlaps {
                 faults.add(path("from"), "must not overlap a window before it on the same day");
@@ -326,5 +335,30 @@ mod minute {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
         let text = String::deserialize(deserializer)?;
         Time::strptime("%H:%M", &text).map_err(|_| D::Error::custom("must be a time of day such as 09:30"))
+    }
+}
+
+/// The same at the end of a window, where midnight is `24:00`.
+mod end_minute {
+    use jiff::civil::Time;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    const END_OF_DAY: &str = "24:00";
+
+    pub fn serialize<S: Serializer>(time: &Time, serializer: S) -> Result<S::Ok, S::Error> {
+        if *time == Time::midnight() {
+            serializer.serialize_str(END_OF_DAY)
+        } else {
+            super::minute::serialize(time, serializer)
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match (text.as_str(), Time::strptime("%H:%M", &text)) {
+            (END_OF_DAY, _) => Ok(Time::midnight()),
+            (_, Ok(time)) if time != Time::midnight() => Ok(time),
+            _ => Err(D::Error::custom("must be a time of day such as 19:30, or 24:00")),
+        }
     }
 }

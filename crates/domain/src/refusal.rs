@@ -57,6 +57,16 @@ pub enum Refusal {
     ReversalBeforePayment { value_date: Date },
     #[error("the account would have more than {MAX_OPEN_ITEMS} open items")]
     TooManyOpenItems,
+    #[error("the account has no reminder {reminder}")]
+    ReminderUnknown { reminder: u64 },
+    #[error("attempt {attempt} of reminder {reminder} is not this caller's, or has its outcome already")]
+    AttemptClosed { reminder: u64, attempt: u32 },
+    #[error("reminder {reminder} is on its way; its outcome comes first")]
+    AttemptUnderWay { reminder: u64 },
+    #[error("reminder {reminder} is not open, and not the newest that reached nobody for certain")]
+    NothingToSettle { reminder: u64 },
+    #[error("sending is off, or no policy is published; switch it on first")]
+    SendingOff,
 }
 
 impl Refusal {
@@ -82,13 +92,18 @@ impl Refusal {
             Refusal::NothingOpen { .. } => "NOTHING_OPEN",
             Refusal::ReversalBeforePayment { .. } => "REVERSAL_BEFORE_PAYMENT",
             Refusal::TooManyOpenItems => "TOO_MANY_OPEN_ITEMS",
+            Refusal::ReminderUnknown { .. } => "REMINDER_UNKNOWN",
+            Refusal::AttemptClosed { .. } => "ATTEMPT_CLOSED",
+            Refusal::AttemptUnderWay { .. } => "ATTEMPT_UNDER_WAY",
+            Refusal::NothingToSettle { .. } => "NOTHING_TO_SETTLE",
+            Refusal::SendingOff => "SENDING_OFF",
         }
     }
 
     /// The class of a reason, also one read back from the log.
     pub fn kind_of(reason: &str) -> RefusalKind {
         match reason {
-            "ACCOUNT_UNKNOWN" | "INVOICE_UNKNOWN" | "PAYMENT_UNKNOWN" => RefusalKind::NotFound,
+            "ACCOUNT_UNKNOWN" | "INVOICE_UNKNOWN" | "PAYMENT_UNKNOWN" | "REMINDER_UNKNOWN" => RefusalKind::NotFound,
             "ACCOUNT_ALREADY_OPEN"
             | "INVOICE_NUMBER_TAKEN"
             | "CREDIT_NOTE_NUMBER_TAKEN"
@@ -134,7 +149,15 @@ impl Refusal {
             | Refusal::NothingUnapplied { reference } => vec![("reference", reference.to_string())],
             Refusal::NothingOpen { currency } => vec![("currency", currency.to_string())],
             Refusal::ReversalBeforePayment { value_date } => vec![("value_date", value_date.to_string())],
-            Refusal::AccountUnknown | Refusal::AccountAlreadyOpen | Refusal::TooManyOpenItems => Vec::new(),
+            Refusal::ReminderUnknown { reminder }
+            | Refusal::AttemptUnderWay { reminder }
+            | Refusal::NothingToSettle { reminder } => vec![("reminder", reminder.to_string())],
+            Refusal::AttemptClosed { reminder, attempt } => {
+                vec![("reminder", reminder.to_string()), ("attempt", attempt.to_string())]
+            }
+            Refusal::AccountUnknown | Refusal::AccountAlreadyOpen | Refusal::TooManyOpenItems | Refusal::SendingOff => {
+                Vec::new()
+            }
         }
     }
 }

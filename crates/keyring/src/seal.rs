@@ -25,6 +25,28 @@ pub struct Envelope {
     pub commitment: [u8; 32],
 }
 
+impl Envelope {
+    /// As it is stored.
+    pub fn to_message(&self) -> saldo_api::v1::Sealed {
+        saldo_api::v1::Sealed {
+            key_id: self.key_id.to_vec(),
+            nonce: self.nonce.to_vec(),
+            ciphertext: self.ciphertext.clone(),
+            commitment: self.commitment.to_vec(),
+        }
+    }
+
+    /// Reads it back; `None` where the message is no envelope.
+    pub fn from_message(message: saldo_api::v1::Sealed) -> Option<Self> {
+        Some(Self {
+            key_id: message.key_id.try_into().ok()?,
+            nonce: message.nonce.try_into().ok()?,
+            ciphertext: message.ciphertext,
+            commitment: message.commitment.try_into().ok()?,
+        })
+    }
+}
+
 /// Where a value stands: a seal moved elsewhere does not open.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {

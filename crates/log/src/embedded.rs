@@ -118,6 +118,10 @@ impl Log for EmbeddedLog {
         Ok(row.try_get::<i64, _>(0).map_err(unavailable)? as u64)
     }
 
+    fn topic(&self) -> &str {
+        &self.topic
+    }
+
     async fn partition_count(&self) -> Result<Option<u32>, LogError> {
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM saldo_log.partitions WHERE topic = $1")
             .bind(&self.topic)

@@ -50,7 +50,7 @@ pub async fn create(log: &dyn Log, partitions: u32) -> Result<Identity, LogError
 
 /// Reads and checks record 0 of every partition.
 pub async fn open(log: &dyn Log) -> Result<Identity, LogError> {
-    let absent = || LogError::Absent("the accounts topic".to_owned());
+    let absent = || LogError::Absent(log.topic().to_owned());
     let partitions = log.partition_count().await?.ok_or_else(absent)?;
     let all: Vec<u32> = (0..partitions).collect();
     for partition in &all {

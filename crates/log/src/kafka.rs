@@ -219,6 +219,10 @@ impl Log for KafkaLog {
         }
     }
 
+    fn topic(&self) -> &str {
+        &self.config.topic
+    }
+
     async fn partition_count(&self) -> Result<Option<u32>, LogError> {
         let metadata = self.ask(|asker, topic| asker.fetch_metadata(Some(topic), PATIENCE)).await?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.config.topic);

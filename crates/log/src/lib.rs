@@ -52,6 +52,9 @@ pub trait Log: Send + Sync {
     /// The offset the next record of the partition will get, asked anew.
     async fn end(&self, partition: u32) -> Result<u64, LogError>;
 
+    /// The topic's name.
+    fn topic(&self) -> &str;
+
     /// How many partitions the topic has; `None` where it does not exist.
     async fn partition_count(&self) -> Result<Option<u32>, LogError>;
 

@@ -1,8 +1,10 @@
 //! Schema `bi`: the public face. Names are stable; every column says what it holds.
 
+mod contacts;
+
 /// The statements that make `bi` show the build in `schema`.
 pub fn sql(schema: &str) -> String {
-    [TYPES, VIEWS, COMMENTS, GRANTS].concat().replace("{s}", schema)
+    [TYPES, VIEWS, COMMENTS, contacts::VIEWS, contacts::COMMENTS, GRANTS].concat().replace("{s}", schema)
 }
 
 const TYPES: &str = "

@@ -26,4 +26,9 @@ pub enum ReadModelError {
     /// The checkpoints belong to another log.
     #[error("the read models are of another log: run `saldo rebuild`, or name the right database")]
     OtherLog,
+    /// A newer release made them.
+    #[error(
+        "the read models have the form {0} of a newer release: start that release, or let this one make them anew from the log after `DELETE FROM saldo.live`"
+    )]
+    Newer(i32),
 }

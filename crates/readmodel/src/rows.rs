@@ -1,5 +1,7 @@
 //! From commits to rows: pure, and the same for the live projector, a rebuild and a test.
 
+mod contacts;
+
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{Timestamp, civil::Date};
@@ -14,6 +16,8 @@ use saldo_log::acceptor::Head;
 
 use crate::summary::{effective_date, summarise};
 
+pub use contacts::{AttemptChange, AttemptKey, Contacts, ReminderChange, ReminderKey, tone};
+
 /// Whose row it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
@@ -24,7 +28,7 @@ pub struct Owner {
 }
 
 /// Where a commit stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// Its partition.
     pub partition: u32,
@@ -106,6 +110,12 @@ pub struct AccountRow {
     pub country: Option<String>,
     /// When it next needs waking.
     pub next_wakeup: Option<Timestamp>,
+    /// The version of the tenant's catalog that decided so.
+    pub catalog_version: u64,
+    /// Where the newest commit stands.
+    pub partition: u32,
+    /// See `partition`.
+    pub offset: u64,
 }
 
 /// Sealed values that the projector opens for the personal tables.
@@ -130,6 +140,8 @@ pub struct Rows {
     pub history: Vec<HistoryRow>,
     /// By owner.
     pub accounts: BTreeMap<Owner, AccountRow>,
+    /// Reminders and attempts.
+    pub contacts: Contacts,
     /// In log order; later ones win.
     pub personal: Vec<Personal>,
     /// New heads.
@@ -146,6 +158,9 @@ impl Rows {
         let account = self.accounts.entry(owner.clone()).or_default();
         account.version = place.version;
         account.next_wakeup = commit.next_wakeup;
+        account.catalog_version = commit.catalog_version;
+        (account.partition, account.offset) = (place.partition, place.offset);
+        self.contacts.add(owner, place, commit);
         for (index, event) in (0..).zip(&commit.events) {
             profile(account, event);
             if let Some(personal) = personal(owner, event) {
@@ -267,7 +282,16 @@ impl Lines<'_> {
                 let payment = credit("payment", reference, amount.currency, *reversal_date);
                 self.push(payment, *reversal_date, amount.minor);
             }
-            Event::AccountOpened(_) | Event::AccountAmended(_) => {}
+            // Who owes, and what was said: it changes nothing of what is owed.
+            Event::AccountOpened(_)
+            | Event::AccountAmended(_)
+            | Event::ReminderDue { .. }
+            | Event::ContactStarted(_)
+            | Event::ContactWithheld { .. }
+            | Event::ContactDeferred { .. }
+            | Event::ContactAccepted { .. }
+            | Event::ContactRejected { .. }
+            | Event::ContactUnknown { .. } => {}
         }
     }
 

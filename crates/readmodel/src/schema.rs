@@ -4,12 +4,17 @@ use saldo_log::{
     acceptor::{Head, Position},
     genesis::Identity,
 };
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row};
 
 use crate::{ReadModelError, bi};
 
 /// Every table but the personal ones, whose values come from the key store and not from the log alone.
-pub const COMPARED: [&str; 8] = ["checkpoints", "heads", "accounts", "agenda", "ledger", "items", "history", "parked"];
+pub const COMPARED: [&str; 10] =
+    ["checkpoints", "heads", "accounts", "agenda", "ledger", "items", "history", "reminders", "attempts", "parked"];
+
+/// The form of the tables, raised whenever they or what stands in them changes. There is no migration: a database with an
+/// earlier form gets a fresh build, filled from the log.
+const FORMAT: i32 = 2;
 
 /// One build: its schema's name, `rm_<n>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +46,14 @@ const BASE: &[&str] = &[
     "CREATE SCHEMA IF NOT EXISTS saldo",
     "CREATE TABLE IF NOT EXISTS saldo.live (
         one boolean PRIMARY KEY DEFAULT true CHECK (one),
-        number bigint NOT NULL)",
+        number bigint NOT NULL,
+        format int NOT NULL)",
+    // Before there was a form to tell, it was the first; asked first, since altering waits for everybody.
+    "DO $$ BEGIN
+       IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'saldo.live'::regclass AND attname = 'format') THEN
+         ALTER TABLE saldo.live ADD COLUMN format int NOT NULL DEFAULT 1;
+       END IF;
+     END $$",
     "CREATE SEQUENCE IF NOT EXISTS saldo.builds",
 ];
 
@@ -55,9 +67,10 @@ CREATE TABLE {s}.accounts (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, version bigint NOT NULL,
     kind text, language text, time_zone text, country text, PRIMARY KEY (tenant, account));
 CREATE TABLE {s}.agenda (
-    tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, wakeup_at timestamptz NOT NULL,
-    account_version bigint NOT NULL, catalog_version bigint NOT NULL, PRIMARY KEY (tenant, account));
-CREATE INDEX ON {s}.agenda (wakeup_at);
+    tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, wakeup_at timestamptz,
+    account_version bigint NOT NULL, catalog_version bigint NOT NULL, partition int NOT NULL,
+    record_offset bigint NOT NULL, PRIMARY KEY (tenant, account));
+CREATE INDEX ON {s}.agenda (partition, record_offset);
 CREATE TABLE {s}.ledger (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, currency char(3) NOT NULL,
     decimals smallint NOT NULL, kind text NOT NULL, document text NOT NULL, instalment int NOT NULL,
@@ -76,6 +89,23 @@ CREATE TABLE {s}.history (
     type text NOT NULL, effective_date date, recorded_at timestamptz NOT NULL, known_at timestamptz NOT NULL,
     actor text NOT NULL, summary text NOT NULL, partition int NOT NULL, record_offset bigint NOT NULL,
     PRIMARY KEY (tenant, account, version, index));
+CREATE TABLE {s}.reminders (
+    tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, reminder bigint NOT NULL,
+    step text NOT NULL, tone text NOT NULL, channel text NOT NULL, template text NOT NULL, due_at timestamptz NOT NULL,
+    retry_of bigint, status text NOT NULL, reason text, ready_at timestamptz, until timestamptz, attempts int NOT NULL,
+    changed_at timestamptz NOT NULL, needs_person bool NOT NULL, version bigint NOT NULL, partition int NOT NULL,
+    record_offset bigint NOT NULL, PRIMARY KEY (tenant, account, reminder));
+CREATE INDEX ON {s}.reminders (ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX ON {s}.reminders (tenant, due_at, account, reminder);
+CREATE INDEX ON {s}.reminders (tenant, due_at, account, reminder)
+    WHERE needs_person OR status IN ('due', 'deferred', 'started');
+CREATE TABLE {s}.attempts (
+    tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, reminder bigint NOT NULL,
+    attempt int NOT NULL, step text NOT NULL, tone text NOT NULL, channel text NOT NULL, recipient bytea NOT NULL,
+    template text NOT NULL, language text NOT NULL, policy_version bigint NOT NULL, started_at timestamptz NOT NULL,
+    send_before timestamptz NOT NULL, status text NOT NULL, reason text, ended_at timestamptz, message_id text,
+    message_sha256 bytea, partition int NOT NULL, record_offset bigint NOT NULL,
+    PRIMARY KEY (tenant, account, reminder, attempt));
 CREATE TABLE {s}.parked (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, parked_at timestamptz NOT NULL,
     reason text NOT NULL, PRIMARY KEY (tenant, account));
@@ -87,18 +117,26 @@ CREATE TABLE {s}.personal_contact_points (
     channel text NOT NULL, address text, PRIMARY KEY (tenant, account, position));
 ";
 
-/// Makes what is missing: the base, a first build, and `bi`. Safe to run by several processes at once.
+/// Makes what is missing: the base, a build of this release's form, and `bi`. Safe to run by several processes at once.
 pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadModelError> {
     let mut transaction = pool.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))").execute(&mut *transaction).await?;
     for statement in BASE {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }
-    let schema = match current(&mut transaction).await? {
-        Some(schema) => schema,
-        None => {
+    let format: Option<i32> =
+        sqlx::query_scalar("SELECT format FROM saldo.live").fetch_optional(&mut *transaction).await?;
+    let standing = current(&mut transaction).await?;
+    let schema = match (standing, format) {
+        (Some(schema), Some(FORMAT)) => schema,
+        // An older release must not throw away what a newer one made, nor the two of them take turns at it.
+        (Some(_), Some(newer)) if newer > FORMAT => return Err(ReadModelError::Newer(newer)),
+        (former, _) => {
             let schema = create(&mut transaction, identity).await?;
             point(&mut transaction, &schema).await?;
+            if let Some(former) = former {
+                former.remove(&mut *transaction).await?;
+            }
             schema
         }
     };
@@ -134,10 +172,13 @@ async fn create(connection: &mut PgConnection, identity: &Identity) -> Result<Sc
 
 async fn point(connection: &mut PgConnection, schema: &Schema) -> Result<(), ReadModelError> {
     let number: i64 = schema.name().trim_start_matches("rm_").parse().map_err(|_| ReadModelError::Damaged(0))?;
-    sqlx::query("INSERT INTO saldo.live (number) VALUES ($1) ON CONFLICT (one) DO UPDATE SET number = $1")
-        .bind(number)
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "INSERT INTO saldo.live (number, format) VALUES ($1, $2) ON CONFLICT (one) DO UPDATE SET number = $1, format = $2",
+    )
+    .bind(number)
+    .bind(FORMAT)
+    .execute(&mut *connection)
+    .await?;
     sqlx::raw_sql(sqlx::AssertSqlSafe(bi::sql(schema.name()))).execute(connection).await?;
     Ok(())
 }
@@ -184,9 +225,9 @@ impl Schema {
     }
 
     /// Removes a build.
-    pub async fn remove(&self, pool: &PgPool) -> Result<(), ReadModelError> {
+    pub async fn remove(&self, database: impl PgExecutor<'_>) -> Result<(), ReadModelError> {
         let statement = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.name());
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(pool).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(database).await?;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! An event in one line, free of personal data.
 
+mod contacts;
+
 use jiff::civil::Date;
 use saldo_domain::{
     event::{AllocatedBy, AllocationLine, Event},
@@ -15,7 +17,15 @@ pub fn effective_date(event: &Event) -> Option<Date> {
         Event::PaymentRecorded { value_date, .. } => Some(*value_date),
         Event::PaymentAllocated { lines, .. } => lines.iter().map(|line| line.effective_date).max(),
         Event::PaymentReversed { reversal_date, .. } => Some(*reversal_date),
-        Event::AccountOpened(_) | Event::AccountAmended(_) => None,
+        Event::ContactStarted(started) => Some(started.day),
+        Event::ContactWithheld { took, .. } => Some(took.on),
+        Event::AccountOpened(_)
+        | Event::AccountAmended(_)
+        | Event::ReminderDue { .. }
+        | Event::ContactDeferred { .. }
+        | Event::ContactAccepted { .. }
+        | Event::ContactRejected { .. }
+        | Event::ContactUnknown { .. } => None,
     }
 }
 
@@ -73,6 +83,13 @@ pub fn summarise(event: &Event) -> String {
             format!("Payment {reference} applied {how}: {}{more}", to.join(", "))
         }
         Event::PaymentReversed { reference, amount, .. } => format!("Payment {reference} of {amount} reversed"),
+        Event::ReminderDue { .. }
+        | Event::ContactStarted(_)
+        | Event::ContactWithheld { .. }
+        | Event::ContactDeferred { .. }
+        | Event::ContactAccepted { .. }
+        | Event::ContactRejected { .. }
+        | Event::ContactUnknown { .. } => contacts::summarise(event),
     }
 }
 

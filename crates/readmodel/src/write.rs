@@ -1,5 +1,7 @@
 //! Writing a batch: set-based, with the checkpoints moved by compare-and-set in the same transaction.
 
+mod contacts;
+
 use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date};
@@ -60,6 +62,7 @@ pub async fn apply(
     writer.ledger(&rows.ledger).await?;
     writer.items(&rows.ledger).await?;
     writer.history(rows).await?;
+    writer.contacts(&rows.contacts).await?;
     writer.parked(rows).await?;
     writer.personal(opened).await?;
     Ok(Applied::Yes)
@@ -148,18 +151,21 @@ impl Writer<'_> {
         .execute(&mut *self.connection)
         .await?;
         sqlx::query(self.sql(
-            "MERGE INTO {s}.agenda g
-             USING unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS n(tenant, account, version, wakeup)
-             ON g.tenant = n.tenant AND g.account = n.account
-             WHEN MATCHED AND n.wakeup IS NULL THEN DELETE
-             WHEN MATCHED THEN UPDATE SET wakeup_at = n.wakeup::timestamptz, account_version = n.version
-             WHEN NOT MATCHED AND n.wakeup IS NOT NULL THEN
-               INSERT VALUES (n.tenant, n.account, n.wakeup::timestamptz, n.version, 0)",
+            "INSERT INTO {s}.agenda (tenant, account, wakeup_at, account_version, catalog_version, partition, record_offset)
+             SELECT tenant, account, wakeup::timestamptz, version, catalog_version, partition, record_offset
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::bigint[])
+               AS r(tenant, account, wakeup, version, catalog_version, partition, record_offset)
+             ON CONFLICT (tenant, account) DO UPDATE SET wakeup_at = excluded.wakeup_at,
+               account_version = excluded.account_version, catalog_version = excluded.catalog_version,
+               partition = excluded.partition, record_offset = excluded.record_offset",
         ))
         .bind(&tenants)
         .bind(&accounts)
-        .bind(&versions)
         .bind(of(|row| row.next_wakeup.map(instant)))
+        .bind(&versions)
+        .bind(rows.accounts.values().map(|row| row.catalog_version as i64).collect::<Vec<_>>())
+        .bind(rows.accounts.values().map(|row| row.partition as i32).collect::<Vec<_>>())
+        .bind(rows.accounts.values().map(|row| row.offset as i64).collect::<Vec<_>>())
         .execute(&mut *self.connection)
         .await?;
         Ok(())

@@ -82,6 +82,10 @@ pub struct Total {
     pub open: String,
     /// What of it is past due.
     pub overdue: String,
+    /// What stands in the debtor's favour and is not applied yet; absent where nothing does.
+    pub credit: Option<String>,
+    /// What is open less what is not applied yet.
+    pub balance: String,
 }
 
 /// Letters of every kind that a template meets: before the due date and after it, one item and many, one currency and
@@ -107,10 +111,14 @@ pub fn samples(language: Language) -> Vec<Letter> {
                 mine.map(|(_, minor, _)| minor).sum()
             };
             let (open, overdue) = (sum(false), sum(true));
+            // The letter of several items has something in the debtor's favour.
+            let credit = if items.len() == 3 { 5_000 } else { 0 };
             (open != 0).then(|| Total {
                 currency: currency.to_string(),
                 open: amount(open, *currency, language),
                 overdue: amount(overdue, *currency, language),
+                credit: (credit != 0).then(|| amount(credit, *currency, language)),
+                balance: amount(open - credit, *currency, language),
             })
         });
         Letter {

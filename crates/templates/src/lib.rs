@@ -19,8 +19,8 @@ pub use words::{Language, amount, day};
 pub const MAX_SOURCE: usize = 64 << 10;
 /// Longest subject, in characters (RFC 5322, 2.1.1 allows 998 on a line; people read less).
 pub const MAX_SUBJECT: usize = 200;
-/// Longest text or HTML that comes out, in bytes.
-pub const MAX_OUTPUT: usize = 512 << 10;
+/// Longest text or HTML that comes out, in bytes: both together, encoded, stay below the largest mail.
+pub const MAX_OUTPUT: usize = 192 << 10;
 /// Instructions that one rendering may take: thousands of items, and no loop without end.
 const FUEL: u64 = 2_000_000;
 

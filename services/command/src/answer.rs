@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use saldo_api::v1;
-use saldo_commit::{Commit, ConsistencyToken, event_type, line_to_api};
+use saldo_commit::{Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
 use saldo_domain::{
+    account::Account,
+    command::Command,
     event::{AllocationLine, Event},
     refusal::{Refusal, RefusalKind},
 };
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::failure::ERROR_DOMAIN;
+use crate::{contact::ContactAnswer, failure::ERROR_DOMAIN};
 
 /// The domain's "no", as answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,10 @@ pub struct Answer {
     pub event_types: Vec<String>,
     /// Where a payment or credit went.
     pub allocations: Vec<AllocationLine>,
+    /// What it did to a reminder.
+    pub contact: Option<ContactAnswer>,
+    /// The tenant's policy version that the decision used.
+    pub policy_version: u64,
     /// Present where the domain said no.
     pub refused: Option<Refused>,
 }
@@ -53,11 +59,35 @@ impl Answer {
             next_wakeup: commit.next_wakeup,
             event_types: commit.events.iter().map(|event| event_type(event).to_owned()).collect(),
             allocations: commit.events.iter().flat_map(allocations).cloned().collect(),
+            contact: ContactAnswer::of(commit),
+            policy_version: commit.catalog_version,
             refused: commit.refusal.as_ref().map(|refusal| Refused {
                 reason: refusal.reason.clone(),
                 message: refusal.message.clone(),
                 details: refusal.details.clone(),
             }),
+        }
+    }
+
+    /// The answer to a command that brought nothing about, so that nothing was appended.
+    pub fn of_nothing(
+        command: &Command,
+        account: &Account,
+        version: u64,
+        now: Timestamp,
+        next_wakeup: Option<Timestamp>,
+        policy_version: u64,
+    ) -> Self {
+        Self {
+            version,
+            offset: None,
+            recorded_at: now,
+            next_wakeup,
+            event_types: Vec::new(),
+            allocations: Vec::new(),
+            contact: ContactAnswer::of_nothing(command, account),
+            policy_version,
+            refused: None,
         }
     }
 
@@ -72,11 +102,13 @@ impl Answer {
             account_id: account_id.to_owned(),
             version: self.version,
             consistency_token: token.map(|token| token.to_string()).unwrap_or_default(),
-            recorded_at: Some(timestamp(self.recorded_at)),
-            next_wakeup: self.next_wakeup.map(timestamp),
+            recorded_at: Some(timestamp_to_api(self.recorded_at)),
+            next_wakeup: self.next_wakeup.map(timestamp_to_api),
             replayed: place.replayed,
             event_types: self.event_types,
             allocations: self.allocations.iter().map(line_to_api).collect(),
+            contact: self.contact.map(ContactAnswer::into_api),
+            policy_version: self.policy_version,
         })
     }
 }
@@ -118,8 +150,4 @@ fn allocations(event: &Event) -> &[AllocationLine] {
         Event::InvoiceCredited { lines, .. } | Event::PaymentAllocated { lines, .. } => lines,
         _ => &[],
     }
-}
-
-fn timestamp(instant: Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: instant.as_second(), nanos: instant.subsec_nanosecond() }
 }

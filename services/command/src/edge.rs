@@ -1,5 +1,6 @@
 //! From a request to a domain command: every field checked, every broken rule named, personal values sealed.
 
+mod contact;
 mod fields;
 mod money;
 mod profile;
@@ -32,6 +33,10 @@ pub trait Request: Message + Clone + Default + 'static {
     fn account_id(&self) -> &str;
     /// Builds the command, noting every broken rule.
     fn build(&self, rules: &mut Violations, seal: &mut dyn Seal) -> Option<Command>;
+    /// The claim that a sender asks with.
+    fn claim(&self) -> &[u8] {
+        &[]
+    }
     /// Empties what identifies the try and, with `personal`, what is sealed.
     fn strip(&mut self, personal: bool);
 }
@@ -43,12 +48,19 @@ pub fn account_key<R: Request>(tenant: &TenantId, request: &R) -> Result<Account
         .map_err(|rule| Failure::Invalid(vec![Violation { field: "account_id".into(), rule: rule.to_string() }]))
 }
 
+/// Whether a text can be a request's id.
+pub fn is_request_id(id: &str) -> bool {
+    (1..=MAX_REQUEST_ID_LEN).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What [`is_request_id`] wants.
+pub const REQUEST_ID_RULE: &str = "must be 1 to 64 printable ASCII characters without spaces, for example a UUID";
+
 /// Checks the whole request without sealing anything. Returns how many personal values it holds.
 pub fn check<R: Request>(request: &R) -> Result<usize, Failure> {
     let mut rules = Violations::default();
-    let id = request.request_id();
-    if id.is_empty() || id.len() > MAX_REQUEST_ID_LEN || !id.bytes().all(|b| b.is_ascii_graphic()) {
-        rules.add("request_id", "must be 1 to 64 printable ASCII characters without spaces, for example a UUID");
+    if !is_request_id(request.request_id()) {
+        rules.add("request_id", REQUEST_ID_RULE);
     }
     if let Err(rule) = AccountId::new(request.account_id()) {
         rules.add("account_id", rule);
@@ -80,7 +92,7 @@ pub fn stored_body<R: Request>(request: &R) -> Vec<u8> {
 }
 
 macro_rules! request {
-    ($type:ident, $method:literal, personal: [$($personal:ident),*], $build:expr) => {
+    ($type:ident, $method:literal, personal: [$($personal:ident),*] $(, claim $claim:ident)?; $build:expr) => {
         impl Request for v1::$type {
             const METHOD: &'static str = $method;
             fn request_id(&self) -> &str {
@@ -93,6 +105,9 @@ macro_rules! request {
                 let build: fn(&Self, &mut Violations, &mut dyn Seal) -> Option<Command> = $build;
                 build(self, rules, seal)
             }
+            $(fn claim(&self) -> &[u8] {
+                &self.$claim
+            })?
             #[allow(unused_variables)]
             fn strip(&mut self, personal: bool) {
                 self.request_id.clear();
@@ -124,15 +139,23 @@ impl Strip for Option<v1::Profile> {
     }
 }
 
-request!(OpenAccountRequest, "OpenAccount", personal: [profile], |request, rules, seal| {
+impl Strip for Option<v1::record_contact_outcome_request::Outcome> {
+    fn strip(&mut self) {
+        if let Some(outcome) = self {
+            contact::strip(outcome);
+        }
+    }
+}
+
+request!(OpenAccountRequest, "OpenAccount", personal: [profile]; |request, rules, seal| {
     profile::whole(request.profile.as_ref(), rules, seal).map(Command::OpenAccount)
 });
 
-request!(AmendAccountRequest, "AmendAccount", personal: [profile], |request, rules, seal| {
+request!(AmendAccountRequest, "AmendAccount", personal: [profile]; |request, rules, seal| {
     profile::change(request.profile.as_ref(), request.update_mask.as_ref(), rules, seal).map(Command::AmendAccount)
 });
 
-request!(IssueInvoiceRequest, "IssueInvoice", personal: [description], |request, rules, seal| {
+request!(IssueInvoiceRequest, "IssueInvoice", personal: [description]; |request, rules, seal| {
     let number = fields::number("number", &request.number, rules);
     let total = money::amount("total", request.total.as_ref(), rules);
     let issue_date = fields::date("issue_date", request.issue_date, rules);
@@ -161,7 +184,7 @@ request!(IssueInvoiceRequest, "IssueInvoice", personal: [description], |request,
     }
 });
 
-request!(CreditInvoiceRequest, "CreditInvoice", personal: [reason], |request, rules, seal| {
+request!(CreditInvoiceRequest, "CreditInvoice", personal: [reason]; |request, rules, seal| {
     let credit_note = fields::number("credit_note_number", &request.credit_note_number, rules);
     let invoice = fields::number("invoice_number", &request.invoice_number, rules);
     let amount = money::amount("amount", request.amount.as_ref(), rules);
@@ -176,14 +199,14 @@ request!(CreditInvoiceRequest, "CreditInvoice", personal: [reason], |request, ru
     })
 });
 
-request!(VoidInvoiceRequest, "VoidInvoice", personal: [reason], |request, rules, seal| {
+request!(VoidInvoiceRequest, "VoidInvoice", personal: [reason]; |request, rules, seal| {
     let number = fields::number("invoice_number", &request.invoice_number, rules);
     let void_date = fields::date("void_date", request.void_date, rules);
     let reason = fields::free_text("reason", "invoice.voided", REASON, &request.reason, rules, seal);
     Some(Command::VoidInvoice { number: number?, void_date: void_date?, reason: reason? })
 });
 
-request!(RecordPaymentRequest, "RecordPayment", personal: [remittance], |request, rules, seal| {
+request!(RecordPaymentRequest, "RecordPayment", personal: [remittance]; |request, rules, seal| {
     let reference = fields::number("reference", &request.reference, rules);
     let amount = money::amount("amount", request.amount.as_ref(), rules);
     let value_date = fields::date("value_date", request.value_date, rules);
@@ -199,17 +222,39 @@ request!(RecordPaymentRequest, "RecordPayment", personal: [remittance], |request
     })
 });
 
-request!(AllocatePaymentRequest, "AllocatePayment", personal: [], |request, rules, _seal| {
+request!(AllocatePaymentRequest, "AllocatePayment", personal: []; |request, rules, _seal| {
     let reference = fields::number("reference", &request.reference, rules);
     let designations = money::designations(&request.allocations, rules);
     Some(Command::AllocatePayment { reference: reference?, designations: designations? })
 });
 
-request!(ReversePaymentRequest, "ReversePayment", personal: [reason], |request, rules, seal| {
+request!(ReversePaymentRequest, "ReversePayment", personal: [reason]; |request, rules, seal| {
     let reference = fields::number("reference", &request.reference, rules);
     let reversal_date = fields::date("reversal_date", request.reversal_date, rules);
     let reason = fields::free_text("reason", "payment.reversed", REASON, &request.reason, rules, seal);
     Some(Command::ReversePayment { reference: reference?, reversal_date: reversal_date?, reason: reason? })
 });
 
-request!(AdvanceTimeRequest, "AdvanceTime", personal: [], |_request, _rules, _seal| Some(Command::AdvanceTime));
+request!(AdvanceTimeRequest, "AdvanceTime", personal: []; |_request, _rules, _seal| Some(Command::AdvanceTime));
+
+request!(StartContactAttemptRequest, "StartContactAttempt", personal: [], claim claim; |request, rules, _seal| {
+    let reminder = contact::reminder(request.reminder, rules);
+    let claim = contact::claim(&request.claim, rules);
+    Some(Command::StartContactAttempt { reminder: reminder?, claim: claim? })
+});
+
+request!(RecordContactOutcomeRequest, "RecordContactOutcome", personal: [outcome]; |request, rules, seal| {
+    let reminder = contact::reminder(request.reminder, rules);
+    let attempt = contact::attempt(request.attempt, rules);
+    let claim = contact::claim(&request.claim, rules);
+    let outcome = contact::outcome(request.outcome.as_ref(), rules, seal);
+    Some(Command::RecordContactOutcome { reminder: reminder?, attempt: attempt?, claim: claim?, outcome: outcome? })
+});
+
+request!(RetryContactRequest, "RetryContact", personal: []; |request, rules, _seal| {
+    Some(Command::RetryContact { reminder: contact::reminder(request.reminder, rules)? })
+});
+
+request!(DropContactRequest, "DropContact", personal: []; |request, rules, _seal| {
+    Some(Command::DropContact { reminder: contact::reminder(request.reminder, rules)? })
+});

@@ -25,6 +25,9 @@ pub enum Failure {
     /// The account's history has an event this release does not know.
     #[error("the account is parked: {0}")]
     Parked(String),
+    /// The tenant's policy in force is one this release cannot read.
+    #[error("the policy in force cannot be read by this release: {0}; deploy a newer one, or publish a policy anew")]
+    PolicyParked(String),
     /// The partition's queue is full.
     #[error("too many requests wait for this partition; nothing was done, try again later")]
     QueueFull,
@@ -55,6 +58,7 @@ impl Failure {
             Failure::RequestIdReused => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
             Failure::AccountUnknown => (Code::NotFound, "ACCOUNT_UNKNOWN"),
             Failure::Parked(_) => (Code::FailedPrecondition, "ACCOUNT_PARKED"),
+            Failure::PolicyParked(_) => (Code::FailedPrecondition, "POLICY_PARKED"),
             Failure::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
             Failure::RacesLost => (Code::Aborted, "RACES_LOST"),
             Failure::TimedOut => (Code::DeadlineExceeded, "OUTCOME_UNKNOWN"),

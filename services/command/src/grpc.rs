@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     answer::Place,
+    contact::{self, ContactAnswer},
     edge::{self, Count, UnderKey},
     failure::Failure,
     router::{Commands, NewAsk},
@@ -19,6 +20,10 @@ use crate::{
 
 /// Who may record facts.
 const WRITERS: &[Role] = &[Role::Writer, Role::Service];
+/// Who may send.
+const SENDERS: &[Role] = &[Role::Service];
+/// Who decides what a machine may not.
+const OPERATORS: &[Role] = &[Role::Operator];
 /// Who may let time pass.
 const TIMEKEEPERS: &[Role] = &[Role::Operator, Role::Service];
 
@@ -43,7 +48,7 @@ impl CommandGrpc {
         let caller = authorize(&request, allowed)?;
         let request = request.into_inner();
         let ask = self.prepare(&caller, &request).await?;
-        let partition = self.commands.partition_of(&ask.key);
+        let (key, partition) = (ask.key.clone(), self.commands.partition_of(&ask.key));
         let started = Instant::now();
         let given = self.commands.ask(ask).await;
         tracing::debug!(
@@ -58,8 +63,19 @@ impl CommandGrpc {
             "command answered"
         );
         let given = given?;
+        let snapshot = match &given.answer.contact {
+            // To the holder of the claim that won, and to nobody else.
+            Some(ContactAnswer::Started(started)) if started.claim.0 == request.claim() => {
+                Some(contact::snapshot(&self.keyring, &key, started).await.map_err(key_store)?)
+            }
+            _ => None,
+        };
         let place = Place { log_id: self.commands.identity().log_id, partition, replayed: given.replayed };
-        given.answer.into_response(request.account_id(), place).map(Response::new)
+        let mut response = given.answer.into_response(request.account_id(), place)?;
+        if let Some(answer) = &mut response.contact {
+            answer.snapshot = snapshot;
+        }
+        Ok(Response::new(response))
     }
 
     /// Checks the whole request before a key is made or anything waits.
@@ -68,10 +84,6 @@ impl CommandGrpc {
             .map_err(|rule| Failure::Invalid(vec![Violation { field: "tenant".into(), rule: rule.to_string() }]))?;
         let personal_values = edge::check(request)?;
         let key = edge::account_key(&tenant, request)?;
-        let key_store = |error: saldo_keyring::KeyringError| {
-            tracing::error!(%error, "the key store failed");
-            Failure::KeyStore
-        };
         let tenant_keys = self.keyring.tenant(key.tenant.as_str()).await.map_err(key_store)?;
         let (command, sealed) = if personal_values == 0 {
             (edge::command(request, &mut Count::default())?, Vec::new())
@@ -101,6 +113,11 @@ impl CommandGrpc {
             command,
         })
     }
+}
+
+fn key_store(error: saldo_keyring::KeyringError) -> Failure {
+    tracing::error!(%error, "the key store failed");
+    Failure::KeyStore
 }
 
 #[tonic::async_trait]
@@ -166,5 +183,33 @@ impl CommandService for CommandGrpc {
         request: Request<v1::AdvanceTimeRequest>,
     ) -> Result<Response<v1::CommandResponse>, Status> {
         self.answer(request, TIMEKEEPERS).await
+    }
+
+    async fn start_contact_attempt(
+        &self,
+        request: Request<v1::StartContactAttemptRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, SENDERS).await
+    }
+
+    async fn record_contact_outcome(
+        &self,
+        request: Request<v1::RecordContactOutcomeRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, SENDERS).await
+    }
+
+    async fn retry_contact(
+        &self,
+        request: Request<v1::RetryContactRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, OPERATORS).await
+    }
+
+    async fn drop_contact(
+        &self,
+        request: Request<v1::DropContactRequest>,
+    ) -> Result<Response<v1::CommandResponse>, Status> {
+        self.answer(request, OPERATORS).await
     }
 }

@@ -3,12 +3,14 @@
 //!
 //! - [`grpc`] speaks the protocol: who asks, what they may, errors as google.rpc details.
 //! - [`edge`] turns a request into a domain command: every field checked, personal values sealed.
+//! - [`catalog`] publishes policies and previews them.
 //! - [`router`] feeds each partition's worker with requests and with the records of one tail.
 //! - [`worker`] decides: the only place where an account's state changes.
 //! - [`store`] is the worker's local memory, disposable at any time.
 
 pub mod answer;
-pub mod clock;
+pub mod catalog;
+pub mod contact;
 pub mod edge;
 mod failure;
 pub mod grpc;
@@ -18,7 +20,8 @@ mod store;
 mod violations;
 mod worker;
 
-pub use clock::Clock;
+pub use catalog::CatalogGrpc;
 pub use failure::{Failure, StartError};
 pub use grpc::CommandGrpc;
 pub use router::{Commands, Options};
+pub use worker::Basis;

@@ -1,12 +1,12 @@
 //! Sealing at the edge: personal values of a request become sealed envelopes before anything else sees them.
 
 use saldo_api::v1;
-use saldo_commit::sealed::opaque;
+use saldo_commit::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, MESSAGE, opaque, sealed_message};
 use saldo_domain::{
     ids::AccountKey,
     profile::{Channel, Sealed},
 };
-use saldo_keyring::{KeyringError, Place, SubjectKey, TenantKeys};
+use saldo_keyring::{Envelope, Keyring, KeyringError, Place, SubjectKey, TenantKeys, UnsealError};
 
 /// One personal value of a request and where it goes.
 #[derive(Debug, Clone, Copy)]
@@ -75,14 +75,12 @@ impl Seal for UnderKey<'_> {
                 return Sealed(Vec::new());
             }
         };
-        let message = v1::Sealed {
-            key_id: envelope.key_id.to_vec(),
-            nonce: envelope.nonce.to_vec(),
-            ciphertext: envelope.ciphertext,
-            commitment: envelope.commitment.to_vec(),
-        };
+        let message = envelope.to_message();
         let sealed = opaque(&message);
-        self.sealed.push(v1::SealedField { path: value.path.to_owned(), value: Some(message) });
+        // A message's bytes are large and stand in the event beside the command: once is enough.
+        if value.field != MESSAGE {
+            self.sealed.push(v1::SealedField { path: value.path.to_owned(), value: Some(message) });
+        }
         sealed
     }
 
@@ -92,3 +90,43 @@ impl Seal for UnderKey<'_> {
         self.tenant.digest.hmac(&[&channel, address.trim().to_lowercase().as_bytes()])
     }
 }
+
+/// Opens a name or address of an account's profile, which was sealed where it was recorded: at its opening or at an
+/// amendment. Empty where it was erased, or does not open.
+pub async fn open_profile_value(
+    keyring: &Keyring,
+    record_key: &str,
+    field: ProfileField,
+    sealed: &Sealed,
+) -> Result<String, KeyringError> {
+    let Some(envelope) = sealed_message(sealed).and_then(Envelope::from_message) else { return Ok(String::new()) };
+    let field = match field {
+        ProfileField::Name => DISPLAY_NAME,
+        ProfileField::Address => CONTACT_ADDRESS,
+    };
+    for event_type in [OPENED, AMENDED] {
+        match keyring.unseal(&Place { record_key, event_type, field }, &envelope).await {
+            Ok(text) => return Ok(text.unwrap_or_default()),
+            Err(UnsealError::Store(error)) => return Err(error),
+            Err(UnsealError::Tampered(_)) => {}
+        }
+    }
+    tracing::error!(record_key, field, "a value of the profile does not open");
+    Ok(String::new())
+}
+
+/// A sealed value of a profile.
+#[derive(Debug, Clone, Copy)]
+pub enum ProfileField {
+    /// The display name.
+    Name,
+    /// The address of a contact point.
+    Address,
+}
+
+/// The events that a profile's values are sealed for.
+pub const OPENED: &str = "account.opened";
+/// See [`OPENED`].
+pub const AMENDED: &str = "account.amended";
+/// What an outcome's values are sealed for: which event carries them is decided after they are sealed.
+pub const CONTACT: &str = "contact";

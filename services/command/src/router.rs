@@ -17,10 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use crate::{
-    clock::Clock,
     failure::{Failure, StartError},
-    store::{Store, StoreError},
-    worker::{Ask, FromLog, Given, Worker},
+    store::{Store, StoreError, StoredAccount},
+    worker::{Ask, Basis, Given, Heard, Worker},
 };
 
 /// Records asked of the tail in one go.
@@ -55,6 +54,7 @@ pub struct Commands {
 struct Queue {
     places: Arc<Semaphore>,
     asks: mpsc::UnboundedSender<Ask>,
+    heard: mpsc::WeakSender<Heard>,
 }
 
 /// The running threads and tasks. Ends when every [`Commands`] is dropped, or when something fails for good.
@@ -70,7 +70,7 @@ impl Commands {
     pub async fn start(
         log: Arc<dyn Log>,
         identity: Identity,
-        clock: Clock,
+        basis: Basis,
         options: Options,
     ) -> Result<(Self, Running), StartError> {
         let store_error =
@@ -88,14 +88,14 @@ impl Commands {
                 open(&path, &identity, partition).map_err(|error| store_error(&path, error.to_string()))?;
             starts.push((partition, acceptor.start()));
             let (queue, asks) = mpsc::unbounded_channel();
-            let (feed, from_log) = mpsc::channel(FEED);
+            let (feed, heard) = mpsc::channel(FEED);
             let (moved, position) = watch::channel(acceptor.position().map_or(0, |position| position.next));
-            let worker = Worker::new(partition, log.clone(), acceptor, store, clock.clone(), feed.clone(), moved);
+            let worker = Worker::new(partition, log.clone(), acceptor, store, basis.clone(), feed.clone(), moved);
             let (runtime, failed, failure) = (runtime.clone(), failed.clone(), failure.clone());
             threads.push(std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || {
                 // A worker's thread that ends by itself has failed, a panic included: the whole service stops.
                 let stop = failed.clone().drop_guard();
-                match worker.run(runtime, asks, from_log) {
+                match worker.run(runtime, asks, heard) {
                     Ok(()) => drop(stop.disarm()),
                     Err(why) => {
                         error!(partition, %why, "the command service stops");
@@ -103,7 +103,11 @@ impl Commands {
                     }
                 }
             })?);
-            queues.push(Queue { places: Arc::new(Semaphore::new(options.queue)), asks: queue });
+            queues.push(Queue {
+                places: Arc::new(Semaphore::new(options.queue)),
+                asks: queue,
+                heard: feed.downgrade(),
+            });
             positions.push(position);
             feeds.insert(partition, feed);
         }
@@ -133,6 +137,16 @@ impl Commands {
             }
         }
         Ok(())
+    }
+
+    /// An account as it stands where its partition's tail has come to.
+    pub(crate) async fn look(&self, key: &str) -> Result<StoredAccount, Failure> {
+        let queue = self.queues.get(self.partition_of(key) as usize).ok_or(Failure::Stopped)?;
+        let (reply, seen) = oneshot::channel();
+        let heard = queue.heard.upgrade().ok_or(Failure::Stopped)?;
+        heard.send(Heard::Look(key.into(), reply)).await.map_err(|_| Failure::Stopped)?;
+        drop(heard);
+        tokio::time::timeout(self.patience, seen).await.map_err(|_| Failure::TimedOut)?.map_err(|_| Failure::Stopped)
     }
 
     /// Asks the account's worker. "Unknown account" is said only after reading to an end fetched after the request came.
@@ -229,7 +243,7 @@ fn open(path: &std::path::Path, identity: &Identity, partition: u32) -> Result<(
 async fn feed(
     log: Arc<dyn Log>,
     mut next: Vec<(u32, u64)>,
-    feeds: HashMap<u32, mpsc::Sender<FromLog>>,
+    feeds: HashMap<u32, mpsc::Sender<Heard>>,
     failed: CancellationToken,
     failure: Arc<Mutex<Option<String>>>,
 ) {
@@ -253,7 +267,7 @@ async fn feed(
         for (partition, offset) in &mut next {
             let (asked, start) = oneshot::channel();
             if let Some(feed) = feeds.get(partition)
-                && feed.send(FromLog::Reopened(asked)).await.is_ok()
+                && feed.send(Heard::Reopened(asked)).await.is_ok()
                 && let Ok(start) = start.await
             {
                 *offset = start;
@@ -262,7 +276,7 @@ async fn feed(
     }
 }
 
-async fn hand_out(records: Vec<Record>, next: &mut [(u32, u64)], feeds: &HashMap<u32, mpsc::Sender<FromLog>>) {
+async fn hand_out(records: Vec<Record>, next: &mut [(u32, u64)], feeds: &HashMap<u32, mpsc::Sender<Heard>>) {
     let mut by_partition: HashMap<u32, Vec<Record>> = HashMap::new();
     for record in records {
         if let Some((_, offset)) = next.iter_mut().find(|(partition, _)| *partition == record.partition) {
@@ -273,7 +287,7 @@ async fn hand_out(records: Vec<Record>, next: &mut [(u32, u64)], feeds: &HashMap
     for (partition, records) in by_partition {
         if let Some(feed) = feeds.get(&partition) {
             // A worker that has ended reports itself.
-            let _ = feed.send(FromLog::Records(records)).await;
+            let _ = feed.send(Heard::Records(records)).await;
         }
     }
 }

@@ -21,7 +21,7 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const CHECKPOINT: &str = "checkpoint";
 
 /// Raise it when a stored shape changes: an older store is then emptied and read anew from the log.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The store's own errors; none is a reason to give up anything but the store.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,8 @@ pub struct StoredAccount {
     pub account: Account,
     /// recorded_at of its newest commit.
     pub recorded_at: Option<jiff::Timestamp>,
+    /// The policy version that its newest commit used.
+    pub catalog_version: u64,
     /// Why it cannot be decided on, where it cannot.
     pub parked: Option<String>,
 }

@@ -15,8 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use saldo_catalog::Catalog;
+use saldo_clock::Clock;
 use saldo_commit::Commit;
-use saldo_domain::{Context, document::Document, evolve};
+use saldo_crash_point::crash_point;
+use saldo_domain::{document::Document, evolve};
 use saldo_log::{
     AppendError, Log, NewRecord, Record,
     acceptor::{Acceptor, Verdict},
@@ -30,9 +33,8 @@ use tracing::{error, warn};
 use self::live::Live;
 use crate::{
     answer::Answer,
-    clock::Clock,
     failure::Failure,
-    store::{Store, StoreError, StoredAnswer},
+    store::{Store, StoreError, StoredAccount, StoredAnswer},
 };
 
 /// Requests taken from the queue in one go.
@@ -41,6 +43,8 @@ const TAKE: usize = 512;
 const MAX_RACES: u32 = 16;
 /// Accounts kept in memory; beyond it the idle ones are read from the store again.
 const MAX_LIVE: usize = 20_000;
+/// Between two looks whether a policy version that an account has used was read here too.
+const CATALOG_PAUSE: Duration = Duration::from_millis(20);
 /// The longest a batch may be on its way: beyond what the log's client tries for, it is not going to be read back.
 const LOST_AFTER: Duration = Duration::from_secs(60);
 /// How often the store is saved while it changes.
@@ -100,14 +104,25 @@ pub struct Given {
     pub replayed: bool,
 }
 
-/// What the tail brings.
-pub enum FromLog {
+/// What a worker hears besides requests: from the tail, and from whoever wants to look.
+pub enum Heard {
     /// Records of this partition, in order.
     Records(Vec<Record>),
     /// An append failed for these accounts' chains, numbered.
     Failed(Vec<(Box<str>, u64)>, AppendError),
     /// The tail is opened again; says where, which is at the last record read.
     Reopened(oneshot::Sender<u64>),
+    /// Somebody wants to see an account as it stands.
+    Look(Box<str>, oneshot::Sender<StoredAccount>),
+}
+
+/// What decisions rest on besides the account.
+#[derive(Clone)]
+pub struct Basis {
+    /// The instant of a decision.
+    pub clock: Clock,
+    /// What creditors have published.
+    pub catalog: Catalog,
 }
 
 /// A partition's worker.
@@ -116,8 +131,8 @@ pub struct Worker {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) acceptor: Acceptor,
     pub(crate) store: Store,
-    pub(crate) clock: Clock,
-    pub(crate) from_log: mpsc::Sender<FromLog>,
+    pub(crate) basis: Basis,
+    pub(crate) heard: mpsc::Sender<Heard>,
     pub(crate) position: watch::Sender<u64>,
     accounts: HashMap<Box<str>, Live>,
     /// Accounts whose state is not saved; they stay in memory until it is.
@@ -153,8 +168,8 @@ impl Worker {
         log: Arc<dyn Log>,
         acceptor: Acceptor,
         store: Store,
-        clock: Clock,
-        from_log: mpsc::Sender<FromLog>,
+        basis: Basis,
+        heard: mpsc::Sender<Heard>,
         position: watch::Sender<u64>,
     ) -> Self {
         Self {
@@ -162,8 +177,8 @@ impl Worker {
             log,
             acceptor,
             store,
-            clock,
-            from_log,
+            basis,
+            heard,
             position,
             accounts: HashMap::new(),
             changed: HashSet::new(),
@@ -182,7 +197,7 @@ impl Worker {
         mut self,
         runtime: Handle,
         mut asks: mpsc::UnboundedReceiver<Ask>,
-        mut from_log: mpsc::Receiver<FromLog>,
+        mut heard: mpsc::Receiver<Heard>,
     ) -> Result<(), WorkerError> {
         let mut taken = Vec::with_capacity(TAKE);
         let mut open = true;
@@ -191,7 +206,7 @@ impl Worker {
             let event = runtime.block_on(async {
                 tokio::select! {
                     biased;
-                    event = from_log.recv() => event.map(Event::Log),
+                    event = heard.recv() => event.map(Event::Heard),
                     count = asks.recv_many(&mut taken, TAKE), if open => Some(Event::Asks(count)),
                     () = sleep_until(timer), if timer.is_some() => Some(Event::Timer),
                 }
@@ -200,7 +215,7 @@ impl Worker {
                 None => break,
                 Some(Event::Asks(0)) => open = false,
                 Some(Event::Asks(_)) | Some(Event::Timer) => {}
-                Some(Event::Log(event)) => self.take_from_log(event)?,
+                Some(Event::Heard(event)) => self.hear(event)?,
             }
             for ask in taken.drain(..) {
                 self.admit(ask)?;
@@ -219,10 +234,10 @@ impl Worker {
         [rested, save, lost].into_iter().flatten().min()
     }
 
-    fn take_from_log(&mut self, event: FromLog) -> Result<(), WorkerError> {
+    fn hear(&mut self, event: Heard) -> Result<(), WorkerError> {
         match event {
-            FromLog::Records(records) => self.read(&records),
-            FromLog::Failed(chains, error) => {
+            Heard::Records(records) => self.read(&records),
+            Heard::Failed(chains, error) => {
                 for (key, chain) in chains {
                     if let Some(live) = self.accounts.get_mut(&key)
                         && live.fail_chain(chain, &error)
@@ -232,9 +247,15 @@ impl Worker {
                 }
                 Ok(())
             }
-            FromLog::Reopened(start) => {
+            Heard::Reopened(start) => {
                 // Without anybody to hear it there is no tail to open.
                 let _ = start.send(self.acceptor.reopen());
+                Ok(())
+            }
+            Heard::Look(key, seen) => {
+                let live = live::load(&mut self.accounts, &self.store, &key)?;
+                // Whoever went away sees nothing.
+                let _ = seen.send(live.stored.clone());
                 Ok(())
             }
         }
@@ -266,14 +287,15 @@ impl Worker {
             };
             for event in &commit.events {
                 evolve(&mut live.stored.account, event);
-                if let Some(document_key) = Document::touched(event) {
+                for document_key in Document::touched(event) {
                     let before = self.store.document(&key, &document_key)?;
-                    if let Some(after) = Document::evolve(before, event) {
+                    if let Some(after) = Document::evolve(&document_key, before, event) {
                         self.store.put_document(&key, &document_key, after);
                     }
                 }
             }
             live.stored.recorded_at = Some(commit.recorded_at);
+            live.stored.catalog_version = live.stored.catalog_version.max(commit.catalog_version);
             let answer = Answer::of(&commit, frame.version, record.offset);
             match waiter {
                 Some(waiter) => {
@@ -343,15 +365,22 @@ impl Worker {
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable();
         ready.dedup();
-        let context = Context { now: self.clock.now() };
+        let (now, catalog) = (self.basis.clock.now(), self.basis.catalog.state());
         let mut records: Vec<NewRecord> = Vec::new();
         let mut chains = Vec::new();
         for key in ready {
             let Some(live) = self.accounts.get_mut(&key) else { continue };
             let before = records.len();
             self.chains += 1;
-            let head = self.acceptor.head(&key);
-            chain::decide(live, &self.store, self.partition, head, self.chains, &context, &mut records)?;
+            let Some(tenant) = live.waiting.front().map(|ask| ask.tenant.clone()) else { continue };
+            let in_force = catalog.tenant(&tenant);
+            if in_force.version < live.stored.catalog_version {
+                // Another instance has read a newer policy: along a chain policy versions never go back.
+                self.resting.push((Instant::now() + CATALOG_PAUSE, key));
+                continue;
+            }
+            let place = chain::Place { partition: self.partition, head: self.acceptor.head(&key), chain: self.chains };
+            chain::decide(live, &self.store, place, in_force, now, &mut records)?;
             if records.len() > before {
                 self.unresolved.push(key.clone());
                 chains.push((key, self.chains));
@@ -360,13 +389,15 @@ impl Worker {
         if records.is_empty() {
             return Ok(());
         }
+        crash_point("command.decided");
         self.appended_at = Instant::now();
         let appended = self.log.append(records);
-        let from_log = self.from_log.clone();
+        let heard = self.heard.clone();
         runtime.spawn(async move {
-            if let Err(error) = appended.await {
+            match appended.await {
+                Ok(()) => crash_point("command.appended"),
                 // A worker that has ended has answered everybody already.
-                let _ = from_log.send(FromLog::Failed(chains, error)).await;
+                Err(error) => drop(heard.send(Heard::Failed(chains, error)).await),
             }
         });
         Ok(())
@@ -408,7 +439,7 @@ impl Worker {
 }
 
 enum Event {
-    Log(FromLog),
+    Heard(Heard),
     Asks(usize),
     Timer,
 }

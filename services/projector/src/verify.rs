@@ -1,6 +1,8 @@
 //! The check that the read models equal the log. The whole log is read from its start and judged by fresh acceptors. What
 //! stands before the checkpoints of one database snapshot is folded twice: by the projections, into temporary tables that
-//! are compared row by row, and by the domain itself, whose state must give the same open items and balances.
+//! are compared row by row, and by the domain itself, whose state must give the same open items, balances and reminders.
+
+mod contacts;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -112,6 +114,7 @@ pub async fn verify(
     rows(&mut snapshot, &live, &shadow, &mut report).await?;
     items(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
     balances(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
+    contacts::contacts(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
     snapshot.rollback().await?;
     Ok(report)
 }

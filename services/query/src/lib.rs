@@ -1,5 +1,6 @@
 //! QueryService: the read models over gRPC. It decides nothing and holds no state.
 
+mod contacts;
 mod errors;
 mod paging;
 mod wait;
@@ -8,7 +9,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role, authorize};
-use saldo_commit::{REQUEST_DAY_RULE, REQUEST_YEARS, channel_to_api, date_to_api, day_from_request};
+use saldo_commit::{REQUEST_DAY_RULE, REQUEST_YEARS, channel_to_api, date_to_api, day_from_request, timestamp_to_api};
 use saldo_domain::{ids::AccountId, profile::Channel};
 use saldo_log::genesis::Identity;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
@@ -81,7 +82,7 @@ impl QueryService for QueryGrpc {
             self.account(&caller, &request.account_id).await?;
         }
         let size = page_size(request.page_size)?;
-        let after = PageToken::parse(&request.page_token)?;
+        let after = PageToken::<2>::parse(&request.page_token)?;
         let source = "FROM bi.aging_as_of($1, coalesce($2, 'infinity'::timestamptz))
              WHERE tenant = $3 AND ($4 = '' OR account = $4)";
         let figures = "not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance";
@@ -99,8 +100,8 @@ impl QueryService for QueryGrpc {
         .bind(known_at.map(ToSqlx::to_sqlx))
         .bind(&caller.tenant)
         .bind(&request.account_id)
-        .bind(after.first())
-        .bind(after.second())
+        .bind(after.text(0))
+        .bind(after.text(1))
         .bind(size + 1)
         .fetch_all(&mut *snapshot)
         .await
@@ -123,7 +124,7 @@ impl QueryService for QueryGrpc {
             .await
             .map_err(database)?;
         let mut rows: Vec<v1::AgingRow> = rows.iter().map(aging_row).collect::<Result<_, _>>().map_err(database)?;
-        let next_page_token = paging::cut(&mut rows, size, |row| PageToken::of(&row.account_id, &row.currency));
+        let next_page_token = paging::cut(&mut rows, size, |row| PageToken::of([&row.account_id, &row.currency]));
         Ok(Response::new(v1::GetAgingResponse {
             rows,
             totals: totals.iter().map(aging_row).collect::<Result<_, _>>().map_err(database)?,
@@ -222,15 +223,15 @@ impl QueryService for QueryGrpc {
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
         let size = page_size(request.page_size)?;
-        let after = PageToken::parse(&request.page_token)?;
+        let after = PageToken::<2>::parse(&request.page_token)?;
         let rows = sqlx::query(
             "SELECT version, index, type, effective_date, recorded_at, actor, summary FROM bi.debtor_history
              WHERE tenant = $1 AND account = $2 AND (version, index) > ($3, $4) ORDER BY version, index LIMIT $5",
         )
         .bind(&caller.tenant)
         .bind(&request.account_id)
-        .bind(after.number(0)?)
-        .bind(after.number(1)? as i32)
+        .bind(after.number(0)?.unwrap_or(-1))
+        .bind(after.number(1)?.unwrap_or(-1))
         .bind(size + 1)
         .fetch_all(&self.pool)
         .await
@@ -238,7 +239,7 @@ impl QueryService for QueryGrpc {
         let mut entries: Vec<v1::HistoryEntry> =
             rows.iter().map(history_entry).collect::<Result<_, _>>().map_err(database)?;
         let next_page_token = paging::cut(&mut entries, size, |entry| {
-            PageToken::of(&entry.version.to_string(), &entry.index.to_string())
+            PageToken::of([&entry.version.to_string(), &entry.index.to_string()])
         });
         Ok(Response::new(v1::ListHistoryResponse { entries, next_page_token }))
     }
@@ -265,6 +266,36 @@ impl QueryService for QueryGrpc {
             .collect::<Result<_, sqlx::Error>>()
             .map_err(database)?;
         Ok(Response::new(v1::ListParkedResponse { accounts }))
+    }
+
+    async fn list_reminders(
+        &self,
+        request: Request<v1::ListRemindersRequest>,
+    ) -> Result<Response<v1::ListRemindersResponse>, Status> {
+        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let request = request.into_inner();
+        if !request.account_id.is_empty() {
+            self.account(&caller, &request.account_id).await?;
+        }
+        contacts::reminders(&self.pool, &caller, &request).await.map(Response::new)
+    }
+
+    async fn list_attempts(
+        &self,
+        request: Request<v1::ListAttemptsRequest>,
+    ) -> Result<Response<v1::ListAttemptsResponse>, Status> {
+        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let request = request.into_inner();
+        self.account(&caller, &request.account_id).await?;
+        contacts::attempts(&self.pool, &caller, &request.account_id).await.map(Response::new)
+    }
+
+    async fn get_contact_totals(
+        &self,
+        request: Request<v1::GetContactTotalsRequest>,
+    ) -> Result<Response<v1::GetContactTotalsResponse>, Status> {
+        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        contacts::totals(&self.pool, &caller).await.map(Response::new)
     }
 }
 
@@ -318,8 +349,12 @@ fn date(row: &PgRow, index: usize) -> Result<Option<v1::Date>, sqlx::Error> {
 }
 
 fn timestamp(row: &PgRow, index: usize) -> Result<prost_types::Timestamp, sqlx::Error> {
-    let at = row.try_get::<jiff_sqlx::Timestamp, _>(index)?.to_jiff();
-    Ok(prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() })
+    Ok(timestamp_to_api(row.try_get::<jiff_sqlx::Timestamp, _>(index)?.to_jiff()))
+}
+
+fn timestamp_if_any(row: &PgRow, index: usize) -> Result<Option<prost_types::Timestamp>, sqlx::Error> {
+    let at: Option<jiff_sqlx::Timestamp> = row.try_get(index)?;
+    Ok(at.map(|at| timestamp_to_api(at.to_jiff())))
 }
 
 fn channel(name: &str) -> v1::Channel {

@@ -16,14 +16,14 @@ pub fn page_size(asked: i32) -> Result<i64, Status> {
     }
 }
 
-/// The key a page ended with; of printable ASCII, as ids and currencies are.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct PageToken(Option<(String, String)>);
+/// The key a page ended with, in `N` parts of printable ASCII, as ids and currencies are; none holds a tilde.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PageToken<const N: usize>(Option<[String; N]>);
 
-impl PageToken {
-    /// The token behind these two parts of a key; neither holds a tilde.
-    pub fn of(first: &str, second: &str) -> String {
-        format!("{first}~{second}")
+impl<const N: usize> PageToken<N> {
+    /// The token behind a key.
+    pub fn of(key: [&str; N]) -> String {
+        key.join("~")
     }
 
     /// Reads a token; empty is the first page.
@@ -31,28 +31,23 @@ impl PageToken {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let (first, second) = text
-            .split_once('~')
-            .filter(|_| text.bytes().all(|byte| byte.is_ascii_graphic()))
-            .ok_or_else(|| invalid("page_token", MALFORMED))?;
-        Ok(Self(Some((first.to_owned(), second.to_owned()))))
+        let parts: Vec<String> = text.split('~').map(str::to_owned).collect();
+        match parts.try_into() {
+            Ok(parts) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Self(Some(parts))),
+            _ => Err(invalid("page_token", MALFORMED)),
+        }
     }
 
-    /// The first part; empty before the first page.
-    pub fn first(&self) -> &str {
-        self.0.as_ref().map_or("", |(first, _)| first)
+    /// A part as text; empty before the first page.
+    pub fn text(&self, part: usize) -> &str {
+        self.0.as_ref().map_or("", |parts| &parts[part])
     }
 
-    /// The second part; empty before the first page.
-    pub fn second(&self) -> &str {
-        self.0.as_ref().map_or("", |(_, second)| second)
-    }
-
-    /// A part as a number; -1 before the first page.
-    pub fn number(&self, part: usize) -> Result<i64, Status> {
-        let Some((first, second)) = &self.0 else { return Ok(-1) };
-        let text = if part == 0 { first } else { second };
-        text.parse::<u32>().map(i64::from).map_err(|_| invalid("page_token", MALFORMED))
+    /// A part as a number; `None` before the first page.
+    pub fn number(&self, part: usize) -> Result<Option<i64>, Status> {
+        let Some(parts) = &self.0 else { return Ok(None) };
+        let number = parts[part].parse().ok().filter(|number: &i64| *number >= 0);
+        number.map(Some).ok_or_else(|| invalid("page_token", MALFORMED))
     }
 }
 
@@ -74,15 +69,16 @@ mod tests {
     #[test]
     fn a_page_ends_where_the_next_begins() {
         let mut rows = vec![1, 2, 3];
-        assert_eq!(cut(&mut rows, 2, |row| PageToken::of(&row.to_string(), "EUR")), "2~EUR");
+        assert_eq!(cut(&mut rows, 2, |row| PageToken::of([&row.to_string(), "EUR"])), "2~EUR");
         assert_eq!(rows, [1, 2]);
         assert_eq!(cut(&mut rows, 2, |row| row.to_string()), "");
     }
 
     #[test]
     fn a_token_that_is_none_is_the_callers_fault() {
-        assert!(PageToken::parse("nonsense").is_err());
-        assert!(PageToken::parse("x~y").expect("two parts").number(0).is_err());
+        assert!(PageToken::<2>::parse("nonsense").is_err() && PageToken::<2>::parse("1~2~3").is_err());
+        assert!(PageToken::<2>::parse("x~y").expect("two parts").number(0).is_err());
+        assert!(PageToken::<2>::parse("-1~y").expect("two parts").number(0).is_err());
         assert!(page_size(-1).is_err() && page_size(1_001).is_err());
     }
 }

@@ -9,29 +9,29 @@
 mod floor;
 mod load;
 mod rows;
+mod sending;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use saldo_api::v1;
 use saldo_auth::{Issuer, Role, Verifier};
-use saldo_command::Clock;
+use saldo_clock::Clock;
 use saldo_commit::date_to_api;
 
 use crate::{
-    Outcome,
+    Failure, Outcome,
     client::Target,
     config::{Config, Overrides},
     progress,
-    system::{Stores, System},
+    stores::Stores,
+    system::System,
     table, telemetry,
 };
 use load::{Figures, drive};
 
 /// Accounts opened at once before anything is measured.
 const OPENING: usize = 256;
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What `bench` takes.
 #[derive(Debug, clap::Args)]
@@ -54,10 +54,31 @@ pub struct BenchArgs {
     /// Partitions of the topics; the more there are, the smaller each one's batches. Configured ones otherwise.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     partitions: Option<u32>,
+    /// What is measured; absent: the command path and the projector.
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// Something else to measure.
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// From a reminder that is due to a mail that was taken.
+    #[command(
+        after_help = "Examples:\n  saldo bench sending\n  saldo bench --kafka localhost:9092 sending --debtors 100000"
+    )]
+    Sending(sending::SendingArgs),
 }
 
 /// Measures and prints.
 pub async fn run(args: BenchArgs) -> Outcome {
+    match &args.what {
+        Some(What::Sending(sending)) => sending::run(&args, sending).await,
+        None => paths(args).await,
+    }
+}
+
+/// A configuration with topics and a folder of its own.
+fn prepare(args: &BenchArgs) -> Result<(Config, tempfile::TempDir), Failure> {
     let mut config = Config::load(&args.settings)?;
     config.tracing.filter = "error".to_owned();
     telemetry::start(&config.tracing)?;
@@ -69,10 +90,15 @@ pub async fn run(args: BenchArgs) -> Outcome {
     config.log.replication_factor = 1;
     config.log.partitions = args.partitions.unwrap_or(config.log.partitions);
     config.log.topic = format!("saldo.bench.{}", uuid::Uuid::new_v4().simple());
+    Ok((config, dir))
+}
+
+async fn paths(args: BenchArgs) -> Outcome {
+    let (config, dir) = prepare(&args)?;
     let issuer = Issuer::generate()?;
     let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Reader], Duration::from_secs(86_400))?;
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
-    let mut system = System::start_shown(&config, verifier.clone(), Clock::system()).await?;
+    let mut system = System::start_shown(&config, &issuer, Clock::system()).await?;
     // The bare topic stands in the same Kafka, or the same embedded database.
     let mut bare = config.clone();
     bare.log.topic = format!("{}.bare", config.log.topic);

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, policy, preview, rebuild, replay,
-    telemetry, token, verify,
+    Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, outbox, policy, preview, publish, rebuild,
+    replay, telemetry, token, verify,
 };
 
 /// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
@@ -55,12 +55,21 @@ enum Command {
     /// Create the log (topic and Genesis). Run again it completes or changes nothing.
     #[command(subcommand)]
     Log(log_admin::LogCommand),
-    /// Check a dunning policy and its templates, and try its messages.
+    /// Check a dunning policy and its templates, try its messages, and put it in force.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Show what a draft policy would say to an account and when, if nothing is paid.
+    /// Switch sending on or off.
+    #[command(subcommand)]
+    Sending(publish::Sending),
+    /// Show what waits to be said, why and until when, and what wants a person.
+    #[command(after_help = "Examples:\n  saldo outbox\n  saldo outbox D-0001 --all\n  saldo outbox --json")]
+    Outbox(outbox::OutboxArgs),
+    /// Decide what becomes of a reminder that wants a person.
+    #[command(subcommand)]
+    Attempt(outbox::Attempt),
+    /// Show what would be sent to an account and when, under the policy in force or a draft, if nothing is paid.
     #[command(
-        after_help = "Examples:\n  saldo preview D-0001 --policy docs/policy\n  saldo preview D-0001 --policy docs/policy --from 2026-03-01T08:00:00Z --json"
+        after_help = "Examples:\n  saldo preview D-0001\n  saldo preview D-0001 --policy docs/policy\n  saldo preview D-0001 --policy docs/policy --from 2026-03-01T08:00:00Z --json"
     )]
     Preview(preview::PreviewArgs),
     /// Make a token for trying, or a key pair.
@@ -88,6 +97,9 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Rebuild(flags) => rebuild::run(flags).await,
         Command::Log(command) => log_admin::run(command).await,
         Command::Policy(command) => policy::run(command).await,
+        Command::Sending(switch) => publish::sending(switch).await,
+        Command::Outbox(args) => outbox::run(args).await,
+        Command::Attempt(attempt) => outbox::attempt(attempt).await,
         Command::Preview(args) => preview::run(args).await,
         Command::Token(args) => token::run(args),
         Command::Bench(args) => bench::run(args).await,

@@ -6,7 +6,9 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use figment::{
@@ -77,6 +79,8 @@ pub struct Config {
     pub keyring: KeyringConfig,
     /// What is written to standard error.
     pub tracing: TracingConfig,
+    /// Speaking to debtors.
+    pub sending: SendingConfig,
     /// Requests that may wait for one partition before RESOURCE_EXHAUSTED.
     pub queue: usize,
 }
@@ -91,6 +95,8 @@ pub struct LogConfig {
     pub embedded_url: Option<Secret>,
     /// Name of the accounts topic.
     pub topic: String,
+    /// Name of the catalog's topic; absent: `saldo.catalog`, or beside another accounts topic its name and `.catalog`.
+    pub catalog_topic: Option<String>,
     /// Partitions of a log that is created; fixed for its life.
     pub partitions: u32,
     /// Replicas of a topic that is created.
@@ -98,6 +104,8 @@ pub struct LogConfig {
     /// Use a topic whose settings do not make acknowledged records durable.
     pub allow_unsafe: bool,
 }
+
+const ACCOUNTS_TOPIC: &str = "saldo.accounts";
 
 /// The read models' database.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -113,6 +121,26 @@ pub struct DatabaseConfig {
 pub struct AuthConfig {
     /// PEM files with the public keys that sign tokens. Without any, `serve` does not start.
     pub public_keys: Vec<PathBuf>,
+}
+
+/// Speaking to debtors.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SendingConfig {
+    /// The mail server: `smtps://user:password@host`, `smtp://user:password@host:587`, `smtp://host:25?tls=none`. Absent:
+    /// reminders fall due and wait in the outbox.
+    pub smtp: Option<Secret>,
+    /// Connections to the mail server at most.
+    pub smtp_connections: usize,
+    /// Attempts under way at once.
+    pub attempts: usize,
+    /// Accounts woken at once.
+    pub wakes: usize,
+    /// Accounts woken a second after a policy was published.
+    pub rewakes_per_second: NonZeroU32,
+    /// Between two looks for something to do, while there is nothing.
+    #[serde(skip)]
+    pub poll: Duration,
 }
 
 /// Personal data's keys.
@@ -153,6 +181,7 @@ impl Default for Config {
             auth: AuthConfig::default(),
             keyring: KeyringConfig::default(),
             tracing: TracingConfig::default(),
+            sending: SendingConfig::default(),
             queue: 4_096,
         }
     }
@@ -163,10 +192,27 @@ impl Default for LogConfig {
         Self {
             kafka: None,
             embedded_url: None,
-            topic: "saldo.accounts".to_owned(),
+            topic: ACCOUNTS_TOPIC.to_owned(),
+            catalog_topic: None,
             partitions: 16,
             replication_factor: 3,
             allow_unsafe: false,
+        }
+    }
+}
+
+/// Gentle beside a command service that answers thousands a second.
+const REWAKES: NonZeroU32 = NonZeroU32::new(500).unwrap();
+
+impl Default for SendingConfig {
+    fn default() -> Self {
+        Self {
+            smtp: None,
+            smtp_connections: 8,
+            attempts: 32,
+            wakes: 128,
+            rewakes_per_second: REWAKES,
+            poll: Duration::from_millis(200),
         }
     }
 }
@@ -232,6 +278,17 @@ pub enum ConfigError {
     },
 }
 
+impl LogConfig {
+    /// The catalog's topic.
+    pub fn catalog_topic(&self) -> String {
+        let beside = || match self.topic.as_str() {
+            ACCOUNTS_TOPIC => "saldo.catalog".to_owned(),
+            other => format!("{other}.catalog"),
+        };
+        self.catalog_topic.clone().unwrap_or_else(beside)
+    }
+}
+
 impl Config {
     /// Reads file, environment and flags.
     pub fn load(flags: &Overrides) -> Result<Self, ConfigError> {
@@ -262,6 +319,10 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let ranges = [
             ("queue", self.queue as u64, 1_000_000),
+            ("sending.smtp_connections", self.sending.smtp_connections as u64, 1_000),
+            ("sending.attempts", self.sending.attempts as u64, 10_000),
+            ("sending.wakes", self.sending.wakes as u64, 10_000),
+            ("sending.rewakes_per_second", self.sending.rewakes_per_second.get().into(), 1_000_000),
             ("log.partitions", self.log.partitions.into(), 1_024),
             ("log.replication_factor", self.log.replication_factor.into(), 100),
         ];

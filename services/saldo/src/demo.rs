@@ -1,19 +1,34 @@
-//! `saldo demo`: the whole system on embedded defaults, a synthetic portfolio through the gRPC API, and what people want
-//! to see of it. Ends by itself and leaves nothing behind but the fetched Postgres.
+//! `saldo demo`: the whole system on embedded defaults, a synthetic portfolio through the gRPC API, ten weeks of dunning
+//! under a clock that jumps from event to event, and what people want to see of it. Ends by itself and leaves nothing behind but the fetched Postgres.
 
-use std::{process::ExitCode, time::Duration};
+mod walk;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use futures::StreamExt;
-use jiff::tz::TimeZone;
+use indicatif::ProgressBar;
+use jiff::{
+    SignedDuration, Timestamp,
+    civil::{Date, Time},
+    tz::TimeZone,
+};
 use saldo_api::v1;
-use saldo_auth::{Issuer, Role, Verifier};
-use saldo_command::Clock;
+use saldo_auth::{Issuer, Role};
+use saldo_clock::Clock;
+use saldo_mail_sink::MailSink;
 use sqlx::{Connection, Row};
 
+use self::walk::Hands;
 use crate::{
-    Outcome, aging,
+    Failure, Outcome, aging,
     client::{Clients, Reached, Target, explain},
-    config::Config,
+    config::{Config, Secret},
+    example,
     portfolio::{self, Step},
     progress,
     system::System,
@@ -23,7 +38,15 @@ use crate::{
 /// Requests in flight while loading.
 const IN_FLIGHT: usize = 16;
 const TENANT: &str = "demo";
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// How far back the clock begins.
+const WEEKS: i64 = 10;
+/// When things that are recorded by people happen on a day, in UTC.
+const OFFICE_HOUR: Time = Time::constant(7, 0, 0, 0);
+/// A clock that jumps leaves nobody time to rest.
+const POLL: Duration = Duration::from_millis(5);
+/// Mails shown whole.
+const MAILS_SHOWN: usize = 4;
 
 /// Runs the demonstration.
 pub async fn run() -> Outcome {
@@ -33,41 +56,84 @@ pub async fn run() -> Outcome {
     let dir = tempfile::Builder::new().prefix("saldo-demo-").tempdir()?;
     config.data_dir = dir.path().to_owned();
     config.listen.set_port(0);
+    let sink = MailSink::start(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), None).await?;
+    config.sending.smtp = Some(Secret::new(format!("smtp://{}?tls=none", sink.smtp_address())));
+    config.sending.poll = POLL;
     let issuer = Issuer::generate()?;
-    let token = issuer.issue("demo", TENANT, &[Role::Writer, Role::Reader], Duration::from_secs(3600))?;
-    let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
-    let clock = Clock::system();
-    let system = System::start_shown(&config, verifier, clock.clone()).await?;
+    let roles = [Role::Writer, Role::Reader, Role::Operator];
+    let token = issuer.issue("demo", TENANT, &roles, Duration::from_secs(3600))?;
+    let end = Clock::system().now();
+    let hands = Hands::at(end - SignedDuration::from_hours(24 * 7 * WEEKS));
+    let system = System::start_shown(&config, &issuer, hands.clock()).await?;
     let target = Target { endpoint: format!("http://{}", system.address), token };
-    let shown = show(&system, &target, &clock).await;
+    let shown = tokio::select! {
+        shown = show(&system, &target, &hands, end, &sink) => shown,
+        _ = tokio::signal::ctrl_c() => Err("stopped by Ctrl-C; cleaned up".into()),
+    };
     system.stop().await;
+    sink.stop().await;
     dir.close()?;
     let equal = shown?;
     println!("\nThat was all of it: stopped and cleaned up. `saldo dev` keeps it running.");
     Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn show(system: &System, target: &Target, clock: &Clock) -> Result<bool, Failure> {
+async fn show(
+    system: &System,
+    target: &Target,
+    hands: &Hands,
+    end: Timestamp,
+    sink: &MailSink,
+) -> Result<bool, Failure> {
     let mut clients = target.connect().await?;
-    let today = clock.now().to_zoned(TimeZone::UTC).date();
-    let (steps, reached) = load(&clients, today).await?;
-    println!("Loaded {steps} commands on {} accounts through the gRPC API.\n", portfolio::ACCOUNTS);
-    reached.read_back(&clients).await.map_err(|status| explain(&status))?;
+    let today = end.to_zoned(TimeZone::UTC).date();
+    let mut plan = plan(today);
+    let begin = hands.now().to_zoned(TimeZone::UTC).date();
+    let later = plan.split_off(&begin);
+    let opening: Vec<Step> = plan.into_values().flatten().collect();
+    let count = opening.len();
+    let bar = progress::records("loading");
+    bar.set_length(count as u64);
+    record(&clients, opening, &bar).await?.read_back(&clients).await.map_err(|status| explain(&status))?;
+    bar.finish_and_clear();
+    println!(
+        "{count} commands on {} accounts through the gRPC API, as they stood {WEEKS} weeks ago.\n",
+        portfolio::ACCOUNTS
+    );
+    println!("Ageing as of {begin}, over gRPC:\n{}\n", ageing(&mut clients).await?);
 
-    let report = aging::fetch(&mut clients, v1::GetAgingRequest::default()).await.map_err(|status| explain(&status))?;
-    println!("Ageing as of {today}, over gRPC:\n{}\n", table::aging(&report.rows, &report.totals));
+    let publish =
+        v1::PublishPolicyRequest { request_id: "demo-policy".into(), files: example::files(), validate_only: false };
+    clients.catalog.publish_policy(publish).await.map_err(|status| explain(&status))?;
+    let switch = v1::SetSendingRequest { request_id: "demo-sending".into(), on: true };
+    let catalog = clients.catalog.set_sending(switch).await.map_err(|status| explain(&status))?.into_inner();
 
-    // The account with a reversal tells most.
-    let account_id = portfolio::id(4);
+    let bar = progress::records("days");
+    bar.set_length((today - begin).get_days().unsigned_abs().into());
+    let recorded = walk(system, &clients, hands, end, later, catalog.version, &bar).await?;
+    bar.finish_and_clear();
+    println!(
+        "{WEEKS} weeks later: {recorded} more commands, {} mails taken by the mail server.\n\nAgeing as of {today}, over gRPC:\n{}\n",
+        sink.taken(),
+        ageing(&mut clients).await?
+    );
+
+    let account_id = portfolio::id(portfolio::UNREACHABLE);
     let request = v1::ListOpenItemsRequest { account_id: account_id.clone(), ..Default::default() };
     let items = clients.query.list_open_items(request).await.map_err(|status| explain(&status))?.into_inner().items;
     println!("Open items of {account_id}:\n{}\n", open_items(&items));
-    let request = v1::ListHistoryRequest { account_id: account_id.clone(), ..Default::default() };
+    let request = v1::ListHistoryRequest { account_id: account_id.clone(), page_size: 1_000, ..Default::default() };
     let history = clients.query.list_history(request).await.map_err(|status| explain(&status))?.into_inner();
-    println!("History of {account_id}:\n{}\n", entries(&history.entries));
-
     println!(
-        "The same from Postgres, as the read-only role saldo_bi:\n  SELECT currency, sum(not_due), … FROM bi.aging GROUP BY currency\n{}\n",
+        "History of {account_id}, with every message sent and every one withheld:\n{}\n",
+        entries(&history.entries)
+    );
+    print_mails(sink);
+    let totals = clients.query.get_contact_totals(v1::GetContactTotalsRequest::default()).await;
+    let totals = totals.map_err(|status| explain(&status))?.into_inner();
+    println!("Reminders by step:\n{}\n", by_step(&totals));
+    println!(
+        "The ageing from Postgres, as the read-only role saldo_bi:\n  SELECT currency, sum(not_due), … FROM bi.aging GROUP BY currency\n{}\n",
         from_bi(system).await?
     );
 
@@ -78,13 +144,54 @@ async fn show(system: &System, target: &Target, clock: &Clock) -> Result<bool, F
     Ok(verify::equal(&report))
 }
 
-/// Loads the portfolio. Returns how many commands it took and where the last answers stood.
-async fn load(clients: &Clients, today: jiff::civil::Date) -> Result<(u64, Reached), Failure> {
-    let accounts = portfolio::accounts(today);
-    let steps: usize = accounts.iter().map(Vec::len).sum();
-    let bar = progress::records("loading");
-    bar.set_length(steps as u64);
-    let mut loads = futures::stream::iter(accounts)
+/// What is recorded on which day; what comes before everything else stands under the first of all days.
+fn plan(today: Date) -> BTreeMap<Date, Vec<Step>> {
+    let mut plan: BTreeMap<Date, Vec<Step>> = BTreeMap::new();
+    for step in portfolio::accounts(today).into_iter().flatten() {
+        plan.entry(step.day().unwrap_or(Date::MIN)).or_default().push(step);
+    }
+    plan
+}
+
+/// Lets the clock run to `end`, and records each day's steps in the morning. Returns how many there were.
+async fn walk(
+    system: &System,
+    clients: &Clients,
+    hands: &Hands,
+    end: Timestamp,
+    mut later: BTreeMap<Date, Vec<Step>>,
+    catalog_version: u64,
+    bar: &ProgressBar,
+) -> Result<usize, Failure> {
+    let first = hands.now();
+    let mut recorded = 0;
+    loop {
+        let next = walk::settled(system, hands, catalog_version).await?;
+        let morning =
+            later.first_key_value().and_then(|(day, _)| day.to_datetime(OFFICE_HOUR).to_zoned(TimeZone::UTC).ok());
+        let morning = morning.map(|morning| morning.timestamp().max(hands.now()).min(end));
+        let Some(next) = next.into_iter().chain(morning).min().filter(|next| *next <= end) else { break };
+        hands.set(next);
+        bar.set_position((hands.now().duration_since(first).as_hours() / 24).unsigned_abs());
+        if morning == Some(next)
+            && let Some((_, steps)) = later.pop_first()
+        {
+            recorded += steps.len();
+            record(clients, steps, &ProgressBar::hidden()).await?;
+        }
+    }
+    hands.set(end);
+    walk::settled(system, hands, catalog_version).await?;
+    Ok(recorded)
+}
+
+/// Asks steps of each account in their order. Returns where the last answers stood.
+async fn record(clients: &Clients, steps: Vec<Step>, bar: &ProgressBar) -> Result<Reached, Failure> {
+    let mut accounts: BTreeMap<String, Vec<Step>> = BTreeMap::new();
+    for step in steps {
+        accounts.entry(step.account_id().to_owned()).or_default().push(step);
+    }
+    let mut loads = futures::stream::iter(accounts.into_values())
         .map(|steps| {
             let (mut clients, bar) = (clients.clone(), bar.clone());
             async move {
@@ -102,8 +209,36 @@ async fn load(clients: &Clients, today: jiff::civil::Date) -> Result<(u64, Reach
     while let Some(token) = loads.next().await {
         reached.note(&token?);
     }
-    bar.finish_and_clear();
-    Ok((steps as u64, reached))
+    Ok(reached)
+}
+
+async fn ageing(clients: &mut Clients) -> Result<comfy_table::Table, Failure> {
+    let report = aging::fetch(clients, v1::GetAgingRequest::default()).await.map_err(|status| explain(&status))?;
+    Ok(table::aging(&report.rows, &report.totals))
+}
+
+/// The first mail of each subject, as a person reads it.
+fn print_mails(sink: &MailSink) {
+    let mut shown = BTreeSet::new();
+    for mail in sink.messages() {
+        let parsed = mail.parsed();
+        let subject = parsed.subject.clone().unwrap_or_default();
+        if shown.len() < MAILS_SHOWN && shown.insert(subject.clone()) {
+            println!("--- mail {} to {}\nSubject: {}\n", mail.number, parsed.to.join(", "), subject);
+            println!("{}\n", parsed.text.as_deref().unwrap_or_default().trim());
+        }
+    }
+    println!("---\n");
+}
+
+fn by_step(totals: &v1::GetContactTotalsResponse) -> comfy_table::Table {
+    let steps =
+        totals.by_step.iter().map(|total| vec![total.step.clone(), total.status.clone(), total.reminders.to_string()]);
+    let reasons = totals
+        .withheld
+        .iter()
+        .map(|total| vec![String::new(), format!("withheld: {}", total.reason), total.reminders.to_string()]);
+    table::plain(&["step", "what became of it", "reminders"], 2, steps.chain(reasons))
 }
 
 async fn ask(clients: &mut Clients, step: Step) -> Result<v1::CommandResponse, tonic::Status> {
@@ -114,6 +249,7 @@ async fn ask(clients: &mut Clients, step: Step) -> Result<v1::CommandResponse, t
         Step::Credit(request) => command.credit_invoice(request).await?,
         Step::Pay(request) => command.record_payment(request).await?,
         Step::Reverse(request) => command.reverse_payment(request).await?,
+        Step::Amend(request, _) => command.amend_account(request).await?,
     };
     Ok(answer.into_inner())
 }

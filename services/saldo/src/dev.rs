@@ -2,27 +2,32 @@
 
 use std::{
     io::Write,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
     process::ExitCode,
     time::Duration,
 };
 
-use saldo_auth::{Issuer, Role, Verifier};
-use saldo_command::Clock;
+use jiff::SignedDuration;
+use saldo_auth::{Issuer, Role};
+use saldo_clock::Clock;
+use saldo_mail_sink::MailSink;
 
 use crate::{
     Outcome,
-    config::{Config, ConfigError, Overrides},
+    config::{Config, ConfigError, Overrides, Secret},
     progress,
-    system::System,
+    system::{Start, System},
     telemetry,
 };
 
 /// Shown by `saldo dev --help`.
-pub const EXAMPLES: &str = "Examples:\n  saldo dev\n  saldo dev --kafka localhost:9092 --allow-unsafe-log --database-url postgres://me@localhost/saldo";
+pub const EXAMPLES: &str = "Examples:\n  saldo dev\n  saldo dev --clock-ahead 240h\n  saldo dev --kafka localhost:9092 --allow-unsafe-log --database-url postgres://me@localhost/saldo";
 
 const ALL_ROLES: [Role; 5] = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor, Role::Service];
+/// Any port of this machine that is free.
+const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What `dev` writes into its folder for other commands.
@@ -37,6 +42,16 @@ pub struct DevArgs {
     /// The tenant of the token that is printed.
     #[arg(long, default_value = "acme")]
     pub tenant: String,
+    /// Send to this mail server instead of the built-in one: smtps://user:password@host, smtp://user:password@host:587, or
+    /// smtp://host:25?tls=none.
+    #[arg(long, value_name = "URL", env = "SALDO_SMTP", hide_env_values = true)]
+    pub smtp: Option<String>,
+    /// Where the built-in mail server's mails can be read in a browser.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8025")]
+    pub mail_page: SocketAddr,
+    /// Let the clock run so far ahead, to see what time will bring: 240h is ten days.
+    #[arg(long, value_name = "DURATION")]
+    pub clock_ahead: Option<SignedDuration>,
     /// Print the endpoint, the token and the configuration file as one line of JSON.
     #[arg(long)]
     pub json: bool,
@@ -46,6 +61,7 @@ pub struct DevArgs {
 pub async fn run(args: DevArgs) -> Outcome {
     let mut config = load(&args.settings)?;
     config.log.allow_unsafe = true;
+    config.sending.smtp = args.smtp.clone().map(Secret::new).or(config.sending.smtp);
     if args.settings.kafka.is_some() && config.log.replication_factor == 3 {
         config.log.replication_factor = 1;
     }
@@ -55,23 +71,44 @@ pub async fn run(args: DevArgs) -> Outcome {
     let key = config.data_dir.join("dev-key.pem");
     let issuer = Issuer::read_or_create(&key)?;
     let token = issuer.issue("dev", &args.tenant, &ALL_ROLES, TOKEN_LIFE)?;
-    let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
-    let system = System::start_shown(&config, verifier, Clock::system()).await?;
+    let sink = match &config.sending.smtp {
+        Some(_) => None,
+        None => Some(
+            MailSink::start(FREE_PORT, Some(args.mail_page))
+                .await
+                .map_err(|error| format!("--mail-page {}: {error}; is another instance running?", args.mail_page))?,
+        ),
+    };
+    if let Some(sink) = &sink {
+        config.sending.smtp = Some(Secret::new(format!("smtp://{}?tls=none", sink.smtp_address())));
+    }
+    let system = System::start_shown(&config, &issuer, clock(args.clock_ahead)).await?;
+    let mail_page = sink.as_ref().and_then(MailSink::web_address).map(|address| format!("http://{address}"));
     let file = config.data_dir.join(WRITTEN);
     write_config(&file, &config, &system)?;
     if args.json {
         let endpoint = format!("http://{}", system.address);
-        println!("{}", serde_json::json!({ "endpoint": endpoint, "token": token, "config": file }));
+        let said = serde_json::json!({ "endpoint": endpoint, "token": token, "config": file, "mail_page": mail_page });
+        println!("{said}");
     } else {
         // A password of ours is for trying; a named server's stays where it came from.
         let database = match &config.database.url {
             None => system.stores.database_url.expose().to_owned(),
             Some(url) => url.without_password(),
         };
-        print_guide(&system, &token, &file, &database);
+        print_guide(&system, &token, &file, &database, mail_page.as_deref());
     }
     std::io::stdout().flush()?;
-    until_stopped(system).await
+    let ended = until_stopped(system).await;
+    drop(sink);
+    ended
+}
+
+/// The machine's clock, so far ahead.
+fn clock(ahead: Option<SignedDuration>) -> Clock {
+    let Some(ahead) = ahead else { return Clock::system() };
+    let system = Clock::system();
+    Clock::from_fn(move || system.now().saturating_add(ahead).unwrap_or(jiff::Timestamp::MAX))
 }
 
 /// The settings. What an earlier run wrote for other commands names servers that ended with it, and stands in SALDO_CONFIG
@@ -92,9 +129,8 @@ pub async fn serve(flags: Overrides) -> Outcome {
     for path in &config.auth.public_keys {
         pems.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);
     }
-    let verifier = Verifier::new(pems.iter().map(String::as_str))?;
     let stage = |stage| tracing::info!("{}", progress::postgres_stage(&stage));
-    let system = System::start(&config, verifier, Clock::system(), false, stage).await?;
+    let system = System::start(&config, Start { keys: &pems, clock: Clock::system(), create: false }, stage).await?;
     tracing::info!(address = %system.address, "serving");
     until_stopped(system).await
 }
@@ -137,15 +173,17 @@ fn write_config(path: &Path, config: &Config, system: &System) -> std::io::Resul
     file.write_all(text.as_bytes())
 }
 
-fn print_guide(system: &System, token: &str, config: &Path, database: &str) {
+fn print_guide(system: &System, token: &str, config: &Path, database: &str, mail_page: Option<&str>) {
     let (address, config) = (system.address, config.display());
     // What a new user has just built stands on no path yet.
     let saldo = std::env::current_exe().map_or_else(|_| "saldo".to_owned(), |path| path.display().to_string());
+    let mails = mail_page.unwrap_or("go to the server that --smtp names");
     println!(
         "Saldo is running. Ctrl-C stops it.
 
   gRPC      {address}   (health open, reflection and calls with the token)
   Postgres  {database}
+  Mails     {mails}
 
 In another terminal:
 
@@ -156,7 +194,7 @@ Three things to try:
 
   grpcurl -plaintext -H \"authorization: Bearer $SALDO_TOKEN\" -d '{{\"request_id\":\"1\",\"account_id\":\"D-1\",\"profile\":{{\"display_name\":\"Ana Gil\",\"kind\":\"DEBTOR_KIND_BUSINESS\",\"language\":\"es\",\"time_zone\":\"Europe/Madrid\",\"country\":\"ES\"}}}}' {address} collections.v1.CommandService/OpenAccount
   psql '{database}' -c 'SELECT * FROM bi.aging'
-  {saldo} aging && {saldo} verify
+  {saldo} policy publish docs/policy && {saldo} sending on && {saldo} outbox && {saldo} verify
 "
     );
 }

@@ -7,16 +7,21 @@ pub mod client;
 pub mod config;
 mod demo;
 mod dev;
+mod example;
 pub mod import;
 mod log_admin;
+mod outbox;
 mod policy;
 mod portfolio;
 mod preview;
 mod progress;
+mod publish;
 mod rebuild;
 mod replay;
+pub mod stores;
 pub mod system;
 mod table;
+mod task;
 mod telemetry;
 mod token;
 mod verify;
@@ -26,7 +31,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// Any error, on its way to a person.
-pub(crate) type Outcome = Result<ExitCode, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// How a command ends.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
 
 /// Runs the command line.
 pub fn main_from_args() -> ExitCode {

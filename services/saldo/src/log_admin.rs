@@ -3,18 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use saldo_log::genesis;
 
 use crate::{
     Outcome,
     config::{Config, Overrides},
-    system::Stores,
+    stores::{Identities, Stores},
 };
 
 /// What can be done to a log.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
-    /// Create the topic and every partition's Genesis.
+    /// Create the accounts' and the catalog's topics and every partition's Genesis.
     #[command(after_help = "Example:\n  saldo log create --kafka broker:9092")]
     Create(Overrides),
 }
@@ -24,10 +23,12 @@ pub async fn run(command: LogCommand) -> Outcome {
     let LogCommand::Create(flags) = command;
     let config = Config::load(&flags)?;
     let stores = Stores::open_shown(&config).await?;
-    let created = genesis::create(stores.log.as_ref(), config.log.partitions).await;
+    let created = stores.identities(&config, true).await;
     stores.close().await;
-    let identity = created?;
-    let id: String = identity.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("log {id}, {} partitions", identity.partitions);
+    let Identities { accounts, catalog } = created?;
+    for (topic, identity) in [(&config.log.topic, accounts), (&config.log.catalog_topic(), catalog)] {
+        let id: String = identity.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        println!("{topic}: log {id}, partitions: {}", identity.partitions);
+    }
     Ok(ExitCode::SUCCESS)
 }

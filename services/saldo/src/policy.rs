@@ -1,19 +1,22 @@
 //! `saldo policy`: the ladder and its templates, as people write them.
 
-mod folder;
+pub mod folder;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use saldo_catalog::Published;
 use saldo_channels::{Outcome as Sent, mail::Mail, smtp::Server};
-use saldo_command::Clock;
+use saldo_clock::Clock;
 use saldo_domain::policy::Step;
 use saldo_templates::{Language, Letter, Message, Party, Template, samples};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::Outcome;
-pub use folder::Folder;
+use crate::{
+    Failure, Outcome,
+    publish::{self, PublishArgs, ShowArgs},
+};
 
 /// What can be done with a policy.
 #[derive(Debug, Subcommand)]
@@ -28,6 +31,14 @@ pub enum PolicyCommand {
         after_help = "Exit code 0: the server took it; 3: it did not, or did not say.\n\nExamples:\n  saldo policy try docs/policy --step first-reminder --language es --to me@example.com --smtp 'smtp://localhost:1025?tls=none'\n  saldo policy try docs/policy --step courtesy --language en --to me@example.com --smtp smtps://user:password@mail.example.com"
     )]
     Try(TryArgs),
+    /// Put a policy and its templates in force.
+    #[command(
+        after_help = "Examples:\n  saldo policy publish docs/policy\n  saldo policy publish docs/policy --validate-only"
+    )]
+    Publish(PublishArgs),
+    /// Show the policy in force, and every change there was.
+    #[command(after_help = "Examples:\n  saldo policy show\n  saldo policy show --into my-policy")]
+    Show(ShowArgs),
 }
 
 /// What `policy try` takes.
@@ -67,8 +78,6 @@ pub struct ValidateArgs {
     json: bool,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 /// Exit code of a policy with faults, and of a message that was not taken.
 const FAULTS: u8 = 3;
 
@@ -77,11 +86,13 @@ pub async fn run(command: PolicyCommand) -> Outcome {
     match command {
         PolicyCommand::Validate(args) => validate(args),
         PolicyCommand::Try(args) => send_sample(args).await,
+        PolicyCommand::Publish(args) => publish::publish(args).await,
+        PolicyCommand::Show(args) => publish::show(args).await,
     }
 }
 
 async fn send_sample(args: TryArgs) -> Outcome {
-    let folder = Folder::sound(&args.dir)?;
+    let folder = folder::sound(&args.dir)?;
     let steps = &folder.policy.steps;
     let step = steps.iter().find(|step| step.name == args.step).ok_or_else(|| {
         let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
@@ -125,7 +136,7 @@ fn told(outcome: &Sent) -> String {
 }
 
 fn validate(args: ValidateArgs) -> Outcome {
-    let (folder, faults) = Folder::read(&args.dir)?;
+    let (folder, faults) = folder::read(&args.dir)?;
     let messages = match (&folder, faults.is_empty() && args.samples) {
         (Some(folder), true) => written(folder)?,
         _ => Vec::new(),
@@ -161,7 +172,7 @@ struct Sample<'p> {
 }
 
 /// Each step's message in each language.
-fn written(folder: &Folder) -> Result<Vec<Sample<'_>>, Failure> {
+fn written(folder: &Published) -> Result<Vec<Sample<'_>>, Failure> {
     let mut messages = Vec::new();
     for step in &folder.policy.steps {
         for template in folder.templates.iter().filter(|template| template.name == step.template) {
@@ -172,7 +183,7 @@ fn written(folder: &Folder) -> Result<Vec<Sample<'_>>, Failure> {
     Ok(messages)
 }
 
-fn sample(folder: &Folder, step: &Step, template: &Template) -> Result<Message, Failure> {
+fn sample(folder: &Published, step: &Step, template: &Template) -> Result<Message, Failure> {
     let language = Language::parse(&template.language).ok_or("a language that was not checked")?;
     let mut letters = samples(language).into_iter();
     // The samples begin with one before the due date and one on it; the next is past it.

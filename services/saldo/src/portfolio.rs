@@ -1,8 +1,9 @@
 //! A small synthetic portfolio: made up, the same at every run but for the dates, which lie around today.
 
 use jiff::{ToSpan, civil::Date};
+use saldo_api::FieldMask;
 use saldo_api::v1;
-use saldo_commit::date_to_api;
+use saldo_commit::{date_from_api, date_to_api};
 
 /// Accounts of the portfolio.
 pub const ACCOUNTS: u32 = 24;
@@ -23,7 +24,39 @@ pub enum Step {
     Pay(v1::RecordPaymentRequest),
     /// Reverses a payment.
     Reverse(v1::ReversePaymentRequest),
+    /// Changes who it is, on a day.
+    Amend(v1::AmendAccountRequest, Date),
 }
+
+impl Step {
+    /// Whose it is.
+    pub fn account_id(&self) -> &str {
+        match self {
+            Step::Open(request) => &request.account_id,
+            Step::Invoice(request) => &request.account_id,
+            Step::Credit(request) => &request.account_id,
+            Step::Pay(request) => &request.account_id,
+            Step::Reverse(request) => &request.account_id,
+            Step::Amend(request, _) => &request.account_id,
+        }
+    }
+
+    /// The day it happens on; `None` for an opening, which comes before everything else.
+    pub fn day(&self) -> Option<Date> {
+        let day = match self {
+            Step::Open(_) => None,
+            Step::Invoice(request) => request.issue_date,
+            Step::Credit(request) => request.credit_date,
+            Step::Pay(request) => request.value_date,
+            Step::Reverse(request) => request.reversal_date,
+            Step::Amend(_, day) => return Some(*day),
+        };
+        day.and_then(date_from_api)
+    }
+}
+
+/// The account whose e-mail address is missing for some weeks, so that something is withheld.
+pub const UNREACHABLE: u32 = 7;
 
 /// The steps of every account.
 pub fn accounts(today: Date) -> Vec<Vec<Step>> {
@@ -124,6 +157,27 @@ fn account(number: u32, today: Date) -> Vec<Step> {
             _ => {}
         }
     }
+    if number == UNREACHABLE {
+        let email = |points: Vec<v1::ContactPoint>, name: &str, day: Date| {
+            let profile = Some(v1::Profile { contact_points: points, ..Default::default() });
+            let update_mask = Some(FieldMask { paths: vec!["contact_points".into()] });
+            let request = v1::AmendAccountRequest {
+                request_id: request(name),
+                account_id: account_id.clone(),
+                profile,
+                update_mask,
+            };
+            Step::Amend(request, day)
+        };
+        let known = vec![v1::ContactPoint {
+            channel: v1::Channel::Email.into(),
+            address: format!("cuentas{number}@example.com"),
+        }];
+        steps.push(email(Vec::new(), "address-lost", back(today, 40)));
+        steps.push(email(known, "address-found", back(today, 15)));
+    }
+    // What happens later is asked later.
+    steps.sort_by_key(Step::day);
     steps
 }
 

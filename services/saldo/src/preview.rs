@@ -1,21 +1,16 @@
-//! `saldo preview`: what a draft policy would say to an account and when, if nothing is paid in the meantime.
+//! `saldo preview`: what would be said to an account and when, under the policy in force or a draft.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 use saldo_api::v1;
-use saldo_command::Clock;
-use saldo_commit::date_from_api;
-use saldo_domain::{
-    ladder::{Contact, Item, next_contact, take},
-    policy::{DEBTOR_ZONE, Policy, Tone},
-};
+use saldo_commit::{timestamp_from_api, timestamp_to_api, tone_from_api};
 use serde::Serialize;
 
 use crate::{
     Outcome,
     client::{Target, explain},
-    policy::Folder,
+    policy::folder,
     table,
 };
 
@@ -24,12 +19,15 @@ use crate::{
 pub struct PreviewArgs {
     /// The account.
     account: String,
-    /// Folder of the draft; docs/policy.md describes it.
+    /// Folder of a draft, which docs/policy.md describes; absent: the policy in force.
     #[arg(long, value_name = "DIR")]
-    policy: PathBuf,
+    policy: Option<PathBuf>,
     /// As if it began at this instant; absent: now.
     #[arg(long, value_name = "INSTANT")]
     from: Option<Timestamp>,
+    /// Contacts at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i32).range(1..=500))]
+    most: i32,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -45,75 +43,65 @@ struct Planned {
     /// In the zone of the policy's windows.
     local: String,
     step: String,
-    tone: Tone,
+    tone: String,
     template: String,
+    language: String,
+    /// Why nothing would be sent, where nothing would.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    withheld: String,
     /// Invoice and instalment of each item that takes a step with it.
     items: Vec<String>,
 }
 
-/// Contacts shown at most: two years of the closest policy.
-const MOST: usize = 500;
-/// After a contact the next is looked for from here.
-const AFTER: SignedDuration = SignedDuration::from_secs(1);
-/// How long a contact counts in the budget of a week, in any zone.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(8 * 24);
-
 /// Prints what would be said.
 pub async fn run(args: PreviewArgs) -> Outcome {
-    let folder = Folder::sound(&args.policy)?;
+    let draft = args.policy.as_deref().map(folder::files).transpose()?.unwrap_or_default();
+    let is_draft = !draft.is_empty();
     let mut clients = args.target.connect().await?;
-    let account_id = || args.account.clone();
-    let who = v1::GetAccountRequest { account_id: account_id(), ..Default::default() };
-    let who = clients.query.get_account(who).await.map_err(|status| explain(&status))?.into_inner();
-    let open = v1::ListOpenItemsRequest { account_id: account_id(), ..Default::default() };
-    let open = clients.query.list_open_items(open).await.map_err(|status| explain(&status))?.into_inner().items;
-    let contact = &folder.policy.contact;
-    let zone = if contact.time_zone == DEBTOR_ZONE { &who.time_zone } else { &contact.time_zone };
+    let request = v1::PreviewContactsRequest {
+        account_id: args.account.clone(),
+        draft,
+        from: args.from.map(timestamp_to_api),
+        most: args.most,
+    };
+    let answer = clients.catalog.preview_contacts(request).await.map_err(|status| explain(&status))?.into_inner();
+    let zone = &answer.time_zone;
     let time_zone = TimeZone::get(zone).map_err(|error| format!("time zone {zone}: {error}"))?;
-    let from = args.from.unwrap_or_else(|| Clock::system().now());
-    let items: Vec<(String, Date)> = open
-        .iter()
-        .filter(|item| item.kind() == v1::open_item::Kind::Invoice)
-        .filter_map(|item| Some((format!("{}/{}", item.document, item.instalment), date_from_api(item.due_date?)?)))
-        .collect();
-    let planned = plan(&folder.policy, &time_zone, &items, from);
+    let planned: Vec<Planned> =
+        answer.contacts.into_iter().filter_map(|contact| planned(contact, &time_zone)).collect();
     if args.json {
-        println!("{}", serde_json::json!({ "account": args.account, "time_zone": zone, "contacts": planned }));
+        let (version, sending) = (answer.policy_version, answer.sending);
+        let said = serde_json::json!({
+            "account": args.account, "time_zone": zone, "policy_version": version, "sending": sending, "contacts": planned
+        });
+        println!("{said}");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("What would be said to {} from {from} on, if nothing is paid; times of {zone}:", args.account);
+    let under = if is_draft { "the draft".to_owned() } else { format!("policy version {}", answer.policy_version) };
+    println!("What would be said to {} under {under}, if nothing is paid; times of {zone}:", args.account);
     let lines = planned.iter().map(|one| {
-        vec![one.local.clone(), one.step.clone(), format!("{:?}", one.tone).to_lowercase(), one.items.join(", ")]
+        let what = if one.withheld.is_empty() { one.items.join(", ") } else { format!("not sent: {}", one.withheld) };
+        vec![one.local.clone(), one.step.clone(), one.tone.clone(), one.language.clone(), what]
     });
-    println!("{}", table::plain(&["when", "step", "tone", "items that take a step"], 4, lines));
+    println!("{}", table::plain(&["when", "step", "tone", "in", "items that take a step"], 5, lines));
+    if !answer.sending {
+        println!("Sending is off: none of it happens until `saldo sending on`.");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lives through the ladder. Nothing has been said to the account before: this release sends nothing.
-fn plan(policy: &Policy, zone: &TimeZone, open: &[(String, Date)], from: Timestamp) -> Vec<Planned> {
-    let fresh = |due_date: Date| Item { due_date, taken: 0, last_taken: None };
-    let mut items: Vec<Item> = open.iter().map(|(_, due)| fresh(*due)).collect();
-    let mut contacts: Vec<Contact> = Vec::new();
-    let mut now = from;
-    while contacts.len() < MOST {
-        let recent: Vec<Timestamp> =
-            contacts.iter().map(|contact| contact.at).filter(|at| now.duration_since(*at) < REMEMBERED).collect();
-        let Some(contact) = next_contact(policy, zone, &items, &recent, now) else { break };
-        take(&mut items, &contact, zone.to_datetime(contact.at).date());
-        now = contact.at + AFTER;
-        contacts.push(contact);
-    }
-    let planned = contacts.into_iter().filter_map(|contact| {
-        let step = policy.steps.get(contact.step)?;
-        let names = contact.takes.iter().filter_map(|(item, _)| open.get(*item)).map(|(name, _)| name.clone());
-        Some(Planned {
-            at: contact.at,
-            local: zone.to_datetime(contact.at).strftime("%a %Y-%m-%d %H:%M").to_string(),
-            step: step.name.clone(),
-            tone: step.tone,
-            template: step.template.clone(),
-            items: names.collect(),
-        })
-    });
-    planned.collect()
+fn planned(contact: v1::PlannedContact, zone: &TimeZone) -> Option<Planned> {
+    let at = timestamp_from_api(contact.at?).ok()?;
+    let saying = contact.saying?;
+    let takes = contact.items.iter().filter(|item| item.takes_offset_days.is_some());
+    Some(Planned {
+        at,
+        local: zone.to_datetime(at).strftime("%a %Y-%m-%d %H:%M").to_string(),
+        tone: tone_from_api(saying.tone).map(|tone| format!("{tone:?}").to_lowercase()).unwrap_or_default(),
+        step: saying.step,
+        template: saying.template,
+        language: contact.language,
+        withheld: contact.withheld,
+        items: takes.map(|item| format!("{}/{}", item.invoice_number, item.instalment)).collect(),
+    })
 }

@@ -8,7 +8,7 @@ use crate::{
     Outcome,
     config::{Config, Overrides},
     progress,
-    system::{Stores, open_keyring},
+    stores::{Stores, open_keyring},
     telemetry,
 };
 

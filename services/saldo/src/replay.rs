@@ -17,7 +17,7 @@ use crate::{
     Outcome,
     config::{Config, Overrides},
     progress,
-    system::Stores,
+    stores::Stores,
     table, telemetry,
 };
 

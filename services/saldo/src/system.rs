@@ -1,31 +1,34 @@
-//! The whole system in one process: Postgres and log, command service, projector, queries, and the gRPC server.
+//! The whole system in one process: log and database, command service, projector, queries, scheduler, dispatcher, and the
+//! gRPC server between them.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use saldo_api::v1::{command_service_server::CommandServiceServer, query_service_server::QueryServiceServer};
-use saldo_auth::Verifier;
-use saldo_command::{Clock, CommandGrpc, Commands, Options, router::Running};
-use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Stage};
-use saldo_keyring::Keyring;
-use saldo_log::{
-    Log,
-    embedded::EmbeddedLog,
-    genesis::{self, Identity},
-    kafka::{KafkaConfig, KafkaLog},
+use saldo_api::v1::{
+    catalog_service_server::CatalogServiceServer, command_service_server::CommandServiceServer,
+    query_service_server::QueryServiceServer,
 };
-use saldo_projector::ProjectorError;
+use saldo_auth::{Issuer, Verifier};
+use saldo_catalog::Catalog;
+use saldo_client::ServiceClients;
+use saldo_clock::Clock;
+use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::Running};
+use saldo_embedded_postgres::Stage;
+use saldo_keyring::Keyring;
+use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::interceptor::InterceptedService,
-    transport::{Server, server::TcpIncoming},
+    transport::{Endpoint, Server, server::TcpIncoming},
 };
 
 use crate::{
-    config::{Config, Secret},
+    Failure,
+    config::Config,
     progress,
+    stores::{Stores, connect, open_keyring},
+    task::Task,
 };
 
 /// Largest request: above the largest commit, below gRPC's usual 4 MiB.
@@ -34,131 +37,22 @@ const MAX_REQUEST: usize = 1 << 20;
 const MAX_ANSWER: usize = 16 << 20;
 /// The longest a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Connections of the queries, and of the projector, which nobody's queries are to hold up.
-const QUERY_CONNECTIONS: u32 = 16;
+/// Connections of the projector, and of those who speak, which nobody's queries are to hold up.
 const PROJECTOR_CONNECTIONS: u32 = 2;
-/// How long calls in flight may go on after a stop was asked for.
+const SPEAKING_CONNECTIONS: u32 = 6;
+/// How long calls in flight, and whatever else is under way, may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long messages that are being handed over may.
+const HAND_OVER: Duration = Duration::from_secs(60);
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Log and database, opened.
-pub struct Stores {
-    /// The accounts topic.
-    pub log: Arc<dyn Log>,
-    /// The read models' database.
-    pub pool: PgPool,
-    /// Its address.
-    pub database_url: Secret,
-    /// The embedded log's address, where it is one.
-    pub log_url: Option<Secret>,
-    postgres: Option<EmbeddedPostgres>,
-}
-
-impl Stores {
-    /// Opens what the configuration names, and an embedded Postgres for what it does not.
-    pub async fn open(config: &Config, progress: impl Fn(Stage)) -> Result<Self, Failure> {
-        let embedded_log = config.log.kafka.is_none() && config.log.embedded_url.is_none();
-        let postgres = if config.database.url.is_none() || embedded_log {
-            Some(start_postgres(config, progress).await?)
-        } else {
-            None
-        };
-        let database_url = match (&config.database.url, &postgres) {
-            (Some(url), _) => url.clone(),
-            (None, Some(postgres)) => {
-                postgres.ensure_database("saldo").await?;
-                Secret::new(postgres.url("saldo"))
-            }
-            (None, None) => return Err("database.url is missing".into()),
-        };
-        let log_url = match (&config.log.embedded_url, &postgres) {
-            _ if config.log.kafka.is_some() => None,
-            (Some(url), _) => Some(url.clone()),
-            (None, Some(postgres)) => {
-                postgres.ensure_database("saldo_log").await?;
-                Some(Secret::new(postgres.url("saldo_log")))
-            }
-            (None, None) => None,
-        };
-        let log = open_log(config, log_url.as_ref()).await?;
-        let pool = connect(&database_url, QUERY_CONNECTIONS).await?;
-        Ok(Self { log, pool, database_url, log_url, postgres })
-    }
-
-    /// The same, with a spinner that says what it waits for.
-    pub async fn open_shown(config: &Config) -> Result<Self, Failure> {
-        let bar = progress::spinner("opening log and database");
-        let opened = Self::open(config, |stage| progress::show_stage(&bar, &stage)).await;
-        bar.finish_and_clear();
-        opened
-    }
-
-    /// Closes what was opened.
-    pub async fn close(self) {
-        self.pool.close().await;
-        drop(self.log);
-        if let Some(postgres) = self.postgres
-            && let Err(error) = postgres.stop().await
-        {
-            tracing::warn!(%error, "the embedded Postgres");
-        }
-    }
-}
-
-async fn connect(url: &Secret, connections: u32) -> Result<PgPool, Failure> {
-    let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
-    let why = match options.connect(url.expose()).await {
-        Ok(pool) => return Ok(pool),
-        // The pool has tried for a while and says only that: one more try says why.
-        Err(sqlx::Error::PoolTimedOut) => PgConnection::connect(url.expose()).await.err(),
-        Err(error) => Some(error),
-    };
-    Err(format!("database.url: {}", why.unwrap_or(sqlx::Error::PoolTimedOut)).into())
-}
-
-async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<EmbeddedPostgres, Failure> {
-    let mut child = ChildCommand::this_binary(["postgres"])?;
-    // A test binary stands in for `saldo` when this is set; its child must know.
-    if let Some(value) = std::env::var_os("SALDO_TEST_AS_SALDO") {
-        child.envs.push(("SALDO_TEST_AS_SALDO".into(), value));
-    }
-    let options = saldo_embedded_postgres::Options::new(config.data_dir.join("postgres"), child)
-        .setting("max_connections", "100");
-    Ok(EmbeddedPostgres::start(options, progress).await?)
-}
-
-/// Opens the key store. An empty one beside a log with commits is refused: their keys are elsewhere, and going on would
-/// seal under new ones and read every name as erased.
-pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Identity) -> Result<Keyring, Failure> {
-    let dir = config.keyring_dir();
-    let keyring = Keyring::open(&dir).map_err(|error| format!("keyring.dir: {error}"))?;
-    if keyring.is_empty() {
-        for partition in 0..identity.partitions {
-            // Record 0 is the Genesis.
-            if log.end(partition).await? > 1 {
-                let dir = dir.display();
-                let what = "holds no key, but the log holds commits whose personal data is sealed";
-                return Err(format!("key store {dir} {what}; restore it, or name its folder (keyring.dir)").into());
-            }
-        }
-    }
-    Ok(keyring)
-}
-
-async fn open_log(config: &Config, embedded: Option<&Secret>) -> Result<Arc<dyn Log>, Failure> {
-    if let Some(brokers) = &config.log.kafka {
-        let kafka = KafkaLog::connect(KafkaConfig {
-            brokers: brokers.clone(),
-            topic: config.log.topic.clone(),
-            replication_factor: config.log.replication_factor as i32,
-            allow_unsafe: config.log.allow_unsafe,
-        });
-        return Ok(Arc::new(kafka.await.map_err(|error| format!("log.kafka {brokers}: {error}"))?));
-    }
-    let url = embedded.ok_or("neither log.kafka nor an embedded log is configured")?;
-    let log = EmbeddedLog::connect(url.expose(), &config.log.topic).await;
-    Ok(Arc::new(log.map_err(|error| format!("log.embedded_url: {error}"))?))
+/// How a system is started.
+pub struct Start<'s> {
+    /// PEM texts of the public keys that sign tokens.
+    pub keys: &'s [String],
+    /// The clock of every decision.
+    pub clock: Clock,
+    /// Make a log that is missing.
+    pub create: bool,
 }
 
 /// Everything, running.
@@ -171,128 +65,195 @@ pub struct System {
     pub identity: Identity,
     /// The key store.
     pub keyring: Keyring,
-    stop: CancellationToken,
-    stop_projector: CancellationToken,
-    server: JoinHandle<Result<(), tonic::transport::Error>>,
-    projector: JoinHandle<Result<(), ProjectorError>>,
+    /// Scheduler and dispatcher, which ask the server.
+    speaking: Vec<Task>,
+    server: Task,
     running: Running,
+    projector: Task,
+    catalog: Task,
 }
 
 impl System {
-    /// Starts everything and returns when it is ready to serve. With `create`, a log that is missing is made.
-    pub async fn start(
-        config: &Config,
-        verifier: Verifier,
-        clock: Clock,
-        create: bool,
-        progress: impl Fn(Stage),
-    ) -> Result<Self, Failure> {
+    /// Starts everything and returns when it is ready to serve.
+    pub async fn start(config: &Config, start: Start<'_>, progress: impl Fn(Stage)) -> Result<Self, Failure> {
+        let Start { keys, clock, create } = start;
+        // Without a key of somebody else's nothing starts; our own services have one of their own.
+        Verifier::new(keys.iter().map(String::as_str))?;
+        let own = Arc::new(Issuer::generate()?);
+        let own_key = own.public_pem()?;
+        let verifier = Verifier::new(keys.iter().chain([&own_key]).map(String::as_str))?;
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|error| format!("data_dir {}: {error}", config.data_dir.display()))?;
         let stores = Stores::open(config, progress).await?;
-        let identity = if create {
-            genesis::create(stores.log.as_ref(), config.log.partitions).await?
-        } else {
-            genesis::open(stores.log.as_ref()).await?
-        };
+        let identities = stores.identities(config, create).await?;
+        let identity = identities.accounts;
         let keyring = open_keyring(config, stores.log.as_ref(), &identity).await?;
         saldo_readmodel::ensure(&stores.pool, &identity).await?;
+        let (published, follower) = Catalog::open(stores.catalog_log.clone(), &identities.catalog).await?;
+        let catalog = Task::spawn("catalog", |stop| follower.run(stop));
+        let basis = Basis { clock: clock.clone(), catalog: published.clone() };
         let options = Options { store_dir: config.data_dir.join("command"), queue: config.queue, patience: PATIENCE };
-        let (commands, running) = Commands::start(stores.log.clone(), identity, clock.clone(), options).await?;
-        let stop = CancellationToken::new();
-        let stop_projector = stop.child_token();
-        let projector = tokio::spawn(saldo_projector::run(
-            stores.log.clone(),
-            identity,
-            connect(&stores.database_url, PROJECTOR_CONNECTIONS).await?,
-            keyring.clone(),
-            stop_projector.clone(),
-        ));
+        let (commands, running) = Commands::start(stores.log.clone(), identity, basis, options).await?;
+        let pool = connect(&stores.database_url, PROJECTOR_CONNECTIONS).await?;
+        let (log, keys) = (stores.log.clone(), keyring.clone());
+        let projector = Task::spawn("projector", |stop| saldo_projector::run(log, identity, pool, keys, stop));
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| format!("listen {}: {error}; is another instance running?", config.listen))?;
         let address = listener.local_addr()?;
         commands.caught_up().await?;
-        let query = QueryGrpc::new(stores.pool.clone(), identity, move || clock.now());
-        let command = CommandGrpc::new(commands, keyring.clone());
-        let server = tokio::spawn(serve(listener, verifier, command, query, stop.clone()).await?);
-        Ok(Self { address, stores, identity, keyring, stop, stop_projector, server, projector, running })
+        let services = Services {
+            query: {
+                let clock = clock.clone();
+                QueryGrpc::new(stores.pool.clone(), identity, move || clock.now())
+            },
+            catalog: CatalogGrpc::new(
+                stores.catalog_log.clone(),
+                identities.catalog,
+                published.clone(),
+                commands.clone(),
+                keyring.clone(),
+                clock.clone(),
+            ),
+            command: CommandGrpc::new(commands, keyring.clone()),
+        };
+        let server = services.serve(listener, verifier).await?;
+        let mut system =
+            Self { address, stores, identity, keyring, speaking: Vec::new(), server, running, projector, catalog };
+        system.speak(config, own, published, clock).await?;
+        Ok(system)
+    }
+
+    /// Starts scheduler and dispatcher. Without a mail server reminders fall due and wait.
+    async fn speak(
+        &mut self,
+        config: &Config,
+        issuer: Arc<Issuer>,
+        published: Catalog,
+        clock: Clock,
+    ) -> Result<(), Failure> {
+        let port = self.address.port();
+        let host =
+            if self.address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { self.address.ip().to_string() };
+        let channel = Endpoint::from_shared(format!("http://{host}:{port}"))?.connect_lazy();
+        let clients = |subject: &str| ServiceClients::new(channel.clone(), issuer.clone(), subject);
+        let pool = connect(&self.stores.database_url, SPEAKING_CONNECTIONS).await?;
+        let options = saldo_scheduler::Options {
+            concurrency: config.sending.wakes,
+            rewake_per_second: config.sending.rewakes_per_second,
+            poll: config.sending.poll,
+        };
+        let scheduler = {
+            let (pool, catalog, clients, clock) =
+                (pool.clone(), published.clone(), clients("scheduler"), clock.clone());
+            Task::spawn("scheduler", |stop| saldo_scheduler::run(pool, catalog, clients, clock, options, stop))
+        };
+        self.speaking.push(scheduler);
+        let Some(smtp) = &config.sending.smtp else {
+            tracing::info!("sending.smtp is not set: reminders fall due and wait in the outbox");
+            return Ok(());
+        };
+        let server = smtp.expose().parse().map_err(|error| format!("sending.smtp: {error}"))?;
+        let dispatcher = saldo_dispatcher::Dispatcher {
+            pool,
+            log: self.stores.log.clone(),
+            identity: self.identity,
+            catalog: published,
+            clients: clients("dispatcher"),
+            clock,
+            channel: Arc::new(saldo_channels::smtp::Pool::new(server, config.sending.smtp_connections)),
+            options: saldo_dispatcher::Options {
+                concurrency: config.sending.attempts,
+                poll: config.sending.poll,
+                ..Default::default()
+            },
+        };
+        self.speaking.push(Task::spawn("dispatcher", |stop| dispatcher.run(stop)));
+        Ok(())
     }
 
     /// The same for trying: what is missing is made, and a spinner says what it waits for.
-    pub async fn start_shown(config: &Config, verifier: Verifier, clock: Clock) -> Result<Self, Failure> {
+    pub async fn start_shown(config: &Config, key: &Issuer, clock: Clock) -> Result<Self, Failure> {
         let bar = progress::spinner("starting");
-        let started = Self::start(config, verifier, clock, true, |stage| progress::show_stage(&bar, &stage)).await;
+        let keys = [key.public_pem()?];
+        let start = Start { keys: &keys, clock, create: true };
+        let started = Self::start(config, start, |stage| progress::show_stage(&bar, &stage)).await;
         bar.finish_and_clear();
         started
     }
 
     /// Resolves when something has failed for good, with why.
     pub async fn failed(&mut self) -> String {
+        let parts = self.speaking.iter_mut().chain([&mut self.server, &mut self.projector, &mut self.catalog]);
+        let ended = futures::future::select_all(parts.map(|part| Box::pin(part.ended())));
         tokio::select! {
             why = self.running.failed() => why,
-            outcome = &mut self.projector => match outcome {
-                Ok(Err(error)) => error.to_string(),
-                Ok(Ok(())) => "the projector ended".to_owned(),
-                Err(error) => format!("the projector: {error}"),
-            },
-            outcome = &mut self.server => match outcome {
-                Ok(Err(error)) => error.to_string(),
-                Ok(Ok(())) => "the gRPC server ended".to_owned(),
-                Err(error) => format!("the gRPC server: {error}"),
-            },
+            (why, _, _) = ended => why,
         }
     }
 
     /// Ends the projector alone; the read models stand where they are.
     pub async fn stop_projector(&mut self) -> Result<(), Failure> {
-        self.stop_projector.cancel();
-        Ok((&mut self.projector).await??)
+        self.projector.stop(DRAIN).await
     }
 
-    /// Stops in order: no new calls, calls in flight answered, workers and projector ended, stores closed.
+    /// Stops in order: nothing new is sent and what is being handed over has its outcome, no new calls, calls in flight
+    /// answered, workers and projector ended, stores closed.
     pub async fn stop(mut self) {
-        self.stop.cancel();
-        if !self.server.is_finished() && tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
-            tracing::warn!("calls in flight did not end in time");
-            self.server.abort();
+        let mut parts: Vec<(&mut Task, Duration)> = self.speaking.iter_mut().map(|part| (part, HAND_OVER)).collect();
+        parts.push((&mut self.server, DRAIN));
+        for (part, patience) in parts {
+            if let Err(error) = part.stop(patience).await {
+                tracing::warn!(%error, "while stopping");
+            }
         }
         if tokio::time::timeout(DRAIN, self.running.finish()).await.is_err() {
             tracing::warn!("the command service's workers did not end in time");
         }
-        if !self.projector.is_finished() && tokio::time::timeout(DRAIN, &mut self.projector).await.is_err() {
-            self.projector.abort();
+        for part in [&mut self.projector, &mut self.catalog] {
+            if let Err(error) = part.stop(DRAIN).await {
+                tracing::warn!(%error, "while stopping");
+            }
         }
         self.stores.close().await;
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    verifier: Verifier,
+/// What is served.
+struct Services {
     command: CommandGrpc,
+    catalog: CatalogGrpc,
     query: QueryGrpc,
-    stop: CancellationToken,
-) -> Result<impl Future<Output = Result<(), tonic::transport::Error>>, Failure> {
-    let command = CommandServiceServer::new(command).max_decoding_message_size(MAX_REQUEST);
-    let query =
-        QueryServiceServer::new(query).max_decoding_message_size(MAX_REQUEST).max_encoding_message_size(MAX_ANSWER);
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    for service in ["collections.v1.CommandService", "collections.v1.QueryService"] {
-        health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+}
+
+impl Services {
+    async fn serve(self, listener: TcpListener, verifier: Verifier) -> Result<Task, Failure> {
+        let command = CommandServiceServer::new(self.command).max_decoding_message_size(MAX_REQUEST);
+        let catalog = CatalogServiceServer::new(self.catalog).max_decoding_message_size(MAX_REQUEST);
+        let query = QueryServiceServer::new(self.query)
+            .max_decoding_message_size(MAX_REQUEST)
+            .max_encoding_message_size(MAX_ANSWER);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        for service in
+            ["", "collections.v1.CommandService", "collections.v1.CatalogService", "collections.v1.QueryService"]
+        {
+            health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+        }
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        // Health is open; everything else, reflection included, wants a token.
+        let router = Server::builder()
+            .add_service(health_service)
+            .add_service(InterceptedService::new(reflection, verifier.clone()))
+            .add_service(InterceptedService::new(command, verifier.clone()))
+            .add_service(InterceptedService::new(catalog, verifier.clone()))
+            .add_service(InterceptedService::new(query, verifier));
+        Ok(Task::spawn("gRPC server", |stop: CancellationToken| {
+            router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        }))
     }
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    // Health is open; everything else, reflection included, wants a token.
-    let router = Server::builder()
-        .add_service(health_service)
-        .add_service(InterceptedService::new(reflection, verifier.clone()))
-        .add_service(InterceptedService::new(command, verifier.clone()))
-        .add_service(InterceptedService::new(query, verifier));
-    Ok(async move { router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await })
 }

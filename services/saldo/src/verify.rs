@@ -9,7 +9,7 @@ use crate::{
     Outcome,
     config::{Config, Overrides},
     progress,
-    system::Stores,
+    stores::Stores,
     telemetry,
 };
 

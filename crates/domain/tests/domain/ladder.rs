@@ -25,11 +25,11 @@ const ALL_DAYS: [Weekday; 7] = [
     Weekday::Sunday,
 ];
 
-fn zone(name: &str) -> TimeZone {
+pub fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).expect("a zone")
 }
 
-fn at(text: &str, zone: &TimeZone) -> Timestamp {
+pub fn at(text: &str, zone: &TimeZone) -> Timestamp {
     text.parse::<jiff::civil::DateTime>().expect("a time").to_zoned(zone.clone()).expect("an instant").timestamp()
 }
 
@@ -38,7 +38,7 @@ fn fresh(due: Date) -> Item {
 }
 
 /// Steps at -3, 0, 7, 21 and 45 days, on working days from 9 to 20.
-fn ladder() -> Policy {
+pub fn ladder() -> Policy {
     let mut policy = sound();
     policy.steps = vec![
         step("courtesy", -3, Tone::Friendly),

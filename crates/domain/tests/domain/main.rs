@@ -4,4 +4,5 @@ mod account;
 mod invariants;
 mod ladder;
 mod policy;
+mod speaking;
 mod world;

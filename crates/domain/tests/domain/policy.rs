@@ -25,6 +25,7 @@ pub fn sound() -> Policy {
             email: "cobros@example.com".into(),
             reply_to: None,
             payment: "IBAN ES91 2100 0418 4502 0005 1332".into(),
+            language: "es".into(),
         },
         contact: Contact {
             time_zone: "debtor".into(),
@@ -97,4 +98,15 @@ fn all_faults_are_named_at_once() {
     policy.sender.payment = String::new();
     policy.steps[0].name = String::new();
     assert_eq!(fields(&policy), ["sender.payment", "contact.max_per_day", "step[0].name"]);
+}
+
+#[test]
+fn a_window_may_last_until_the_end_of_the_day() {
+    let text = r#"{"days": ["mon"], "from": "08:00", "to": "24:00"}"#;
+    let all_day: Window = serde_json::from_str(text).expect("a window");
+    let mut policy = sound();
+    policy.contact.windows = vec![all_day.clone(), Window { from: Time::constant(7, 0, 0, 0), ..window(7, 9) }];
+    assert_eq!(fields(&policy), ["contact.window[1].from"], "they overlap");
+    assert!(serde_json::to_string(&all_day).expect("text").contains("24:00"));
+    assert!(serde_json::from_str::<Window>(&text.replace("24:00", "00:00")).is_err());
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use jiff::{Timestamp, civil::Date};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use saldo_domain::{
-    Context, Decision,
+    Context, Decision, Rules,
     account::Account,
     command::{Command, Designation},
-    document::{Document, DocumentKey, Documents},
+    document::{Document, DocumentKey},
+    event::Event,
     evolve, handle,
     ids::DocumentNumber,
     invoice::schedule,
@@ -20,14 +21,10 @@ use saldo_domain::{
 pub struct World {
     pub account: Account,
     documents: HashMap<DocumentKey, Document>,
-}
-
-struct Known<'w>(&'w HashMap<DocumentKey, Document>);
-
-impl Documents for Known<'_> {
-    fn get(&self, key: &DocumentKey) -> Option<Document> {
-        self.0.get(key).cloned()
-    }
+    pub now: Timestamp,
+    pub rules: Rules,
+    /// Everything that happened, and when.
+    pub history: Vec<(Timestamp, Event)>,
 }
 
 impl World {
@@ -47,12 +44,13 @@ impl World {
 
     /// Decides and folds; the refusal's reason where there is one.
     pub fn ask(&mut self, command: &Command) -> Result<(), &'static str> {
-        let context = Context { now: Timestamp::UNIX_EPOCH };
-        let Decision { events, refusal } = handle(&self.account, &Known(&self.documents), command, &context);
+        let context = Context { now: self.now, rules: &self.rules, zones: |name| TimeZone::get(name).ok() };
+        let Decision { events, refusal } = handle(&self.account, &self.documents, command, &context);
         for event in &events {
+            self.history.push((self.now, event.clone()));
             evolve(&mut self.account, event);
-            if let Some(key) = Document::touched(event) {
-                let after = Document::evolve(self.documents.remove(&key), event);
+            for key in Document::touched(event) {
+                let after = Document::evolve(&key, self.documents.remove(&key), event);
                 self.documents.insert(key, after.expect("an event leaves its document"));
             }
         }

@@ -9,12 +9,10 @@ use saldo_commit::{
 use saldo_domain::profile::{Channel, ContactPoint, DebtorKind, Profile, ProfileChange, Sealed};
 
 use crate::{
-    personal::{Personal, Seal},
+    personal::{AMENDED, OPENED, Personal, Seal},
     violations::Violations,
 };
 
-const OPENED: &str = "account.opened";
-const AMENDED: &str = "account.amended";
 /// Longest name or address, in characters; an e-mail address has at most 254 (RFC 5321, 4.5.3.1.3).
 const MAX_TEXT: usize = 254;
 const MAX_CONTACT_POINTS: usize = 20;

@@ -4,10 +4,10 @@ use std::{cell::RefCell, collections::HashMap, time::Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use saldo_catalog::TenantCatalog;
 use saldo_commit::{Commit, Refusal};
 use saldo_domain::{
     Context, Decision,
-    command::Command,
     document::{Document, DocumentKey, Documents},
     evolve, handle, next_wakeup,
     refusal::Refusal as Refused,
@@ -54,16 +54,27 @@ impl Documents for Overlay<'_> {
     }
 }
 
-/// Decides what waits, unless a chain is on its way. Records to append are pushed to `records`.
+/// Where a chain goes.
+pub struct Place {
+    /// The account's partition.
+    pub partition: u32,
+    /// The account's head.
+    pub head: Head,
+    /// The chain's number.
+    pub chain: u64,
+}
+
+/// Decides what waits, unless a chain is on its way, by what the creditor has in force. Records to append are pushed to
+/// `records`.
 pub fn decide(
     live: &mut Live,
     store: &Store,
-    partition: u32,
-    mut head: Head,
-    chain: u64,
-    context: &Context,
+    Place { partition, mut head, chain }: Place,
+    in_force: &TenantCatalog,
+    now: Timestamp,
     records: &mut Vec<NewRecord>,
 ) -> Result<(), StoreError> {
+    let started = now;
     if !live.pending.is_empty() {
         return Ok(());
     }
@@ -86,7 +97,7 @@ pub fn decide(
             continue;
         }
         // recorded_at never goes back along a chain.
-        let now = recorded_at.map_or(context.now, |last| last.max(context.now));
+        let now = recorded_at.map_or(started, |last| last.max(started));
         if let Some(known) = remembered(store, &ask, now)? {
             let answer = if known.fingerprint == ask.draft.fingerprint {
                 Ok(Given { answer: known.answer, replayed: true })
@@ -100,7 +111,11 @@ pub fn decide(
             let _ = ask.reply.send(Err(Failure::Parked(why.clone())));
             continue;
         }
-        let context = Context { now };
+        if let Some(why) = &in_force.parked {
+            let _ = ask.reply.send(Err(Failure::PolicyParked(why.clone())));
+            continue;
+        }
+        let context = Context { now, rules: &in_force.rules, zones: saldo_catalog::zone };
         let Decision { events, refusal } = handle(&account, &documents, &ask.command, &context);
         if let Some(error) = documents.failed.take() {
             return Err(error);
@@ -112,11 +127,12 @@ pub fn decide(
         let mut after = account.clone();
         events.iter().for_each(|event| evolve(&mut after, event));
         let wakeup = next_wakeup(&after, &context);
-        if ask.command == Command::AdvanceTime && events.is_empty() {
-            let _ = ask.reply.send(Ok(Given { answer: nothing_due(head.version, now, wakeup), replayed: false }));
+        if events.is_empty() && refusal.is_none() {
+            let answer = Answer::of_nothing(&ask.command, &account, head.version, now, wakeup, in_force.version);
+            let _ = ask.reply.send(Ok(Given { answer, replayed: false }));
             continue;
         }
-        let commit = commit(&ask, now, wakeup, refusal, events);
+        let commit = commit(&ask, now, wakeup, in_force.version, refusal, events);
         let version = head.version + 1;
         let value = frame::encode(frame::Kind::Commit, &ask.tenant, &ask.account, version, head.hash, &commit.encode());
         if value.len() > MAX_COMMIT_BYTES {
@@ -125,10 +141,10 @@ pub fn decide(
             continue;
         }
         for event in &commit.events {
-            if let Some(touched) = Document::touched(event)
-                && let Some(document) = Document::evolve(documents.get(&touched), event)
-            {
-                documents.changed.insert(touched, document);
+            for touched in Document::touched(event) {
+                if let Some(document) = Document::evolve(&touched, documents.get(&touched), event) {
+                    documents.changed.insert(touched, document);
+                }
             }
         }
         account = after;
@@ -149,6 +165,7 @@ fn commit(
     ask: &Ask,
     recorded_at: Timestamp,
     next_wakeup: Option<Timestamp>,
+    catalog_version: u64,
     refusal: Option<Refused>,
     events: Vec<saldo_domain::event::Event>,
 ) -> Commit {
@@ -161,6 +178,7 @@ fn commit(
         actor: ask.draft.actor.clone(),
         actor_roles: ask.draft.actor_roles.clone(),
         recorded_at,
+        catalog_version,
         next_wakeup,
         refusal: refusal.map(|refused| Refusal {
             reason: refused.reason().to_owned(),
@@ -168,17 +186,5 @@ fn commit(
             details: refused.details().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         }),
         events,
-    }
-}
-
-fn nothing_due(version: u64, now: Timestamp, next_wakeup: Option<Timestamp>) -> Answer {
-    Answer {
-        version,
-        offset: None,
-        recorded_at: now,
-        next_wakeup,
-        event_types: Vec::new(),
-        allocations: Vec::new(),
-        refused: None,
     }
 }

@@ -1,0 +1,99 @@
+//! What an error status says, to a machine and to people.
+
+use std::{collections::HashMap, error::Error, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// What an error status says to a machine.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// ErrorInfo's reason; empty where there is none.
+    pub reason: String,
+    /// ErrorInfo's details.
+    pub details: HashMap<String, String>,
+    /// RetryInfo's delay.
+    pub retry_after: Option<Duration>,
+}
+
+impl Said {
+    /// Reads a status's google.rpc details.
+    pub fn of(status: &Status) -> Self {
+        let info = status.get_details_error_info();
+        Self {
+            retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
+            reason: info.as_ref().map(|info| info.reason.clone()).unwrap_or_default(),
+            details: info.map(|info| info.metadata).unwrap_or_default(),
+        }
+    }
+}
+
+/// Whether asking again with the same request id is the right answer to this status.
+pub fn is_transient(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Aborted
+            | Code::ResourceExhausted
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unknown
+    )
+}
+
+/// A status in one line for people: what was said, and each field's rule.
+pub fn explain(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    if let Some(bad) = status.get_details_bad_request() {
+        let rules: Vec<String> = bad
+            .field_violations
+            .iter()
+            .map(|violation| format!("{}: {}", violation.field, violation.description))
+            .collect();
+        if !rules.is_empty() {
+            text = rules.join("; ");
+        }
+    }
+    if text.is_empty() { format!("{:?}", status.code()) } else { text }
+}
+
+/// An error with all its causes.
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::{ErrorDetails, StatusExt};
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_by_its_details() {
+        let mut details = ErrorDetails::with_error_info("QUEUE_FULL", "saldo", []);
+        details.set_retry_info(Some(Duration::from_millis(100)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "later", details);
+        let said = Said::of(&status);
+        assert_eq!((said.reason.as_str(), said.retry_after), ("QUEUE_FULL", Some(Duration::from_millis(100))));
+        assert!(is_transient(&status));
+        assert!(Said::of(&Status::not_found("no")).reason.is_empty());
+    }
+
+    #[test]
+    fn every_field_at_fault_is_explained() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("claim", "must be 16 bytes");
+        details.add_bad_request_violation("reminder", "must be above 0");
+        let status = Status::with_error_details(Code::InvalidArgument, "claim: must be 16 bytes", details);
+        assert_eq!(explain(&status), "claim: must be 16 bytes; reminder: must be above 0");
+        assert_eq!(explain(&Status::new(Code::Internal, "")), "Internal");
+        assert!(!is_transient(&status));
+    }
+}

@@ -1,0 +1,446 @@
+//! What is said to a debtor: from a reminder that falls due to what became of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date, tz::TimeZone};
+use proptest::prelude::*;
+use saldo_domain::{
+    Context, Rules,
+    command::Command,
+    contact::{
+        Claim, Deferred, Failed, HandOver, Handed, Rejected, SEND_WITHIN, Stage, UNKNOWN_AFTER, Unknown, Withheld,
+    },
+    event::Event,
+    policy::Tone,
+    preview::preview,
+    profile::{Channel, ContactPoint, ProfileChange, Sealed},
+};
+
+use crate::{
+    ladder::{at, ladder, zone},
+    world::{World, invoice, money, payment, reversal},
+};
+
+const MINE: Claim = Claim([1; 16]);
+const OTHERS: Claim = Claim([2; 16]);
+
+/// An account in Madrid with an address, one invoice of 100.00 due on a day, under the ladder of -3, 0, 7, 21 and 45.
+fn owing(due: Date) -> World {
+    let mut world = World::opened();
+    world.rules = Rules { policy: Some(ladder()), languages: vec!["en".into(), "es".into()], sending: true };
+    let point = ContactPoint { channel: Channel::Email, address: Sealed(vec![7]), digest: [7; 32] };
+    let change = ProfileChange { contact_points: Some(vec![point]), ..ProfileChange::default() };
+    world.now = local("2026-01-01T12:00:00");
+    assert_eq!(world.ask(&Command::AmendAccount(change)), Ok(()));
+    assert_eq!(world.ask(&invoice("F-1", &[(due, 10_000)])), Ok(()));
+    world
+}
+
+fn local(text: &str) -> Timestamp {
+    at(text, &zone("Europe/Madrid"))
+}
+
+fn start(world: &mut World, reminder: u64, claim: Claim) -> Vec<Event> {
+    let before = world.history.len();
+    assert_eq!(world.ask(&Command::StartContactAttempt { reminder, claim }), Ok(()));
+    world.history[before..].iter().map(|(_, event)| event.clone()).collect()
+}
+
+fn settle(world: &mut World, reminder: u64, attempt: u32, outcome: HandOver) -> Result<(), &'static str> {
+    world.ask(&Command::RecordContactOutcome { reminder, attempt, claim: MINE, outcome })
+}
+
+fn accepted() -> HandOver {
+    let handed = Handed { message_id: "m@example.com".into(), sha256: [3; 32], message: Sealed(vec![9]) };
+    HandOver::Accepted { handed, reply: None }
+}
+
+fn failed() -> Failed {
+    Failed { stage: "rcpt".into(), code: 450, reply: None }
+}
+
+/// Woken at an instant; the open reminder is sent and taken if it may be.
+fn live(world: &mut World, now: Timestamp) {
+    world.now = now;
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    let Some(open) = world.account.contacts.open.clone() else { return };
+    start(world, open.number, MINE);
+    if let Some(open) = world.account.contacts.open.clone()
+        && let Stage::Started { .. } = open.stage
+    {
+        assert_eq!(settle(world, open.number, open.attempts, accepted()), Ok(()));
+    }
+}
+
+fn next(world: &World) -> Option<Timestamp> {
+    let context = Context { now: world.now, rules: &world.rules, zones: |name| TimeZone::get(name).ok() };
+    saldo_domain::next_wakeup(&world.account, &context)
+}
+
+/// Lives from wake-up to wake-up, and wakes at other instants too.
+fn live_through(world: &mut World, more: &BTreeSet<Timestamp>, until: Timestamp) {
+    loop {
+        let wake = next(world).into_iter().chain(waiting(world)).min();
+        let other = more.range(world.now + SignedDuration::from_micros(1)..).next().copied();
+        let Some(now) = wake.into_iter().chain(other).min().filter(|now| *now <= until) else { return };
+        live(world, now.max(world.now));
+    }
+}
+
+/// When the open reminder is due again.
+fn waiting(world: &World) -> Option<Timestamp> {
+    match world.account.contacts.open.as_ref()?.stage {
+        Stage::Due { from } => Some(from.unwrap_or(world.now)),
+        Stage::Started { .. } => None,
+    }
+}
+
+fn said(world: &World) -> Vec<String> {
+    let madrid = zone("Europe/Madrid");
+    let line = |(at, event): &(Timestamp, Event)| match event {
+        Event::ContactStarted(started) => {
+            Some(format!("{} {}", madrid.to_datetime(*at).strftime("%Y-%m-%d %H:%M"), started.saying.step))
+        }
+        _ => None,
+    };
+    world.history.iter().filter_map(line).collect()
+}
+
+fn last(world: &World) -> &Event {
+    &world.history.last().expect("something happened").1
+}
+
+#[test]
+fn a_reminder_falls_due_is_started_and_taken() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    live_through(&mut world, &BTreeSet::new(), local("2027-01-01T00:00:00"));
+    let expected = [
+        "2026-03-09 09:00 courtesy",
+        "2026-03-12 09:00 due-today",
+        "2026-03-19 09:00 first",
+        "2026-04-02 09:00 second",
+        "2026-04-27 09:00 formal",
+    ];
+    assert_eq!(said(&world), expected);
+    assert_eq!(next(&world), None);
+}
+
+#[test]
+fn a_started_attempt_says_all_that_its_message_is_made_of() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 5, 4), 5_000)])), Ok(()));
+    world.now = local("2026-03-19T19:59:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    let events = start(&mut world, 1, MINE);
+    let [Event::ContactStarted(started)] = events.as_slice() else { panic!("not started: {events:?}") };
+    assert_eq!((started.reminder, started.attempt, started.claim), (1, 1, MINE));
+    assert_eq!((started.saying.tone, started.language.as_str()), (Tone::Friendly, "es"));
+    let items: Vec<_> = started.items.iter().map(|item| (item.open, item.takes)).collect();
+    assert_eq!(items, [(10_000, Some(7)), (5_000, None)]);
+    // The window ends before the two minutes do.
+    assert_eq!(started.send_before, local("2026-03-19T20:00:00"));
+}
+
+#[test]
+fn of_two_senders_one_may_send() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    assert!(
+        matches!(start(&mut world, 1, OTHERS).as_slice(), [Event::ContactStarted(started)] if started.claim == OTHERS)
+    );
+    assert_eq!(start(&mut world, 1, MINE), [], "used up");
+    assert_eq!(settle(&mut world, 1, 1, accepted()), Err("ATTEMPT_CLOSED"), "not the holder of the claim");
+    assert_eq!(world.ask(&Command::StartContactAttempt { reminder: 2, claim: MINE }), Err("REMINDER_UNKNOWN"));
+}
+
+#[test]
+fn who_paid_an_instant_before_hears_nothing() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.now = local("2026-03-19T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    assert_eq!(world.ask(&payment("P-1", money(10_000, "EUR"), &[])), Ok(()));
+    let events = start(&mut world, 1, MINE);
+    assert!(matches!(events.as_slice(), [Event::ContactWithheld { reminder: 1, reason: Withheld::Settled, .. }]));
+    assert_eq!((world.account.contacts.open.as_ref(), next(&world)), (None, None));
+}
+
+#[test]
+fn who_paid_a_part_hears_of_the_rest_and_a_bounced_payment_goes_on_where_the_ladder_was() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    live_through(&mut world, &BTreeSet::new(), local("2026-04-03T00:00:00"));
+    assert_eq!(world.ask(&payment("P-1", money(10_000, "EUR"), &[])), Ok(()));
+    assert_eq!(next(&world), None);
+    world.now = local("2026-04-20T10:00:00");
+    assert_eq!(world.ask(&reversal("P-1")), Ok(()));
+    live_through(&mut world, &BTreeSet::new(), local("2027-01-01T00:00:00"));
+    assert_eq!(said(&world)[3..], ["2026-04-02 09:00 second", "2026-04-27 09:00 formal"]);
+}
+
+#[test]
+fn outside_the_window_a_reminder_waits_for_the_next_one() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.now = local("2026-03-12T19:59:59");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    world.now = local("2026-03-12T20:00:00");
+    let until = local("2026-03-13T09:00:00");
+    let events = start(&mut world, 1, MINE);
+    assert!(
+        matches!(events.as_slice(), [Event::ContactDeferred { reason: Deferred::OutsideHours, until: at, .. }] if *at == until)
+    );
+    assert_eq!(start(&mut world, 1, MINE), [], "it waits");
+}
+
+#[test]
+fn a_temporary_failure_is_tried_again_by_the_policys_backoff_and_then_given_up() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.rules.policy.as_mut().expect("policy").contact.backoff_minutes = vec![15, 60];
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    for (attempt, minutes) in [(1, 15), (2, 60)] {
+        start(&mut world, 1, MINE);
+        assert_eq!(settle(&mut world, 1, attempt, HandOver::Deferred(failed())), Ok(()));
+        let expected = world.now + SignedDuration::from_mins(minutes);
+        assert!(matches!(last(&world), Event::ContactDeferred { until, .. } if *until == expected));
+        world.now = expected;
+    }
+    start(&mut world, 1, MINE);
+    assert_eq!(settle(&mut world, 1, 3, HandOver::Deferred(failed())), Ok(()));
+    assert!(matches!(last(&world), Event::ContactRejected { reason: Rejected::RetriesExhausted, .. }));
+    // Its step counts as taken, and the ladder goes on.
+    assert_eq!(next(&world), Some(local("2026-03-12T09:00:00")));
+}
+
+#[test]
+fn an_attempt_nobody_says_the_outcome_of_stands_as_unknown() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    start(&mut world, 1, MINE);
+    let expires = world.now + SEND_WITHIN + UNKNOWN_AFTER;
+    assert_eq!(next(&world), Some(expires));
+    world.now = expires;
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    assert!(matches!(last(&world), Event::ContactUnknown { reason: Unknown::NoOutcome, .. }));
+    assert_eq!(start(&mut world, 1, OTHERS), [], "never sent again by itself");
+    // Accepted may replace unknown; nothing else may, and once only.
+    assert_eq!(settle(&mut world, 1, 1, HandOver::Deferred(failed())), Err("ATTEMPT_CLOSED"));
+    assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
+    assert_eq!(settle(&mut world, 1, 1, accepted()), Err("ATTEMPT_CLOSED"));
+    assert_eq!(world.account.contacts.recent.len(), 1, "one contact, counted once");
+}
+
+#[test]
+fn a_person_may_have_the_unknown_said_again_or_drop_it() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    start(&mut world, 1, MINE);
+    assert_eq!(world.ask(&Command::RetryContact { reminder: 1 }), Err("ATTEMPT_UNDER_WAY"));
+    assert_eq!(settle(&mut world, 1, 1, HandOver::Unknown { handed: None }), Ok(()));
+    let mut dropped = world.clone();
+    assert_eq!(dropped.ask(&Command::DropContact { reminder: 1 }), Ok(()));
+    assert_eq!(dropped.ask(&Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&Command::RetryContact { reminder: 1 }), Ok(()));
+    // The first may have arrived: again not today, and with the same words.
+    start(&mut world, 2, MINE);
+    assert!(matches!(last(&world), Event::ContactDeferred { reason: Deferred::Budget, .. }));
+    live_through(&mut world, &BTreeSet::new(), local("2026-03-11T00:00:00"));
+    assert_eq!(said(&world), ["2026-03-09 09:00 courtesy", "2026-03-10 09:00 courtesy"]);
+}
+
+#[test]
+fn while_sending_is_off_the_ladder_stands_still() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    live_through(&mut world, &BTreeSet::new(), local("2026-03-10T00:00:00"));
+    world.rules.sending = false;
+    assert_eq!(next(&world), None);
+    live_through(&mut world, &BTreeSet::new(), local("2026-05-04T08:00:00"));
+    world.now = local("2026-05-04T08:00:00");
+    world.rules.sending = true;
+    live_through(&mut world, &BTreeSet::new(), local("2027-01-01T00:00:00"));
+    // Due-today has lapsed; no step after it is left out, and none comes with another.
+    let expected =
+        ["2026-03-09 09:00 courtesy", "2026-05-04 09:00 first", "2026-05-07 09:00 second", "2026-05-11 09:00 formal"];
+    assert_eq!(said(&world), expected);
+}
+
+#[test]
+fn a_reminder_that_waits_when_sending_is_switched_off_is_withheld() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    world.rules.sending = false;
+    let events = start(&mut world, 1, MINE);
+    assert!(matches!(events.as_slice(), [Event::ContactWithheld { reason: Withheld::SendingOff, .. }]));
+    world.rules.sending = true;
+    live(&mut world, local("2026-03-09T11:00:00"));
+    assert_eq!(said(&world), ["2026-03-09 11:00 courtesy"]);
+}
+
+#[test]
+fn who_cannot_be_reached_is_withheld_step_by_step() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    let change = ProfileChange { contact_points: Some(Vec::new()), ..ProfileChange::default() };
+    assert_eq!(world.ask(&Command::AmendAccount(change)), Ok(()));
+    live_through(&mut world, &BTreeSet::new(), local("2027-01-01T00:00:00"));
+    let withheld = |(_, event): &&(Timestamp, Event)| {
+        matches!(event, Event::ContactWithheld { reason: Withheld::NoContactPoint, .. })
+    };
+    assert_eq!((world.history.iter().filter(withheld).count(), said(&world).len()), (5, 0));
+}
+
+#[test]
+fn a_preview_says_what_then_happens() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 3, 20), 5_000)])), Ok(()));
+    let context = Context { now: world.now, rules: &world.rules, zones: |name| TimeZone::get(name).ok() };
+    let madrid = zone("Europe/Madrid");
+    let planned: Vec<String> = preview(&world.account, &context, 100)
+        .iter()
+        .map(|one| format!("{} {}", madrid.to_datetime(one.at).strftime("%Y-%m-%d %H:%M"), one.saying.step))
+        .collect();
+    live_through(&mut world, &BTreeSet::new(), local("2027-01-01T00:00:00"));
+    assert_eq!(planned, said(&world));
+}
+
+/// What happens to the account while time passes.
+#[derive(Debug, Clone)]
+enum Turn {
+    Wake,
+    Pay(i64),
+    Reverse(usize),
+    Invoice(i64, i64),
+    Fails,
+    Dies,
+}
+
+fn turns() -> impl Strategy<Value = Vec<(i64, Turn)>> {
+    let turn = prop_oneof![
+        6 => Just(Turn::Wake),
+        2 => (1..6_000i64).prop_map(Turn::Pay),
+        1 => (0..4usize).prop_map(Turn::Reverse),
+        2 => (-10..40i64, 1..9_000i64).prop_map(|(due, minor)| Turn::Invoice(due, minor)),
+        2 => Just(Turn::Fails),
+        1 => Just(Turn::Dies),
+    ];
+    prop::collection::vec((1..5_000i64, turn), 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Called often, twice, or by two schedulers: the same contacts fall due.
+    #[test]
+    fn however_time_is_advanced_the_same_contacts_fall_due(
+        due in prop::collection::vec(0..120i64, 1..5),
+        more in prop::collection::btree_set(0..400_000i64, 0..60),
+    ) {
+        let mut world = owing(Date::constant(2026, 3, 12));
+        for (index, days) in due.iter().enumerate() {
+            let day = Date::constant(2026, 1, 10).saturating_add(days.days());
+            prop_assert_eq!(world.ask(&invoice(&format!("G-{index}"), &[(day, 1_000)])), Ok(()));
+        }
+        let (mut once, mut often) = (world.clone(), world.clone());
+        let more: BTreeSet<Timestamp> =
+            more.iter().map(|minutes| world.now + SignedDuration::from_mins(*minutes)).collect();
+        let until = local("2027-01-01T00:00:00");
+        live_through(&mut once, &BTreeSet::new(), until);
+        live_through(&mut often, &more, until);
+        prop_assert_eq!(said(&once), said(&often));
+    }
+
+    /// Whatever happens: never two contacts a day, never outside the window, never a level before the one below it, never
+    /// about nothing, and no started attempt without its outcome in the end.
+    #[test]
+    fn whatever_happens_nobody_is_chased_wrongly(turns in turns()) {
+        let mut world = owing(Date::constant(2026, 1, 20));
+        let mut paid = 0;
+        let mut issued = 1;
+        for (minutes, turn) in turns {
+            world.now += SignedDuration::from_mins(minutes);
+            let now = world.now;
+            match turn {
+                Turn::Wake => live(&mut world, now),
+                Turn::Pay(minor) => {
+                    paid += 1;
+                    let _ = world.ask(&payment(&format!("P-{paid}"), money(minor, "EUR"), &[]));
+                }
+                Turn::Reverse(of) => {
+                    let _ = world.ask(&reversal(&format!("P-{of}")));
+                }
+                Turn::Invoice(due, minor) => {
+                    issued += 1;
+                    let day = now.to_zoned(TimeZone::UTC).date().saturating_add(due.days()).max(Date::constant(2026, 1, 2));
+                    let _ = world.ask(&invoice(&format!("F-{issued}"), &[(day, minor)]));
+                }
+                Turn::Fails | Turn::Dies => {
+                    prop_assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+                    let Some(open) = world.account.contacts.open.clone() else { continue };
+                    start(&mut world, open.number, MINE);
+                    let started = world.account.contacts.open.clone();
+                    let under_way = started.filter(|open| matches!(open.stage, Stage::Started { .. }));
+                    if let (Some(open), Turn::Fails) = (under_way, turn) {
+                        let outcome = HandOver::Deferred(failed());
+                        prop_assert_eq!(settle(&mut world, open.number, open.attempts, outcome), Ok(()));
+                    }
+                }
+            }
+        }
+        let until = world.now + SignedDuration::from_hours(24 * 800);
+        live_through(&mut world, &BTreeSet::new(), until);
+
+        let policy = ladder();
+        let madrid = zone("Europe/Madrid");
+        let mut days = BTreeMap::new();
+        let mut rungs: BTreeMap<(String, u32), i32> = BTreeMap::new();
+        let mut under_way = None;
+        for (at, event) in &world.history {
+            match event {
+                Event::ContactStarted(started) => {
+                    prop_assert!(under_way.is_none());
+                    under_way = Some((started.reminder, started.attempt, started.day, started.items.clone()));
+                    let local = madrid.to_datetime(*at);
+                    let open = policy.contact.windows.iter().any(|window| {
+                        window.days.contains(&local.date().weekday()) && window.from <= local.time() && local.time() < window.to
+                    });
+                    prop_assert!(open, "{local} is outside the window");
+                    prop_assert!(!started.items.is_empty() && started.items.iter().all(|item| item.open > 0));
+                    for item in &started.items {
+                        let Some(offset) = item.takes else { continue };
+                        let key = (item.invoice.to_string(), item.instalment);
+                        let below = policy.steps.iter().filter(|step| step.offset_days < offset && step.offset_days > 0);
+                        let highest_below = below.map(|step| step.offset_days).max();
+                        let stood = rungs.get(&key).copied();
+                        prop_assert!(highest_below.is_none_or(|below| stood.is_some_and(|stood| stood >= below)), "{key:?} takes {offset} from {stood:?}");
+                        prop_assert!(stood.is_none_or(|stood| stood < offset), "{key:?} takes {offset} twice");
+                    }
+                }
+                Event::ContactAccepted { reminder, attempt, .. } | Event::ContactUnknown { reminder, attempt, .. } => {
+                    let (of, number, day, items) = under_way.take().expect("started before");
+                    prop_assert_eq!((of, number), (*reminder, *attempt));
+                    *days.entry(day).or_insert(0) += 1;
+                    for item in items {
+                        if let Some(offset) = item.takes {
+                            rungs.insert((item.invoice.to_string(), item.instalment), offset);
+                        }
+                    }
+                }
+                Event::ContactRejected { .. } => {
+                    let (_, _, _, items) = under_way.take().expect("started before");
+                    for item in items {
+                        if let Some(offset) = item.takes {
+                            rungs.insert((item.invoice.to_string(), item.instalment), offset);
+                        }
+                    }
+                }
+                Event::ContactDeferred { attempt, .. } if *attempt > 0 => {
+                    under_way = None;
+                }
+                _ => {}
+            }
+        }
+        prop_assert!(under_way.is_none(), "an attempt without outcome");
+        prop_assert!(days.values().all(|count| *count == 1), "{days:?}");
+    }
+}

@@ -1,0 +1,316 @@
+//! Reminders and attempts: what a batch of commits changes of them.
+//!
+//! A change stands for all that its batch did to one row, so that a row comes out the same however the log was cut into
+//! batches. A change that makes its row is whole; any other sets what it knows and leaves the rest.
+
+use std::{collections::BTreeMap, mem};
+
+use jiff::Timestamp;
+use saldo_commit::Commit;
+use saldo_domain::{
+    contact::{Failed, Handed, Saying, Withheld},
+    event::Event,
+    policy::Tone,
+};
+
+use super::{Owner, Place};
+
+/// A reminder, by its number on the account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReminderKey {
+    /// Whose.
+    pub owner: Owner,
+    /// From 1.
+    pub reminder: u64,
+}
+
+/// An attempt, by its number on the reminder.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttemptKey {
+    /// Whose.
+    pub reminder: ReminderKey,
+    /// From 1.
+    pub attempt: u32,
+}
+
+/// Where a reminder stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// `due`, `deferred`, `started`, `accepted`, `rejected`, `unknown` or `withheld`.
+    pub status: &'static str,
+    /// Why it waits, was withheld, was given up or is unknown.
+    pub reason: Option<String>,
+    /// From when it may be started, while it waits for that.
+    pub ready_at: Option<Timestamp>,
+    /// When it is due again, or until when its attempt may be handed over.
+    pub until: Option<Timestamp>,
+}
+
+/// A reminder as it fell due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FellDue {
+    /// When.
+    pub at: Timestamp,
+    /// The reminder that it says again.
+    pub retry_of: Option<u64>,
+}
+
+/// What a batch did to a reminder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReminderChange {
+    /// Present where the batch makes the row.
+    pub fell_due: Option<FellDue>,
+    /// How it speaks, if that changes.
+    pub saying: Option<Saying>,
+    /// Attempts started so far, if that changes.
+    pub attempts: Option<u32>,
+    /// Where it stands now.
+    pub standing: Standing,
+    /// The standing is only of a reminder that waits: dropping one that is closed leaves it as it stands.
+    pub if_waiting: bool,
+    /// When it came to stand there.
+    pub changed_at: Timestamp,
+    /// It reached nobody for certain, and no person has seen to it.
+    pub needs_person: bool,
+    /// The newest commit about it.
+    pub place: Place,
+}
+
+/// An attempt as it was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptStart {
+    /// How it speaks.
+    pub saying: Saying,
+    /// The template's language.
+    pub language: String,
+    /// Keyed digest of the address.
+    pub recipient: [u8; 32],
+    /// The version of the tenant's catalog that decided it.
+    pub policy_version: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Not a byte of it leaves from this instant on.
+    pub send_before: Timestamp,
+}
+
+/// What a batch did to an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptChange {
+    /// Present where the batch makes the row.
+    pub started: Option<AttemptStart>,
+    /// `started`, `accepted`, `rejected`, `deferred` or `unknown`.
+    pub status: &'static str,
+    /// Why it did not get through.
+    pub reason: Option<String>,
+    /// When its outcome was recorded.
+    pub ended_at: Option<Timestamp>,
+    /// Message-ID and SHA-256 of what was handed over, where that becomes known.
+    pub handed: Option<(String, [u8; 32])>,
+    /// The newest commit about it.
+    pub place: Place,
+}
+
+/// What a batch did to reminders and attempts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contacts {
+    /// By key.
+    pub reminders: BTreeMap<ReminderKey, ReminderChange>,
+    /// By key.
+    pub attempts: BTreeMap<AttemptKey, AttemptChange>,
+    /// The newest reminder that fell due on each account: nobody need look at the ones before it any more.
+    pub newest: BTreeMap<Owner, u64>,
+}
+
+impl Contacts {
+    /// Adds a commit.
+    pub(super) fn add(&mut self, owner: &Owner, place: Place, commit: &Commit) {
+        let mut said = Said { contacts: self, owner, place, commit };
+        commit.events.iter().for_each(|event| said.hear(event));
+    }
+
+    fn supersede(&mut self, owner: &Owner, newest: u64) {
+        let key = |reminder| ReminderKey { owner: owner.clone(), reminder };
+        self.reminders.range_mut(key(0)..key(newest)).for_each(|(_, older)| older.needs_person = false);
+        self.newest.insert(owner.clone(), newest);
+    }
+
+    fn remind(&mut self, key: ReminderKey, change: ReminderChange) {
+        match self.reminders.get_mut(&key) {
+            Some(before) => before.then(change),
+            None => drop(self.reminders.insert(key, change)),
+        }
+    }
+
+    fn attempt(&mut self, key: AttemptKey, change: AttemptChange) {
+        match self.attempts.get_mut(&key) {
+            Some(before) => before.then(change),
+            None => drop(self.attempts.insert(key, change)),
+        }
+    }
+}
+
+impl ReminderChange {
+    fn then(&mut self, later: ReminderChange) {
+        self.needs_person = later.needs_person;
+        self.place = later.place;
+        self.saying = later.saying.or(self.saying.take());
+        self.attempts = later.attempts.or(self.attempts);
+        if later.if_waiting && self.standing.ready_at.is_none() {
+            return;
+        }
+        self.standing = later.standing;
+        self.if_waiting = false;
+        self.changed_at = later.changed_at;
+    }
+}
+
+impl AttemptChange {
+    fn then(&mut self, later: AttemptChange) {
+        let handed = self.handed.take();
+        let started = mem::take(&mut self.started);
+        *self = AttemptChange { started: started.or(later.started), handed: later.handed.or(handed), ..later };
+    }
+}
+
+/// One commit's events, being turned into changes.
+struct Said<'c> {
+    contacts: &'c mut Contacts,
+    owner: &'c Owner,
+    place: Place,
+    commit: &'c Commit,
+}
+
+impl Said<'_> {
+    fn hear(&mut self, event: &Event) {
+        match event {
+            Event::ReminderDue { reminder, saying, retry_of, .. } => {
+                let at = self.commit.recorded_at;
+                self.contacts.supersede(self.owner, *reminder);
+                let standing = Standing { ready_at: Some(at), ..standing("due", None) };
+                let change = ReminderChange {
+                    fell_due: Some(FellDue { at, retry_of: *retry_of }),
+                    saying: Some(saying.clone()),
+                    attempts: Some(0),
+                    ..self.stands(standing)
+                };
+                self.contacts.remind(self.reminder(*reminder), change);
+            }
+            Event::ContactStarted(started) => {
+                let standing = Standing { until: Some(started.send_before), ..standing("started", None) };
+                let change = ReminderChange {
+                    saying: Some(started.saying.clone()),
+                    attempts: Some(started.attempt),
+                    ..self.stands(standing)
+                };
+                self.contacts.remind(self.reminder(started.reminder), change);
+                let start = AttemptStart {
+                    saying: started.saying.clone(),
+                    language: started.language.clone(),
+                    recipient: started.recipient,
+                    policy_version: self.commit.catalog_version,
+                    at: started.at,
+                    send_before: started.send_before,
+                };
+                let change = AttemptChange { started: Some(start), ended_at: None, ..self.ends("started", None, None) };
+                self.contacts.attempt(self.key(started.reminder, started.attempt), change);
+            }
+            Event::ContactWithheld { reminder, reason, .. } => {
+                let change = ReminderChange {
+                    if_waiting: *reason == Withheld::Dropped,
+                    needs_person: *reason == Withheld::NoContactPoint,
+                    ..self.stands(standing("withheld", Some(reason.name().to_owned())))
+                };
+                self.contacts.remind(self.reminder(*reminder), change);
+            }
+            Event::ContactDeferred { reminder, attempt, reason, until, failed } => {
+                let reason = Some(why(reason.name(), failed.as_ref()));
+                let standing =
+                    Standing { ready_at: Some(*until), until: Some(*until), ..standing("deferred", reason.clone()) };
+                self.contacts.remind(self.reminder(*reminder), self.stands(standing));
+                if *attempt > 0 {
+                    self.contacts.attempt(self.key(*reminder, *attempt), self.ends("deferred", reason, None));
+                }
+            }
+            Event::ContactAccepted { reminder, attempt, handed, .. } => {
+                self.close((*reminder, *attempt), "accepted", None, Some(handed));
+            }
+            Event::ContactRejected { reminder, attempt, reason, failed, handed, .. } => {
+                let reason = Some(why(reason.name(), Some(failed)));
+                self.close((*reminder, *attempt), "rejected", reason, handed.as_ref());
+            }
+            Event::ContactUnknown { reminder, attempt, reason, handed, .. } => {
+                let reason = Some(reason.name().to_owned());
+                self.close((*reminder, *attempt), "unknown", reason, handed.as_ref());
+            }
+            _ => {}
+        }
+    }
+
+    /// The attempt has an outcome, and the reminder with it.
+    fn close(
+        &mut self,
+        (reminder, attempt): (u64, u32),
+        status: &'static str,
+        reason: Option<String>,
+        handed: Option<&Handed>,
+    ) {
+        let standing = standing(status, reason.clone());
+        let change = ReminderChange { needs_person: status != "accepted", ..self.stands(standing) };
+        self.contacts.remind(self.reminder(reminder), change);
+        self.contacts.attempt(self.key(reminder, attempt), self.ends(status, reason, handed));
+    }
+
+    fn reminder(&self, reminder: u64) -> ReminderKey {
+        ReminderKey { owner: self.owner.clone(), reminder }
+    }
+
+    fn key(&self, reminder: u64, attempt: u32) -> AttemptKey {
+        AttemptKey { reminder: self.reminder(reminder), attempt }
+    }
+
+    fn stands(&self, standing: Standing) -> ReminderChange {
+        ReminderChange {
+            fell_due: None,
+            saying: None,
+            attempts: None,
+            standing,
+            if_waiting: false,
+            changed_at: self.commit.recorded_at,
+            needs_person: false,
+            place: self.place,
+        }
+    }
+
+    fn ends(&self, status: &'static str, reason: Option<String>, handed: Option<&Handed>) -> AttemptChange {
+        AttemptChange {
+            started: None,
+            status,
+            reason,
+            ended_at: Some(self.commit.recorded_at),
+            handed: handed.map(|handed| (handed.message_id.clone(), handed.sha256)),
+            place: self.place,
+        }
+    }
+}
+
+fn standing(status: &'static str, reason: Option<String>) -> Standing {
+    Standing { status, reason, ready_at: None, until: None }
+}
+
+/// `refused: rcpt 550`; the provider's own words may repeat an address and stay sealed.
+fn why(reason: &str, failed: Option<&Failed>) -> String {
+    match failed {
+        None => reason.to_owned(),
+        Some(Failed { stage, code: 0, .. }) => format!("{reason}: {stage}"),
+        Some(Failed { stage, code, .. }) => format!("{reason}: {stage} {code}"),
+    }
+}
+
+/// A tone as rows have it.
+pub fn tone(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Friendly => "friendly",
+        Tone::Firm => "firm",
+        Tone::Formal => "formal",
+    }
+}

@@ -1,0 +1,37 @@
+//! Reminders and attempts in the read models. This binary is its own child process for Postgres (`child`).
+
+mod stories;
+mod story;
+mod tables;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome = Result<(), Failure>;
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("child") {
+        return match tokio::runtime::Runtime::new() {
+            Ok(runtime) => runtime.block_on(saldo_embedded_postgres::run_child()),
+            Err(error) => {
+                eprintln!("no tokio runtime: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let tests = vec![
+        test("one_batch_tells_the_story", stories::one_batch_tells_the_story),
+        test("the_domain_says_the_same", stories::the_domain_says_the_same),
+        test("history_is_one_line_each_without_personal_data", stories::history_is_one_line_each_without_personal_data),
+        test("rows_do_not_tell_where_the_log_was_cut_into_batches", || tables::run(tables::cut_anywhere)),
+        test("bi_says_what_was_sent_and_what_was_not", || tables::run(tables::public_face)),
+        test("an_older_releases_tables_are_made_anew_and_a_newers_left_alone", || tables::run(tables::formats)),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+fn test(name: &str, body: fn() -> Outcome) -> Trial {
+    Trial::test(name, move || body().map_err(|error| error.to_string().into()))
+}

@@ -1,0 +1,203 @@
+//! Everything that becomes of reminders, and the rows that tell it.
+
+use saldo_domain::contact::{Stage, Withheld};
+
+use crate::{
+    Outcome,
+    story::{
+        Story, accepted, again, deferred, due, given_up, no_answer, no_outcome, refused, started, started_friendlier,
+        waits, withheld,
+    },
+};
+
+/// Stories, and what the rows say in the end: of each reminder, then of each attempt.
+pub fn all() -> Vec<(Story, Vec<&'static str>)> {
+    let told = |name, commits, rows: &[&'static str]| (Story::of(name, commits), rows.to_vec());
+    let dropped = |reminder| withheld(reminder, Withheld::Dropped);
+    vec![
+        told(
+            "sent",
+            vec![vec![due(1)], vec![started(1, 1)], vec![accepted(1, 1)]],
+            &["1 second accepted, v3", "1.1 accepted <1@acme.example>"],
+        ),
+        told("due", vec![vec![due(1)]], &["1 second due, ready 09:01, v1"]),
+        told(
+            "under-way-with-a-friendlier-word",
+            vec![vec![due(1)], vec![started_friendlier(1, 1)]],
+            &["1 first started, until 09:03, v2", "1.1 started"],
+        ),
+        told(
+            "after-the-night",
+            vec![vec![due(1)], vec![waits(1)], vec![started(1, 1)], vec![accepted(1, 1)]],
+            &["1 second accepted, v4", "1.1 accepted <1@acme.example>"],
+        ),
+        told(
+            "waits-for-the-morning",
+            vec![vec![due(1)], vec![waits(1)]],
+            &["1 second deferred outside_hours, ready 19:00, until 19:00, v2"],
+        ),
+        told(
+            "deferred-and-tried-again",
+            vec![vec![due(1)], vec![started(1, 1)], vec![deferred(1, 1)], vec![started(1, 2)], vec![accepted(1, 2)]],
+            &["1 second accepted, v5", "1.1 deferred hand_over_failed: rcpt 450", "1.2 accepted <2@acme.example>"],
+        ),
+        told(
+            "deferred-until-nobody-tries-any-more",
+            vec![vec![due(1)], vec![started(1, 1)], vec![deferred(1, 1)], vec![started(1, 2)], vec![given_up(1, 2)]],
+            &[
+                "1 second rejected retries_exhausted: connect, v5, needs a person",
+                "1.1 deferred hand_over_failed: rcpt 450",
+                "1.2 rejected retries_exhausted: connect",
+            ],
+        ),
+        told(
+            "unknown-then-accepted",
+            vec![vec![due(1)], vec![started(1, 1)], vec![no_outcome(1, 1)], vec![accepted(1, 1)]],
+            &["1 second accepted, v4", "1.1 accepted <1@acme.example>"],
+        ),
+        told(
+            "unknown-then-refused",
+            vec![vec![due(1)], vec![started(1, 1)], vec![no_answer(1, 1)], vec![refused(1, 1)]],
+            &[
+                "1 second rejected refused: rcpt 550, v4, needs a person",
+                "1.1 rejected refused: rcpt 550 <1@acme.example>",
+            ],
+        ),
+        told(
+            "unknown-and-left-so",
+            vec![vec![due(1)], vec![started(1, 1)], vec![no_answer(1, 1)], vec![dropped(1)]],
+            &["1 second unknown no_answer, v4", "1.1 unknown no_answer <1@acme.example>"],
+        ),
+        told(
+            "unknown-and-the-ladder-goes-on",
+            vec![vec![due(1)], vec![started(1, 1)], vec![no_outcome(1, 1), due(2)]],
+            &["1 second unknown no_outcome, v3", "2 second due, ready 09:03, v3", "1.1 unknown no_outcome"],
+        ),
+        told(
+            "refused-and-said-again",
+            vec![vec![due(1)], vec![started(1, 1)], vec![refused(1, 1)], vec![again(2, 1)], vec![started(2, 1)]],
+            &[
+                "1 second rejected refused: rcpt 550, v3",
+                "2 second started, until 09:03, again 1, v5",
+                "1.1 rejected refused: rcpt 550",
+                "2.1 started",
+            ],
+        ),
+        told("dropped", vec![vec![due(1)], vec![dropped(1)]], &["1 second withheld dropped, v2"]),
+        told(
+            "dropped-while-it-waits",
+            vec![vec![due(1)], vec![waits(1)], vec![dropped(1)]],
+            &["1 second withheld dropped, v3"],
+        ),
+        told(
+            "settled",
+            vec![vec![due(1)], vec![withheld(1, Withheld::Settled)], vec![due(2)], vec![started(2, 1)]],
+            &["1 second withheld settled, v2", "2 second started, until 09:03, v4", "2.1 started"],
+        ),
+        told(
+            "nobody-to-reach",
+            vec![vec![due(1)], vec![withheld(1, Withheld::NoContactPoint)]],
+            &["1 second withheld no_contact_point, v2, needs a person"],
+        ),
+        told(
+            "nobody-to-reach-and-seen-to",
+            vec![vec![due(1)], vec![withheld(1, Withheld::NoContactPoint)], vec![dropped(1)]],
+            &["1 second withheld no_contact_point, v3"],
+        ),
+    ]
+}
+
+pub fn one_batch_tells_the_story() -> Outcome {
+    for (story, expected) in all() {
+        assert_eq!(told(&story), expected, "{}", story.name);
+    }
+    Ok(())
+}
+
+/// What is open, and what a person should look at, is what the domain says is.
+pub fn the_domain_says_the_same() -> Outcome {
+    for (story, _) in all() {
+        let contacts = story.account().contacts;
+        let rows = story.rows().contacts.reminders;
+        let numbers = |of: &dyn Fn(&str, bool) -> bool| -> Vec<u64> {
+            let some = rows.iter().filter(|(_, row)| of(row.standing.status, row.needs_person));
+            some.map(|(key, _)| key.reminder).collect()
+        };
+        let (due, deferred, started) = match contacts.open.as_ref().map(|open| (open.number, &open.stage)) {
+            Some((number, Stage::Due { from: None })) => (vec![number], vec![], vec![]),
+            Some((number, Stage::Due { from: Some(_) })) => (vec![], vec![number], vec![]),
+            Some((number, Stage::Started { .. })) => (vec![], vec![], vec![number]),
+            None => (vec![], vec![], vec![]),
+        };
+        let unsettled: Vec<u64> = contacts.unsettled.iter().map(|closed| closed.number).collect();
+        assert_eq!(rows.len() as u64, contacts.reminders, "{}", story.name);
+        assert_eq!(numbers(&|status, _| status == "due"), due, "{}", story.name);
+        assert_eq!(numbers(&|status, _| status == "deferred"), deferred, "{}", story.name);
+        assert_eq!(numbers(&|status, _| status == "started"), started, "{}", story.name);
+        assert_eq!(numbers(&|_, needs_person| needs_person), unsettled, "{}", story.name);
+    }
+    Ok(())
+}
+
+pub fn history_is_one_line_each_without_personal_data() -> Outcome {
+    let lines = |name: &str| {
+        let (story, _) = all().into_iter().find(|(story, _)| story.name == name).expect("a story");
+        story.rows().history.into_iter().map(|row| row.summary).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        lines("deferred-and-tried-again"),
+        [
+            "Reminder 1 due: second (firm, e-mail), 2 items",
+            "Reminder 1 on its way by e-mail, attempt 1: 1,234.50 EUR open in 2 items, 50.00 EUR not applied yet",
+            "Reminder 1 waits until 2026-03-02T10:00:00Z: attempt 1 failed (rcpt 450)",
+            "Reminder 1 on its way by e-mail, attempt 2: 1,234.50 EUR open in 2 items, 50.00 EUR not applied yet",
+            "Reminder 1 sent: attempt 2 accepted by the provider",
+        ]
+    );
+    assert_eq!(
+        lines("refused-and-said-again")[2..4],
+        [
+            "Reminder 1 not sent: the provider refused attempt 1 (rcpt 550)",
+            "Reminder 2 due: second (firm, e-mail), 2 items, saying reminder 1 again",
+        ]
+    );
+    assert_eq!(
+        lines("unknown-and-left-so")[2..],
+        [
+            "Reminder 1 may or may not have been sent, attempt 1: the provider did not answer",
+            "Reminder 1 dropped: a person decided so",
+        ]
+    );
+    assert_eq!(lines("settled")[1], "Reminder 1 withheld: settled, nothing of it is open any more");
+    Ok(())
+}
+
+fn told(story: &Story) -> Vec<String> {
+    let contacts = story.rows().contacts;
+    let mut lines = Vec::new();
+    for (key, row) in &contacts.reminders {
+        let step = row.saying.as_ref().map_or("", |saying| saying.step.as_str());
+        let standing = &row.standing;
+        let mut line = format!("{} {step} {}", key.reminder, standing.status);
+        let time = |at: jiff::Timestamp| at.strftime("%H:%M").to_string();
+        let mut add = |before: &str, text: Option<String>| {
+            if let Some(text) = text {
+                line += &format!("{before}{text}");
+            }
+        };
+        add(" ", standing.reason.clone());
+        add(", ready ", standing.ready_at.map(time));
+        add(", until ", standing.until.map(time));
+        add(", again ", row.fell_due.as_ref().and_then(|due| due.retry_of).map(|former| former.to_string()));
+        add(", v", Some(row.place.version.to_string()));
+        add("", row.needs_person.then(|| ", needs a person".to_owned()));
+        lines.push(line);
+    }
+    for (key, row) in &contacts.attempts {
+        let mut line = format!("{}.{} {}", key.reminder.reminder, key.attempt, row.status);
+        let handed = row.handed.as_ref().map(|(id, _)| id.clone());
+        row.reason.clone().into_iter().chain(handed).for_each(|text| line += &format!(" {text}"));
+        lines.push(line);
+    }
+    lines
+}

@@ -1,0 +1,181 @@
+//! What happened on an account, a minute apart, as commits.
+
+use jiff::{SignedDuration, Timestamp, civil::date};
+use saldo_commit::Commit;
+use saldo_domain::{
+    account::Account,
+    contact::{Claim, Deferred, Failed, Handed, ItemStep, ListedItem, Rejected, Saying, Started, Unknown, Withheld},
+    event::Event,
+    evolve,
+    ids::DocumentNumber,
+    money::Currency,
+    policy::Tone,
+    profile::{Channel, Sealed},
+};
+use saldo_readmodel::{Owner, Place, Rows};
+
+/// An account's history: what stands in its rows must be told by it.
+pub struct Story {
+    pub name: &'static str,
+    pub commits: Vec<Commit>,
+}
+
+impl Story {
+    pub fn of(name: &'static str, commits: Vec<Vec<Event>>) -> Self {
+        let commit = |(index, events)| Commit {
+            request_id: format!("r-{index}"),
+            method: "AdvanceTime".into(),
+            fingerprint: [0; 32],
+            command: Vec::new(),
+            sealed: Vec::new(),
+            actor: "ana".into(),
+            actor_roles: Vec::new(),
+            recorded_at: minute(index),
+            catalog_version: 7,
+            next_wakeup: (index % 2 == 0).then(|| minute(index + 60)),
+            refusal: None,
+            events,
+        };
+        Self { name, commits: (1..).zip(commits).map(commit).collect() }
+    }
+
+    pub fn owner(&self) -> Owner {
+        Owner { tenant: "acme".into(), account: self.name.into() }
+    }
+
+    pub fn place(&self, index: usize, offset: u64) -> Place {
+        Place { partition: 0, offset, version: index as u64 + 1, known_at: self.commits[index].recorded_at }
+    }
+
+    /// All of it in one batch.
+    pub fn rows(&self) -> Rows {
+        let mut rows = Rows::default();
+        for (index, commit) in self.commits.iter().enumerate() {
+            rows.add(&self.owner(), self.place(index, index as u64), commit);
+        }
+        rows
+    }
+
+    /// As the domain folds it.
+    pub fn account(&self) -> Account {
+        let mut account = Account::default();
+        self.commits.iter().flat_map(|commit| &commit.events).for_each(|event| evolve(&mut account, event));
+        account
+    }
+}
+
+pub fn minute(minute: i64) -> Timestamp {
+    "2026-03-02T09:00:00Z".parse::<Timestamp>().expect("an instant") + SignedDuration::from_mins(minute)
+}
+
+fn saying(step: &str, tone: Tone) -> Saying {
+    Saying { step: step.into(), tone, channel: Channel::Email, template: format!("{step}-mail") }
+}
+
+fn number(text: &str) -> DocumentNumber {
+    DocumentNumber::new(text).expect("a number")
+}
+
+fn sealed() -> Sealed {
+    Sealed(b"sealed".to_vec())
+}
+
+pub fn due(reminder: u64) -> Event {
+    let takes = [("F-1", 3), ("F-2", 10)].map(|(invoice, offset_days)| ItemStep {
+        invoice: number(invoice),
+        instalment: 1,
+        offset_days,
+    });
+    Event::ReminderDue { reminder, saying: saying("second", Tone::Firm), takes: takes.into(), retry_of: None }
+}
+
+pub fn again(reminder: u64, former: u64) -> Event {
+    let Event::ReminderDue { saying, takes, .. } = due(reminder) else { unreachable!("a reminder falls due") };
+    Event::ReminderDue { reminder, saying, takes, retry_of: Some(former) }
+}
+
+pub fn started(reminder: u64, attempt: u32) -> Event {
+    started_as(reminder, attempt, saying("second", Tone::Firm))
+}
+
+/// Of what fell due only the friendly step is left.
+pub fn started_friendlier(reminder: u64, attempt: u32) -> Event {
+    started_as(reminder, attempt, saying("first", Tone::Friendly))
+}
+
+fn started_as(reminder: u64, attempt: u32, saying: Saying) -> Event {
+    let eur = Currency::new("EUR").expect("EUR");
+    let item = |invoice, open, takes| ListedItem {
+        invoice: number(invoice),
+        instalment: 1,
+        currency: eur,
+        due_date: date(2026, 2, 20),
+        open,
+        takes,
+    };
+    Event::ContactStarted(Box::new(Started {
+        reminder,
+        attempt,
+        claim: Claim([attempt as u8; 16]),
+        saying,
+        language: "es".into(),
+        name: sealed(),
+        address: sealed(),
+        recipient: [7; 32],
+        at: minute(attempt.into()),
+        day: date(2026, 3, 2),
+        send_before: minute(i64::from(attempt) + 2),
+        items: vec![item("F-1", 100_000, Some(3)), item("F-2", 23_450, None)],
+        unapplied: vec![(eur, 5_000)],
+    }))
+}
+
+fn failed(stage: &str, code: u32) -> Failed {
+    Failed { stage: stage.into(), code, reply: Some(sealed()) }
+}
+
+fn handed(attempt: u32) -> Handed {
+    Handed { message_id: format!("<{attempt}@acme.example>"), sha256: [attempt as u8; 32], message: sealed() }
+}
+
+/// The debtor may not be contacted now.
+pub fn waits(reminder: u64) -> Event {
+    Event::ContactDeferred { reminder, attempt: 0, reason: Deferred::OutsideHours, until: minute(600), failed: None }
+}
+
+/// The hand-over failed for the moment.
+pub fn deferred(reminder: u64, attempt: u32) -> Event {
+    Event::ContactDeferred {
+        reminder,
+        attempt,
+        reason: Deferred::HandOverFailed,
+        until: minute(60 * i64::from(attempt)),
+        failed: Some(failed("rcpt", 450)),
+    }
+}
+
+pub fn accepted(reminder: u64, attempt: u32) -> Event {
+    Event::ContactAccepted { reminder, attempt, handed: handed(attempt), reply: Some(sealed()) }
+}
+
+pub fn refused(reminder: u64, attempt: u32) -> Event {
+    let reason = Rejected::Refused;
+    Event::ContactRejected { reminder, attempt, reason, failed: failed("rcpt", 550), handed: None }
+}
+
+pub fn given_up(reminder: u64, attempt: u32) -> Event {
+    let reason = Rejected::RetriesExhausted;
+    Event::ContactRejected { reminder, attempt, reason, failed: failed("connect", 0), handed: None }
+}
+
+pub fn no_answer(reminder: u64, attempt: u32) -> Event {
+    Event::ContactUnknown { reminder, attempt, reason: Unknown::NoAnswer, handed: Some(handed(attempt)) }
+}
+
+pub fn no_outcome(reminder: u64, attempt: u32) -> Event {
+    Event::ContactUnknown { reminder, attempt, reason: Unknown::NoOutcome, handed: None }
+}
+
+pub fn withheld(reminder: u64, reason: Withheld) -> Event {
+    Event::ContactWithheld { reminder, reason, day: date(2026, 3, 2) }
+}

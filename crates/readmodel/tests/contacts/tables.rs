@@ -1,0 +1,147 @@
+//! The same in Postgres.
+
+use std::os::unix::fs::PermissionsExt;
+
+use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options};
+use saldo_log::{acceptor::Position, genesis::Identity};
+use saldo_readmodel::{Applied, COMPARED, Move, Opened, Rows, Schema, apply, ensure};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+use crate::{Failure, Outcome, stories, story::Story};
+
+const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
+
+/// Runs a test on a server of its own.
+pub fn run<F: Future<Output = Outcome>>(body: fn(PgPool) -> F) -> Outcome {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir()?;
+        let options = Options::new(dir.path().join("data"), ChildCommand::this_binary(["child"])?);
+        let server = EmbeddedPostgres::start(options, |_| {}).await?;
+        server.ensure_database("saldo").await?;
+        let pool = PgPool::connect(&server.url("saldo")).await?;
+        let outcome = body(pool.clone()).await;
+        pool.close().await;
+        server.stop().await?;
+        outcome
+    })
+}
+
+/// Every story's commits in one log, turn by turn: which story, and which commit of it.
+fn log(stories: &[Story]) -> Vec<(&Story, usize)> {
+    let longest = stories.iter().map(|story| story.commits.len()).max().unwrap_or(0);
+    let turn = |at| stories.iter().filter(move |story| at < story.commits.len()).map(move |story| (story, at));
+    (0..longest).flat_map(turn).collect()
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    schema: &Schema,
+    log: &[(&Story, usize)],
+    batch: std::ops::Range<usize>,
+) -> Outcome {
+    let mut rows = Rows::default();
+    for (offset, (story, index)) in log.iter().enumerate().take(batch.end).skip(batch.start) {
+        rows.add(&story.owner(), story.place(*index, offset as u64), &story.commits[*index]);
+    }
+    let to = Position { next: batch.end as u64, last_hash: [0; 32] };
+    let moves = [Move { partition: 0, from: batch.start as u64, to, known_instant: None }];
+    let applied = apply(connection, schema, &moves, &rows, &Opened::default()).await?;
+    assert_eq!(applied, Applied::Yes);
+    Ok(())
+}
+
+pub async fn cut_anywhere(pool: PgPool) -> Outcome {
+    let stories: Vec<Story> = stories::all().into_iter().map(|(story, _)| story).collect();
+    let log = log(&stories);
+    let live = ensure(&pool, &IDENTITY).await?;
+    write(&mut *pool.acquire().await?, &live, &log, 0..log.len()).await?;
+    let in_two = (1..log.len()).map(|cut| vec![0..cut, cut..log.len()]);
+    let one_by_one = (0..log.len()).map(|at| at..at + 1).collect();
+    for batches in in_two.chain([one_by_one]) {
+        let mut transaction = pool.begin().await?;
+        let shadow = live.shadow(&mut transaction).await?;
+        for batch in batches.iter().cloned() {
+            write(&mut transaction, &shadow, &log, batch).await?;
+        }
+        for table in COMPARED {
+            let beyond = shadow.rows_beyond(&mut transaction, &live, table, 10).await?;
+            let missing = live.rows_beyond(&mut transaction, &shadow, table, 10).await?;
+            assert_eq!((beyond, missing), ((0, vec![]), (0, vec![])), "{table} in {batches:?}");
+        }
+        transaction.rollback().await?;
+    }
+    Ok(())
+}
+
+async fn texts(pool: &PgPool, query: &str) -> Result<Vec<String>, Failure> {
+    Ok(sqlx::query_scalar(AssertSqlSafe(query.to_owned())).fetch_all(pool).await?)
+}
+
+pub async fn public_face(pool: PgPool) -> Outcome {
+    let stories: Vec<Story> = stories::all().into_iter().map(|(story, _)| story).collect();
+    let log = log(&stories);
+    let live = ensure(&pool, &IDENTITY).await?;
+    write(&mut *pool.acquire().await?, &live, &log, 0..log.len()).await?;
+    let rows = "SELECT concat_ws(' ', reminder, attempt, status, reason, left(recipient, 4), policy_version)
+                FROM bi.contact_attempts WHERE account = ";
+    assert_eq!(
+        texts(&pool, &format!("{rows} 'settled' ORDER BY reminder, attempt")).await?,
+        ["1 0 withheld settled", "2 1 started 0707 7"]
+    );
+    assert_eq!(
+        texts(&pool, "SELECT concat_ws(' ', reason, reminders) FROM bi.withheld_by_reason ORDER BY 1").await?,
+        ["dropped 2", "no_contact_point 2", "settled 1"]
+    );
+    assert_eq!(
+        texts(&pool, "SELECT concat_ws(' ', step, status, reminders) FROM bi.reminders_by_step ORDER BY 1").await?,
+        [
+            "first started 1",
+            "second accepted 4",
+            "second deferred 1",
+            "second due 2",
+            "second rejected 3",
+            "second started 2",
+            "second unknown 2",
+            "second withheld 5",
+        ]
+    );
+    let bare = texts(
+        &pool,
+        "SELECT c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+         WHERE c.relnamespace = 'bi'::regnamespace AND a.attnum > 0 AND col_description(c.oid, a.attnum) IS NULL",
+    )
+    .await?;
+    assert_eq!(bare, [""; 0], "columns without a comment");
+    let mut connection = pool.acquire().await?;
+    sqlx::query("SET ROLE saldo_bi").execute(&mut *connection).await?;
+    for view in ["reminders", "contact_attempts", "reminders_by_step", "withheld_by_reason"] {
+        let found = sqlx::query(AssertSqlSafe(format!("SELECT FROM bi.{view}"))).fetch_all(&mut *connection).await?;
+        assert!(!found.is_empty(), "{view} is for analysts");
+    }
+    Ok(())
+}
+
+pub async fn formats(pool: PgPool) -> Outcome {
+    let builds = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'rm\\_%'";
+    let first = ensure(&pool, &IDENTITY).await?;
+    assert_eq!(ensure(&pool, &IDENTITY).await?, first, "nothing is made twice");
+    // As a release before there was a form to tell left it.
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "ALTER TABLE saldo.live DROP COLUMN format;
+         DROP VIEW bi.reminders, bi.contact_attempts, bi.reminders_by_step, bi.withheld_by_reason;
+         DROP TABLE {0}.reminders, {0}.attempts",
+        first.name()
+    )))
+    .execute(&pool)
+    .await?;
+    let second = ensure(&pool, &IDENTITY).await?;
+    assert_ne!(second, first);
+    assert_eq!(texts(&pool, builds).await?, [second.name()], "the former build is gone");
+    let checkpoints = second.checkpoints(&mut *pool.acquire().await?, &IDENTITY, false).await?;
+    assert!(checkpoints.iter().all(|one| one.position.is_none()), "it is filled from the log's start");
+    sqlx::query("UPDATE saldo.live SET format = format + 1").execute(&pool).await?;
+    let refused = ensure(&pool, &IDENTITY).await.expect_err("the tables are of a newer release");
+    assert!(refused.to_string().contains("newer release"), "{refused}");
+    assert_eq!(texts(&pool, builds).await?, [second.name()]);
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! One attempt: start, render, hand over, record. Each step takes what the one before brought.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use saldo_api::v1::{
+    CommandResponse, ContactAnswer, ContactSnapshot, RecordContactOutcomeRequest, StartContactAttemptRequest,
+    contact_answer::State,
+    record_contact_outcome_request::{Outcome as Told, Rejected},
+};
+use saldo_channels::mail::Envelope;
+use saldo_client::{Said, is_transient, patiently_until, timed};
+use saldo_crash_point::crash_point;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status};
+use uuid::Uuid;
+
+use crate::{
+    Dispatcher, channel,
+    jobs::Job,
+    letter::{self, NoLetter},
+};
+
+/// How long a start is asked for. Whoever gets its answer later has little time left to send; the reminder is asked for
+/// anew.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the catalog that the account decided by may take to arrive here; it is on its way already.
+const CATALOG_PATIENCE: Duration = Duration::from_secs(30);
+/// How long answers are waited for once the dispatcher is to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where no message could be made.
+const RENDER: &str = "render";
+/// Where the catalog did not arrive.
+const CATALOG: &str = "catalog";
+
+/// How a job ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) job: Job,
+    /// In one word, for figures.
+    pub(crate) outcome: &'static str,
+    /// The reason's name where something is wrong that a person may have to see to.
+    pub(crate) trouble: Option<String>,
+    /// Nobody knows whether anything happened: the reminder may be asked for again at once.
+    pub(crate) give_back: bool,
+}
+
+/// The account allows the attempt, and the right to send is ours.
+struct Started {
+    attempt: u32,
+    claim: [u8; 16],
+    policy_version: u64,
+    send_before: Timestamp,
+    snapshot: ContactSnapshot,
+}
+
+/// Takes one reminder as far as it goes.
+pub(crate) async fn run(means: Arc<Dispatcher>, job: Job, stop: CancellationToken) -> Ended {
+    crash_point("dispatcher.leased");
+    let started = match start(&means, &job, &stop).await {
+        Ok(Ok(started)) => started,
+        Ok(Err(outcome)) => return Ended { job, outcome, trouble: None, give_back: false },
+        Err(status) => {
+            let (outcome, trouble) = ("not_started", Some(reason(&status)));
+            return Ended { job, outcome, trouble, give_back: is_transient(&status) };
+        }
+    };
+    crash_point("dispatcher.started");
+    let (told, outcome) = match render(&means, &job, &started).await {
+        Ok(mail) => {
+            crash_point("dispatcher.rendered");
+            let sent = hand_over(&means, &started, &mail).await;
+            crash_point("dispatcher.handed-over");
+            sent
+        }
+        Err(not_sent) => not_sent,
+    };
+    let recorded = record(&means, &job, &started, told, &stop).await;
+    crash_point("dispatcher.recorded");
+    let trouble = recorded.err().map(|status| {
+        let reason = reason(&status);
+        tracing::error!(
+            tenant = job.tenant,
+            account = job.account,
+            reminder = job.reminder,
+            attempt = started.attempt,
+            outcome,
+            reason,
+            "the outcome of an attempt could not be recorded; the account will say that it is unknown"
+        );
+        reason
+    });
+    Ended { job, outcome, trouble, give_back: false }
+}
+
+/// Asks the account. The inner error is its answer that nothing is to be sent by us, in one word.
+async fn start(
+    means: &Dispatcher,
+    job: &Job,
+    stop: &CancellationToken,
+) -> Result<Result<Started, &'static str>, Status> {
+    let mut claim = [0; 16];
+    getrandom::fill(&mut claim).map_err(|_| Status::internal("no random bytes from the system"))?;
+    let request = StartContactAttemptRequest {
+        request_id: Uuid::new_v4().to_string(),
+        account_id: job.account.clone(),
+        reminder: job.reminder,
+        claim: claim.to_vec(),
+    };
+    let ask = || async {
+        let mut commands = commands(means, job)?;
+        commands.start_contact_attempt(timed(request.clone())).await
+    };
+    let answer = patiently_until(ask, enough(Some(START_PATIENCE), stop)).await?;
+    Ok(read(answer.into_inner(), claim))
+}
+
+/// What the account's answer allows to whoever holds `claim`.
+fn read(answer: CommandResponse, claim: [u8; 16]) -> Result<Started, &'static str> {
+    let contact: ContactAnswer = answer.contact.unwrap_or_default();
+    match contact.state() {
+        State::Started => {}
+        State::Deferred => return Err("waits"),
+        State::Withheld => return Err("withheld"),
+        State::UsedUp | State::Closed => return Err("used_up"),
+        State::Unspecified => return Err("not_understood"),
+    }
+    let snapshot = contact.snapshot.filter(|snapshot| snapshot.claim == claim).ok_or("used_up")?;
+    // Without an end there is no right.
+    let send_before = letter::instant(snapshot.send_before.as_ref()).unwrap_or(Timestamp::MIN);
+    Ok(Started { attempt: contact.attempt, claim, policy_version: answer.policy_version, send_before, snapshot })
+}
+
+/// The exact bytes, by the catalog that the account decided by, or a newer one; or else what is told instead.
+async fn render(means: &Dispatcher, job: &Job, started: &Started) -> Result<Envelope, (Told, &'static str)> {
+    let version = started.policy_version;
+    let arrives = means.catalog.wait_for(|state| state.tenant(&job.tenant).version >= version);
+    if timeout(CATALOG_PATIENCE, arrives).await != Ok(true) {
+        let why = format!("version {version} of the creditor's policy has not arrived");
+        return Err((Told::Deferred(channel::failure(CATALOG, &why)), "deferred"));
+    }
+    let state = means.catalog.state();
+    let mail = letter::mail(job, &started.snapshot, version, state.tenant(&job.tenant));
+    mail.map_err(|why| {
+        let error = channel::failure(RENDER, &why.to_string());
+        match why {
+            NoLetter::NotNow(_) => (Told::Deferred(error), "deferred"),
+            NoLetter::Final(_) => (Told::Rejected(Rejected { error: Some(error), handed: None }), "rejected"),
+        }
+    })
+}
+
+/// Hands the mail over, if there is still time when its first byte could leave.
+async fn hand_over(means: &Dispatcher, started: &Started, mail: &Envelope) -> (Told, &'static str) {
+    let (clock, send_before) = (means.clock.clone(), started.send_before);
+    let last_look = Box::new(move || clock.now() < send_before);
+    channel::told(means.channel.hand_over(mail, last_look).await, mail)
+}
+
+/// Tells the account, for as long as it takes: the same request each time.
+async fn record(
+    means: &Dispatcher,
+    job: &Job,
+    started: &Started,
+    told: Told,
+    stop: &CancellationToken,
+) -> Result<Response<CommandResponse>, Status> {
+    let request = RecordContactOutcomeRequest {
+        request_id: Uuid::new_v4().to_string(),
+        account_id: job.account.clone(),
+        reminder: job.reminder,
+        attempt: started.attempt,
+        claim: started.claim.to_vec(),
+        outcome: Some(told),
+    };
+    let ask = || async {
+        let mut commands = commands(means, job)?;
+        commands.record_contact_outcome(timed(request.clone())).await
+    };
+    patiently_until(ask, enough(None, stop)).await
+}
+
+type Commands = saldo_api::v1::command_service_client::CommandServiceClient<saldo_client::Authorized>;
+
+fn commands(means: &Dispatcher, job: &Job) -> Result<Commands, Status> {
+    means.clients.commands(&job.tenant).map_err(|error| Status::internal(error.to_string()))
+}
+
+/// Ends after `patience`, and some time after a stop in any case.
+async fn enough(patience: Option<Duration>, stop: &CancellationToken) {
+    let running = async {
+        match patience {
+            Some(patience) => sleep(patience).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopping = async {
+        stop.cancelled().await;
+        sleep(STOP_PATIENCE).await;
+    };
+    tokio::select! {
+        () = running => {}
+        () = stopping => {}
+    }
+}
+
+fn reason(status: &Status) -> String {
+    let reason = Said::of(status).reason;
+    if reason.is_empty() { format!("{:?}", status.code()) } else { reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: [u8; 16] = [7; 16];
+
+    fn answer(state: State, claim: Option<[u8; 16]>) -> CommandResponse {
+        let snapshot = claim.map(|claim| ContactSnapshot { claim: claim.to_vec(), ..ContactSnapshot::default() });
+        let contact = ContactAnswer { state: state.into(), attempt: 2, snapshot, ..ContactAnswer::default() };
+        CommandResponse { contact: Some(contact), policy_version: 3, ..CommandResponse::default() }
+    }
+
+    #[test]
+    fn only_the_holder_of_the_claim_that_won_may_send() {
+        let started = read(answer(State::Started, Some(OURS)), OURS).expect("ours");
+        assert_eq!((started.attempt, started.policy_version), (2, 3));
+        // An answer that says nothing of the end leaves no time.
+        assert_eq!(started.send_before, Timestamp::MIN);
+        for other in [Some([8; 16]), None] {
+            assert_eq!(read(answer(State::Started, other), OURS).err(), Some("used_up"));
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_on_any_other_answer() {
+        for (state, word) in [
+            (State::Withheld, "withheld"),
+            (State::Deferred, "waits"),
+            (State::UsedUp, "used_up"),
+            (State::Closed, "used_up"),
+            (State::Unspecified, "not_understood"),
+        ] {
+            assert_eq!(read(answer(state, Some(OURS)), OURS).err(), Some(word));
+        }
+        assert_eq!(read(CommandResponse::default(), OURS).err(), Some("not_understood"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outcome_is_told_for_ever_until_the_dispatcher_stops() {
+        let stop = CancellationToken::new();
+        let told = enough(None, &stop);
+        tokio::pin!(told);
+        assert!(timeout(Duration::from_secs(86_400), &mut told).await.is_err());
+        stop.cancel();
+        assert!(timeout(STOP_PATIENCE + Duration::from_secs(1), &mut told).await.is_ok());
+    }
+}

@@ -1,0 +1,123 @@
+//! Reminders from a log into rows, and checked. This binary is its own child process for Postgres (`child`).
+
+use std::{os::unix::fs::PermissionsExt, path::Path, process::ExitCode, time::Duration};
+
+use jiff::{SignedDuration, Timestamp, civil::date};
+use libtest_mimic::{Arguments, Trial};
+use saldo_commit::Commit;
+use saldo_domain::{
+    contact::{Deferred, Saying, Withheld},
+    event::Event,
+    policy::Tone,
+    profile::Channel,
+};
+use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
+use saldo_keyring::Keyring;
+use saldo_log::{
+    Log, NewRecord,
+    embedded::EmbeddedLog,
+    frame::{self, Kind},
+    genesis::{self, Identity},
+};
+use saldo_projector::{Report, rebuild, verify};
+use sqlx::{AssertSqlSafe, PgPool};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome = Result<(), Failure>;
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("no tokio runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if std::env::args().nth(1).as_deref() == Some("child") {
+        return runtime.block_on(run_child());
+    }
+    let test = Trial::test("a_reminder_that_stands_elsewhere_than_the_log_says_is_found", move || {
+        runtime.block_on(on_a_server()).map_err(|error| error.to_string().into())
+    });
+    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
+}
+
+async fn on_a_server() -> Outcome {
+    let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir()?;
+    let options = Options::new(dir.path().join("data"), ChildCommand::this_binary(["child"])?);
+    let server = EmbeddedPostgres::start(options, |_| {}).await?;
+    server.ensure_database("saldo").await?;
+    let outcome = found(&server.url("saldo"), dir.path()).await;
+    server.stop().await?;
+    outcome
+}
+
+async fn found(url: &str, dir: &Path) -> Outcome {
+    let log = EmbeddedLog::connect(url, "accounts").await?;
+    let identity = genesis::create(&log, 1).await?;
+    for (account, events) in histories() {
+        append(&log, &identity, account, events).await?;
+    }
+    let pool = PgPool::connect(url).await?;
+    rebuild(&log, &identity, &pool, &Keyring::open(&dir.join("keys"))?, |_| {}).await?;
+    let check = async || -> Result<Report, Failure> {
+        Ok(verify(&log, &identity, &pool, Duration::from_secs(10), |_| {}).await?)
+    };
+    let report = check().await?;
+    assert_eq!((report.differences, report.events), (0, 6), "{report:?}");
+    let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&pool).await?;
+    for (change, back) in [
+        ("attempts = 1", "attempts = 0"),
+        ("needs_person = NOT needs_person", "needs_person = NOT needs_person"),
+        ("until = until + interval '1 hour'", "until = until - interval '1 hour'"),
+    ] {
+        let update = |change| AssertSqlSafe(format!("UPDATE rm_{number}.reminders SET {change}"));
+        sqlx::query(update(change)).execute(&pool).await?;
+        let report = check().await?;
+        // Rows are compared with the projections' own fold too; this is about the domain's.
+        let by_domain = report.examples.iter().any(|one| one.what == "reminders" && !one.account.is_empty());
+        assert!(by_domain, "{change}: {report:?}");
+        sqlx::query(update(back)).execute(&pool).await?;
+        assert_eq!(check().await?.differences, 0, "{back}");
+    }
+    pool.close().await;
+    Ok(())
+}
+
+fn histories() -> [(&'static str, Vec<Event>); 3] {
+    let saying = Saying { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
+    let due = |reminder| Event::ReminderDue { reminder, saying: saying.clone(), takes: Vec::new(), retry_of: None };
+    let withheld = Event::ContactWithheld { reminder: 1, reason: Withheld::NoContactPoint, day: date(2026, 3, 2) };
+    let reason = Deferred::OutsideHours;
+    let waits = Event::ContactDeferred { reminder: 1, attempt: 0, reason, until: at(600), failed: None };
+    [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits]), ("D-3", vec![due(1), withheld, due(2)])]
+}
+
+fn at(minute: i64) -> Timestamp {
+    "2026-03-02T09:00:00Z".parse::<Timestamp>().expect("an instant") + SignedDuration::from_mins(minute)
+}
+
+async fn append(log: &EmbeddedLog, identity: &Identity, account: &str, events: Vec<Event>) -> Outcome {
+    let key = format!("acme/{account}");
+    let mut parent = frame::first_parent(&identity.log_id, &key);
+    for (version, event) in (1..).zip(events) {
+        let commit = Commit {
+            request_id: version.to_string(),
+            method: "AdvanceTime".into(),
+            fingerprint: [0; 32],
+            command: Vec::new(),
+            sealed: Vec::new(),
+            actor: "scheduler".into(),
+            actor_roles: Vec::new(),
+            recorded_at: at(version as i64),
+            catalog_version: 1,
+            next_wakeup: None,
+            refusal: None,
+            events: vec![event],
+        };
+        let value = frame::encode(Kind::Commit, "acme", account, version, parent, &commit.encode());
+        parent = frame::hash(&value);
+        log.append(vec![NewRecord { partition: 0, key: key.clone().into(), value: value.into() }]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Log and database, opened: what the configuration names, and embedded ones for what it does not.
+
+use std::{sync::Arc, time::Duration};
+
+use saldo_catalog::PARTITIONS;
+use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Stage};
+use saldo_keyring::Keyring;
+use saldo_log::{
+    Log,
+    embedded::EmbeddedLog,
+    genesis::{self, Identity},
+    kafka::{KafkaConfig, KafkaLog},
+};
+use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+
+use crate::{
+    Failure,
+    config::{Config, Secret},
+    progress,
+};
+
+/// Connections of the queries.
+const QUERY_CONNECTIONS: u32 = 16;
+
+/// Log and database, opened.
+pub struct Stores {
+    /// The accounts topic.
+    pub log: Arc<dyn Log>,
+    /// The catalog's topic.
+    pub catalog_log: Arc<dyn Log>,
+    /// The read models' database.
+    pub pool: PgPool,
+    /// Its address.
+    pub database_url: Secret,
+    /// The embedded log's address, where it is one.
+    pub log_url: Option<Secret>,
+    postgres: Option<EmbeddedPostgres>,
+}
+
+impl Stores {
+    /// Opens what the configuration names, and an embedded Postgres for what it does not.
+    pub async fn open(config: &Config, progress: impl Fn(Stage)) -> Result<Self, Failure> {
+        let embedded_log = config.log.kafka.is_none() && config.log.embedded_url.is_none();
+        let postgres = if config.database.url.is_none() || embedded_log {
+            Some(start_postgres(config, progress).await?)
+        } else {
+            None
+        };
+        let database_url = match (&config.database.url, &postgres) {
+            (Some(url), _) => url.clone(),
+            (None, Some(postgres)) => {
+                postgres.ensure_database("saldo").await?;
+                Secret::new(postgres.url("saldo"))
+            }
+            (None, None) => return Err("database.url is missing".into()),
+        };
+        let log_url = match (&config.log.embedded_url, &postgres) {
+            _ if config.log.kafka.is_some() => None,
+            (Some(url), _) => Some(url.clone()),
+            (None, Some(postgres)) => {
+                postgres.ensure_database("saldo_log").await?;
+                Some(Secret::new(postgres.url("saldo_log")))
+            }
+            (None, None) => None,
+        };
+        let log = open_log(config, &config.log.topic, log_url.as_ref()).await?;
+        let catalog_log = open_log(config, &config.log.catalog_topic(), log_url.as_ref()).await?;
+        let pool = connect(&database_url, QUERY_CONNECTIONS).await?;
+        Ok(Self { log, catalog_log, pool, database_url, log_url, postgres })
+    }
+
+    /// The same, with a spinner that says what it waits for.
+    pub async fn open_shown(config: &Config) -> Result<Self, Failure> {
+        let bar = progress::spinner("opening log and database");
+        let opened = Self::open(config, |stage| progress::show_stage(&bar, &stage)).await;
+        bar.finish_and_clear();
+        opened
+    }
+
+    /// Which log each of them is. With `create`, what is missing is made.
+    pub async fn identities(&self, config: &Config, create: bool) -> Result<Identities, Failure> {
+        let (accounts, catalog) = (self.log.as_ref(), self.catalog_log.as_ref());
+        if create {
+            let accounts = genesis::create(accounts, config.log.partitions).await?;
+            return Ok(Identities { accounts, catalog: genesis::create(catalog, PARTITIONS).await? });
+        }
+        Ok(Identities { accounts: genesis::open(accounts).await?, catalog: genesis::open(catalog).await? })
+    }
+
+    /// Closes what was opened.
+    pub async fn close(self) {
+        self.pool.close().await;
+        drop((self.log, self.catalog_log));
+        if let Some(postgres) = self.postgres
+            && let Err(error) = postgres.stop().await
+        {
+            tracing::warn!(%error, "the embedded Postgres");
+        }
+    }
+}
+
+/// Which logs they are.
+pub struct Identities {
+    /// The accounts'.
+    pub accounts: Identity,
+    /// The catalog's.
+    pub catalog: Identity,
+}
+
+pub(crate) async fn connect(url: &Secret, connections: u32) -> Result<PgPool, Failure> {
+    let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
+    let why = match options.connect(url.expose()).await {
+        Ok(pool) => return Ok(pool),
+        // The pool has tried for a while and says only that: one more try says why.
+        Err(sqlx::Error::PoolTimedOut) => PgConnection::connect(url.expose()).await.err(),
+        Err(error) => Some(error),
+    };
+    Err(format!("database.url: {}", why.unwrap_or(sqlx::Error::PoolTimedOut)).into())
+}
+
+async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<EmbeddedPostgres, Failure> {
+    let mut child = ChildCommand::this_binary(["postgres"])?;
+    // A test binary stands in for `saldo` when this is set; its child must know.
+    if let Some(value) = std::env::var_os("SALDO_TEST_AS_SALDO") {
+        child.envs.push(("SALDO_TEST_AS_SALDO".into(), value));
+    }
+    let options = saldo_embedded_postgres::Options::new(config.data_dir.join("postgres"), child)
+        .setting("max_connections", "100");
+    Ok(EmbeddedPostgres::start(options, progress).await?)
+}
+
+/// Opens the key store. An empty one beside a log with commits is refused: their keys are elsewhere, and going on would
+/// seal under new ones and read every name as erased.
+pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Identity) -> Result<Keyring, Failure> {
+    let dir = config.keyring_dir();
+    let keyring = Keyring::open(&dir).map_err(|error| format!("keyring.dir: {error}"))?;
+    if keyring.is_empty() {
+        for partition in 0..identity.partitions {
+            // Record 0 is the Genesis.
+            if log.end(partition).await? > 1 {
+                let dir = dir.display();
+                let what = "holds no key, but the log holds commits whose personal data is sealed";
+                return Err(format!("key store {dir} {what}; restore it, or name its folder (keyring.dir)").into());
+            }
+        }
+    }
+    Ok(keyring)
+}
+
+async fn open_log(config: &Config, topic: &str, embedded: Option<&Secret>) -> Result<Arc<dyn Log>, Failure> {
+    if let Some(brokers) = &config.log.kafka {
+        let kafka = KafkaLog::connect(KafkaConfig {
+            brokers: brokers.clone(),
+            topic: topic.to_owned(),
+            replication_factor: config.log.replication_factor as i32,
+            allow_unsafe: config.log.allow_unsafe,
+        });
+        return Ok(Arc::new(kafka.await.map_err(|error| format!("log.kafka {brokers}: {error}"))?));
+    }
+    let url = embedded.ok_or("neither log.kafka nor an embedded log is configured")?;
+    let log = EmbeddedLog::connect(url.expose(), topic).await;
+    Ok(Arc::new(log.map_err(|error| format!("log.embedded_url: {error}"))?))
+}

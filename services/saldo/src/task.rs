@@ -1,0 +1,53 @@
+//! Parts of a process that run until they are told to stop.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::Failure;
+
+/// One part.
+pub struct Task {
+    name: &'static str,
+    stop: CancellationToken,
+    handle: JoinHandle<Result<(), Failure>>,
+}
+
+impl Task {
+    /// Starts a part, which ends soon after its token is cancelled.
+    pub fn spawn<F, E>(name: &'static str, part: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Failure>,
+    {
+        let stop = CancellationToken::new();
+        let part = part(stop.clone());
+        Self { name, stop, handle: tokio::spawn(async move { part.await.map_err(Into::into) }) }
+    }
+
+    /// Resolves when it has ended by itself, with why.
+    pub async fn ended(&mut self) -> String {
+        match (&mut self.handle).await {
+            Ok(Ok(())) => format!("the {} ended", self.name),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => format!("the {}: {error}", self.name),
+        }
+    }
+
+    /// Tells it to stop and waits for its end, so long at most.
+    pub async fn stop(&mut self, patience: Duration) -> Result<(), Failure> {
+        self.stop.cancel();
+        if self.handle.is_finished() {
+            return Ok(());
+        }
+        match tokio::time::timeout(patience, &mut self.handle).await {
+            Ok(ended) => ended?,
+            Err(_) => {
+                tracing::warn!(part = self.name, "it did not end in time");
+                self.handle.abort();
+                Ok(())
+            }
+        }
+    }
+}

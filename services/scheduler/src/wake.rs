@@ -1,0 +1,154 @@
+//! Waking one account.
+
+use jiff::{Timestamp, ToSpan};
+use saldo_api::v1::{AdvanceTimeRequest, CommandResponse};
+use saldo_client::{Said, ServiceClients, is_transient, patiently_until, timed};
+use saldo_clock::Clock;
+use saldo_crash_point::crash_point;
+use tokio::time::{Duration, sleep};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::{
+    SchedulerError,
+    table::{Answer, Key, Known},
+};
+
+/// How long one account is asked again while the command service is out of reach or busy. Short, since others wait
+/// behind it whose partition may be well.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Minutes until an account is asked again that said no (parked, unknown): a person has to see to it.
+const AFTER_NO: i64 = 5;
+/// Seconds until an account is asked again that nobody answered for.
+const AFTER_SILENCE: i64 = 5;
+/// Seconds until an account is asked again that is not due by the command service's clock, which is behind ours.
+const AFTER_EARLY: i64 = 1;
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Woken {
+    pub(crate) key: Key,
+    pub(crate) outcome: Outcome,
+    pub(crate) known: Known,
+}
+
+/// What came of it, in figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Something was due.
+    Advanced,
+    /// Nothing was.
+    NothingDue,
+    /// It could not be woken: the reason's name.
+    Failed(String),
+    /// Nobody answered: the reason's name.
+    OutOfReach(String),
+}
+
+/// Asks one account to let happen what is due. Fails only where no account could be asked.
+pub(crate) async fn wake(clients: ServiceClients, clock: Clock, key: Key) -> Result<Woken, SchedulerError> {
+    crash_point("scheduler.before-wake");
+    let asked = clock.now();
+    let request = AdvanceTimeRequest { request_id: Uuid::new_v4().to_string(), account_id: key.account.clone() };
+    let commands = clients.commands(&key.tenant)?;
+    let ask = || {
+        let (mut commands, request) = (commands.clone(), timed(request.clone()));
+        async move { commands.advance_time(request).await }
+    };
+    let answer = patiently_until(ask, sleep(PATIENCE)).await;
+    crash_point("scheduler.after-wake");
+    let (outcome, known) = match answer {
+        Ok(answer) => read(answer.get_ref(), asked),
+        Err(status) => refused(&status, clock.now())?,
+    };
+    Ok(Woken { key, outcome, known })
+}
+
+fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Known) {
+    let advanced = !answer.consistency_token.is_empty();
+    let next = answer.next_wakeup.and_then(|at| saldo_commit::timestamp_from_api(at).ok());
+    // Still due though nothing happened: its clock has not come so far. Asking at once would be asking for ever.
+    let early = |at: Timestamp| !advanced && at <= asked;
+    let wakeup_at = next.map(|at| if early(at) { later(asked, AFTER_EARLY.seconds()) } else { at });
+    let answered = Answer { wakeup_at, account_version: answer.version, catalog_version: answer.policy_version };
+    (if advanced { Outcome::Advanced } else { Outcome::NothingDue }, Known::Answered(answered))
+}
+
+fn refused(status: &Status, now: Timestamp) -> Result<(Outcome, Known), SchedulerError> {
+    let (code, reason) = (status.code(), Said::of(status).reason);
+    if matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) {
+        return Err(SchedulerError::Refused { code: format!("{code:?}"), reason });
+    }
+    let name = if reason.is_empty() { format!("{code:?}") } else { reason };
+    Ok(if is_transient(status) {
+        (Outcome::OutOfReach(name), Known::NotBefore(later(now, AFTER_SILENCE.seconds())))
+    } else {
+        (Outcome::Failed(name), Known::NotBefore(later(now, AFTER_NO.minutes())))
+    })
+}
+
+fn later(now: Timestamp, span: jiff::Span) -> Timestamp {
+    now.checked_add(span).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use saldo_api::Timestamp as Instant;
+    use tonic_types::{ErrorDetails, StatusExt};
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).expect("instant")
+    }
+
+    fn answer(token: &str, next: Option<i64>) -> CommandResponse {
+        CommandResponse {
+            version: 7,
+            policy_version: 3,
+            consistency_token: token.to_owned(),
+            next_wakeup: next.map(|seconds| Instant { seconds, nanos: 0 }),
+            ..CommandResponse::default()
+        }
+    }
+
+    fn wakeup(known: &Known) -> Option<Timestamp> {
+        match known {
+            Known::Answered(answer) => answer.wakeup_at,
+            Known::NotBefore(at) => Some(*at),
+        }
+    }
+
+    #[test]
+    fn the_answer_says_when_the_account_is_woken_next() {
+        let (outcome, known) = read(&answer("v1.x", Some(2_000)), at(1_000));
+        assert_eq!((outcome, wakeup(&known)), (Outcome::Advanced, Some(at(2_000))));
+        let (outcome, known) = read(&answer("", None), at(1_000));
+        assert_eq!(outcome, Outcome::NothingDue);
+        assert_eq!(known, Known::Answered(Answer { wakeup_at: None, account_version: 7, catalog_version: 3 }));
+    }
+
+    #[test]
+    fn an_account_whose_clock_is_behind_is_not_asked_in_a_hot_loop() {
+        let (_, known) = read(&answer("", Some(999)), at(1_000));
+        assert_eq!(wakeup(&known), Some(at(1_001)));
+        // Where something happened and more is due, it is asked at once.
+        let (_, known) = read(&answer("v1.x", Some(999)), at(1_000));
+        assert_eq!(wakeup(&known), Some(at(999)));
+    }
+
+    #[test]
+    fn a_parked_account_waits_and_an_unreachable_one_for_less() {
+        let details = ErrorDetails::with_error_info("ACCOUNT_PARKED", "saldo", []);
+        let parked = Status::with_error_details(Code::FailedPrecondition, "parked", details);
+        let (outcome, known) = refused(&parked, at(1_000)).expect("of the account");
+        assert_eq!((outcome, wakeup(&known)), (Outcome::Failed("ACCOUNT_PARKED".into()), Some(at(1_300))));
+        let (outcome, known) = refused(&Status::unavailable("down"), at(1_000)).expect("of the account");
+        assert_eq!((outcome, wakeup(&known)), (Outcome::OutOfReach("Unavailable".into()), Some(at(1_005))));
+    }
+
+    #[test]
+    fn a_no_to_the_scheduler_itself_is_nothing_of_the_account() {
+        assert!(refused(&Status::unauthenticated("who?"), at(0)).is_err());
+    }
+}
