@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp, civil::date};
 use libtest_mimic::{Arguments, Trial};
 use saldo_commit::Commit;
 use saldo_domain::{
-    contact::{Deferred, Saying, Withheld},
+    contact::{Deferred, Saying, Took, Withheld},
     event::Event,
     policy::Tone,
     profile::Channel,
@@ -87,7 +87,8 @@ async fn found(url: &str, dir: &Path) -> Outcome {
 fn histories() -> [(&'static str, Vec<Event>); 3] {
     let saying = Saying { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
     let due = |reminder| Event::ReminderDue { reminder, saying: saying.clone(), takes: Vec::new(), retry_of: None };
-    let withheld = Event::ContactWithheld { reminder: 1, reason: Withheld::NoContactPoint, day: date(2026, 3, 2) };
+    let took = Took { steps: Vec::new(), on: date(2026, 3, 2) };
+    let withheld = Event::ContactWithheld { reminder: 1, reason: Withheld::NoContactPoint, took };
     let reason = Deferred::OutsideHours;
     let waits = Event::ContactDeferred { reminder: 1, attempt: 0, reason, until: at(600), failed: None };
     [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits]), ("D-3", vec![due(1), withheld, due(2)])]

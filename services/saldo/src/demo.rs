@@ -45,8 +45,6 @@ const WEEKS: i64 = 10;
 const OFFICE_HOUR: Time = Time::constant(7, 0, 0, 0);
 /// A clock that jumps leaves nobody time to rest.
 const POLL: Duration = Duration::from_millis(5);
-/// Mails shown whole.
-const MAILS_SHOWN: usize = 4;
 
 /// Runs the demonstration.
 pub async fn run() -> Outcome {
@@ -128,7 +126,7 @@ async fn show(
         "History of {account_id}, with every message sent and every one withheld:\n{}\n",
         entries(&history.entries)
     );
-    print_mails(sink);
+    print_mails(sink, &portfolio::address(portfolio::UNREACHABLE));
     let totals = clients.query.get_contact_totals(v1::GetContactTotalsRequest::default()).await;
     let totals = totals.map_err(|status| explain(&status))?.into_inner();
     println!("Reminders by step:\n{}\n", by_step(&totals));
@@ -217,13 +215,14 @@ async fn ageing(clients: &mut Clients) -> Result<comfy_table::Table, Failure> {
     Ok(table::aging(&report.rows, &report.totals))
 }
 
-/// The first mail of each subject, as a person reads it.
-fn print_mails(sink: &MailSink) {
+/// The first mail of each subject to the debtor shown, and a formal one in another language, as a person reads them.
+fn print_mails(sink: &MailSink, address: &str) {
     let mut shown = BTreeSet::new();
     for mail in sink.messages() {
         let parsed = mail.parsed();
         let subject = parsed.subject.clone().unwrap_or_default();
-        if shown.len() < MAILS_SHOWN && shown.insert(subject.clone()) {
+        let worth = parsed.to.iter().any(|to| to == address) || subject.starts_with("Formal demand");
+        if worth && shown.insert(subject.clone()) {
             println!("--- mail {} to {}\nSubject: {}\n", mail.number, parsed.to.join(", "), subject);
             println!("{}\n", parsed.text.as_deref().unwrap_or_default().trim());
         }

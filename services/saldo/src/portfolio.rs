@@ -68,6 +68,11 @@ pub fn id(number: u32) -> String {
     format!("D-{number:04}")
 }
 
+/// The e-mail address of an account of the portfolio.
+pub fn address(number: u32) -> String {
+    format!("cuentas{number}@example.com")
+}
+
 fn account(number: u32, today: Date) -> Vec<Step> {
     let account_id = id(number);
     let request = |name: &str| format!("demo-{account_id}-{name}");
@@ -85,10 +90,7 @@ fn account(number: u32, today: Date) -> Vec<Step> {
             language: language.into(),
             time_zone: zone.into(),
             country: country.into(),
-            contact_points: vec![v1::ContactPoint {
-                channel: v1::Channel::Email.into(),
-                address: format!("cuentas{number}@example.com"),
-            }],
+            contact_points: vec![v1::ContactPoint { channel: v1::Channel::Email.into(), address: address(number) }],
         }),
     })];
     for index in 0..(2 + number % 4) {
@@ -169,10 +171,7 @@ fn account(number: u32, today: Date) -> Vec<Step> {
             };
             Step::Amend(request, day)
         };
-        let known = vec![v1::ContactPoint {
-            channel: v1::Channel::Email.into(),
-            address: format!("cuentas{number}@example.com"),
-        }];
+        let known = vec![v1::ContactPoint { channel: v1::Channel::Email.into(), address: address(number) }];
         steps.push(email(Vec::new(), "address-lost", back(today, 40)));
         steps.push(email(known, "address-found", back(today, 15)));
     }

@@ -4,7 +4,9 @@ use jiff::{SignedDuration, Timestamp, civil::date};
 use saldo_commit::Commit;
 use saldo_domain::{
     account::Account,
-    contact::{Claim, Deferred, Failed, Handed, ItemStep, ListedItem, Rejected, Saying, Started, Unknown, Withheld},
+    contact::{
+        Claim, Deferred, Failed, Handed, ItemStep, ListedItem, Rejected, Saying, Started, Took, Unknown, Withheld,
+    },
     event::Event,
     evolve,
     ids::DocumentNumber,
@@ -155,27 +157,31 @@ pub fn deferred(reminder: u64, attempt: u32) -> Event {
 }
 
 pub fn accepted(reminder: u64, attempt: u32) -> Event {
-    Event::ContactAccepted { reminder, attempt, handed: handed(attempt), reply: Some(sealed()) }
+    Event::ContactAccepted { reminder, attempt, handed: handed(attempt), reply: Some(sealed()), took: took() }
 }
 
 pub fn refused(reminder: u64, attempt: u32) -> Event {
     let reason = Rejected::Refused;
-    Event::ContactRejected { reminder, attempt, reason, failed: failed("rcpt", 550), handed: None }
+    Event::ContactRejected { reminder, attempt, reason, failed: failed("rcpt", 550), handed: None, took: took() }
 }
 
 pub fn given_up(reminder: u64, attempt: u32) -> Event {
     let reason = Rejected::RetriesExhausted;
-    Event::ContactRejected { reminder, attempt, reason, failed: failed("connect", 0), handed: None }
+    Event::ContactRejected { reminder, attempt, reason, failed: failed("connect", 0), handed: None, took: took() }
 }
 
 pub fn no_answer(reminder: u64, attempt: u32) -> Event {
-    Event::ContactUnknown { reminder, attempt, reason: Unknown::NoAnswer, handed: Some(handed(attempt)) }
+    Event::ContactUnknown { reminder, attempt, reason: Unknown::NoAnswer, handed: Some(handed(attempt)), took: took() }
 }
 
 pub fn no_outcome(reminder: u64, attempt: u32) -> Event {
-    Event::ContactUnknown { reminder, attempt, reason: Unknown::NoOutcome, handed: None }
+    Event::ContactUnknown { reminder, attempt, reason: Unknown::NoOutcome, handed: None, took: took() }
 }
 
 pub fn withheld(reminder: u64, reason: Withheld) -> Event {
-    Event::ContactWithheld { reminder, reason, day: date(2026, 3, 2) }
+    Event::ContactWithheld { reminder, reason, took: took() }
+}
+
+fn took() -> Took {
+    Took { steps: Vec::new(), on: date(2026, 3, 2) }
 }
