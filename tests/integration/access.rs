@@ -155,3 +155,104 @@ pub async fn every_call(_: Arc<Env>) -> Outcome {
     assert!(aging.rows.is_empty() && aging.totals.is_empty());
     Ok(())
 }
+
+/// Every RPC about speaking to debtors, and the roles that may ask it.
+const TALKING: [(&str, &[Role]); 11] = [
+    ("StartContactAttempt", &[Role::Service]),
+    ("RecordContactOutcome", &[Role::Service]),
+    ("RetryContact", &[Role::Operator]),
+    ("DropContact", &[Role::Operator]),
+    ("PublishPolicy", &[Role::Operator]),
+    ("SetSending", &[Role::Operator]),
+    ("GetCatalog", &[Role::Reader, Role::Auditor, Role::Operator, Role::Service]),
+    ("PreviewContacts", &[Role::Reader, Role::Auditor, Role::Operator, Role::Service]),
+    ("ListReminders", &[Role::Reader, Role::Auditor, Role::Operator, Role::Service]),
+    ("ListAttempts", &[Role::Reader, Role::Auditor, Role::Operator, Role::Service]),
+    ("GetContactTotals", &[Role::Reader, Role::Auditor, Role::Operator, Role::Service]),
+];
+
+async fn talk(clients: &Clients, rpc: &str) -> Result<(), Status> {
+    let Clients { mut command, mut catalog, mut query } = clients.clone();
+    let (request_id, account_id) = (uuid::Uuid::new_v4().to_string(), "D-1".to_owned());
+    let answered = match rpc {
+        "StartContactAttempt" => {
+            let claim = vec![1; 16];
+            let request = v1::StartContactAttemptRequest { request_id, account_id, reminder: 1, claim };
+            command.start_contact_attempt(request).await.map(|_| ())
+        }
+        "RecordContactOutcome" => {
+            let unknown = v1::record_contact_outcome_request::Unknown { handed: None };
+            let outcome = Some(v1::record_contact_outcome_request::Outcome::Unknown(unknown));
+            let claim = vec![1; 16];
+            let request =
+                v1::RecordContactOutcomeRequest { request_id, account_id, reminder: 1, attempt: 1, claim, outcome };
+            command.record_contact_outcome(request).await.map(|_| ())
+        }
+        "RetryContact" => {
+            command.retry_contact(v1::RetryContactRequest { request_id, account_id, reminder: 1 }).await.map(|_| ())
+        }
+        "DropContact" => {
+            command.drop_contact(v1::DropContactRequest { request_id, account_id, reminder: 1 }).await.map(|_| ())
+        }
+        "PublishPolicy" => {
+            let request = v1::PublishPolicyRequest { request_id, files: Vec::new(), validate_only: true };
+            catalog.publish_policy(request).await.map(|_| ())
+        }
+        "SetSending" => catalog.set_sending(v1::SetSendingRequest { request_id, on: false }).await.map(|_| ()),
+        "GetCatalog" => catalog.get_catalog(v1::GetCatalogRequest {}).await.map(|_| ()),
+        "PreviewContacts" => {
+            let request = v1::PreviewContactsRequest { account_id, ..Default::default() };
+            catalog.preview_contacts(request).await.map(|_| ())
+        }
+        "ListReminders" => query.list_reminders(v1::ListRemindersRequest::default()).await.map(|_| ()),
+        "ListAttempts" => {
+            query.list_attempts(v1::ListAttemptsRequest { account_id, ..Default::default() }).await.map(|_| ())
+        }
+        _ => query.get_contact_totals(v1::GetContactTotalsRequest::default()).await.map(|_| ()),
+    };
+    answered
+}
+
+pub async fn talking(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    saldo.clients().await?.command.open_account(open("a", "D-1")).await?;
+    let expired = saldo.clients_as("acme", &[Role::Service, Role::Operator, Role::Reader], Duration::ZERO).await?;
+    crate::env::eventually("the token expired", || {
+        let mut clients = expired.clone();
+        async move { clients.query.list_parked(v1::ListParkedRequest {}).await.is_err() }
+    })
+    .await?;
+    let nobody = Target { token: "nonsense".to_owned(), ..saldo.target.clone() }.connect().await?;
+    for (rpc, allowed) in TALKING {
+        for (clients, expected) in [(&nobody, "TOKEN_INVALID"), (&expired, "TOKEN_EXPIRED")] {
+            let status = talk(clients, rpc).await.expect_err("refused");
+            assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, expected), "{rpc}");
+        }
+        for role in [Role::Writer, Role::Reader, Role::Operator, Role::Auditor, Role::Service] {
+            let answer = talk(&saldo.clients_as("acme", &[role], HOUR).await?, rpc).await;
+            assert_eq!(denied(&answer), !allowed.contains(&role), "{rpc} as {role:?}: {answer:?}");
+        }
+        // Another tenant has no such account, and a catalog of its own.
+        let foreign = saldo.clients_as("other", allowed, HOUR).await?;
+        match (rpc, talk(&foreign, rpc).await) {
+            ("PublishPolicy" | "PreviewContacts", Err(status)) => {
+                assert_eq!(reason(&status), "INVALID_REQUEST", "{rpc}")
+            }
+            ("SetSending" | "GetCatalog" | "ListReminders" | "GetContactTotals", answer) => {
+                assert!(answer.is_ok(), "{rpc}")
+            }
+            (_, answer) => assert_eq!(reason(&answer.expect_err("not theirs")), "ACCOUNT_UNKNOWN", "{rpc}"),
+        }
+    }
+    // A switch of ours and one of theirs stand each on its own chain.
+    let version = |tenant: &'static str| {
+        let saldo = &saldo;
+        async move {
+            let mut clients = saldo.clients_as(tenant, &[Role::Reader], HOUR).await?;
+            Ok::<_, crate::Failure>(clients.catalog.get_catalog(v1::GetCatalogRequest {}).await?.into_inner().version)
+        }
+    };
+    assert_eq!((version("acme").await?, version("other").await?), (1, 1));
+    Ok(())
+}

@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         ("running: a policy's folder is checked", Postgres, running::policy),
         ("running: a draft policy previewed on an account", Postgres, running::preview),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
+        ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
         ("read models: every column of bi is described", Postgres, readmodels::comments),
