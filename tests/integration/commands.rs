@@ -228,6 +228,18 @@ pub async fn request_ids(_: Arc<Env>) -> Outcome {
             clients = saldo.clients().await?;
         }
     }
+    // After 30 days of the account's own time an id is free again; what moves money stays known for ever.
+    saldo.stop().await?;
+    let saldo = Saldo::start(dir.path(), &["--clock-ahead", "719h"]).await?;
+    let reused = saldo.clients().await?.command.issue_invoice(invoice("2", "D-1", "F-9", 1)).await;
+    assert_eq!(reason(&reused.expect_err("remembered")), "REQUEST_ID_REUSED");
+    saldo.stop().await?;
+    let saldo = Saldo::start(dir.path(), &["--clock-ahead", "721h"]).await?;
+    let mut clients = saldo.clients().await?;
+    let fresh = clients.command.issue_invoice(invoice("2", "D-1", "F-9", 1)).await?.into_inner();
+    assert!(!fresh.replayed);
+    let twin = clients.command.issue_invoice(invoice("10", "D-1", "F-1", 10_000)).await.expect_err("number taken");
+    assert_eq!(reason(&twin), "INVOICE_NUMBER_TAKEN");
     Ok(())
 }
 

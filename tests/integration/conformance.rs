@@ -3,6 +3,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    client::DefaultClientContext,
+};
 use saldo_log::{
     AppendError, Log, LogError, NewRecord, Record,
     acceptor::{Acceptor, Verdict, VoidReason},
@@ -387,6 +392,31 @@ pub async fn kafka_unsafe(env: Arc<Env>) -> Outcome {
     let Err(LogError::Unsafe { faults, .. }) = refused else { return Err("an unsafe topic was taken".into()) };
     let faults = faults.join("; ");
     assert!(faults.contains("replication factor is 1") && faults.contains("min.insync.replicas"), "{faults}");
+    // Each setting that durability rests on, made wrong in a topic of its own.
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    for (setting, value) in [
+        ("unclean.leader.election.enable", "true"),
+        ("cleanup.policy", "compact"),
+        ("retention.ms", "604800000"),
+        ("retention.bytes", "1000000000"),
+        ("message.timestamp.type", "CreateTime"),
+        ("max.message.bytes", "1000"),
+    ] {
+        let topic = crate::conformance::topic();
+        genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1).await?;
+        let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set(setting, value);
+        for altered in admin.alter_configs([&change], &AdminOptions::new()).await? {
+            altered.map_err(|(_, code)| format!("{setting}: {code}"))?;
+        }
+        eventually(&format!("{setting} is named"), || {
+            let config = KafkaConfig { allow_unsafe: false, ..config(brokers, &topic) };
+            async move {
+                let refused = KafkaLog::connect(config).await.map(|_| ());
+                matches!(refused, Err(LogError::Unsafe { faults, .. }) if faults.iter().any(|fault| fault.starts_with(setting)))
+            }
+        })
+        .await?;
+    }
     Ok(())
 }
 

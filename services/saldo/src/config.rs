@@ -209,8 +209,8 @@ impl Default for SendingConfig {
         Self {
             smtp: None,
             smtp_connections: 8,
-            attempts: 32,
-            wakes: 128,
+            attempts: 128,
+            wakes: 256,
             rewakes_per_second: REWAKES,
             poll: Duration::from_millis(200),
         }
