@@ -72,11 +72,13 @@ pub async fn attempts(pool: &PgPool, caller: &Caller, account: &str) -> Result<v
 
 /// The tenant's reminders by step and status, and the withheld ones by reason.
 pub async fn totals(pool: &PgPool, caller: &Caller) -> Result<v1::GetContactTotalsResponse, Status> {
-    // One statement, so that both figures are of one moment.
+    // One statement, so that all figures are of one moment.
     let rows = sqlx::query(
         "SELECT step, status, reminders FROM bi.reminders_by_step WHERE tenant = $1
          UNION ALL
          SELECT NULL, reason, reminders FROM bi.withheld_by_reason WHERE tenant = $1
+         UNION ALL
+         SELECT NULL, NULL, count(*) FROM bi.parked WHERE tenant = $1
          ORDER BY 1, 2",
     )
     .bind(&caller.tenant)
@@ -91,10 +93,14 @@ pub async fn totals(pool: &PgPool, caller: &Caller) -> Result<v1::GetContactTota
 }
 
 fn total(totals: &mut v1::GetContactTotalsResponse, row: &PgRow) -> Result<(), sqlx::Error> {
-    let reminders = row.try_get::<i64, _>(2)? as u64;
-    match row.try_get(0)? {
-        Some(step) => totals.by_step.push(v1::StepTotal { step, status: row.try_get(1)?, reminders }),
-        None => totals.withheld.push(v1::ReasonTotal { reason: row.try_get(1)?, reminders }),
+    let count = row.try_get::<i64, _>(2)? as u64;
+    match (row.try_get(0)?, row.try_get(1)?) {
+        (Some(step), status) => {
+            let status: Option<String> = status;
+            totals.by_step.push(v1::StepTotal { step, status: status.unwrap_or_default(), reminders: count });
+        }
+        (None, Some(reason)) => totals.withheld.push(v1::ReasonTotal { reason, reminders: count }),
+        (None, None) => totals.parked_accounts = count as u32,
     }
     Ok(())
 }
