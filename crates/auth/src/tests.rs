@@ -114,3 +114,17 @@ fn a_role_of_a_later_release_is_passed_over() {
     let both = Claims { roles: vec!["archivist".into(), "reader".into()], ..claims() };
     assert_eq!(verifier.verify(&signed(&issuer, &both)).expect("accepted").roles, [Role::Reader]);
 }
+
+#[test]
+fn a_token_is_remembered_until_it_ends_and_no_longer() {
+    let (issuer, verifier, _) = pair();
+    let token = issuer.issue("erp", "acme", &[Role::Writer], HOUR).expect("token");
+    let now = jsonwebtoken::get_current_timestamp();
+    assert_eq!(verifier.remembered(&token, now), None);
+    let caller = verifier.verify(&token).expect("valid");
+    assert_eq!(verifier.remembered(&token, now), Some(caller));
+    // Its hour, and the leeway for clocks that differ.
+    assert_eq!(verifier.remembered(&token, now + 3_700), None);
+    let other = format!("{}x", &token[..token.len() - 1]);
+    assert_eq!(reason(&verifier.verify(&other).expect_err("another signature")), "TOKEN_INVALID");
+}

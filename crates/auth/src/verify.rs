@@ -1,8 +1,11 @@
 //! Verifying tokens. The key decides the algorithm, never the token's header, so that none can be confused for another.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, errors::ErrorKind, get_current_timestamp};
 use saldo_domain::ids::TenantId;
 use tonic::{Code, Request, Status, service::Interceptor};
 
@@ -22,9 +25,24 @@ pub enum KeyError {
     Unusable(usize),
 }
 
-/// Checks tokens; a tonic interceptor.
+/// Verified tokens that are remembered at most; beyond it all are forgotten, which costs verifying them again.
+const MAX_KNOWN: usize = 4_096;
+/// Seconds that a token counts beyond its end, for clocks that differ.
+const LEEWAY: u64 = 5;
+
+/// Checks tokens; a tonic interceptor. A token's signature is verified once: callers send the same one with every call.
 #[derive(Clone)]
-pub struct Verifier(Arc<[(DecodingKey, Validation)]>);
+pub struct Verifier {
+    keys: Arc<[(DecodingKey, Validation)]>,
+    known: Arc<RwLock<HashMap<Box<str>, Known>>>,
+}
+
+/// A verified token: until when, in seconds since the epoch, and for whom.
+#[derive(Clone)]
+struct Known {
+    until: u64,
+    caller: Caller,
+}
 
 impl Verifier {
     /// Takes the PEM texts of the public keys, Ed25519, P-256 or RSA.
@@ -36,17 +54,37 @@ impl Verifier {
             validation.set_audience(&[AUDIENCE]);
             validation.set_required_spec_claims(&["exp", "aud", "sub"]);
             validation.validate_nbf = true;
-            validation.leeway = 5;
+            validation.leeway = LEEWAY;
             keys.push((key, validation));
         }
-        if keys.is_empty() { Err(KeyError::None) } else { Ok(Self(keys.into())) }
+        if keys.is_empty() { Err(KeyError::None) } else { Ok(Self { keys: keys.into(), known: Arc::default() }) }
     }
 
     /// The caller a token stands for.
     pub fn verify(&self, token: &str) -> Result<Caller, Status> {
+        if let Some(caller) = self.remembered(token, get_current_timestamp()) {
+            return Ok(caller);
+        }
+        let (caller, until) = self.decode(token)?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(token.into(), Known { until, caller: caller.clone() });
+        Ok(caller)
+    }
+
+    /// Whom a token stands for that was verified before and has not ended since.
+    pub(crate) fn remembered(&self, token: &str, now: u64) -> Option<Caller> {
+        // Between any two steps under the lock the map is whole.
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(token).filter(|known| now <= known.until).map(|known| known.caller.clone())
+    }
+
+    fn decode(&self, token: &str) -> Result<(Caller, u64), Status> {
         let invalid = |message: &str| refuse(Code::Unauthenticated, "TOKEN_INVALID", message);
         let mut expired = false;
-        let claims = self.0.iter().find_map(|(key, validation)| match decode::<Claims>(token, key, validation) {
+        let claims = self.keys.iter().find_map(|(key, validation)| match decode::<Claims>(token, key, validation) {
             Ok(data) => Some(data.claims),
             Err(error) => {
                 expired |= matches!(error.kind(), ErrorKind::ExpiredSignature);
@@ -67,7 +105,8 @@ impl Verifier {
             return Err(invalid("the token's subject must be 1 to 128 bytes without control characters"));
         }
         let roles = claims.roles.iter().filter_map(|name| Role::parse(name)).collect();
-        Ok(Caller { subject: claims.sub, tenant: claims.tenant, roles })
+        let until = u64::try_from(claims.exp).unwrap_or_default().saturating_add(LEEWAY);
+        Ok((Caller { subject: claims.sub, tenant: claims.tenant, roles }, until))
     }
 }
 
