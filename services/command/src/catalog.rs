@@ -35,6 +35,8 @@ const VIEWERS: &[Role] = &[Role::Operator, Role::Reader, Role::Auditor, Role::Se
 const MAX_RACES: u32 = 16;
 /// The longest a change waits until it is read back.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Faults named in one answer: they travel in its trailers, which HTTP/2 peers bound.
+const MAX_FAULTS: usize = 30;
 /// Contacts of a preview at most: two years of the closest policy.
 const MAX_PREVIEW: usize = 500;
 
@@ -167,7 +169,7 @@ fn sound(sources: &[Source]) -> Result<Published, Failure> {
         Some(published) if faults.is_empty() => Ok(published),
         _ => {
             let violation = |Fault { file, field, rule }: Fault| Violation { field: format!("{file}: {field}"), rule };
-            Err(Failure::Invalid(faults.into_iter().map(violation).collect()))
+            Err(Failure::Invalid(faults.into_iter().take(MAX_FAULTS).map(violation).collect()))
         }
     }
 }
