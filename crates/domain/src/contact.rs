@@ -135,8 +135,16 @@ pub struct Contacts {
     pub open: Option<Reminder>,
     /// When the debtor was contacted, or may have been; as far back as a week's budget looks.
     pub recent: Vec<Timestamp>,
-    /// The newest reminder, where it was closed without reaching anybody for certain; a person may have it said again.
+    /// The reminder closed last, where it reached nobody for certain. Its sender may still say what became of it, until
+    /// another one is closed; a person may have it said again, until another one falls due.
     pub unsettled: Option<Closed>,
+}
+
+impl Contacts {
+    /// The reminder that a person should see to.
+    pub fn needs_person(&self) -> Option<u64> {
+        self.unsettled.as_ref().filter(|_| self.open.is_none()).map(|closed| closed.number)
+    }
 }
 
 /// An open item as a message lists it.

@@ -249,6 +249,8 @@ pub fn settle(
         HandOver::Accepted { handed, reply } => {
             Event::ContactAccepted { reminder, attempt, handed: handed.clone(), reply: reply.clone(), took }
         }
+        // Behind it another one is open: it would want a person who cannot do anything about it any more.
+        HandOver::Rejected { .. } if under_way.is_none() && account.contacts.open.is_some() => return closed,
         HandOver::Rejected { failed, handed } => Event::ContactRejected {
             reminder,
             attempt,
@@ -335,7 +337,9 @@ fn unsettled(account: &Account, reminder: u64) -> Result<&Closed, Refusal> {
         Some(open) if open.number == reminder || open.retry_of == Some(reminder) => {
             return Err(Refusal::AttemptUnderWay { reminder });
         }
-        _ => {}
+        // Its sender may still say what became of it; a person goes by what comes after it.
+        Some(_) => return Err(Refusal::NothingToSettle { reminder }),
+        None => {}
     }
     let closed = account.contacts.unsettled.as_ref().filter(|closed| closed.number == reminder);
     closed.ok_or(Refusal::NothingToSettle { reminder })
@@ -347,7 +351,6 @@ pub fn evolve(account: &mut Account, event: &Event) {
     match event {
         Event::ReminderDue { reminder, saying, takes, retry_of } => {
             contacts.reminders = contacts.reminders.max(*reminder);
-            contacts.unsettled = None;
             contacts.open = Some(Reminder {
                 number: *reminder,
                 saying: saying.clone(),

@@ -85,3 +85,12 @@ fn amounts_and_days_are_written_as_the_language_does() {
 fn eur() -> saldo_domain::money::Currency {
     saldo_domain::money::Currency::new("EUR").expect("EUR")
 }
+
+#[test]
+fn a_template_that_grows_without_bound_is_a_fault_and_never_exhausts_the_memory() {
+    for source in ["{{ ('x' * 99999999999999999) | length }}", "{{ 'x' | indent(9999999999999) | length }}"] {
+        assert_ne!(faults(&template(source)), "", "{source}");
+    }
+    let doubling = format!("{{% set a = payment %}}{}{{{{ a | length }}}}", "{% set a = a ~ a %}".repeat(25));
+    assert_ne!(faults(&template(&doubling)), "");
+}

@@ -376,7 +376,9 @@ impl Worker {
             let in_force = catalog.tenant(&tenant);
             if in_force.version < live.stored.catalog_version {
                 // Another instance has read a newer policy: along a chain policy versions never go back.
-                self.resting.push((Instant::now() + CATALOG_PAUSE, key));
+                if live.give_up_late(Instant::now()) {
+                    self.resting.push((Instant::now() + CATALOG_PAUSE, key));
+                }
                 continue;
             }
             let place = chain::Place { partition: self.partition, head: self.acceptor.head(&key), chain: self.chains };

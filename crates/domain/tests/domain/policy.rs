@@ -110,3 +110,28 @@ fn a_window_may_last_until_the_end_of_the_day() {
     assert!(serde_json::to_string(&all_day).expect("text").contains("24:00"));
     assert!(serde_json::from_str::<Window>(&text.replace("24:00", "00:00")).is_err());
 }
+
+#[test]
+fn no_mail_can_come_from_what_is_no_address() {
+    for address in [
+        "a..b@example.com",
+        ".a@example.com",
+        "a.@example.com",
+        "a@example..com",
+        "a@example.com.",
+        "a@-example.com",
+        "a@exa_mple.com",
+        "a@example",
+        "@example.com",
+        "a@b@example.com",
+    ] {
+        let mut policy = sound();
+        policy.sender.email = address.into();
+        assert_eq!(fields(&policy), ["sender.email"], "{address}");
+    }
+    for address in ["o'neil+cobros@sub.example-1.com", "cobros_1@xn--espaa-rta.example"] {
+        let mut policy = sound();
+        policy.sender.reply_to = Some(address.into());
+        assert_eq!(fields(&policy), [""; 0], "{address}");
+    }
+}

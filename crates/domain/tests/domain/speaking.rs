@@ -231,6 +231,49 @@ fn an_attempt_nobody_says_the_outcome_of_stands_as_unknown() {
 }
 
 #[test]
+fn what_was_accepted_is_taken_although_it_is_told_after_the_next_reminder_fell_due() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 3, 13), 5_000)])), Ok(()));
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    start(&mut world, 1, MINE);
+    world.now = local("2026-03-10T09:00:00");
+    // Time comes first: the attempt stands as unknown, and F-2 falls due. Nobody could have a rejected one said again.
+    let rejected = HandOver::Rejected { failed: failed(), handed: None };
+    assert_eq!(settle(&mut world, 1, 1, rejected), Err("ATTEMPT_CLOSED"));
+    assert_eq!(world.account.contacts.needs_person(), None);
+    assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
+    let names: Vec<_> = world.history.iter().rev().take(3).map(|(_, event)| event.clone()).collect();
+    assert!(
+        matches!(
+            names.as_slice(),
+            [
+                Event::ContactAccepted { reminder: 1, .. },
+                Event::ReminderDue { reminder: 2, .. },
+                Event::ContactUnknown { reminder: 1, .. }
+            ]
+        ),
+        "{names:?}"
+    );
+    assert_eq!(world.account.contacts.unsettled, None);
+    assert_eq!(world.account.contacts.open.as_ref().map(|open| open.number), Some(2));
+    assert_eq!(settle(&mut world, 1, 1, accepted()), Err("ATTEMPT_CLOSED"));
+}
+
+#[test]
+fn while_a_later_reminder_is_open_no_person_has_the_one_before_it_said_again() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 3, 13), 5_000)])), Ok(()));
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    start(&mut world, 1, MINE);
+    world.now = local("2026-03-10T09:00:00");
+    assert_eq!(world.ask(&Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&Command::DropContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.account.contacts.open.as_ref().map(|open| open.number), Some(2));
+}
+
+#[test]
 fn a_person_may_have_the_unknown_said_again_or_drop_it() {
     let mut world = owing(Date::constant(2026, 3, 12));
     world.now = local("2026-03-09T09:00:00");

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use saldo_commit::Commit;
@@ -94,6 +94,20 @@ impl Live {
         Some(Duration::from_micros(span * u64::from(u16::from_be_bytes(random)) / u64::from(u16::MAX)))
     }
 
+    /// Answers those whose clients have stopped waiting, so that they give back their places in the queue. Whether anybody
+    /// still waits.
+    pub fn give_up_late(&mut self, now: Instant) -> bool {
+        for _ in 0..self.waiting.len() {
+            let Some(ask) = self.waiting.pop_front() else { break };
+            if ask.deadline <= now {
+                let _ = ask.reply.send(Err(Failure::TimedOut));
+            } else {
+                self.waiting.push_back(ask);
+            }
+        }
+        !self.waiting.is_empty()
+    }
+
     /// The chain's append failed. Its requests are answered, and the account is free to be decided on again: should
     /// the records appear after all, the log's rule decides, as it does for any other writer's.
     pub fn fail_chain(&mut self, chain: u64, error: &AppendError) -> bool {
@@ -135,5 +149,52 @@ impl Live {
         for Pending { ask, .. } in self.pending.drain(..) {
             let _ = ask.reply.send(Err(failure.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use saldo_domain::command::Command;
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+    use crate::worker::Draft;
+
+    #[test]
+    fn who_stopped_waiting_gives_back_its_place_even_where_nothing_can_be_decided() {
+        let (places, now) = (Arc::new(Semaphore::new(2)), Instant::now());
+        let mut live = Live::default();
+        let mut answers = Vec::new();
+        for (id, deadline) in [("late", now), ("early", now + Duration::from_secs(1))] {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            live.waiting.push_back(Ask {
+                key: "acme/D-1".into(),
+                tenant: "acme".into(),
+                account: "D-1".into(),
+                draft: Draft {
+                    request_id: id.into(),
+                    method: "AdvanceTime",
+                    fingerprint: [0; 32],
+                    command: Vec::new(),
+                    sealed: Vec::new(),
+                    actor: "scheduler".into(),
+                    actor_roles: Vec::new(),
+                },
+                command: Command::AdvanceTime,
+                after: 0,
+                races: 0,
+                deadline,
+                reply,
+                _place: places.clone().try_acquire_owned().expect("a place"),
+            });
+        }
+        assert!(live.give_up_late(now));
+        assert_eq!(places.available_permits(), 1);
+        assert!(matches!(answers[0].try_recv(), Ok(Err(Failure::TimedOut))));
+        assert_eq!(live.waiting[0].draft.request_id, "early");
+        assert!(!live.give_up_late(now + Duration::from_secs(1)));
     }
 }

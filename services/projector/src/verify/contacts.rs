@@ -50,7 +50,7 @@ impl Said {
         Said {
             reminders: contacts.reminders,
             open: open.collect(),
-            needs_person: contacts.unsettled.iter().map(|closed| closed.number).collect(),
+            needs_person: contacts.needs_person().into_iter().collect(),
         }
     }
 
