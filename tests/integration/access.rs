@@ -174,7 +174,7 @@ const TALKING: [(&str, &[Role]); 11] = [
 async fn talk(clients: &Clients, rpc: &str) -> Result<(), Status> {
     let Clients { mut command, mut catalog, mut query } = clients.clone();
     let (request_id, account_id) = (uuid::Uuid::new_v4().to_string(), "D-1".to_owned());
-    let answered = match rpc {
+    match rpc {
         "StartContactAttempt" => {
             let claim = vec![1; 16];
             let request = v1::StartContactAttemptRequest { request_id, account_id, reminder: 1, claim };
@@ -209,8 +209,7 @@ async fn talk(clients: &Clients, rpc: &str) -> Result<(), Status> {
             query.list_attempts(v1::ListAttemptsRequest { account_id, ..Default::default() }).await.map(|_| ())
         }
         _ => query.get_contact_totals(v1::GetContactTotalsRequest::default()).await.map(|_| ()),
-    };
-    answered
+    }
 }
 
 pub async fn talking(_: Arc<Env>) -> Outcome {

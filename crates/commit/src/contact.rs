@@ -3,7 +3,7 @@
 use prost::Message;
 use saldo_api::v1;
 use saldo_domain::{
-    contact::{Claim, Failed, Handed, ItemStep, ListedItem, Saying, Started, Took},
+    contact::{Claim, Failed, Handed, ItemStep, ListedItem, Saying, Started, Took, Unlisted},
     event::Event,
     policy::Tone,
 };
@@ -42,6 +42,7 @@ pub fn encode(event: &Event) -> Vec<u8> {
             unapplied: (started.unapplied.iter())
                 .map(|(currency, minor)| v1::Money { minor_units: *minor, currency: currency.to_string() })
                 .collect(),
+            unlisted: started.unlisted.iter().map(unlisted_to_api).collect(),
         }
         .encode_to_vec(),
         Event::ContactWithheld { reminder, reason, took } => {
@@ -116,6 +117,7 @@ pub fn decode(stored: &v1::Event) -> Decoded<Option<Event>> {
                 unapplied: (m.unapplied.into_iter())
                     .map(|money| Ok((currency(&money.currency)?, money.minor_units)))
                     .collect::<Decoded<_>>()?,
+                unlisted: m.unlisted.into_iter().map(unlisted).collect::<Decoded<_>>()?,
             }))
         }
         "contact.withheld" => {
@@ -220,6 +222,25 @@ pub fn listed_to_api(item: &ListedItem) -> v1::ListedItem {
 /// An item as a message lists it, from the wire.
 pub fn listed_from_api(item: v1::ListedItem) -> Result<ListedItem, DecodeError> {
     listed(item)
+}
+
+/// Sums of what is not listed, to the wire.
+pub fn unlisted_to_api(unlisted: &Unlisted) -> v1::UnlistedItems {
+    v1::UnlistedItems {
+        currency: unlisted.currency.to_string(),
+        items: unlisted.items,
+        open_minor: unlisted.open,
+        overdue_minor: unlisted.overdue,
+    }
+}
+
+fn unlisted(stored: v1::UnlistedItems) -> Decoded<Unlisted> {
+    Ok(Unlisted {
+        currency: currency(&stored.currency)?,
+        items: stored.items,
+        open: stored.open_minor,
+        overdue: stored.overdue_minor,
+    })
 }
 
 fn saying(stored: Option<v1::Saying>) -> Decoded<Saying> {

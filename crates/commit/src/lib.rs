@@ -11,7 +11,9 @@ pub mod sealed;
 mod token;
 
 pub use catalog::CatalogEvent;
-pub use contact::{listed_from_api, listed_to_api, saying_from_api, saying_to_api, tone_from_api, tone_to_api};
+pub use contact::{
+    listed_from_api, listed_to_api, saying_from_api, saying_to_api, tone_from_api, tone_to_api, unlisted_to_api,
+};
 pub use event::{
     REQUEST_DAY_RULE, REQUEST_YEARS, channel_from_api, channel_to_api, date_from_api, date_to_api, day_from_request,
     decode_event, encode_event, event_type, line_to_api,

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use jiff::{Timestamp, civil::Date};
 use prost::Message;
 use saldo_api::v1;
-use saldo_commit::{CatalogEvent, Commit, DecodeError, Refusal, StoredEvent, decode_event, encode_event};
+use saldo_commit::{CatalogEvent, Commit, DecodeError, Refusal, StoredEvent, decode_event, encode_event, event_type};
 use saldo_domain::{
     contact::{
-        Claim, Deferred, Failed, Handed, ItemStep, ListedItem, Rejected, Rung, Saying, Started, Took, Unknown, Withheld,
+        Claim, Deferred, Failed, Handed, ItemStep, ListedItem, MAX_LISTED, Rejected, Rung, Saying, Started, Took,
+        Unknown, Withheld,
     },
     event::{AllocatedBy, AllocationLine, Event, Instalment},
     ids::DocumentNumber,
@@ -157,6 +158,7 @@ fn contacts() -> Vec<Event> {
                 open: 650,
                 takes: Some(-3),
             }],
+            unlisted: Vec::new(),
             unapplied: vec![(eur, 20)],
         })),
         Event::ContactWithheld { reminder: 2, reason: Withheld::NoContactPoint, took: took.clone() },
@@ -280,5 +282,26 @@ fn damaged_bytes_are_malformed() {
         let mut stored = encode_event(&event);
         stored.body.truncate(stored.body.len() - 1);
         assert!(matches!(decode_event(&stored), Err(DecodeError::Malformed { .. })), "{}", stored.r#type);
+    }
+}
+
+/// Far below a commit's 900,000 bytes, so that a message's bytes, or two such events, have room beside it.
+#[test]
+fn a_contact_about_all_that_one_can_list_is_small() {
+    let number = DocumentNumber::new("N".repeat(64)).expect("a number");
+    for event in contacts() {
+        let event = match event {
+            Event::ReminderDue { reminder, saying, takes, retry_of } => {
+                let takes = vec![ItemStep { invoice: number.clone(), ..takes[0].clone() }; MAX_LISTED];
+                Event::ReminderDue { reminder, saying, takes, retry_of }
+            }
+            Event::ContactStarted(mut started) => {
+                let item = ListedItem { invoice: number.clone(), open: 999_999_999_999, ..started.items[0].clone() };
+                started.items = vec![item; MAX_LISTED];
+                Event::ContactStarted(started)
+            }
+            other => other,
+        };
+        assert!(encode_event(&event).body.len() < 120_000, "{}", event_type(&event));
     }
 }

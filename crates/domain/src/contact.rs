@@ -20,6 +20,11 @@ pub const SEND_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// How long after `send_before` an attempt without an outcome stands as unknown: longer than a hand-over that began in
 /// time can take until it is answered (RFC 5321, 4.5.3.2.6, asks for 10 minutes after the message).
 pub const UNKNOWN_AFTER: SignedDuration = SignedDuration::from_mins(11);
+/// Items that one contact lists, and that take a step with it, at most: a message stays readable, and its commits small
+/// whatever is open. What is beyond is summed up, and takes its step with the next contact.
+pub const MAX_LISTED: usize = 1_000;
+/// The stage of a hand-over that a last look at the clock kept from happening; it uses up no retry.
+pub const LAST_LOOK: &str = "last-look";
 /// How long a contact counts against a week's budget, in any zone.
 pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(8 * 24);
 
@@ -164,6 +169,19 @@ pub struct ListedItem {
     pub takes: Option<i32>,
 }
 
+/// Open items of one currency that a message does not list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlisted {
+    /// Their currency.
+    pub currency: Currency,
+    /// How many.
+    pub items: u32,
+    /// What is left of them, in minor units.
+    pub open: i64,
+    /// What of it is past due.
+    pub overdue: i64,
+}
+
 /// An attempt as it was started: all that its message is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
@@ -189,8 +207,10 @@ pub struct Started {
     pub day: Date,
     /// Not a byte of it leaves from this instant on.
     pub send_before: Timestamp,
-    /// Everything that is open, oldest due first.
+    /// What is open, oldest due first; all that takes a step, and of the rest as much as is listed.
     pub items: Vec<ListedItem>,
+    /// What else is open.
+    pub unlisted: Vec<Unlisted>,
     /// What is not applied yet, by currency in minor units: the rest of the balance, re-checked at this moment.
     pub unapplied: Vec<(Currency, i64)>,
 }

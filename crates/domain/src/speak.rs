@@ -8,8 +8,8 @@ use crate::{
     account::Account,
     command::Context,
     contact::{
-        Claim, Closed, Contacts, Deferred, HandOver, ItemStep, ListedItem, REMEMBERED, Rejected, Reminder, Rung,
-        SEND_WITHIN, Saying, Stage, Started, Took, UNKNOWN_AFTER, Unknown, Withheld,
+        Claim, Closed, Contacts, Deferred, HandOver, ItemStep, LAST_LOOK, ListedItem, MAX_LISTED, REMEMBERED, Rejected,
+        Reminder, Rung, SEND_WITHIN, Saying, Stage, Started, Took, UNKNOWN_AFTER, Unknown, Unlisted, Withheld,
     },
     event::Event,
     ladder::{self, Item, Permitted},
@@ -20,6 +20,9 @@ use crate::{
 
 /// Minutes until the next try where no policy says.
 const PAUSE_MINUTES: u32 = 60;
+
+/// Minutes until the next try where a last look kept a message back.
+const HELD_BACK_MINUTES: u32 = 5;
 
 /// What the ladder is asked with.
 struct Ladder<'c> {
@@ -67,6 +70,14 @@ impl<'c> Ladder<'c> {
     }
 }
 
+/// As many items as one contact has room for: those on the lowest steps first, so that none is passed over for ever.
+fn bound(takes: &mut Vec<(usize, usize)>) {
+    if takes.len() > MAX_LISTED {
+        takes.sort_by_key(|(_, step)| *step);
+        takes.truncate(MAX_LISTED);
+    }
+}
+
 fn zone(account: &Account, policy: &Policy, context: &Context<'_>) -> Option<TimeZone> {
     let name = match policy.contact.time_zone.as_str() {
         DEBTOR_ZONE => &account.profile.as_ref()?.time_zone,
@@ -95,10 +106,11 @@ pub fn due(account: &Account, context: &Context<'_>) -> Option<Event> {
         });
     }
     let ladder = Ladder::of(account, context.rules.speaking()?, context)?;
-    let contact = ladder.next(account, context.now).filter(|contact| contact.at <= context.now)?;
+    let mut contact = ladder.next(account, context.now).filter(|contact| contact.at <= context.now)?;
+    bound(&mut contact.takes);
     Some(Event::ReminderDue {
         reminder: account.contacts.reminders + 1,
-        saying: ladder.saying(contact.step)?,
+        saying: ladder.saying(contact.takes.iter().map(|(_, step)| *step).max()?)?,
         takes: ladder.takes(account, &contact.takes),
         retry_of: None,
     })
@@ -137,7 +149,8 @@ pub fn start(account: &Account, reminder: u64, claim: Claim, context: &Context<'
     let (Some(ladder), Some(profile)) = (Ladder::of(account, policy, context), &account.profile) else {
         return withheld(Withheld::NoContactPoint);
     };
-    let due = ladder::due_on(policy, &ladder.items, day);
+    let mut due = ladder::due_on(policy, &ladder.items, day);
+    bound(&mut due);
     let (saying, takes) = match (due.iter().map(|(_, step)| *step).max(), open.retry_of) {
         // A person asked to say the same again, about what is left of it.
         (_, Some(_)) => (Some(open.saying.clone()), still_open(account, &open.takes)),
@@ -151,6 +164,7 @@ pub fn start(account: &Account, reminder: u64, claim: Claim, context: &Context<'
     };
     let point = profile.contact_points.iter().find(|point| point.channel == saying.channel);
     let Some(point) = point else { return withheld(Withheld::NoContactPoint) };
+    let (items, unlisted) = listed(account, &takes, day);
     let own = context.rules.languages.contains(&profile.language);
     Ok(vec![Event::ContactStarted(Box::new(Started {
         reminder,
@@ -163,7 +177,8 @@ pub fn start(account: &Account, reminder: u64, claim: Claim, context: &Context<'
         at: now,
         day,
         send_before: now.checked_add(SEND_WITHIN).unwrap_or(now).min(window.to),
-        items: listed(account, &takes),
+        items,
+        unlisted,
         unapplied: unapplied(account),
         saying,
     }))])
@@ -201,17 +216,36 @@ fn still_open(account: &Account, takes: &[ItemStep]) -> Vec<ItemStep> {
     takes.iter().filter(open).cloned().collect()
 }
 
-fn listed(account: &Account, takes: &[ItemStep]) -> Vec<ListedItem> {
+/// What the message lists: all that takes a step, and of the rest as much as there is room for; and the sums of what it
+/// does not.
+fn listed(account: &Account, takes: &[ItemStep], day: Date) -> (Vec<ListedItem>, Vec<Unlisted>) {
     let taken: BTreeMap<_, _> = takes.iter().map(|one| ((&one.invoice, one.instalment), one.offset_days)).collect();
-    let listed = account.items.iter().map(|item| ListedItem {
-        invoice: item.invoice.clone(),
-        instalment: item.instalment,
-        currency: item.currency,
-        due_date: item.due_date,
-        open: item.open,
-        takes: taken.get(&(&item.invoice, item.instalment)).copied(),
-    });
-    listed.collect()
+    let mut room = MAX_LISTED.saturating_sub(taken.len());
+    let mut listed = Vec::new();
+    let mut unlisted: BTreeMap<Currency, Unlisted> = BTreeMap::new();
+    for item in &account.items {
+        let takes = taken.get(&(&item.invoice, item.instalment)).copied();
+        if takes.is_none() && room == 0 {
+            let nothing = Unlisted { currency: item.currency, items: 0, open: 0, overdue: 0 };
+            let sum = unlisted.entry(item.currency).or_insert(nothing);
+            sum.items = sum.items.saturating_add(1);
+            sum.open = sum.open.saturating_add(item.open);
+            if item.due_date < day {
+                sum.overdue = sum.overdue.saturating_add(item.open);
+            }
+            continue;
+        }
+        room -= usize::from(takes.is_none());
+        listed.push(ListedItem {
+            invoice: item.invoice.clone(),
+            instalment: item.instalment,
+            currency: item.currency,
+            due_date: item.due_date,
+            open: item.open,
+            takes,
+        });
+    }
+    (listed, unlisted.into_values().collect())
 }
 
 fn unapplied(account: &Account) -> Vec<(Currency, i64)> {
@@ -267,7 +301,9 @@ pub fn settle(
         HandOver::Deferred(failed) => {
             let policy = context.rules.policy.as_ref();
             let pauses = policy.map_or(&[PAUSE_MINUTES; 1][..], |policy| &policy.contact.backoff_minutes);
-            match pauses.get(attempt.saturating_sub(1) as usize) {
+            // What a last look kept back was never tried.
+            let held_back = (failed.stage == LAST_LOOK).then_some(&HELD_BACK_MINUTES);
+            match held_back.or_else(|| pauses.get(attempt.saturating_sub(1) as usize)) {
                 None => Event::ContactRejected {
                     reminder,
                     attempt,

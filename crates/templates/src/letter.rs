@@ -25,6 +25,8 @@ pub struct Letter {
     pub today: String,
     /// What is open, oldest due first.
     pub items: Vec<Line>,
+    /// How many open items there are beyond these.
+    pub more: u32,
     /// Sums by currency.
     pub totals: Vec<Total>,
     /// Whether anything is past due.
@@ -32,7 +34,7 @@ pub struct Letter {
 }
 
 /// The names that [`Letter`] has, with those of its parts that are not in lists.
-pub(crate) const VARIABLES: [&str; 14] = [
+pub(crate) const VARIABLES: [&str; 15] = [
     "debtor",
     "debtor.name",
     "debtor.email",
@@ -45,6 +47,7 @@ pub(crate) const VARIABLES: [&str; 14] = [
     "tone",
     "today",
     "items",
+    "more",
     "totals",
     "overdue",
 ];
@@ -130,6 +133,7 @@ pub fn samples(language: Language) -> Vec<Letter> {
             tone,
             today: day(today, language),
             items: lines.collect(),
+            more: if items.len() > 100 { 7 } else { 0 },
             totals: totals.collect(),
             overdue: items.iter().any(|(days, ..)| *days > 0),
         }

@@ -264,7 +264,7 @@ impl CatalogService for CatalogGrpc {
             (Rules { languages: draft.languages(), policy: Some(draft.policy), sending: true }, 0)
         };
         let Some(policy) = &rules.policy else {
-            return Err(invalid("draft", "is required while no policy is published").into());
+            return Err(invalid("draft", "is required while no policy is published (`saldo policy publish`)").into());
         };
         let now = match request.from {
             Some(from) => timestamp_from_api(from).ok().filter(in_reach),
@@ -283,9 +283,19 @@ impl CatalogService for CatalogGrpc {
             return Err(Failure::Parked(why).into());
         }
         let Some(profile) = &stored.account.profile else { return Err(Failure::AccountUnknown.into()) };
-        let zone = if policy.contact.time_zone == DEBTOR_ZONE { &profile.time_zone } else { &policy.contact.time_zone };
-        let context = Context { now, rules: &rules, zones: saldo_catalog::zone };
-        let planned = preview(&stored.account, &context, most);
+        let zone = if policy.contact.time_zone == DEBTOR_ZONE {
+            profile.time_zone.clone()
+        } else {
+            policy.contact.time_zone.clone()
+        };
+        let account = stored.account.clone();
+        // Hundreds of contacts about thousands of items take a while.
+        let planned = tokio::task::spawn_blocking(move || {
+            let context = Context { now, rules: &rules, zones: saldo_catalog::zone };
+            preview(&account, &context, most)
+        })
+        .await
+        .map_err(|_| Failure::Stopped)?;
         let contacts = planned.iter().map(|planned| v1::PlannedContact {
             at: Some(timestamp_to_api(planned.at)),
             saying: Some(saying_to_api(&planned.saying)),
@@ -295,7 +305,7 @@ impl CatalogService for CatalogGrpc {
         });
         Ok(Response::new(v1::PreviewContactsResponse {
             contacts: contacts.collect(),
-            time_zone: zone.clone(),
+            time_zone: zone,
             policy_version,
             sending: in_force.rules.sending,
         }))

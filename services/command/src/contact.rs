@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use saldo_api::v1::{self, contact_answer::State};
-use saldo_commit::{Commit, date_to_api, listed_to_api, saying_to_api, timestamp_to_api};
+use saldo_commit::{Commit, date_to_api, listed_to_api, saying_to_api, timestamp_to_api, unlisted_to_api};
 use saldo_domain::{
     account::Account,
     command::Command,
@@ -128,5 +128,6 @@ pub async fn snapshot(
         unapplied: (started.unapplied.iter())
             .map(|(currency, minor)| v1::Money { minor_units: *minor, currency: currency.to_string() })
             .collect(),
+        unlisted: started.unlisted.iter().map(unlisted_to_api).collect(),
     })
 }

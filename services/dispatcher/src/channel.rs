@@ -10,11 +10,10 @@ use saldo_channels::{
     mail::Envelope,
     smtp::{Pool, Stage},
 };
+use saldo_domain::contact::LAST_LOOK;
 
 /// Longest words of a provider that are kept, in characters, as the command service takes them.
 const MAX_REPLY: usize = 2_000;
-/// Where a last look at the clock said no.
-const LAST_LOOK: &str = "last-look";
 
 /// Asked right before a message's first byte: whether it may still leave. Must not block.
 pub type LastLook = Box<dyn FnOnce() -> bool + Send>;

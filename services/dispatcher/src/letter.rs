@@ -110,6 +110,14 @@ fn letter(
             open: amount(item.open_minor, currency, language),
         });
     }
+    let mut more = 0u32;
+    for rest in &snapshot.unlisted {
+        let currency = Currency::new(&rest.currency).map_err(|_| "an item has no currency")?;
+        let (open, overdue) = sums.entry(currency).or_default();
+        *open = open.checked_add(rest.open_minor).ok_or("a total is beyond all bounds")?;
+        *overdue = overdue.checked_add(rest.overdue_minor).ok_or("a total is beyond all bounds")?;
+        more = more.saturating_add(rest.items);
+    }
     let credit_in = |currency: Currency| {
         let mut own = snapshot.unapplied.iter().filter(|money| money.currency == currency.code());
         own.next().map_or(0, |money| money.minor_units)
@@ -135,6 +143,7 @@ fn letter(
         overdue: items.iter().any(|item| item.days > 0),
         totals: totals.collect(),
         items,
+        more,
     })
 }
 

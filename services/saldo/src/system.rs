@@ -43,7 +43,7 @@ const SPEAKING_CONNECTIONS: u32 = 6;
 /// How long calls in flight, and whatever else is under way, may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long messages that are being handed over may.
-const HAND_OVER: Duration = Duration::from_secs(60);
+const HAND_OVER: Duration = Duration::from_secs(120);
 
 /// How a system is started.
 pub struct Start<'s> {

@@ -8,7 +8,8 @@ use saldo_domain::{
     Context, Rules,
     command::Command,
     contact::{
-        Claim, Deferred, Failed, HandOver, Handed, Rejected, SEND_WITHIN, Stage, UNKNOWN_AFTER, Unknown, Withheld,
+        Claim, Deferred, Failed, HandOver, Handed, LAST_LOOK, MAX_LISTED, Rejected, SEND_WITHIN, Stage, UNKNOWN_AFTER,
+        Unknown, Withheld,
     },
     event::Event,
     policy::Tone,
@@ -345,6 +346,40 @@ fn a_preview_says_what_then_happens() {
         .collect();
     live_through(&mut world, &BTreeSet::new(), local("2027-01-01T00:00:00"));
     assert_eq!(planned, said(&world));
+}
+
+#[test]
+fn of_very_many_items_a_message_lists_a_thousand_and_sums_up_the_rest() {
+    let mut world = owing(Date::constant(2026, 1, 5));
+    for number in 0..40 {
+        let parts: Vec<(Date, i64)> = (0..60)
+            .map(|part| (Date::constant(2026, 1, 6).saturating_add((part * 2 + number % 2).days()), 100))
+            .collect();
+        assert_eq!(world.ask(&invoice(&format!("G-{number}"), &parts)), Ok(()));
+    }
+    world.now = local("2026-09-01T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    let events = start(&mut world, 1, MINE);
+    let [Event::ContactStarted(started)] = events.as_slice() else { panic!("not started: {events:?}") };
+    assert_eq!(started.items.len(), MAX_LISTED);
+    let [rest] = started.unlisted.as_slice() else { panic!("{:?}", started.unlisted) };
+    assert_eq!((rest.items, rest.open, rest.overdue), (2_401 - 1_000, 140_100, 140_100));
+    assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
+    // What had no room takes its step with the next contact.
+    live_through(&mut world, &BTreeSet::new(), local("2026-09-12T00:00:00"));
+    assert!(world.account.items.iter().all(|item| item.rung.is_some()));
+}
+
+#[test]
+fn what_a_last_look_kept_back_uses_up_no_retry() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.rules.policy.as_mut().expect("policy").contact.backoff_minutes = Vec::new();
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    start(&mut world, 1, MINE);
+    let held_back = Failed { stage: LAST_LOOK.into(), code: 0, reply: None };
+    assert_eq!(settle(&mut world, 1, 1, HandOver::Deferred(held_back)), Ok(()));
+    assert!(matches!(last(&world), Event::ContactDeferred { .. }));
 }
 
 /// What happens to the account while time passes.

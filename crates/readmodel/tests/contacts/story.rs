@@ -128,6 +128,7 @@ fn started_as(reminder: u64, attempt: u32, saying: Saying) -> Event {
         day: date(2026, 3, 2),
         send_before: minute(i64::from(attempt) + 2),
         items: vec![item("F-1", 100_000, Some(3)), item("F-2", 23_450, None)],
+        unlisted: Vec::new(),
         unapplied: vec![(eur, 5_000)],
     }))
 }

@@ -8,6 +8,7 @@ use saldo_catalog::TenantCatalog;
 use saldo_commit::{Commit, Refusal};
 use saldo_domain::{
     Context, Decision,
+    command::{Command, NO_RULES},
     document::{Document, DocumentKey, Documents},
     evolve, handle, next_wakeup,
     refusal::Refusal as Refused,
@@ -111,11 +112,17 @@ pub fn decide(
             let _ = ask.reply.send(Err(Failure::Parked(why.clone())));
             continue;
         }
-        if let Some(why) = &in_force.parked {
-            let _ = ask.reply.send(Err(Failure::PolicyParked(why.clone())));
-            continue;
-        }
-        let context = Context { now, rules: &in_force.rules, zones: saldo_catalog::zone };
+        // By a policy that cannot be read nobody is spoken to; money goes on.
+        let speaks = matches!(ask.command, Command::StartContactAttempt { .. } | Command::RetryContact { .. });
+        let rules = match &in_force.parked {
+            Some(why) if speaks => {
+                let _ = ask.reply.send(Err(Failure::PolicyParked(why.clone())));
+                continue;
+            }
+            Some(_) => &NO_RULES,
+            None => in_force.rules.as_ref(),
+        };
+        let context = Context { now, rules, zones: saldo_catalog::zone };
         let Decision { events, refusal } = handle(&account, &documents, &ask.command, &context);
         if let Some(error) = documents.failed.take() {
             return Err(error);

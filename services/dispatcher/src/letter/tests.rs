@@ -85,6 +85,7 @@ fn snapshot(language: &str) -> ContactSnapshot {
         ],
         at: Some(saldo_api::Timestamp { seconds: 1_772_442_000, nanos: 0 }),
         send_before: None,
+        unlisted: Vec::new(),
         unapplied: vec![v1::Money { minor_units: 5_000, currency: "EUR".into() }],
     }
 }
@@ -178,4 +179,19 @@ fn what_stands_in_the_debtors_favour_is_said() {
     let letter = letter_of("en");
     let told: Vec<_> = letter.totals.iter().map(|total| (total.credit.as_deref(), total.balance.as_str())).collect();
     assert_eq!(told, [(Some("50.00 EUR"), "2,184.50 EUR"), (None, "0.99 USD")]);
+}
+
+#[test]
+fn what_is_not_listed_is_counted_and_summed_up() {
+    let (mut snapshot, catalog) = (snapshot("en"), catalog());
+    snapshot.unlisted.push(v1::UnlistedItems {
+        currency: "EUR".into(),
+        items: 3,
+        open_minor: 1_000,
+        overdue_minor: 400,
+    });
+    let (saying, policy) = (snapshot.saying.as_ref().expect("saying"), catalog.rules.policy.as_ref().expect("policy"));
+    let letter = letter("D-0042", &snapshot, saying, Language::English, &policy.sender).expect("letter");
+    let eur = letter.totals.iter().find(|total| total.currency == "EUR").expect("euros");
+    assert_eq!((letter.more, eur.open.as_str(), eur.overdue.as_str()), (3, "2,244.50 EUR", "1,238.50 EUR"));
 }
