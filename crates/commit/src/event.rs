@@ -1,6 +1,6 @@
 //! Events: domain facts to versioned bytes and back. Every first version is 1.
 
-use jiff::civil::Date;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use prost::Message;
 use saldo_api::v1;
 use saldo_domain::{
@@ -251,8 +251,17 @@ pub fn day_from_request(date: v1::Date) -> Option<Date> {
     date_from_api(date).filter(|day| REQUEST_YEARS.contains(&day.year()))
 }
 
+/// An instant that somebody may name in a request: of the same years, for the same reasons.
+pub fn instant_from_request(at: prost_types::Timestamp) -> Option<Timestamp> {
+    let at = Timestamp::new(at.seconds, at.nanos).ok()?;
+    REQUEST_YEARS.contains(&at.to_zoned(TimeZone::UTC).year()).then_some(at)
+}
+
+/// What [`instant_from_request`] wants, for whoever gave something else.
+pub const REQUEST_INSTANT_RULE: &str = "must be an instant of the years 1900 to 2199";
+
 /// See [`day_from_request`].
-pub const REQUEST_YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
+const REQUEST_YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
 
 /// What [`day_from_request`] wants, for whoever gave something else.
 pub const REQUEST_DAY_RULE: &str = "must be a day of the calendar between 1900-01-01 and 2199-12-31";

@@ -15,8 +15,8 @@ pub use contact::{
     listed_from_api, listed_to_api, saying_from_api, saying_to_api, tone_from_api, tone_to_api, unlisted_to_api,
 };
 pub use event::{
-    REQUEST_DAY_RULE, REQUEST_YEARS, channel_from_api, channel_to_api, date_from_api, date_to_api, day_from_request,
-    decode_event, encode_event, event_type, line_to_api,
+    REQUEST_DAY_RULE, REQUEST_INSTANT_RULE, channel_from_api, channel_to_api, date_from_api, date_to_api,
+    day_from_request, decode_event, encode_event, event_type, instant_from_request, line_to_api,
 };
 pub use payload::{Commit, Refusal, StoredEvent, timestamp_from_api, timestamp_to_api};
 pub use token::{ConsistencyToken, InvalidToken};

@@ -185,6 +185,11 @@ impl Policy {
 }
 
 impl Contact {
+    /// The zone of the windows, by its IANA name, for a debtor in this zone.
+    pub fn zone<'z>(&'z self, debtors: &'z str) -> &'z str {
+        if self.time_zone == DEBTOR_ZONE { debtors } else { &self.time_zone }
+    }
+
     fn check(&self, faults: &mut Faults, zone_exists: impl Fn(&str) -> bool) {
         if self.time_zone != DEBTOR_ZONE && !zone_exists(&self.time_zone) {
             faults.add("contact.time_zone", "must be \"debtor\" or an IANA time zone such as Europe/Madrid");

@@ -14,7 +14,7 @@ use crate::{
     event::Event,
     ladder::{self, Item, Permitted},
     money::Currency,
-    policy::{DEBTOR_ZONE, Policy},
+    policy::Policy,
     refusal::Refusal,
 };
 
@@ -79,11 +79,7 @@ fn bound(takes: &mut Vec<(usize, usize)>) {
 }
 
 fn zone(account: &Account, policy: &Policy, context: &Context<'_>) -> Option<TimeZone> {
-    let name = match policy.contact.time_zone.as_str() {
-        DEBTOR_ZONE => &account.profile.as_ref()?.time_zone,
-        name => name,
-    };
-    (context.zones)(name)
+    (context.zones)(policy.contact.zone(&account.profile.as_ref()?.time_zone))
 }
 
 /// The day of an instant, in the zone of the policy's windows; in UTC where there is none.

@@ -3,17 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use prost::Message;
 use saldo_api::v1::{self, catalog_service_server::CatalogService};
 use saldo_auth::{Caller, Role, authorize};
 use saldo_catalog::{CHAIN, Catalog, Fault, Published, Source, TenantCatalog, sources::POLICY, sources::template_name};
 use saldo_clock::Clock;
-use saldo_commit::{CatalogEvent, Commit, listed_to_api, saying_to_api, timestamp_from_api, timestamp_to_api};
+use saldo_commit::{
+    CatalogEvent, Commit, REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, saying_to_api, timestamp_to_api,
+};
 use saldo_domain::{
     Context, Rules,
     ids::{AccountId, AccountKey, TenantId},
-    policy::DEBTOR_ZONE,
     preview::preview,
 };
 use saldo_keyring::Keyring;
@@ -267,10 +267,10 @@ impl CatalogService for CatalogGrpc {
             return Err(invalid("draft", "is required while no policy is published (`saldo policy publish`)").into());
         };
         let now = match request.from {
-            Some(from) => timestamp_from_api(from).ok().filter(in_reach),
+            Some(from) => instant_from_request(from),
             None => Some(self.clock.now()),
         };
-        let now = now.ok_or_else(|| invalid("from", "must be an instant of the years 1900 to 2199"))?;
+        let now = now.ok_or_else(|| invalid("from", REQUEST_INSTANT_RULE))?;
         let most = match request.most {
             0 => 100,
             most => usize::try_from(most)
@@ -283,11 +283,7 @@ impl CatalogService for CatalogGrpc {
             return Err(Failure::Parked(why).into());
         }
         let Some(profile) = &stored.account.profile else { return Err(Failure::AccountUnknown.into()) };
-        let zone = if policy.contact.time_zone == DEBTOR_ZONE {
-            profile.time_zone.clone()
-        } else {
-            policy.contact.time_zone.clone()
-        };
+        let zone = policy.contact.zone(&profile.time_zone).to_owned();
         let account = stored.account.clone();
         // Hundreds of contacts about thousands of items take a while.
         let planned = tokio::task::spawn_blocking(move || {
@@ -310,8 +306,4 @@ impl CatalogService for CatalogGrpc {
             sending: in_force.rules.sending,
         }))
     }
-}
-
-fn in_reach(at: &Timestamp) -> bool {
-    saldo_commit::REQUEST_YEARS.contains(&at.to_zoned(jiff::tz::TimeZone::UTC).year())
 }

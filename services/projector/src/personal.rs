@@ -26,18 +26,8 @@ pub async fn open(keyring: &Keyring, personal: &[Personal]) -> Result<Opened, Ke
     Ok(opened)
 }
 
-fn envelope(sealed: &Sealed) -> Option<Envelope> {
-    let message = sealed_message(sealed)?;
-    Some(Envelope {
-        key_id: message.key_id.try_into().ok()?,
-        nonce: message.nonce.try_into().ok()?,
-        ciphertext: message.ciphertext,
-        commitment: message.commitment.try_into().ok()?,
-    })
-}
-
 async fn unseal(keyring: &Keyring, place: &Place<'_>, sealed: &Sealed) -> Result<Option<String>, KeyringError> {
-    let Some(envelope) = envelope(sealed) else { return Ok(None) };
+    let Some(envelope) = sealed_message(sealed).and_then(Envelope::from_message) else { return Ok(None) };
     match keyring.unseal(place, &envelope).await {
         Ok(text) => Ok(text),
         Err(UnsealError::Store(error)) => Err(error),

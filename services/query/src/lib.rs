@@ -9,7 +9,10 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role, authorize};
-use saldo_commit::{REQUEST_DAY_RULE, REQUEST_YEARS, channel_to_api, date_to_api, day_from_request, timestamp_to_api};
+use saldo_commit::{
+    REQUEST_DAY_RULE, REQUEST_INSTANT_RULE, channel_to_api, date_to_api, day_from_request, instant_from_request,
+    timestamp_to_api,
+};
 use saldo_domain::{ids::AccountId, profile::Channel};
 use saldo_log::genesis::Identity;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
@@ -70,12 +73,7 @@ impl QueryService for QueryGrpc {
             None => (self.today)().to_zoned(jiff::tz::TimeZone::UTC).date(),
         };
         let known_at = match request.known_at {
-            Some(at) => Some(
-                Timestamp::new(at.seconds, at.nanos)
-                    .ok()
-                    .filter(|at| REQUEST_YEARS.contains(&at.to_zoned(jiff::tz::TimeZone::UTC).year()))
-                    .ok_or_else(|| invalid("known_at", "must be an instant of the years 1900 to 2199"))?,
-            ),
+            Some(at) => Some(instant_from_request(at).ok_or_else(|| invalid("known_at", REQUEST_INSTANT_RULE))?),
             None => None,
         };
         if !request.account_id.is_empty() {

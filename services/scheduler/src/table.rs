@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use saldo_catalog::Catalog;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 use tokio::time::{Duration, sleep};
 
@@ -46,21 +45,6 @@ pub(crate) enum Known {
     Answered(Answer),
     /// It could not be woken, and is not asked again before.
     NotBefore(Timestamp),
-}
-
-/// Where the alarm clock stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// Accounts that are due.
-    pub due: u64,
-    /// Since when the oldest of them is.
-    pub oldest_due: Option<Timestamp>,
-    /// When the next one will be.
-    pub next: Option<Timestamp>,
-    /// Accounts decided under an older catalog than their creditor's.
-    pub behind: u64,
-    /// Accounts of which the read models know something newer.
-    pub unseen: u64,
 }
 
 /// Makes the table where it is missing.
@@ -276,34 +260,4 @@ pub(crate) async fn backlog(pool: &PgPool, now: Timestamp) -> Result<(u64, Optio
         .await?;
     let oldest = row.try_get::<Option<jiff_sqlx::Timestamp>, _>(1)?.map(|at| at.to_jiff());
     Ok((row.try_get::<i64, _>(0)? as u64, oldest))
-}
-
-/// Where the alarm clock stands at `now`: for those who wait until it has nothing to do. Looks at every account.
-pub async fn standing(pool: &PgPool, catalog: &Catalog, now: Timestamp) -> Result<Standing, sqlx::Error> {
-    let (due, oldest_due) = backlog(pool, now).await?;
-    let next: Option<jiff_sqlx::Timestamp> =
-        sqlx::query_scalar("SELECT min(wakeup_at) FROM saldo.wakeups WHERE wakeup_at > $1")
-            .bind(now.to_sqlx())
-            .fetch_one(pool)
-            .await?;
-    let (tenants, versions): (Vec<String>, Vec<i64>) =
-        catalog.state().versions().map(|(tenant, version)| (tenant.to_owned(), version as i64)).unzip();
-    let behind: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM saldo.wakeups w
-         JOIN unnest($1::text[], $2::bigint[]) AS v(tenant, version) USING (tenant)
-         WHERE w.catalog_version < v.version",
-    )
-    .bind(tenants)
-    .bind(versions)
-    .fetch_one(pool)
-    .await?;
-    let build = live(pool).await?;
-    let unseen: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
-        "SELECT count(*) FROM rm_{build}.agenda a LEFT JOIN saldo.wakeups w USING (tenant, account)
-         WHERE w.tenant IS NULL
-            OR (a.account_version, a.catalog_version) > (w.account_version, w.catalog_version)"
-    )))
-    .fetch_one(pool)
-    .await?;
-    Ok(Standing { due, oldest_due, next: next.map(|at| at.to_jiff()), behind: behind as u64, unseen: unseen as u64 })
 }
