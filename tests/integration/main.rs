@@ -1,6 +1,7 @@
 //! Saldo from outside, against real servers: an Apache Kafka and a Postgres that the harness starts.
 
 mod access;
+mod apart;
 mod bad_input;
 mod commands;
 mod conformance;
@@ -79,6 +80,8 @@ fn main() -> ExitCode {
         ("running: odd questions are the caller's fault", Postgres, running::odd_questions),
         ("running: a policy's folder is checked", Postgres, running::policy),
         ("running: a draft policy previewed on an account", Postgres, running::preview),
+        ("apart: every service a process, several of each, one of each killed", Kafka, apart::services),
+        ("apart: started before its servers, a service waits", Kafka, apart::waiting),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),

@@ -4,11 +4,13 @@ mod patience;
 mod service;
 mod status;
 
+use std::time::Duration;
+
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
+    transport::{Channel, Endpoint},
 };
 
 pub use patience::{patiently, patiently_until};
@@ -37,6 +39,21 @@ impl Interceptor for Bearer {
     }
 }
 
+/// The longest that making a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection whose other end is silent for so long, twice, is given up: its process stands still, or the line is dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// How one instance of a service is reached.
+pub fn endpoint(url: &str) -> Result<Endpoint, ClientError> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| ClientError::Endpoint(url.to_owned()))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
+}
+
 /// A channel that carries the token.
 pub type Authorized = InterceptedService<Channel, Bearer>;
 
@@ -46,6 +63,12 @@ pub enum ClientError {
     /// Not a token.
     #[error("the token holds characters a header cannot; copy it whole")]
     Token,
+    /// Not a URL.
+    #[error("{0:?} is not a URL such as http://127.0.0.1:50051")]
+    Endpoint(String),
+    /// No instance to ask.
+    #[error("no instance of the command service is named")]
+    Nobody,
     /// A service's own token could not be signed.
     #[error("a token for the service itself: {0}")]
     Issuer(#[from] saldo_auth::IssuerError),

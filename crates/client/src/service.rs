@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,24 +22,31 @@ const MAX_KEPT: usize = 10_000;
 /// The longest one call may take; above what the command service itself waits, so that its answer comes first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The services' clients for any creditor, over one connection. Cheap to clone; clones share the tokens.
+/// The services' clients for any creditor. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
 pub struct ServiceClients {
-    channel: Channel,
+    /// One a command service's instance; any of them can be asked.
+    channels: Arc<[Channel]>,
+    turn: Arc<AtomicUsize>,
     tokens: Arc<Tokens>,
 }
 
 impl ServiceClients {
-    /// Asks over `channel` as `subject` ("scheduler", "dispatcher") in the role `service`, with tokens signed by `issuer`.
-    pub fn new(channel: Channel, issuer: Arc<Issuer>, subject: impl Into<String>) -> Self {
+    /// Asks the instances behind `channels`, in turn, as `subject` ("scheduler", "dispatcher") in the role `service`, with
+    /// tokens signed by `issuer`.
+    pub fn new(channels: impl Into<Arc<[Channel]>>, issuer: Arc<Issuer>, subject: impl Into<String>) -> Self {
         let tokens = Tokens { issuer, subject: subject.into(), kept: Mutex::default() };
-        Self { channel, tokens: Arc::new(tokens) }
+        Self { channels: channels.into(), turn: Arc::default(), tokens: Arc::new(tokens) }
     }
 
-    /// The command service on behalf of one creditor. Ask for it anew with every call, so that its token is fresh.
+    /// The command service on behalf of one creditor. Ask for it anew with every call, so that its token is fresh, and what one
+    /// instance did not answer is asked of the next.
     pub fn commands(&self, tenant: &str) -> Result<CommandServiceClient<Authorized>, ClientError> {
         let bearer = self.tokens.of(tenant, Instant::now())?;
-        Ok(CommandServiceClient::new(InterceptedService::new(self.channel.clone(), bearer)))
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let channel = self.channels.iter().cycle().nth(turn % self.channels.len().max(1));
+        let channel = channel.ok_or(ClientError::Nobody)?.clone();
+        Ok(CommandServiceClient::new(InterceptedService::new(channel, bearer)))
     }
 }
 

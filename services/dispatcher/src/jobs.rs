@@ -18,7 +18,8 @@ const REMOVED_AT_ONCE: i64 = 10_000;
 const TABLE: &[&str] = &[
     // "Already there, skipping" is nobody's news.
     "SET LOCAL client_min_messages = warning",
-    "SELECT pg_advisory_xact_lock(hashtext('saldo_jobs_table'))",
+    // The one under which every service makes its tables: they share a schema.
+    "SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))",
     "CREATE SCHEMA IF NOT EXISTS saldo",
     "CREATE TABLE IF NOT EXISTS saldo.jobs (
         tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, reminder bigint NOT NULL,

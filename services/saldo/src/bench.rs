@@ -11,7 +11,7 @@ mod load;
 mod rows;
 mod sending;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use saldo_api::v1;
@@ -85,7 +85,7 @@ fn prepare(args: &BenchArgs) -> Result<(Config, tempfile::TempDir), Failure> {
     let dir = tempfile::Builder::new().prefix("saldo-bench-").tempdir()?;
     config.data_dir = dir.path().to_owned();
     config.keyring.dir = None;
-    config.listen.set_port(0);
+    config.listen = Some(SocketAddr::new(config.listen(0).ip(), 0));
     config.log.allow_unsafe = true;
     config.log.replication_factor = 1;
     config.log.partitions = args.partitions.unwrap_or(config.log.partitions);
@@ -103,7 +103,7 @@ async fn paths(args: BenchArgs) -> Outcome {
     let mut bare = config.clone();
     bare.log.topic = format!("{}.bare", config.log.topic);
     bare.log.embedded_url = system.stores.log_url.clone();
-    bare.database.url = Some(system.stores.database_url.clone());
+    bare.database.url = Some(system.stores.database()?.url.clone());
     let bare = Stores::open(&bare, |_| {}).await?;
     system.stop_projector().await?;
     let measured = measure(&args, &system, &bare, verifier, token).await;
@@ -122,7 +122,7 @@ async fn measure(
     token: String,
 ) -> Result<(), Failure> {
     let span = Duration::from_secs(args.seconds);
-    let target = Target { endpoint: format!("http://{}", system.address), token: token.clone() };
+    let target = Target { endpoint: format!("http://{}", system.address), query_endpoint: None, token: token.clone() };
     let clients = target.connect().await?;
     let most = args.in_flight.iter().copied().max().unwrap_or(1);
     let accounts = args.accounts.max(most);

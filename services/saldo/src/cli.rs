@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    Outcome, aging, bench, config::Overrides, demo, dev, import, log_admin, outbox, policy, preview, publish, rebuild,
-    replay, telemetry, token, verify,
+    Outcome, aging, bench, config::Overrides, demo, dev, health, import, log_admin, outbox, policy, preview, publish,
+    rebuild, replay, serve, service::Service, telemetry, token, verify,
 };
 
 /// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
@@ -17,11 +17,11 @@ use crate::{
 )]
 pub struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Action {
     /// Show the whole system on a small synthetic portfolio, then clean up.
     #[command(after_help = "Example:\n  saldo demo")]
     Demo,
@@ -31,6 +31,36 @@ enum Command {
     /// Run everything in one process as configured; needs auth.public_keys.
     #[command(after_help = "Example:\n  saldo serve --config /etc/saldo/saldo.toml")]
     Serve(Overrides),
+    /// Run the command service alone: decides and appends. Any number of instances, each with a data_dir of its own.
+    #[command(
+        after_help = "Needs auth.public_keys, log.kafka and the key store; no Postgres. Listens on 127.0.0.1:50051.\n\nExamples:\n  saldo command --config /etc/saldo/saldo.toml\n  saldo command --config /etc/saldo/saldo.toml --listen 127.0.0.1:50061 --data-dir /var/lib/saldo/second"
+    )]
+    Command(Overrides),
+    /// Run the projector alone: folds the log into the read models. Several are harmless; one works at a time.
+    #[command(
+        after_help = "Needs log.kafka, database.url and the key store. Health on 127.0.0.1:50053.\n\nExample:\n  saldo projector --config /etc/saldo/saldo.toml"
+    )]
+    Projector(Overrides),
+    /// Run the scheduler alone: wakes accounts whose time has come. Several are harmless; one works at a time.
+    #[command(
+        after_help = "Needs log.kafka, database.url, services.command and auth.service_key. Health on 127.0.0.1:50054.\n\nExample:\n  saldo scheduler --config /etc/saldo/saldo.toml"
+    )]
+    Scheduler(Overrides),
+    /// Run the dispatcher alone: sends messages. Several share the work.
+    #[command(
+        after_help = "Needs log.kafka, database.url, services.command, auth.service_key and sending.smtp. Health on 127.0.0.1:50055.\n\nExample:\n  saldo dispatcher --config /etc/saldo/saldo.toml"
+    )]
+    Dispatcher(Overrides),
+    /// Run the query service alone: answers from the read models. Any number of instances.
+    #[command(
+        after_help = "Needs auth.public_keys, log.kafka and database.url. Listens on 127.0.0.1:50052.\n\nExample:\n  saldo query --config /etc/saldo/saldo.toml"
+    )]
+    Query(Overrides),
+    /// Ask a process whether it is serving; exit code 0 if so. For health checks.
+    #[command(
+        after_help = "Examples:\n  saldo health\n  saldo health --endpoint http://127.0.0.1:50055\n  saldo health --service collections.v1.QueryService --endpoint http://127.0.0.1:50052"
+    )]
+    Health(health::HealthArgs),
     /// Load a CSV file through the gRPC command service.
     #[command(subcommand)]
     Import(import::Import),
@@ -87,23 +117,29 @@ enum Command {
 /// Runs one command.
 pub async fn run(cli: Cli) -> Outcome {
     match cli.command {
-        Command::Demo => demo::run().await,
-        Command::Dev(args) => dev::run(args).await,
-        Command::Serve(flags) => dev::serve(flags).await,
-        Command::Import(import) => import::command(import).await,
-        Command::Aging(args) => aging::run(args).await,
-        Command::Replay(args) => replay::run(args).await,
-        Command::Verify(args) => verify::run(args).await,
-        Command::Rebuild(flags) => rebuild::run(flags).await,
-        Command::Log(command) => log_admin::run(command).await,
-        Command::Policy(command) => policy::run(command).await,
-        Command::Sending(switch) => publish::sending(switch).await,
-        Command::Outbox(args) => outbox::run(args).await,
-        Command::Attempt(attempt) => outbox::attempt(attempt).await,
-        Command::Preview(args) => preview::run(args).await,
-        Command::Token(args) => token::run(args),
-        Command::Bench(args) => bench::run(args).await,
-        Command::Postgres => {
+        Action::Demo => demo::run().await,
+        Action::Dev(args) => dev::run(args).await,
+        Action::Serve(flags) => serve::run(flags, Service::ALL).await,
+        Action::Command(flags) => serve::run(flags, &[Service::Command]).await,
+        Action::Projector(flags) => serve::run(flags, &[Service::Projector]).await,
+        Action::Scheduler(flags) => serve::run(flags, &[Service::Scheduler]).await,
+        Action::Dispatcher(flags) => serve::run(flags, &[Service::Dispatcher]).await,
+        Action::Query(flags) => serve::run(flags, &[Service::Query]).await,
+        Action::Health(args) => health::run(args).await,
+        Action::Import(import) => import::command(import).await,
+        Action::Aging(args) => aging::run(args).await,
+        Action::Replay(args) => replay::run(args).await,
+        Action::Verify(args) => verify::run(args).await,
+        Action::Rebuild(flags) => rebuild::run(flags).await,
+        Action::Log(command) => log_admin::run(command).await,
+        Action::Policy(command) => policy::run(command).await,
+        Action::Sending(switch) => publish::sending(switch).await,
+        Action::Outbox(args) => outbox::run(args).await,
+        Action::Attempt(attempt) => outbox::attempt(attempt).await,
+        Action::Preview(args) => preview::run(args).await,
+        Action::Token(args) => token::run(args),
+        Action::Bench(args) => bench::run(args).await,
+        Action::Postgres => {
             telemetry::show_download();
             Ok(saldo_embedded_postgres::run_child().await)
         }

@@ -1,6 +1,6 @@
 //! The CLI as a client of the gRPC services.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, error::Error, fmt};
 
 use saldo_api::v1::{
     GetAgingRequest, catalog_service_client::CatalogServiceClient, command_service_client::CommandServiceClient,
@@ -9,7 +9,7 @@ use saldo_api::v1::{
 use saldo_client::{Authorized, Bearer};
 pub use saldo_client::{Said, error_chain, explain, is_transient, patiently};
 use saldo_commit::ConsistencyToken;
-use tonic::{Status, service::interceptor::InterceptedService, transport::Endpoint};
+use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
 
 /// Where and as whom to ask.
 #[derive(Clone, clap::Args)]
@@ -17,6 +17,9 @@ pub struct Target {
     /// The gRPC endpoint.
     #[arg(long, env = "SALDO_ENDPOINT", default_value = "http://127.0.0.1:50051", value_name = "URL")]
     pub endpoint: String,
+    /// The query service's endpoint, where it is another one.
+    #[arg(long, env = "SALDO_QUERY_ENDPOINT", value_name = "URL")]
+    pub query_endpoint: Option<String>,
     /// A token; `saldo dev` prints one, `saldo token` makes one.
     #[arg(long, env = "SALDO_TOKEN", hide_env_values = true, value_name = "JWT")]
     pub token: String,
@@ -32,9 +35,6 @@ impl fmt::Debug for Target {
 /// Why the client could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Not a URL.
-    #[error("endpoint {0:?} is not a URL such as http://127.0.0.1:50051")]
-    Endpoint(String),
     /// Nobody answers.
     #[error("no answer from {endpoint}: {why}; is the service running (`saldo dev`), and SALDO_ENDPOINT right?")]
     Unreachable {
@@ -43,28 +43,35 @@ pub enum ClientError {
         /// The transport's words.
         why: String,
     },
-    /// Not a token.
+    /// Not a token, or not a URL.
     #[error(transparent)]
-    Token(#[from] saldo_client::ClientError),
+    Client(#[from] saldo_client::ClientError),
 }
 
 impl Target {
     /// Connects.
     pub async fn connect(&self) -> Result<Clients, ClientError> {
-        let endpoint = Endpoint::from_shared(self.endpoint.clone())
-            .map_err(|_| ClientError::Endpoint(self.endpoint.clone()))?
-            .connect_timeout(Duration::from_secs(5));
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| ClientError::Unreachable { endpoint: self.endpoint.clone(), why: error_chain(&error) })?;
-        let channel = InterceptedService::new(channel, Bearer::new(&self.token)?);
+        let bearer = Bearer::new(&self.token)?;
+        let authorized = |channel| InterceptedService::new(channel, bearer.clone());
+        let channel = connect(&self.endpoint).await?;
+        let query = match &self.query_endpoint {
+            Some(apart) => connect(apart).await?,
+            None => channel.clone(),
+        };
+        let (channel, query) = (authorized(channel), authorized(query));
         Ok(Clients {
             command: CommandServiceClient::new(channel.clone()),
             catalog: CatalogServiceClient::new(channel.clone()),
-            query: QueryServiceClient::new(channel).max_decoding_message_size(64 << 20),
+            query: QueryServiceClient::new(query).max_decoding_message_size(64 << 20),
         })
     }
+}
+
+/// A connection, made.
+pub async fn connect(endpoint: &str) -> Result<Channel, ClientError> {
+    let unreachable =
+        |error| ClientError::Unreachable { endpoint: endpoint.to_owned(), why: error_chain(&error as &dyn Error) };
+    saldo_client::endpoint(endpoint)?.connect().await.map_err(unreachable)
 }
 
 /// The services' clients.

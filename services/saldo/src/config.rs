@@ -65,8 +65,8 @@ impl fmt::Debug for Secret {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where gRPC is served. Loopback unless told otherwise.
-    pub listen: SocketAddr,
+    /// Where gRPC is served, health included; absent: on loopback, at a port of its own for each service.
+    pub listen: Option<SocketAddr>,
     /// Local files: command stores, keyring, embedded database.
     pub data_dir: PathBuf,
     /// The log.
@@ -75,6 +75,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Who may ask.
     pub auth: AuthConfig,
+    /// Where services find each other.
+    pub services: ServicesConfig,
     /// Personal data's keys.
     pub keyring: KeyringConfig,
     /// What is written to standard error.
@@ -119,8 +121,19 @@ pub struct DatabaseConfig {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
-    /// PEM files with the public keys that sign tokens. Without any, `serve` does not start.
+    /// PEM files with the public keys that sign tokens. Without any, nothing that is asked starts.
     pub public_keys: Vec<PathBuf>,
+    /// PEM file with the private key (Ed25519) by which scheduler and dispatcher sign their tokens; its public key stands among
+    /// the command service's. Absent: in one process with the command service, a key made at each start.
+    pub service_key: Option<PathBuf>,
+}
+
+/// Where services find each other.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServicesConfig {
+    /// The command service's instances, `http://host:port`, for scheduler and dispatcher that run apart from it.
+    pub command: Vec<String>,
 }
 
 /// Speaking to debtors.
@@ -174,11 +187,12 @@ pub enum TracingFormat {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50051),
+            listen: None,
             data_dir: default_data_dir(),
             log: LogConfig::default(),
             database: DatabaseConfig::default(),
             auth: AuthConfig::default(),
+            services: ServicesConfig::default(),
             keyring: KeyringConfig::default(),
             tracing: TracingConfig::default(),
             sending: SendingConfig::default(),
@@ -334,6 +348,11 @@ impl Config {
         Ok(())
     }
 
+    /// Where gRPC is served: as told, or on this port of loopback.
+    pub fn listen(&self, port: u16) -> SocketAddr {
+        self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    }
+
     /// The key store's folder.
     pub fn keyring_dir(&self) -> PathBuf {
         self.keyring.dir.clone().unwrap_or_else(|| self.data_dir.join("keyring"))
@@ -385,7 +404,7 @@ mod tests {
 
     #[test]
     fn without_any_setting_it_listens_on_loopback() {
-        assert!(load("").expect("defaults").listen.ip().is_loopback());
+        assert!(load("").expect("defaults").listen(50051).ip().is_loopback());
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub async fn run() -> Outcome {
     telemetry::start(&config.tracing)?;
     let dir = tempfile::Builder::new().prefix("saldo-demo-").tempdir()?;
     config.data_dir = dir.path().to_owned();
-    config.listen.set_port(0);
+    config.listen = Some(SocketAddr::new(config.listen(0).ip(), 0));
     let sink = MailSink::start(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), None).await?;
     config.sending.smtp = Some(Secret::new(format!("smtp://{}?tls=none", sink.smtp_address())));
     config.sending.poll = POLL;
@@ -63,7 +63,7 @@ pub async fn run() -> Outcome {
     let end = Clock::system().now();
     let hands = Hands::at(end - SignedDuration::from_hours(24 * 7 * WEEKS));
     let system = System::start_shown(&config, &issuer, hands.clock()).await?;
-    let target = Target { endpoint: format!("http://{}", system.address), token };
+    let target = Target { endpoint: format!("http://{}", system.address), query_endpoint: None, token };
     let shown = tokio::select! {
         shown = show(&system, &target, &hands, end, &sink) => shown,
         _ = tokio::signal::ctrl_c() => Err("stopped by Ctrl-C; cleaned up".into()),
@@ -136,8 +136,14 @@ async fn show(
     );
 
     let stores = &system.stores;
-    let report =
-        saldo_projector::verify(stores.log.as_ref(), &system.identity, &stores.pool, verify::PATIENCE, |_| {}).await?;
+    let report = saldo_projector::verify(
+        stores.log.as_ref(),
+        &system.identity,
+        &stores.database()?.pool,
+        verify::PATIENCE,
+        |_| {},
+    )
+    .await?;
     print!("The check against the log: {}", verify::describe(&report));
     Ok(verify::equal(&report))
 }
@@ -281,7 +287,7 @@ fn entries(entries: &[v1::HistoryEntry]) -> comfy_table::Table {
 }
 
 async fn from_bi(system: &System) -> Result<comfy_table::Table, Failure> {
-    let mut connection = sqlx::PgConnection::connect(system.stores.database_url.expose()).await?;
+    let mut connection = sqlx::PgConnection::connect(system.stores.database()?.url.expose()).await?;
     sqlx::query("SET ROLE saldo_bi").execute(&mut connection).await?;
     let rows = sqlx::query(
         "SELECT currency::text, sum(not_due)::bigint, sum(d1_30)::bigint, sum(d31_60)::bigint, sum(d61_90)::bigint,

@@ -1,11 +1,10 @@
-//! `saldo dev` and `saldo serve`: everything in one process, until asked to stop.
+//! `saldo dev`: everything in one process, for exploration.
 
 use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
-    process::ExitCode,
     time::Duration,
 };
 
@@ -15,10 +14,10 @@ use saldo_clock::Clock;
 use saldo_mail_sink::MailSink;
 
 use crate::{
-    Outcome,
+    Failure, Outcome,
     config::{Config, ConfigError, Overrides, Secret},
-    progress,
-    system::{Start, System},
+    serve,
+    system::System,
     telemetry,
 };
 
@@ -93,13 +92,13 @@ pub async fn run(args: DevArgs) -> Outcome {
     } else {
         // A password of ours is for trying; a named server's stays where it came from.
         let database = match &config.database.url {
-            None => system.stores.database_url.expose().to_owned(),
+            None => system.stores.database()?.url.expose().to_owned(),
             Some(url) => url.without_password(),
         };
         print_guide(&system, &token, &file, &database, mail_page.as_deref());
     }
     std::io::stdout().flush()?;
-    let ended = until_stopped(system).await;
+    let ended = serve::until_stopped(system).await;
     drop(sink);
     ended
 }
@@ -121,37 +120,8 @@ fn load(settings: &Overrides) -> Result<Config, ConfigError> {
     Config::load(&Overrides { config: None, data_dir: Some(config.data_dir), ..settings.clone() })
 }
 
-/// Runs as configured, until SIGINT or SIGTERM.
-pub async fn serve(flags: Overrides) -> Outcome {
-    let config = Config::load(&flags)?;
-    telemetry::start(&config.tracing)?;
-    let mut pems = Vec::new();
-    for path in &config.auth.public_keys {
-        pems.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);
-    }
-    let stage = |stage| tracing::info!("{}", progress::postgres_stage(&stage));
-    let system = System::start(&config, Start { keys: &pems, clock: Clock::system(), create: false }, stage).await?;
-    tracing::info!(address = %system.address, "serving");
-    until_stopped(system).await
-}
-
-async fn until_stopped(mut system: System) -> Outcome {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let failure = tokio::select! {
-        _ = tokio::signal::ctrl_c() => None,
-        _ = terminate.recv() => None,
-        why = system.failed() => Some(why),
-    };
-    tracing::info!("stopping");
-    system.stop().await;
-    match failure {
-        None => Ok(ExitCode::SUCCESS),
-        Some(why) => Err(why.into()),
-    }
-}
-
 /// What other commands need to reach the same stores; readable by its owner alone, since it holds passwords.
-fn write_config(path: &Path, config: &Config, system: &System) -> std::io::Result<()> {
+fn write_config(path: &Path, config: &Config, system: &System) -> Result<(), Failure> {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let path_text = |path: &Path| quoted(&path.display().to_string());
     let mut text = format!(
@@ -159,7 +129,7 @@ fn write_config(path: &Path, config: &Config, system: &System) -> std::io::Resul
         path_text(&config.data_dir),
         quoted(&system.address.to_string())
     );
-    text += &format!("\n[database]\nurl = {}\n", quoted(system.stores.database_url.expose()));
+    text += &format!("\n[database]\nurl = {}\n", quoted(system.stores.database()?.url.expose()));
     text += &format!("\n[keyring]\ndir = {}\n", path_text(&config.keyring_dir()));
     text += &format!("\n[log]\ntopic = {}\nallow_unsafe = true\n", quoted(&config.log.topic));
     if let Some(kafka) = &config.log.kafka {
@@ -170,7 +140,7 @@ fn write_config(path: &Path, config: &Config, system: &System) -> std::io::Resul
     }
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    file.write_all(text.as_bytes())
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn print_guide(system: &System, token: &str, config: &Path, database: &str, mail_page: Option<&str>) {

@@ -20,10 +20,11 @@ pub async fn run(flags: Overrides) -> Outcome {
     let identity = genesis::open(stores.log.as_ref()).await?;
     let keyring = open_keyring(&config, stores.log.as_ref(), &identity).await?;
     let bar = progress::records("rebuilding");
-    let rebuilt = saldo_projector::rebuild(stores.log.as_ref(), &identity, &stores.pool, &keyring, |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    });
+    let rebuilt =
+        saldo_projector::rebuild(stores.log.as_ref(), &identity, &stores.database()?.pool, &keyring, |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        });
     let rebuilt = rebuilt.await;
     bar.finish_and_clear();
     stores.close().await;

@@ -6,7 +6,7 @@ use saldo_catalog::PARTITIONS;
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Stage};
 use saldo_keyring::Keyring;
 use saldo_log::{
-    Log,
+    Log, LogError,
     embedded::EmbeddedLog,
     genesis::{self, Identity},
     kafka::{KafkaConfig, KafkaLog},
@@ -28,13 +28,28 @@ pub struct Stores {
     pub log: Arc<dyn Log>,
     /// The catalog's topic.
     pub catalog_log: Arc<dyn Log>,
-    /// The read models' database.
-    pub pool: PgPool,
-    /// Its address.
-    pub database_url: Secret,
     /// The embedded log's address, where it is one.
     pub log_url: Option<Secret>,
+    database: Option<Database>,
     postgres: Option<EmbeddedPostgres>,
+}
+
+/// The read models' database.
+pub struct Database {
+    /// Connections for queries and tools.
+    pub pool: PgPool,
+    /// Its address.
+    pub url: Secret,
+}
+
+/// A server that is not there, or not yet: trying again can help by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreachable(String);
+
+/// Whether trying again can help by itself.
+pub fn is_unreachable(failure: &Failure) -> bool {
+    failure.is::<Unreachable>() || matches!(failure.downcast_ref(), Some(LogError::Unavailable(_)))
 }
 
 impl Stores {
@@ -46,7 +61,7 @@ impl Stores {
         } else {
             None
         };
-        let database_url = match (&config.database.url, &postgres) {
+        let url = match (&config.database.url, &postgres) {
             (Some(url), _) => url.clone(),
             (None, Some(postgres)) => {
                 postgres.ensure_database("saldo").await?;
@@ -63,10 +78,29 @@ impl Stores {
             }
             (None, None) => None,
         };
-        let log = open_log(config, &config.log.topic, log_url.as_ref()).await?;
-        let catalog_log = open_log(config, &config.log.catalog_topic(), log_url.as_ref()).await?;
-        let pool = connect(&database_url, QUERY_CONNECTIONS).await?;
-        Ok(Self { log, catalog_log, pool, database_url, log_url, postgres })
+        let (log, catalog_log) = open_logs(config, log_url.as_ref()).await?;
+        let database = Some(Database { pool: connect(&url, QUERY_CONNECTIONS).await?, url });
+        Ok(Self { log, catalog_log, log_url, database, postgres })
+    }
+
+    /// Opens what one service of several needs. Nothing is embedded: that would be another one for each process.
+    pub async fn open_apart(config: &Config, with_database: bool) -> Result<Self, Failure> {
+        let log_url = config.log.embedded_url.clone().filter(|_| config.log.kafka.is_none());
+        if config.log.kafka.is_none() && log_url.is_none() {
+            return Err("log.kafka is missing: services apart share a log (or name one in log.embedded_url)".into());
+        }
+        let database = match &config.database.url {
+            _ if !with_database => None,
+            Some(url) => Some(Database { pool: connect(url, QUERY_CONNECTIONS).await?, url: url.clone() }),
+            None => return Err("database.url is missing: services apart share a database".into()),
+        };
+        let (log, catalog_log) = open_logs(config, log_url.as_ref()).await?;
+        Ok(Self { log, catalog_log, log_url, database, postgres: None })
+    }
+
+    /// The read models' database.
+    pub fn database(&self) -> Result<&Database, Failure> {
+        self.database.as_ref().ok_or_else(|| "this process was started without a database".into())
     }
 
     /// The same, with a spinner that says what it waits for.
@@ -89,7 +123,9 @@ impl Stores {
 
     /// Closes what was opened.
     pub async fn close(self) {
-        self.pool.close().await;
+        if let Some(database) = self.database {
+            database.pool.close().await;
+        }
         drop((self.log, self.catalog_log));
         if let Some(postgres) = self.postgres
             && let Err(error) = postgres.stop().await
@@ -115,7 +151,16 @@ pub(crate) async fn connect(url: &Secret, connections: u32) -> Result<PgPool, Fa
         Err(sqlx::Error::PoolTimedOut) => PgConnection::connect(url.expose()).await.err(),
         Err(error) => Some(error),
     };
-    Err(format!("database.url: {}", why.unwrap_or(sqlx::Error::PoolTimedOut)).into())
+    let why = why.unwrap_or(sqlx::Error::PoolTimedOut);
+    let told = format!("database.url: {why}");
+    let is_starting_or_full = |code: &str| matches!(code, "57P03" | "53300");
+    Err(match why {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Unreachable(told).into(),
+        sqlx::Error::Database(error) if error.code().is_some_and(|code| is_starting_or_full(&code)) => {
+            Unreachable(told).into()
+        }
+        _ => told.into(),
+    })
 }
 
 async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<EmbeddedPostgres, Failure> {
@@ -147,7 +192,18 @@ pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Iden
     Ok(keyring)
 }
 
+async fn open_logs(config: &Config, embedded: Option<&Secret>) -> Result<(Arc<dyn Log>, Arc<dyn Log>), Failure> {
+    let accounts = open_log(config, &config.log.topic, embedded).await?;
+    Ok((accounts, open_log(config, &config.log.catalog_topic(), embedded).await?))
+}
+
 async fn open_log(config: &Config, topic: &str, embedded: Option<&Secret>) -> Result<Arc<dyn Log>, Failure> {
+    let failed = |place: String| {
+        move |error: LogError| -> Failure {
+            let told = format!("{place}: {error}");
+            if matches!(error, LogError::Unavailable(_)) { Unreachable(told).into() } else { told.into() }
+        }
+    };
     if let Some(brokers) = &config.log.kafka {
         let kafka = KafkaLog::connect(KafkaConfig {
             brokers: brokers.clone(),
@@ -155,9 +211,9 @@ async fn open_log(config: &Config, topic: &str, embedded: Option<&Secret>) -> Re
             replication_factor: config.log.replication_factor as i32,
             allow_unsafe: config.log.allow_unsafe,
         });
-        return Ok(Arc::new(kafka.await.map_err(|error| format!("log.kafka {brokers}: {error}"))?));
+        return Ok(Arc::new(kafka.await.map_err(failed(format!("log.kafka {brokers}")))?));
     }
     let url = embedded.ok_or("neither log.kafka nor an embedded log is configured")?;
     let log = EmbeddedLog::connect(url.expose(), topic).await;
-    Ok(Arc::new(log.map_err(|error| format!("log.embedded_url: {error}"))?))
+    Ok(Arc::new(log.map_err(failed("log.embedded_url".to_owned()))?))
 }

@@ -1,40 +1,30 @@
-//! The whole system in one process: log and database, command service, projector, queries, scheduler, dispatcher, and the
-//! gRPC server between them.
+//! The services of one process, running: all of them, or one of several that make up the whole.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use saldo_api::v1::{
-    catalog_service_server::CatalogServiceServer, command_service_server::CommandServiceServer,
-    query_service_server::QueryServiceServer,
-};
 use saldo_auth::{Issuer, Verifier};
 use saldo_catalog::Catalog;
+use saldo_channels::smtp::Server;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
 use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::Running};
-use saldo_embedded_postgres::Stage;
 use saldo_keyring::Keyring;
 use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{Endpoint, Server, server::TcpIncoming},
-};
+use tonic::transport::Channel;
 
 use crate::{
     Failure,
-    config::Config,
+    config::{Config, Secret},
+    ground::Ground,
     progress,
-    stores::{Stores, connect, open_keyring},
+    server::Served,
+    service::Service,
+    stores::{Stores, connect},
     task::Task,
 };
 
-/// Largest request: above the largest commit, below gRPC's usual 4 MiB.
-const MAX_REQUEST: usize = 1 << 20;
-/// Largest answer: a page of 1,000 rows, or all open items of one account.
-const MAX_ANSWER: usize = 16 << 20;
 /// The longest a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Connections of the projector, and of those who speak, which nobody's queries are to hold up.
@@ -45,17 +35,56 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long messages that are being handed over may.
 const HAND_OVER: Duration = Duration::from_secs(120);
 
-/// How a system is started.
+/// How services are started. Whatever can be wrong in their settings is said before anything is opened.
 pub struct Start<'s> {
-    /// PEM texts of the public keys that sign tokens.
-    pub keys: &'s [String],
-    /// The clock of every decision.
-    pub clock: Clock,
-    /// Make a log that is missing.
-    pub create: bool,
+    services: &'s [Service],
+    clock: Clock,
+    /// Checks tokens, where somebody asks.
+    verifier: Option<Verifier>,
+    /// Signs the tokens of those who ask.
+    issuer: Option<Arc<Issuer>>,
+    smtp: Option<Server>,
 }
 
-/// Everything, running.
+impl<'s> Start<'s> {
+    /// These services, answering tokens that are signed by one of these public keys (PEM), and deciding by this clock.
+    pub fn new(config: &Config, services: &'s [Service], keys: &[String], clock: Clock) -> Result<Self, Failure> {
+        let any = |what: fn(Service) -> bool| services.iter().copied().any(what);
+        let own = services.contains(&Service::Command);
+        let issuer = match &config.auth.service_key {
+            _ if !any(Service::asks) => None,
+            Some(path) => Some(Issuer::read(path).map_err(|error| format!("auth.service_key: {error}"))?),
+            None if own => Some(Issuer::generate()?),
+            None => {
+                let what =
+                    "the private key that signs this service's tokens, made by `saldo token --key FILE --public-key`";
+                return Err(format!("auth.service_key is missing: {what}, which prints what stands among the command service's auth.public_keys").into());
+            }
+        };
+        if any(Service::asks) && !own && config.services.command.is_empty() {
+            return Err("services.command is missing: where the command service's instances are".into());
+        }
+        let mut accepted: Vec<String> = keys.to_vec();
+        let verifier = match any(Service::is_asked) {
+            false => None,
+            true => {
+                // Without a key of somebody else's nothing starts.
+                Verifier::new(keys.iter().map(String::as_str))?;
+                accepted.extend(issuer.as_ref().map(Issuer::public_pem).transpose()?);
+                Some(Verifier::new(accepted.iter().map(String::as_str))?)
+            }
+        };
+        let smtp = match &config.sending.smtp {
+            Some(url) if services.contains(&Service::Dispatcher) => {
+                Some(url.expose().parse().map_err(|error| format!("sending.smtp: {error}"))?)
+            }
+            _ => None,
+        };
+        Ok(Self { services, clock, verifier, issuer: issuer.map(Arc::new), smtp })
+    }
+}
+
+/// Services, running.
 pub struct System {
     /// Where gRPC is served.
     pub address: SocketAddr,
@@ -63,97 +92,104 @@ pub struct System {
     pub stores: Stores,
     /// Which log it is.
     pub identity: Identity,
-    /// The key store.
-    pub keyring: Keyring,
-    /// Scheduler and dispatcher, which ask the server.
+    /// The key store, where one of the services needs it.
+    pub keyring: Option<Keyring>,
+    /// Scheduler and dispatcher, which ask the command service.
     speaking: Vec<Task>,
     server: Task,
-    running: Running,
-    projector: Task,
-    catalog: Task,
+    running: Option<Running>,
+    /// What goes on until the others have ended.
+    followers: Vec<Task>,
+    projector: Option<Task>,
 }
 
 impl System {
-    /// Starts everything and returns when it is ready to serve.
-    pub async fn start(config: &Config, start: Start<'_>, progress: impl Fn(Stage)) -> Result<Self, Failure> {
-        let Start { keys, clock, create } = start;
-        // Without a key of somebody else's nothing starts; our own services have one of their own.
-        Verifier::new(keys.iter().map(String::as_str))?;
-        let own = Arc::new(Issuer::generate()?);
-        let own_key = own.public_pem()?;
-        let verifier = Verifier::new(keys.iter().chain([&own_key]).map(String::as_str))?;
-        std::fs::create_dir_all(&config.data_dir)
-            .map_err(|error| format!("data_dir {}: {error}", config.data_dir.display()))?;
-        let stores = Stores::open(config, progress).await?;
-        let identities = stores.identities(config, create).await?;
+    /// Starts services and returns when they are ready.
+    pub async fn start(config: &Config, start: Start<'_>, ground: Ground) -> Result<Self, Failure> {
+        let Start { services, clock, verifier, issuer, smtp } = start;
+        let Ground { stores, identities, keyring } = ground;
         let identity = identities.accounts;
-        let keyring = open_keyring(config, stores.log.as_ref(), &identity).await?;
-        saldo_readmodel::ensure(&stores.pool, &identity).await?;
-        let (published, follower) = Catalog::open(stores.catalog_log.clone(), &identities.catalog).await?;
-        let catalog = Task::spawn("catalog", |stop| follower.run(stop));
-        let basis = Basis { clock: clock.clone(), catalog: published.clone() };
-        let options = Options { store_dir: config.data_dir.join("command"), queue: config.queue, patience: PATIENCE };
-        let (commands, running) = Commands::start(stores.log.clone(), identity, basis, options).await?;
-        let pool = connect(&stores.database_url, PROJECTOR_CONNECTIONS).await?;
-        let (log, keys) = (stores.log.clone(), keyring.clone());
-        let projector = Task::spawn("projector", |stop| saldo_projector::run(log, identity, pool, keys, stop));
-        let listener = TcpListener::bind(config.listen)
+        let has = |service| services.contains(&service);
+        let port = services.first().map_or(0, |service| service.port());
+        let listen = config.listen(port);
+        let listener = TcpListener::bind(listen)
             .await
-            .map_err(|error| format!("listen {}: {error}; is another instance running?", config.listen))?;
+            .map_err(|error| format!("listen {listen}: {error}; is another instance running?"))?;
         let address = listener.local_addr()?;
-        commands.caught_up().await?;
-        let services = Services {
-            query: {
-                let clock = clock.clone();
-                QueryGrpc::new(stores.pool.clone(), identity, move || clock.now())
-            },
-            catalog: CatalogGrpc::new(
+        let mut followers = Vec::new();
+        let mut published = None;
+        if services.iter().any(|service| service.uses_catalog()) {
+            let (catalog, follower) = Catalog::open(stores.catalog_log.clone(), &identities.catalog).await?;
+            followers.push(Task::spawn("catalog", |stop| follower.run(stop)));
+            published = Some(catalog);
+        }
+        let projector = match (has(Service::Projector), &keyring) {
+            (true, Some(keys)) => {
+                let url = &stores.database()?.url;
+                let pool = connect(url, PROJECTOR_CONNECTIONS).await?;
+                // Nobody who asks at once is to find no tables.
+                saldo_readmodel::ensure(&pool, &identity).await?;
+                let (log, keys) = (stores.log.clone(), keys.clone());
+                Some(Task::spawn("projector", |stop| saldo_projector::run(log, identity, pool, keys, stop)))
+            }
+            _ => None,
+        };
+        let (mut served, mut running) = (Served::default(), None);
+        if let (true, Some(keyring), Some(published)) = (has(Service::Command), &keyring, &published) {
+            let basis = Basis { clock: clock.clone(), catalog: published.clone() };
+            let store_dir = config.data_dir.join("command");
+            let options = Options { store_dir, queue: config.queue, patience: PATIENCE };
+            let (commands, workers) = Commands::start(stores.log.clone(), identity, basis, options).await?;
+            commands.caught_up().await?;
+            let catalog = CatalogGrpc::new(
                 stores.catalog_log.clone(),
                 identities.catalog,
                 published.clone(),
                 commands.clone(),
                 keyring.clone(),
                 clock.clone(),
-            ),
-            command: CommandGrpc::new(commands, keyring.clone()),
-        };
-        let server = services.serve(listener, verifier).await?;
+            );
+            served.command = Some((CommandGrpc::new(commands, keyring.clone()), catalog));
+            running = Some(workers);
+        }
+        if has(Service::Query) {
+            let (pool, clock) = (stores.database()?.pool.clone(), clock.clone());
+            served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()));
+        }
+        let server = served.serve(listener, verifier).await?;
         let mut system =
-            Self { address, stores, identity, keyring, speaking: Vec::new(), server, running, projector, catalog };
-        system.speak(config, own, published, clock).await?;
+            Self { address, stores, identity, keyring, speaking: Vec::new(), server, running, followers, projector };
+        if let (Some(issuer), Some(published)) = (issuer, published) {
+            system.speak(config, services, Voice { issuer, published, clock, smtp }).await?;
+        }
         Ok(system)
     }
 
     /// Starts scheduler and dispatcher. Without a mail server reminders fall due and wait.
-    async fn speak(
-        &mut self,
-        config: &Config,
-        issuer: Arc<Issuer>,
-        published: Catalog,
-        clock: Clock,
-    ) -> Result<(), Failure> {
-        let port = self.address.port();
-        let host =
-            if self.address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { self.address.ip().to_string() };
-        let channel = Endpoint::from_shared(format!("http://{host}:{port}"))?.connect_lazy();
-        let clients = |subject: &str| ServiceClients::new(channel.clone(), issuer.clone(), subject);
-        let pool = connect(&self.stores.database_url, SPEAKING_CONNECTIONS).await?;
-        let options = saldo_scheduler::Options {
-            concurrency: config.sending.wakes,
-            rewake_per_second: config.sending.rewakes_per_second,
-            poll: config.sending.poll,
-        };
-        let scheduler = {
+    async fn speak(&mut self, config: &Config, services: &[Service], voice: Voice) -> Result<(), Failure> {
+        let Voice { issuer, published, clock, smtp } = voice;
+        let channels = self.command_instances(config, services)?;
+        let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
+        let pool = connect(self.database_url()?, SPEAKING_CONNECTIONS).await?;
+        if services.contains(&Service::Scheduler) {
+            let options = saldo_scheduler::Options {
+                concurrency: config.sending.wakes,
+                rewake_per_second: config.sending.rewakes_per_second,
+                poll: config.sending.poll,
+            };
             let (pool, catalog, clients, clock) =
                 (pool.clone(), published.clone(), clients("scheduler"), clock.clone());
-            Task::spawn("scheduler", |stop| saldo_scheduler::run(pool, catalog, clients, clock, options, stop))
-        };
-        self.speaking.push(scheduler);
-        let Some(smtp) = &config.sending.smtp else {
-            tracing::info!("sending.smtp is not set: reminders fall due and wait in the outbox");
+            self.speaking.push(Task::spawn("scheduler", |stop| {
+                saldo_scheduler::run(pool, catalog, clients, clock, options, stop)
+            }));
+        }
+        if !services.contains(&Service::Dispatcher) {
+            return Ok(());
+        }
+        let Some(server) = smtp else {
+            tracing::warn!("sending.smtp is not set: reminders fall due and wait in the outbox");
             return Ok(());
         };
-        let server = smtp.expose().parse().map_err(|error| format!("sending.smtp: {error}"))?;
         let dispatcher = saldo_dispatcher::Dispatcher {
             pool,
             log: self.stores.log.clone(),
@@ -172,29 +208,64 @@ impl System {
         Ok(())
     }
 
-    /// The same for trying: what is missing is made, and a spinner says what it waits for.
+    /// The command service's instances: our own, or those that are named.
+    fn command_instances(&self, config: &Config, services: &[Service]) -> Result<Arc<[Channel]>, Failure> {
+        let urls = match services.contains(&Service::Command) {
+            true => {
+                let ip = self.address.ip();
+                let host = if ip.is_unspecified() { "127.0.0.1".to_owned() } else { ip.to_string() };
+                vec![format!("http://{host}:{}", self.address.port())]
+            }
+            false => config.services.command.clone(),
+        };
+        let channel = |url: &String| {
+            let endpoint = saldo_client::endpoint(url).map_err(|error| format!("services.command: {error}"))?;
+            Ok(endpoint.connect_lazy())
+        };
+        urls.iter().map(channel).collect()
+    }
+
+    fn database_url(&self) -> Result<&Secret, Failure> {
+        Ok(&self.stores.database()?.url)
+    }
+
+    /// Everything for trying: what is missing is made, and a spinner says what it waits for.
     pub async fn start_shown(config: &Config, key: &Issuer, clock: Clock) -> Result<Self, Failure> {
         let bar = progress::spinner("starting");
         let keys = [key.public_pem()?];
-        let start = Start { keys: &keys, clock, create: true };
-        let started = Self::start(config, start, |stage| progress::show_stage(&bar, &stage)).await;
+        let started = async {
+            let show = |stage| progress::show_stage(&bar, &stage);
+            let start = Start::new(config, Service::ALL, &keys, clock)?;
+            Self::start(config, start, Ground::open(config, Service::ALL, true, show).await?).await
+        };
+        let started = started.await;
         bar.finish_and_clear();
         started
     }
 
     /// Resolves when something has failed for good, with why.
     pub async fn failed(&mut self) -> String {
-        let parts = self.speaking.iter_mut().chain([&mut self.server, &mut self.projector, &mut self.catalog]);
+        let parts = self.speaking.iter_mut().chain(&mut self.followers).chain(&mut self.projector);
+        let parts = parts.chain([&mut self.server]);
         let ended = futures::future::select_all(parts.map(|part| Box::pin(part.ended())));
+        let workers = async {
+            match &self.running {
+                Some(running) => running.failed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            why = self.running.failed() => why,
+            why = workers => why,
             (why, _, _) = ended => why,
         }
     }
 
     /// Ends the projector alone; the read models stand where they are.
     pub async fn stop_projector(&mut self) -> Result<(), Failure> {
-        self.projector.stop(DRAIN).await
+        match &mut self.projector {
+            Some(projector) => projector.stop(DRAIN).await,
+            None => Ok(()),
+        }
     }
 
     /// Stops in order: nothing new is sent and what is being handed over has its outcome, no new calls, calls in flight
@@ -207,10 +278,12 @@ impl System {
                 tracing::warn!(%error, "while stopping");
             }
         }
-        if tokio::time::timeout(DRAIN, self.running.finish()).await.is_err() {
+        if let Some(running) = self.running
+            && tokio::time::timeout(DRAIN, running.finish()).await.is_err()
+        {
             tracing::warn!("the command service's workers did not end in time");
         }
-        for part in [&mut self.projector, &mut self.catalog] {
+        for part in self.followers.iter_mut().chain(&mut self.projector) {
             if let Err(error) = part.stop(DRAIN).await {
                 tracing::warn!(%error, "while stopping");
             }
@@ -219,41 +292,10 @@ impl System {
     }
 }
 
-/// What is served.
-struct Services {
-    command: CommandGrpc,
-    catalog: CatalogGrpc,
-    query: QueryGrpc,
-}
-
-impl Services {
-    async fn serve(self, listener: TcpListener, verifier: Verifier) -> Result<Task, Failure> {
-        let command = CommandServiceServer::new(self.command).max_decoding_message_size(MAX_REQUEST);
-        let catalog = CatalogServiceServer::new(self.catalog).max_decoding_message_size(MAX_REQUEST);
-        let query = QueryServiceServer::new(self.query)
-            .max_decoding_message_size(MAX_REQUEST)
-            .max_encoding_message_size(MAX_ANSWER);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
-        let (health, health_service) = tonic_health::server::health_reporter();
-        for service in
-            ["", "collections.v1.CommandService", "collections.v1.CatalogService", "collections.v1.QueryService"]
-        {
-            health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
-        }
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        // Health is open; everything else, reflection included, wants a token.
-        let router = Server::builder()
-            .add_service(health_service)
-            .add_service(InterceptedService::new(reflection, verifier.clone()))
-            .add_service(InterceptedService::new(command, verifier.clone()))
-            .add_service(InterceptedService::new(catalog, verifier.clone()))
-            .add_service(InterceptedService::new(query, verifier));
-        Ok(Task::spawn("gRPC server", |stop: CancellationToken| {
-            router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-        }))
-    }
+/// With what scheduler and dispatcher speak.
+struct Voice {
+    issuer: Arc<Issuer>,
+    published: Catalog,
+    clock: Clock,
+    smtp: Option<Server>,
 }

@@ -36,10 +36,11 @@ pub async fn run(args: VerifyArgs) -> Outcome {
     let stores = Stores::open_shown(&config).await?;
     let identity = genesis::open(stores.log.as_ref()).await?;
     let bar = progress::records("verifying");
-    let report = saldo_projector::verify(stores.log.as_ref(), &identity, &stores.pool, PATIENCE, |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    });
+    let report =
+        saldo_projector::verify(stores.log.as_ref(), &identity, &stores.database()?.pool, PATIENCE, |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        });
     let report = report.await;
     bar.finish_and_clear();
     stores.close().await;

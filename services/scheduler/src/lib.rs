@@ -15,10 +15,10 @@ mod report;
 mod table;
 mod wake;
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{convert::Infallible, num::NonZeroU32, time::Duration};
 
 use saldo_catalog::Catalog;
-use saldo_client::{ClientError, ServiceClients};
+use saldo_client::ServiceClients;
 use saldo_clock::Clock;
 use sqlx::PgPool;
 use tokio::time::sleep;
@@ -46,15 +46,12 @@ impl Default for Options {
     }
 }
 
-/// Why the scheduler stopped, or paused.
+/// Why the scheduler paused.
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulerError {
     /// Its database.
     #[error("the scheduler's database: {0}")]
     Database(#[from] sqlx::Error),
-    /// No client.
-    #[error(transparent)]
-    Client(#[from] ClientError),
     /// The command service will not be asked by us, whatever the account.
     #[error(
         "the command service refuses the scheduler itself ({code}, {reason:?}): is the public key of its tokens among auth.public_keys there?"
@@ -70,13 +67,6 @@ pub enum SchedulerError {
     BrokeOff(#[from] tokio::task::JoinError),
 }
 
-impl SchedulerError {
-    /// Whether trying again can help by itself.
-    fn is_transient(&self) -> bool {
-        !matches!(self, SchedulerError::Client(_))
-    }
-}
-
 /// Runs until `cancel`. Trouble with Postgres and the command service is waited out.
 ///
 /// Metrics go to the global meter provider as it is when this is called.
@@ -87,7 +77,7 @@ pub async fn run(
     clock: Clock,
     options: Options,
     cancel: CancellationToken,
-) -> Result<(), SchedulerError> {
+) -> Result<(), Infallible> {
     let means = alarm::Means { pool, catalog, clients, clock, options };
     let mut pause = FIRST_PAUSE;
     loop {
@@ -96,9 +86,6 @@ pub async fn run(
             outcome = alarm::follow(&means, &mut pause) => outcome,
         };
         let Err(error) = outcome;
-        if !error.is_transient() {
-            return Err(error);
-        }
         warn!(%error, "the scheduler goes on when it can");
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),

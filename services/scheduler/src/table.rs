@@ -15,7 +15,8 @@ const LOCK_PAUSE: Duration = Duration::from_secs(1);
 const TABLE: &[&str] = &[
     // "Already there, skipping" is nobody's news.
     "SET LOCAL client_min_messages = warning",
-    "SELECT pg_advisory_xact_lock(hashtext('saldo_scheduler_table'))",
+    // The one under which every service makes its tables: they share a schema.
+    "SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))",
     "CREATE SCHEMA IF NOT EXISTS saldo",
     "CREATE TABLE IF NOT EXISTS saldo.wakeups (
         tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, wakeup_at timestamptz,

@@ -50,10 +50,11 @@ pub(crate) async fn wake(clients: ServiceClients, clock: Clock, key: Key) -> Res
     crash_point("scheduler.before-wake");
     let asked = clock.now();
     let request = AdvanceTimeRequest { request_id: Uuid::new_v4().to_string(), account_id: key.account.clone() };
-    let commands = clients.commands(&key.tenant)?;
-    let ask = || {
-        let (mut commands, request) = (commands.clone(), timed(request.clone()));
-        async move { commands.advance_time(request).await }
+    // Anew with every try: the next one may be another instance's.
+    let ask = || async {
+        let commands = clients.commands(&key.tenant);
+        let mut commands = commands.map_err(|error| Status::internal(error.to_string()))?;
+        commands.advance_time(timed(request.clone())).await
     };
     let answer = patiently_until(ask, sleep(PATIENCE)).await;
     crash_point("scheduler.after-wake");

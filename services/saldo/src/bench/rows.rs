@@ -32,31 +32,32 @@ pub struct Compared {
 /// Rebuilds, then inserts the same rows.
 pub async fn compare(system: &System) -> Result<Compared, Failure> {
     let stores = &system.stores;
+    let pool = &stores.database()?.pool;
+    let keyring = system.keyring.as_ref().ok_or("no key store")?;
     let bar = progress::records("rebuilding");
     let started = Instant::now();
-    let rebuild =
-        saldo_projector::rebuild(stores.log.as_ref(), &system.identity, &stores.pool, &system.keyring, |progress| {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-        });
+    let rebuild = saldo_projector::rebuild(stores.log.as_ref(), &system.identity, pool, keyring, |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    });
     let rebuild = rebuild.await;
     let rebuilt = started.elapsed();
     bar.finish_and_clear();
     rebuild?;
     let bar = progress::spinner("inserting the same rows");
-    let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&stores.pool).await?;
-    sqlx::raw_sql("DROP SCHEMA IF EXISTS bench CASCADE; CREATE SCHEMA bench").execute(&stores.pool).await?;
+    let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await?;
+    sqlx::raw_sql("DROP SCHEMA IF EXISTS bench CASCADE; CREATE SCHEMA bench").execute(pool).await?;
     let (mut rows, mut events) = (0u64, 0u64);
     let mut inserted = std::time::Duration::ZERO;
     for (table, key) in TABLES {
         let create = format!("CREATE TABLE bench.{table} (LIKE rm_{number}.{table} INCLUDING ALL)");
-        sqlx::raw_sql(AssertSqlSafe(create)).execute(&stores.pool).await?;
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(pool).await?;
         let columns: Vec<String> = sqlx::query_scalar(
             "SELECT attname::text || ':' || format_type(atttypid, NULL) FROM pg_attribute
              WHERE attrelid = ('bench.' || $1)::regclass AND attnum > 0 ORDER BY attnum",
         )
         .bind(table)
-        .fetch_all(&stores.pool)
+        .fetch_all(pool)
         .await?;
         let columns: Vec<(&str, &str)> = columns.iter().filter_map(|column| column.split_once(':')).collect();
         let texts: Vec<String> = columns.iter().map(|(name, _)| format!("{name}::text")).collect();
@@ -70,7 +71,7 @@ pub async fn compare(system: &System) -> Result<Compared, Failure> {
             arrays.join(", "),
             names.join(", ")
         );
-        let found = sqlx::query(AssertSqlSafe(read)).fetch_all(&stores.pool).await?;
+        let found = sqlx::query(AssertSqlSafe(read)).fetch_all(pool).await?;
         rows += found.len() as u64;
         if table == "history" {
             events = found.len() as u64;
@@ -87,11 +88,11 @@ pub async fn compare(system: &System) -> Result<Compared, Failure> {
             for array in arrays {
                 query = query.bind(array);
             }
-            query.execute(&stores.pool).await?;
+            query.execute(pool).await?;
             inserted += started.elapsed();
         }
     }
-    sqlx::raw_sql("DROP SCHEMA bench CASCADE").execute(&stores.pool).await?;
+    sqlx::raw_sql("DROP SCHEMA bench CASCADE").execute(pool).await?;
     bar.finish_and_clear();
     let per_second =
         |count: u64, time: std::time::Duration| (u128::from(count) * 1_000_000 / time.as_micros().max(1)) as u64;

@@ -79,7 +79,7 @@ async fn measure(
     url: &str,
 ) -> Result<(), Failure> {
     let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Operator], Duration::from_secs(86_400))?;
-    let target = Target { endpoint: format!("http://{}", system.address), token };
+    let target = Target { endpoint: format!("http://{}", system.address), query_endpoint: None, token };
     let mut clients = target.connect().await?;
     let files = example::files().into_iter().map(always_open).collect();
     let publish = v1::PublishPolicyRequest { request_id: "policy".into(), files, validate_only: false };
@@ -149,11 +149,11 @@ async fn dispatch(
     let (catalog, _) = Catalog::open(catalog_log, &identity).await?;
     let channel = Endpoint::from_shared(format!("http://{}", system.address))?.connect_lazy();
     let dispatcher = Dispatcher {
-        pool: crate::stores::connect(&system.stores.database_url, 6).await?,
+        pool: crate::stores::connect(&system.stores.database()?.url, 6).await?,
         log: system.stores.log.clone(),
         identity: system.identity,
         catalog,
-        clients: ServiceClients::new(channel, issuer, "dispatcher"),
+        clients: ServiceClients::new([channel], issuer, "dispatcher"),
         clock: Clock::system(),
         channel: Arc::new(smtp),
         options: saldo_dispatcher::Options {
@@ -217,7 +217,7 @@ async fn reached(
     let bar = progress::records(what);
     bar.set_length(count as u64);
     loop {
-        let found = counted(&system.stores.pool, rows, condition).await?;
+        let found = counted(&system.stores.database()?.pool, rows, condition).await?;
         bar.set_position(found);
         if found >= count as u64 {
             bar.finish_and_clear();
@@ -287,14 +287,15 @@ async fn paced(args: &SendingArgs, system: &System, clients: &Clients) -> Result
     }
     bar.finish_and_clear();
     reached(system, "reminders", "status = 'accepted'", args.debtors + args.paced, "the last of them").await?;
-    let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&system.stores.pool).await?;
+    let number: i64 =
+        sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&system.stores.database()?.pool).await?;
     let micros: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
         "SELECT (extract(epoch FROM a.ended_at - r.due_at) * 1000000)::bigint
          FROM rm_{number}.attempts a JOIN rm_{number}.reminders r USING (tenant, account, reminder)
          ORDER BY r.due_at DESC LIMIT $1"
     )))
     .bind(args.paced as i64)
-    .fetch_all(&system.stores.pool)
+    .fetch_all(&system.stores.database()?.pool)
     .await?;
     let mut micros: Vec<u64> = micros.into_iter().map(|one| one.unsigned_abs()).collect();
     micros.sort_unstable();

@@ -58,7 +58,8 @@ pub async fn settled(system: &System, hands: &Hands, catalog_version: u64) -> Re
         for partition in 0..system.identity.partitions {
             end += system.stores.log.end(partition).await?;
         }
-        let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&system.stores.pool).await?;
+        let number: i64 =
+            sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&system.stores.database()?.pool).await?;
         let row = sqlx::query(AssertSqlSafe(format!(
             "SELECT (SELECT sum(next_offset)::bigint FROM rm_{number}.checkpoints) = $1
                 AND NOT EXISTS (SELECT FROM rm_{number}.reminders WHERE status = 'started' OR ready_at <= $2)
@@ -72,7 +73,7 @@ pub async fn settled(system: &System, hands: &Hands, catalog_version: u64) -> Re
         .bind(end as i64)
         .bind(hands.now().to_sqlx())
         .bind(catalog_version as i64)
-        .fetch_one(&system.stores.pool)
+        .fetch_one(&system.stores.database()?.pool)
         .await?;
         if row.try_get::<Option<bool>, _>(0)? == Some(true) {
             return Ok(row.try_get::<Option<jiff_sqlx::Timestamp>, _>(1)?.map(jiff_sqlx::Timestamp::to_jiff));

@@ -1,0 +1,61 @@
+//! `saldo serve`, and `saldo command|projector|scheduler|dispatcher|query`: services as configured, until asked to stop.
+
+use std::process::ExitCode;
+
+use saldo_clock::Clock;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    Outcome,
+    config::{Config, Overrides},
+    ground::Ground,
+    progress,
+    service::Service,
+    system::{Start, System},
+    telemetry,
+};
+
+/// Runs these services until SIGINT or SIGTERM. Servers that are not there yet are waited for.
+pub async fn run(flags: Overrides, services: &[Service]) -> Outcome {
+    let config = Config::load(&flags)?;
+    telemetry::start(&config.tracing)?;
+    let mut keys = Vec::new();
+    for path in &config.auth.public_keys {
+        keys.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);
+    }
+    let start = Start::new(&config, services, &keys, Clock::system())?;
+    let start = async {
+        let stage = |stage| tracing::info!("{}", progress::postgres_stage(&stage));
+        let ground = Ground::wait_for(&config, services, stage).await?;
+        System::start(&config, start, ground).await
+    };
+    let system = tokio::select! {
+        started = start => started?,
+        asked = asked_to_stop() => return asked.map(|()| ExitCode::SUCCESS),
+    };
+    tracing::info!(address = %system.address, ?services, "serving");
+    until_stopped(system).await
+}
+
+/// Runs until SIGINT or SIGTERM, or until something fails for good; then stops in order.
+pub async fn until_stopped(mut system: System) -> Outcome {
+    let failure = tokio::select! {
+        asked = asked_to_stop() => { asked?; None }
+        why = system.failed() => Some(why),
+    };
+    tracing::info!("stopping");
+    system.stop().await;
+    match failure {
+        None => Ok(ExitCode::SUCCESS),
+        Some(why) => Err(why.into()),
+    }
+}
+
+async fn asked_to_stop() -> Result<(), crate::Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

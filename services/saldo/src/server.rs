@@ -1,0 +1,70 @@
+//! The gRPC server of a process: health for everybody; calls and reflection for who has a token.
+
+use saldo_api::v1::{
+    catalog_service_server::CatalogServiceServer, command_service_server::CommandServiceServer,
+    query_service_server::QueryServiceServer,
+};
+use saldo_auth::Verifier;
+use saldo_command::{CatalogGrpc, CommandGrpc};
+use saldo_query::QueryGrpc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, server::TcpIncoming},
+};
+
+use crate::{Failure, task::Task};
+
+/// Largest request: above the largest commit, below gRPC's usual 4 MiB.
+const MAX_REQUEST: usize = 1 << 20;
+/// Largest answer: a page of 1,000 rows, or all open items of one account.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// What is served beside health.
+#[derive(Default)]
+pub struct Served {
+    /// Commands, and what creditors publish.
+    pub command: Option<(CommandGrpc, CatalogGrpc)>,
+    /// Queries.
+    pub query: Option<QueryGrpc>,
+}
+
+impl Served {
+    /// Serves until it is stopped. Whatever is served beside health wants a token that `verifier` accepts.
+    pub async fn serve(self, listener: TcpListener, verifier: Option<Verifier>) -> Result<Task, Failure> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let mut names = vec![""];
+        let mut router = Server::builder().add_service(health_service);
+        if let Some(verifier) = verifier {
+            let reflection = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .build_v1()?;
+            router = router.add_service(InterceptedService::new(reflection, verifier.clone()));
+            if let Some((command, catalog)) = self.command {
+                let command = CommandServiceServer::new(command).max_decoding_message_size(MAX_REQUEST);
+                let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
+                router = router
+                    .add_service(InterceptedService::new(command, verifier.clone()))
+                    .add_service(InterceptedService::new(catalog, verifier.clone()));
+                names.extend(["collections.v1.CommandService", "collections.v1.CatalogService"]);
+            }
+            if let Some(query) = self.query {
+                let query = QueryServiceServer::new(query)
+                    .max_decoding_message_size(MAX_REQUEST)
+                    .max_encoding_message_size(MAX_ANSWER);
+                router = router.add_service(InterceptedService::new(query, verifier));
+                names.push("collections.v1.QueryService");
+            }
+        }
+        for service in names {
+            health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+        }
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        Ok(Task::spawn("gRPC server", |stop: CancellationToken| {
+            router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        }))
+    }
+}
