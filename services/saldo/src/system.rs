@@ -3,15 +3,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use saldo_api::v1::{
-    catalog_service_server::CatalogServiceServer, command_service_server::CommandServiceServer,
-    query_service_server::QueryServiceServer,
-};
+use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_server::QueryServiceServer};
 use saldo_auth::{Issuer, Verifier};
 use saldo_catalog::Catalog;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
-use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::Running};
+use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::Running, skew::Standing};
 use saldo_embedded_postgres::Stage;
 use saldo_keyring::Keyring;
 use saldo_log::genesis::Identity;
@@ -35,6 +32,10 @@ use crate::{
 const MAX_REQUEST: usize = 1 << 20;
 /// Largest answer: a page of 1,000 rows, or all open items of one account.
 const MAX_ANSWER: usize = 16 << 20;
+/// Calls under way on one connection; a client keeps what is beyond it to itself.
+const MAX_STREAMS: u32 = 2_048;
+/// Between two looks whether a client is still there; one that is not gives back what its calls hold.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// The longest a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Connections of the projector, and of those who speak, which nobody's queries are to hold up.
@@ -228,7 +229,8 @@ struct Services {
 
 impl Services {
     async fn serve(self, listener: TcpListener, verifier: Verifier) -> Result<Task, Failure> {
-        let command = CommandServiceServer::new(self.command).max_decoding_message_size(MAX_REQUEST);
+        let mut clock = self.command.clock();
+        let command = self.command.into_service(MAX_REQUEST);
         let catalog = CatalogServiceServer::new(self.catalog).max_decoding_message_size(MAX_REQUEST);
         let query = QueryServiceServer::new(self.query)
             .max_decoding_message_size(MAX_REQUEST)
@@ -239,14 +241,27 @@ impl Services {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
         let (health, health_service) = tonic_health::server::health_reporter();
-        for service in
-            ["", "collections.v1.CommandService", "collections.v1.CatalogService", "collections.v1.QueryService"]
-        {
+        for service in ["", "collections.v1.CatalogService", "collections.v1.QueryService"] {
             health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
         }
+        // An instance with a wrong clock decides nothing; it ends with the command service.
+        tokio::spawn(async move {
+            loop {
+                let status = match *clock.borrow_and_update() {
+                    Standing::Right => tonic_health::ServingStatus::Serving,
+                    _ => tonic_health::ServingStatus::NotServing,
+                };
+                health.set_service_status("collections.v1.CommandService", status).await;
+                if clock.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         // Health is open; everything else, reflection included, wants a token.
         let router = Server::builder()
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_keepalive_interval(Some(KEEPALIVE))
             .add_service(health_service)
             .add_service(InterceptedService::new(reflection, verifier.clone()))
             .add_service(InterceptedService::new(command, verifier.clone()))
