@@ -11,11 +11,13 @@ mod env;
 mod importing;
 mod kafka;
 mod mailbox;
+mod overload;
 mod process;
 mod readmodels;
 mod running;
 mod talking;
 mod the_log;
+mod wrong_clock;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -69,6 +71,12 @@ fn main() -> ExitCode {
         ("commands: a request id gives the first answer again", Postgres, commands::request_ids),
         ("commands: an account is amended, and time passes without effect", Postgres, commands::amended_and_advanced),
         ("commands: a full queue says when to come back", Postgres, commands::full_queue),
+        ("overload: a crowd is answered early, and another tenant finds a place", Postgres, overload::crowd),
+        (
+            "clock: an instance with a wrong one stops deciding, says so, and goes on when it is right",
+            Postgres,
+            wrong_clock::stops_and_goes_on
+        ),
         ("commands: two instances racing on the same accounts agree with the log", Kafka, commands::two_instances),
         ("commands: an event of a newer release parks the account alone", Postgres, commands::newer_event),
         ("commands: credit notes, voids and later allocations", Postgres, commands::corrections),
