@@ -34,7 +34,8 @@ def read_topic(brokers, topic):
             consumer.assign([TopicPartition(topic, number, 0)])
             at = 0
             while at < end:
-                batch = consumer.consume(1_000, timeout=20)
+                # It waits until it has as many as it is asked for.
+                batch = consumer.consume(min(1_000, end - at), timeout=20)
                 if not batch:
                     raise RuntimeError(f"{topic}/{number} stands still at {at} of {end}")
                 for message in batch:

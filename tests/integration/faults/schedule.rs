@@ -1,6 +1,6 @@
 //! Which fault comes when: two decks, shuffled; one of what is killed and stopped, one of what is done to connections.
 
-use std::{os::unix::process::ExitStatusExt, time::Duration};
+use std::{collections::HashSet, os::unix::process::ExitStatusExt, time::Duration};
 
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -130,12 +130,13 @@ pub async fn disturb(site: &Site, journal: &Journal, plan: &Plan) -> Outcome {
     let kinds = [("cut", plan.cuts), ("halve", plan.halves), ("delay", plan.delays), ("throttle", plan.throttles)];
     let mut deck: Vec<&str> = kinds.into_iter().flat_map(|(kind, times)| (0..times).map(move |_| kind)).collect();
     dice.shuffle(&mut deck);
-    // Every other one hits a link that is never idle.
-    let busy: Vec<&Proxy> = site.links.iter().filter(|link| link.name.contains("command-")).collect();
+    // The first of each kind, and every other one, hits a link that is never idle.
+    let busy: Vec<&Proxy> = site.links.iter().filter(|link| link.name.starts_with("anybody")).collect();
     let any: Vec<&Proxy> = site.links.iter().collect();
+    let mut seen = HashSet::new();
     for (turn, kind) in deck.into_iter().enumerate() {
         sleep(dice.span(300, 2_000)).await;
-        let link = dice.one(if turn % 2 == 0 { &busy } else { &any }).ok_or("no links")?;
+        let link = dice.one(if seen.insert(kind) || turn % 2 == 0 { &busy } else { &any }).ok_or("no links")?;
         let (mode, span) = match kind {
             "cut" => (Mode::Cut, dice.span(500, 4_000)),
             "halve" => (Mode::Halve, dice.span(2_000, 8_000)),
