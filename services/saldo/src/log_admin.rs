@@ -22,7 +22,12 @@ pub enum LogCommand {
 pub async fn run(command: LogCommand) -> Outcome {
     let LogCommand::Create(flags) = command;
     let config = Config::load(&flags)?;
-    let stores = Stores::open_shown(&config).await?;
+    // Of servers that others run the database is not needed; an embedded log is a database of the embedded one.
+    let apart = config.log.kafka.is_some() || config.log.embedded_url.is_some();
+    let stores = match apart {
+        true => Stores::open_apart(&config, false).await?,
+        false => Stores::open_shown(&config).await?,
+    };
     let created = stores.identities(&config, true).await;
     stores.close().await;
     let Identities { accounts, catalog } = created?;
