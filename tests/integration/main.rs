@@ -8,6 +8,7 @@ mod conformance;
 mod crash_points;
 mod crashes;
 mod env;
+mod faults;
 mod importing;
 mod kafka;
 mod mailbox;
@@ -35,6 +36,8 @@ enum Needs {
     Postgres,
     Kafka,
     OwnKafka,
+    Python,
+    OwnKafkaAndPython,
     Mailpit,
     SharedData,
     KafkaAndSharedData,
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
-    let tests = tests![
+    let mut tests = tests![
         ("embedded log: conformance", Postgres, conformance::embedded),
         ("embedded log: its connections are cut and it goes on", Postgres, conformance::embedded_cut_off),
         ("embedded log: cut and regrown, it is refused", Postgres, conformance::embedded_regrown),
@@ -114,7 +117,12 @@ fn main() -> ExitCode {
         ("crashes: the importer is killed and run again", SharedData, crashes::importer),
         ("crashes: killed again and again during an import, embedded", SharedData, crashes::embedded),
         ("crashes: killed again and again during an import, Kafka", KafkaAndSharedData, crashes::kafka),
+        ("faults: the checker finds what is wrong", Python, faults::planted),
+        ("faults: a short run", OwnKafkaAndPython, faults::short_run),
     ];
+    if faults::long_run_is_asked_for() {
+        tests.extend(tests![("faults: a long run", OwnKafkaAndPython, faults::long_run)]);
+    }
     let conclusion = libtest_mimic::run(&arguments, tests);
     env::shut_down();
     conclusion.exit_code()
@@ -125,6 +133,8 @@ fn trial(name: &str, needs: Needs, test: impl FnOnce(Arc<Env>) -> Outcome + Send
         Needs::Postgres => None,
         Needs::Kafka => kafka::missing(),
         Needs::OwnKafka => kafka::own_missing(),
+        Needs::Python => faults::missing(),
+        Needs::OwnKafkaAndPython => kafka::own_missing().or_else(faults::missing),
         Needs::Mailpit => mailbox::missing(),
         Needs::SharedData => env::shared_data_missing(),
         Needs::KafkaAndSharedData => kafka::missing().or_else(env::shared_data_missing),
