@@ -49,9 +49,9 @@ enum Command {
         after_help = "Exit code 0: everything equal; 3: differences, or read models behind the log.\n\nExamples:\n  saldo verify\n  saldo verify --config /etc/saldo/saldo.toml --json"
     )]
     Verify(verify::VerifyArgs),
-    /// Make the read models anew from the log, beside the live ones, and swap.
-    #[command(after_help = "Examples:\n  saldo rebuild\n  saldo rebuild --config /etc/saldo/saldo.toml")]
-    Rebuild(Overrides),
+    /// Make the read models anew from the log, beside the live ones, compare, and swap.
+    #[command(after_help = rebuild::HELP)]
+    Rebuild(rebuild::RebuildArgs),
     /// Create the log (topic and Genesis). Run again it completes or changes nothing.
     #[command(subcommand)]
     Log(log_admin::LogCommand),
@@ -94,7 +94,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Aging(args) => aging::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Verify(args) => verify::run(args).await,
-        Command::Rebuild(flags) => rebuild::run(flags).await,
+        Command::Rebuild(args) => rebuild::run(args).await,
         Command::Log(command) => log_admin::run(command).await,
         Command::Policy(command) => policy::run(command).await,
         Command::Sending(switch) => publish::sending(switch).await,

@@ -136,8 +136,8 @@ async fn show(
     );
 
     let stores = &system.stores;
-    let report =
-        saldo_projector::verify(stores.log.as_ref(), &system.identity, &stores.pool, verify::PATIENCE, |_| {}).await?;
+    let (log, keys) = (stores.log.as_ref(), Some(&system.keyring));
+    let report = saldo_projector::verify(log, &system.identity, &stores.pool, keys, verify::PATIENCE, |_| {}).await?;
     print!("The check against the log: {}", verify::describe(&report));
     Ok(verify::equal(&report))
 }
