@@ -11,7 +11,7 @@ use std::{
 };
 
 use saldo_keyring::Keyring;
-use saldo_log::{Log, genesis::Identity};
+use saldo_log::{Log, LogError, Record, Tail, genesis::Identity};
 use saldo_readmodel::{ReadModelError, Schema};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinSet;
@@ -29,6 +29,10 @@ use crate::{
 /// Records of one transaction, and bytes of their values: two such batches are in memory at once.
 pub(crate) const BATCH: usize = 50_000;
 pub(crate) const BATCH_BYTES: usize = 32 << 20;
+/// So many are worth a transaction when the writer has nothing else to do.
+pub(crate) const WORTH: usize = 10_000;
+/// However slowly records come, what was read is written this often: an interrupted rebuild loses no more.
+const BATCH_TIME: Duration = Duration::from_secs(2);
 /// Records that may still be read while the live build is held still.
 const HELD: u64 = 2_000;
 
@@ -39,7 +43,7 @@ pub struct Rebuild {
     pub fresh: bool,
     /// Swap although the live rows differ.
     pub accept_differences: bool,
-    /// Read no more than this in a second.
+    /// Read no more than this in a second of what stands in the log at the start.
     pub records_per_second: Option<NonZeroU32>,
     /// Leave it where it stands, once cancelled.
     pub pause: CancellationToken,
@@ -129,7 +133,8 @@ pub async fn rebuild(
         found: Differences::default(),
         filling: Duration::ZERO,
     };
-    let mut work = Work { log, identity, options, progress, folding, build: Arc::new(build), rebuilt };
+    let at_start = ends(log, identity).await?.iter().sum();
+    let mut work = Work { log, identity, options, progress, at_start, folding, build: Arc::new(build), rebuilt };
     work.rebuilt.end = work.all().await?;
     work.rebuilt.records = work.folding.done();
     Ok(work.rebuilt)
@@ -140,6 +145,8 @@ struct Work<'w, P> {
     identity: &'w Identity,
     options: &'w Rebuild,
     progress: P,
+    /// Records that stood in the log at the start. What comes later is read unpaced, or a busy log would never be reached.
+    at_start: u64,
     folding: Folding,
     build: Arc<Build>,
     rebuilt: Rebuilt,
@@ -148,13 +155,15 @@ struct Work<'w, P> {
 impl<P: FnMut(Progress) + Send> Work<'_, P> {
     async fn all(&mut self) -> Result<End, ProjectorError> {
         // To where the live build stands, and no further: rows can only be compared at one place.
-        while let Some(standing) = self.live_standing().await? {
-            if self.behind(&standing) <= BATCH as u64 {
-                break;
-            }
+        let mut far = u64::MAX;
+        while far > BATCH as u64
+            && let Some(standing) = self.live_standing().await?
+        {
             if !self.fill(&standing, Stage::Reading).await? {
                 return Ok(End::Paused);
             }
+            let standing = self.live_standing().await?;
+            far = standing.map_or(0, |standing| self.behind(&standing));
         }
         if !self.compare().await? && !self.options.accept_differences {
             return Ok(End::Different);
@@ -206,16 +215,22 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         let Some(mut tail) = self.folding.tail(self.log, end_of(until)).await? else {
             return Ok(!self.options.pause.is_cancelled());
         };
-        let mut pace = Pace::new(self.options.records_per_second);
+        let mut pace = self.options.records_per_second.map(Pace::new);
         let mut batch = Batch::default();
+        let mut begun = Instant::now();
         // One at most; ended with this function.
         let mut writing = JoinSet::new();
         loop {
             let paused = self.options.pause.is_cancelled();
             let read = paused || self.behind(until) == 0;
+            pace.take_if(|_| self.folding.done() >= self.at_start);
             let full = batch.records >= BATCH || batch.bytes >= BATCH_BYTES;
-            if writing.is_empty() && !batch.is_empty() && (read || full) {
+            if writing.is_empty()
+                && !batch.is_empty()
+                && (read || batch.records >= WORTH || begun.elapsed() >= BATCH_TIME)
+            {
                 let (full, build) = (mem::take(&mut batch), self.build.clone());
+                begun = Instant::now();
                 writing.spawn(async move { build.write(&full).await });
             }
             if read && writing.is_empty() {
@@ -228,7 +243,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
                     }
                 }
                 () = self.options.pause.cancelled(), if !paused => {}
-                records = paced(&mut pace, tail.as_mut()), if !read && !full => {
+                records = paced(pace.as_mut(), tail.as_mut()), if !read && !full => {
                     for record in records?.iter().filter(|record| record.offset < end_of(until)(record.partition)) {
                         self.folding.fold(&mut batch, record)?;
                     }
@@ -308,29 +323,29 @@ fn end_of(until: &[u64]) -> impl Fn(u32) -> u64 {
 
 /// Holds reading down to a rate.
 struct Pace {
-    per_second: Option<NonZeroU32>,
+    per_second: NonZeroU32,
     begun: tokio::time::Instant,
     read: u64,
 }
 
 impl Pace {
-    fn new(per_second: Option<NonZeroU32>) -> Self {
+    fn new(per_second: NonZeroU32) -> Self {
         Self { per_second, begun: tokio::time::Instant::now(), read: 0 }
     }
 
     /// How many may be read at once: a tenth of a second's, at most.
     fn most(&self) -> usize {
-        self.per_second.map_or(READ, |rate| (rate.get() as usize / 10).clamp(1, READ))
+        (self.per_second.get() as usize / 10).clamp(1, READ)
     }
 
     /// When the next may be read.
     fn due(&self) -> tokio::time::Instant {
-        let micros = self.per_second.map_or(0, |rate| self.read * 1_000_000 / u64::from(rate.get()));
-        self.begun + Duration::from_micros(micros)
+        self.begun + Duration::from_micros(self.read * 1_000_000 / u64::from(self.per_second.get()))
     }
 }
 
-async fn paced(pace: &mut Pace, tail: &mut dyn saldo_log::Tail) -> Result<Vec<saldo_log::Record>, ProjectorError> {
+async fn paced(pace: Option<&mut Pace>, tail: &mut dyn Tail) -> Result<Vec<Record>, LogError> {
+    let Some(pace) = pace else { return tail.next(READ).await };
     tokio::time::sleep_until(pace.due()).await;
     let records = tail.next(pace.most()).await?;
     pace.read += records.len() as u64;
@@ -343,11 +358,9 @@ mod tests {
 
     #[test]
     fn a_rate_spreads_the_reading() {
-        let mut pace = Pace::new(NonZeroU32::new(500));
+        let mut pace = Pace::new(NonZeroU32::MIN.saturating_add(499));
         assert_eq!(pace.most(), 50);
         pace.read = 250;
         assert_eq!(pace.due() - pace.begun, Duration::from_millis(500));
-        let free = Pace { read: 250, ..Pace::new(None) };
-        assert_eq!((free.most(), free.due()), (READ, free.begun));
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     ends,
     fold::{Batch, Folding, Judged},
     live::READ,
-    rebuild::{BATCH, BATCH_BYTES, Progress, Stage},
+    rebuild::{BATCH, BATCH_BYTES, Progress, Stage, WORTH},
 };
 
 /// One view of the live rows, with the shadow tables in it.
@@ -161,7 +161,7 @@ impl Fold {
         loop {
             let read = report.records == total;
             let full = batch.records >= BATCH || batch.bytes >= BATCH_BYTES;
-            if (read || full)
+            if (read || full || batch.records >= WORTH)
                 && !batch.is_empty()
                 && let Some(mut snapshot) = idle.take()
             {
