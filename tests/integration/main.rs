@@ -100,7 +100,12 @@ fn main() -> ExitCode {
         ("read models: every column of bi is described", Postgres, readmodels::comments),
         ("read models: a past day stays as it was known", Postgres, readmodels::both_axes),
         ("read models: a rebuild equals the live ones row by row", Postgres, readmodels::rebuild),
+        ("read models: a rebuild that was interrupted and killed goes on", Postgres, readmodels::rebuild_resumed),
+        ("read models: a rebuild that finds other rows does not swap", Postgres, readmodels::rebuild_different),
+        ("read models: a rebuild while commands go on", Postgres, readmodels::rebuild_under_load),
+        ("read models: a rebuild sends nothing and records nothing", Postgres, readmodels::rebuild_is_silent),
         ("read models: a row that was changed is found", Postgres, readmodels::tampered),
+        ("read models: a name that was changed is found and not repeated", Postgres, readmodels::tampered_name),
         ("read models: the analysts' role reads bi and nothing personal", Postgres, readmodels::role),
         (
             "talking: from a due date to a message in a mailbox, and the history knows it all",

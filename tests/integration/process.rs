@@ -102,14 +102,20 @@ impl Saldo {
         Ok(Target { token, ..self.target.clone() }.connect().await?)
     }
 
-    /// Runs a `saldo` command against this instance.
-    pub async fn command(&self, args: &[&str]) -> Result<Output, Failure> {
+    /// A `saldo` command against this instance.
+    pub fn prepare(&self, args: &[&str]) -> Result<Command, Failure> {
         let mut command = saldo(args)?;
         command
             .env("SALDO_ENDPOINT", &self.target.endpoint)
             .env("SALDO_TOKEN", &self.target.token)
             .env("SALDO_CONFIG", &self.config)
             .env("SALDO__TRACING__FILTER", "warn");
+        Ok(command)
+    }
+
+    /// Runs one to its end.
+    pub async fn command(&self, args: &[&str]) -> Result<Output, Failure> {
+        let mut command = self.prepare(args)?;
         Ok(tokio::task::spawn_blocking(move || command.output()).await??)
     }
 

@@ -8,8 +8,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use crate::{
     Failure, Outcome,
     commands::{date, invoice, open, payment},
-    env::Env,
+    env::{Env, eventually},
+    mailbox::Moody,
     process::{Saldo, dev_setting},
+    talking,
 };
 
 async fn database(saldo: &Saldo) -> Result<PgConnection, Failure> {
@@ -155,6 +157,166 @@ pub async fn rebuild(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+/// Accounts with an invoice and a payment each: three records an account.
+async fn history(saldo: &Saldo, accounts: std::ops::Range<u64>) -> Outcome {
+    let clients = saldo.clients().await?;
+    let all = accounts.map(|number| {
+        let (mut clients, account) = (clients.clone(), format!("D-{number}"));
+        async move {
+            clients.command.open_account(open("1", &account)).await?;
+            clients.command.issue_invoice(invoice("2", &account, "F-1", 1_000)).await?;
+            clients.command.record_payment(payment("3", &account, "P-1", 400)).await?;
+            Ok::<_, Failure>(())
+        }
+    });
+    futures::future::try_join_all(all).await?;
+    Ok(())
+}
+
+async fn live(connection: &mut PgConnection) -> Result<String, Failure> {
+    Ok(sqlx::query_scalar("SELECT 'rm_' || number FROM saldo.live").fetch_one(connection).await?)
+}
+
+/// How many records the build beside the live one holds.
+async fn half_built(url: &str) -> Result<Option<i64>, Failure> {
+    let mut connection = PgConnection::connect(url).await?;
+    let begun: Option<String> =
+        sqlx::query_scalar("SELECT 'rm_' || number FROM saldo.rebuild").fetch_optional(&mut connection).await?;
+    let Some(schema) = begun else { return Ok(None) };
+    let statement = format!("SELECT sum(next_offset)::bigint FROM {schema}.checkpoints");
+    Ok(Some(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut connection).await?))
+}
+
+/// A rebuild, slow enough to be met in the middle.
+fn slowly(saldo: &Saldo) -> Result<std::process::Child, Failure> {
+    let mut command = saldo.prepare(&["rebuild", "--records-per-second", "40"])?;
+    Ok(command.stderr(std::process::Stdio::null()).spawn()?)
+}
+
+pub async fn rebuild_resumed(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    history(&saldo, 0..200).await?;
+    saldo.verify().await?;
+    let url = dev_setting(&saldo.config, "url")?;
+    let mut connection = database(&saldo).await?;
+    let before = (live(&mut connection).await?, rows(&mut connection).await?);
+
+    let has_come = async |least: i64| {
+        eventually(&format!("{least} records are rebuilt"), || async {
+            matches!(half_built(&url).await, Ok(Some(records)) if records >= least)
+        })
+        .await
+    };
+    let mut first = slowly(&saldo)?;
+    has_come(1).await?;
+    std::process::Command::new("kill").args(["-INT", &first.id().to_string()]).status()?;
+    let ended = tokio::task::spawn_blocking(move || first.wait()).await??;
+    assert_eq!(ended.code(), Some(130), "it says that it was interrupted");
+    let interrupted = half_built(&url).await?.ok_or("it is left")?;
+
+    let mut second = slowly(&saldo)?;
+    has_come(interrupted + 1).await?;
+    second.kill()?;
+    second.wait()?;
+    let killed = half_built(&url).await?.ok_or("it is left")?;
+    assert!(killed > interrupted && killed < 616, "{interrupted}, {killed}");
+    assert_eq!((live(&mut connection).await?, rows(&mut connection).await?), before, "the live ones stand");
+
+    let third = saldo.command(&["rebuild", "--json"]).await?;
+    let said = String::from_utf8(third.stderr)?;
+    let rebuilt: serde_json::Value = serde_json::from_slice(&third.stdout)?;
+    assert_eq!((rebuilt["end"].as_str(), rebuilt["records"].as_u64()), (Some("swapped"), Some(616)), "{rebuilt}");
+    assert_eq!(rebuilt["compared_at"].as_u64(), Some(616), "{rebuilt}");
+    let first_line: serde_json::Value = serde_json::from_str(said.lines().next().ok_or("no progress")?)?;
+    assert!(first_line["done"].as_i64() >= Some(killed), "it went on: {said}");
+    assert_ne!(live(&mut connection).await?, before.0);
+    assert_eq!(rows(&mut connection).await?, before.1);
+    saldo.verify().await?;
+    Ok(())
+}
+
+pub async fn rebuild_different(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    history(&saldo, 0..3).await?;
+    saldo.verify().await?;
+    let mut connection = database(&saldo).await?;
+    let before = live(&mut connection).await?;
+    for change in ["ledger SET amount_minor = 7 WHERE account = 'D-1'", "personal_names SET display_name = 'Eva'"] {
+        sqlx::query(AssertSqlSafe(format!("UPDATE {before}.{change}"))).execute(&mut connection).await?;
+    }
+    let output = saldo.command(&["rebuild"]).await?;
+    let said = String::from_utf8(output.stdout)?;
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("ledger") && said.contains("D-1") && said.contains("personal_names"), "{said}");
+    assert!(!said.contains("Eva") && !said.contains("Ana"), "values of personal data are not repeated: {said}");
+    assert_eq!(live(&mut connection).await?, before, "the live ones stay in force");
+    let said = saldo.succeed(&["rebuild", "--accept-differences"]).await?;
+    assert!(said.contains("in force"), "{said}");
+    assert_ne!(live(&mut connection).await?, before);
+    saldo.verify().await?;
+    Ok(())
+}
+
+pub async fn rebuild_under_load(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    history(&saldo, 0..50).await?;
+    saldo.verify().await?;
+    let rebuilding = async {
+        for _ in 0..3 {
+            let rebuilt: serde_json::Value =
+                serde_json::from_str(&saldo.succeed(&["rebuild", "--json", "--records-per-second", "300"]).await?)?;
+            assert_eq!((rebuilt["end"].as_str(), rebuilt["differences"].as_u64()), (Some("swapped"), Some(0)));
+            assert!(rebuilt["compared_at"].as_u64() > Some(0), "{rebuilt}");
+        }
+        Ok::<_, Failure>(())
+    };
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let commands = async {
+        let mut next = 50;
+        while !*stopped.borrow() {
+            history(&saldo, next..next + 5).await?;
+            next += 5;
+        }
+        Ok::<_, Failure>(next)
+    };
+    let rebuilding = async {
+        let outcome = rebuilding.await;
+        let _ = stop.send(true);
+        outcome
+    };
+    let (_, accounts) = futures::future::try_join(rebuilding, commands).await?;
+    let report = saldo.verify().await?;
+    assert_eq!((report["differences"].as_u64(), report["accounts"].as_u64()), (Some(0), Some(accounts)), "{report}");
+    Ok(())
+}
+
+/// A reminder waits for its mail server; that is back, and the rebuild is no reason to use it.
+pub async fn rebuild_is_silent(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let port = crate::env::free_port()?;
+    let url = format!("smtp://127.0.0.1:{port}?tls=none");
+    let saldo = Saldo::start(&dir.path().join("data"), &["--smtp", &url]).await?;
+    let clients = saldo.clients().await?;
+    talking::speaking(&saldo, dir.path()).await?;
+    talking::debtor(&clients, "D-1", "ana@example.com", 10).await?;
+    talking::becomes(&clients, "D-1", "deferred").await?;
+    let server = Moody::start(port).await?;
+    let before = saldo.verify().await?;
+    saldo.succeed(&["rebuild"]).await?;
+    // The projector, scheduler and dispatcher have moved over once this command's commit is projected.
+    let mut clients = saldo.clients().await?;
+    clients.command.open_account(open("1", "D-2")).await?;
+    let after = saldo.verify().await?;
+    assert_eq!(after["records"].as_u64(), before["records"].as_u64().map(|records| records + 1), "{after}");
+    assert!(server.heard().is_empty(), "{:?}", server.heard());
+    let waits = talking::becomes(&clients, "D-1", "deferred").await?;
+    assert_eq!(waits.attempts, 1);
+    Ok(())
+}
+
 /// Whatever is changed in the rows, the check finds it and says so by its exit code.
 pub async fn tampered(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
@@ -179,6 +341,30 @@ pub async fn tampered(_: Arc<Env>) -> Outcome {
         sqlx::query(AssertSqlSafe(format!("UPDATE {schema}.{back}"))).execute(&mut connection).await?;
         saldo.verify().await?;
     }
+    Ok(())
+}
+
+pub async fn tampered_name(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    history(&saldo, 0..2).await?;
+    saldo.verify().await?;
+    let mut connection = database(&saldo).await?;
+    let schema = live(&mut connection).await?;
+    for change in [
+        "UPDATE {s}.personal_names SET display_name = 'Eva' WHERE account = 'D-1'",
+        "UPDATE {s}.personal_contact_points SET address = 'eva@example.com' WHERE account = 'D-1'",
+        "DELETE FROM {s}.personal_names WHERE account = 'D-1'",
+    ] {
+        let changed = sqlx::query(AssertSqlSafe(change.replace("{s}", &schema))).execute(&mut connection).await?;
+        assert_eq!(changed.rows_affected(), 1, "{change}");
+        let output = saldo.command(&["verify", "--json"]).await?;
+        let said = String::from_utf8(output.stdout)?;
+        assert_eq!(output.status.code(), Some(3), "{change}: {said}");
+        assert!(said.contains("acme/D-1") && !said.contains("Eva") && !said.contains("eva@"), "{said}");
+    }
+    saldo.command(&["rebuild", "--accept-differences"]).await?;
+    saldo.verify().await?;
     Ok(())
 }
 

@@ -9,8 +9,8 @@ mod schema;
 mod summary;
 mod write;
 
-pub use rows::{Owner, Personal, Place, Rows};
-pub use schema::{COMPARED, Checkpoint, Schema, ensure, live, swap};
+pub use rows::{ItemChange, Owner, Personal, Place, Rows};
+pub use schema::{COMPARED, Checkpoint, Schema, ensure, hold, live, only_rebuild, replace};
 pub use summary::{effective_date, summarise};
 pub use write::{Applied, Move, Opened, apply};
 

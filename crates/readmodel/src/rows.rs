@@ -74,6 +74,23 @@ pub struct LedgerRow {
     pub line: i32,
 }
 
+/// What a batch did to an item.
+#[derive(Debug, Clone, Copy)]
+pub struct ItemChange {
+    /// The batch makes the row. A document's number is used once for ever, so nobody else can have made it.
+    pub new: bool,
+    /// Its currency.
+    pub currency: Currency,
+    /// The document's own date.
+    pub issue_date: Date,
+    /// When it falls due; `None` for credit.
+    pub due_date: Option<Date>,
+    /// What it was at first, where the row is new.
+    pub original: i64,
+    /// The sum of the batch's entries.
+    pub change: i64,
+}
+
 /// One event, or one refusal.
 #[derive(Debug, Clone)]
 pub struct HistoryRow {
@@ -98,6 +115,8 @@ pub struct HistoryRow {
 /// What is known of an account without its personal data.
 #[derive(Debug, Clone, Default)]
 pub struct AccountRow {
+    /// The batch holds the account's first commit.
+    pub new: bool,
     /// The newest commit.
     pub version: u64,
     /// Absent: unchanged by this batch.
@@ -131,11 +150,24 @@ pub struct Personal {
     pub contact_points: Option<Vec<(Channel, Sealed)>>,
 }
 
+/// A chain's new head.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadRow {
+    /// The batch holds the chain's first commit.
+    pub new: bool,
+    /// The partition.
+    pub partition: u32,
+    /// The head.
+    pub head: Head,
+}
+
 /// Everything one batch of commits adds.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// In log order.
     pub ledger: Vec<LedgerRow>,
+    /// What the ledger's entries come to, by item.
+    pub items: BTreeMap<ItemKey, ItemChange>,
     /// In log order.
     pub history: Vec<HistoryRow>,
     /// By owner.
@@ -144,18 +176,26 @@ pub struct Rows {
     pub contacts: Contacts,
     /// In log order; later ones win.
     pub personal: Vec<Personal>,
-    /// New heads.
-    pub heads: HashMap<String, (u32, Head)>,
+    /// New heads, by `tenant/account`.
+    pub heads: HashMap<String, HeadRow>,
     /// Accounts that stand still from now on, and why.
     pub parked: BTreeMap<Owner, (Timestamp, String)>,
 }
 
 impl Rows {
+    /// A chain has a new head, whatever its commit says.
+    pub fn extend(&mut self, key: String, partition: u32, head: Head) {
+        let new = head.version == 1;
+        let row = self.heads.entry(key).or_insert(HeadRow { new, partition, head });
+        row.head = head;
+    }
+
     /// Adds a commit.
     pub fn add(&mut self, owner: &Owner, place: Place, commit: &Commit) {
-        let mut ledger = Lines { rows: &mut self.ledger, owner, place, line: 0 };
+        let mut ledger = Lines { rows: &mut self.ledger, items: &mut self.items, owner, place, line: 0 };
         commit.events.iter().for_each(|event| ledger.post(event));
         let account = self.accounts.entry(owner.clone()).or_default();
+        account.new |= place.version == 1;
         account.version = place.version;
         account.next_wakeup = commit.next_wakeup;
         account.catalog_version = commit.catalog_version;
@@ -194,6 +234,7 @@ impl Rows {
 
 struct Lines<'r> {
     rows: &'r mut Vec<LedgerRow>,
+    items: &'r mut BTreeMap<ItemKey, ItemChange>,
     owner: &'r Owner,
     place: Place,
     line: i32,
@@ -210,14 +251,35 @@ struct Item<'a> {
 }
 
 impl Lines<'_> {
+    /// The entry that makes an item.
+    fn make(&mut self, item: Item<'_>, amount: i64) {
+        let day = item.issue_date;
+        self.enter(item, day, amount, true);
+    }
+
+    /// An entry that changes one.
     fn push(&mut self, item: Item<'_>, effective_date: Date, amount: i64) {
+        self.enter(item, effective_date, amount, false);
+    }
+
+    fn enter(&mut self, item: Item<'_>, effective_date: Date, amount: i64, new: bool) {
+        let key = ItemKey {
+            owner: self.owner.clone(),
+            kind: item.kind,
+            document: item.document.to_string(),
+            instalment: item.instalment,
+        };
+        let change = self.items.entry(key.clone()).or_insert(ItemChange {
+            new,
+            currency: item.currency,
+            issue_date: item.issue_date,
+            due_date: item.due_date,
+            original: amount,
+            change: 0,
+        });
+        change.change += amount;
         self.rows.push(LedgerRow {
-            item: ItemKey {
-                owner: self.owner.clone(),
-                kind: item.kind,
-                document: item.document.to_string(),
-                instalment: item.instalment,
-            },
+            item: key,
             currency: item.currency,
             due_date: item.due_date,
             issue_date: item.issue_date,
@@ -242,7 +304,7 @@ impl Lines<'_> {
                         due_date: Some(part.due_date),
                         issue_date: *issue_date,
                     };
-                    self.push(item, *issue_date, part.amount);
+                    self.make(item, part.amount);
                 }
             }
             Event::InvoiceVoided { number, currency, void_date, instalments, .. } => {
@@ -259,15 +321,11 @@ impl Lines<'_> {
                 }
             }
             Event::InvoiceCredited { credit_note, amount, credit_date, lines, .. } => {
-                self.push(
-                    credit("credit_note", credit_note, amount.currency, *credit_date),
-                    *credit_date,
-                    -amount.minor,
-                );
+                self.make(credit("credit_note", credit_note, amount.currency, *credit_date), -amount.minor);
                 self.apply("credit_note", credit_note, amount.currency, lines);
             }
             Event::PaymentRecorded { reference, amount, value_date, .. } => {
-                self.push(credit("payment", reference, amount.currency, *value_date), *value_date, -amount.minor);
+                self.make(credit("payment", reference, amount.currency, *value_date), -amount.minor);
             }
             Event::PaymentAllocated { reference, currency, lines, .. } => {
                 self.apply("payment", reference, *currency, lines);

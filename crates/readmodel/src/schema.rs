@@ -12,6 +12,15 @@ use crate::{ReadModelError, bi};
 pub const COMPARED: [&str; 10] =
     ["checkpoints", "heads", "accounts", "agenda", "ledger", "items", "history", "reminders", "attempts", "parked"];
 
+/// The tables of personal data: what a row is about, and its value.
+const PERSONAL: [(&str, &str, &str); 2] = [
+    ("personal_names", "tenant, account", "display_name"),
+    ("personal_contact_points", "tenant, account, position, channel", "address"),
+];
+
+/// Tables that nothing is ever looked up in while a build is filled: their rows only come.
+const ONLY_GROW: [&str; 2] = ["ledger", "history"];
+
 /// The form of the tables, raised whenever they or what stands in them changes. There is no migration: a database with an
 /// earlier form gets a fresh build, filled from the log.
 const FORMAT: i32 = 2;
@@ -55,6 +64,10 @@ const BASE: &[&str] = &[
        END IF;
      END $$",
     "CREATE SEQUENCE IF NOT EXISTS saldo.builds",
+    "CREATE TABLE IF NOT EXISTS saldo.rebuild (
+        one boolean PRIMARY KEY DEFAULT true CHECK (one),
+        number bigint NOT NULL,
+        format int NOT NULL)",
 ];
 
 const TABLES: &str = "
@@ -70,35 +83,26 @@ CREATE TABLE {s}.agenda (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, wakeup_at timestamptz,
     account_version bigint NOT NULL, catalog_version bigint NOT NULL, partition int NOT NULL,
     record_offset bigint NOT NULL, PRIMARY KEY (tenant, account));
-CREATE INDEX ON {s}.agenda (partition, record_offset);
 CREATE TABLE {s}.ledger (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, currency char(3) NOT NULL,
     decimals smallint NOT NULL, kind text NOT NULL, document text NOT NULL, instalment int NOT NULL,
     due_date date, effective_date date NOT NULL, known_at timestamptz NOT NULL, amount_minor bigint NOT NULL,
-    partition int NOT NULL, record_offset bigint NOT NULL, line int NOT NULL,
-    PRIMARY KEY (partition, record_offset, line));
-CREATE INDEX ON {s}.ledger (tenant, account);
+    partition int NOT NULL, record_offset bigint NOT NULL, line int NOT NULL);
 CREATE TABLE {s}.items (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, kind text NOT NULL, document text NOT NULL,
     instalment int NOT NULL, currency char(3) NOT NULL, decimals smallint NOT NULL, issue_date date NOT NULL,
     due_date date, original_minor bigint NOT NULL, open_minor bigint NOT NULL,
     PRIMARY KEY (tenant, account, kind, document, instalment));
-CREATE INDEX ON {s}.items (tenant, account) WHERE open_minor <> 0;
 CREATE TABLE {s}.history (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, version bigint NOT NULL, index int NOT NULL,
     type text NOT NULL, effective_date date, recorded_at timestamptz NOT NULL, known_at timestamptz NOT NULL,
-    actor text NOT NULL, summary text NOT NULL, partition int NOT NULL, record_offset bigint NOT NULL,
-    PRIMARY KEY (tenant, account, version, index));
+    actor text NOT NULL, summary text NOT NULL, partition int NOT NULL, record_offset bigint NOT NULL);
 CREATE TABLE {s}.reminders (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, reminder bigint NOT NULL,
     step text NOT NULL, tone text NOT NULL, channel text NOT NULL, template text NOT NULL, due_at timestamptz NOT NULL,
     retry_of bigint, status text NOT NULL, reason text, ready_at timestamptz, until timestamptz, attempts int NOT NULL,
     changed_at timestamptz NOT NULL, needs_person bool NOT NULL, version bigint NOT NULL, partition int NOT NULL,
     record_offset bigint NOT NULL, PRIMARY KEY (tenant, account, reminder));
-CREATE INDEX ON {s}.reminders (ready_at) WHERE ready_at IS NOT NULL;
-CREATE INDEX ON {s}.reminders (tenant, due_at, account, reminder);
-CREATE INDEX ON {s}.reminders (tenant, due_at, account, reminder)
-    WHERE needs_person OR status IN ('due', 'deferred', 'started');
 CREATE TABLE {s}.attempts (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, reminder bigint NOT NULL,
     attempt int NOT NULL, step text NOT NULL, tone text NOT NULL, channel text NOT NULL, recipient bytea NOT NULL,
@@ -117,6 +121,21 @@ CREATE TABLE {s}.personal_contact_points (
     channel text NOT NULL, address text, PRIMARY KEY (tenant, account, position));
 ";
 
+/// What serves readers and guards single rows, and would only hold up the filling.
+const INDEXES: &str = "
+ALTER TABLE {s}.ledger ADD PRIMARY KEY (partition, record_offset, line);
+ALTER TABLE {s}.history ADD PRIMARY KEY (tenant, account, version, index);
+CREATE INDEX ON {s}.ledger (tenant, account);
+CREATE INDEX ON {s}.agenda (partition, record_offset);
+CREATE INDEX ON {s}.items (tenant, account) WHERE open_minor <> 0;
+CREATE INDEX ON {s}.reminders (ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX ON {s}.reminders (tenant, due_at, account, reminder);
+CREATE INDEX ON {s}.reminders (tenant, due_at, account, reminder)
+    WHERE needs_person OR status IN ('due', 'deferred', 'started');
+";
+/// Memory for the sorting behind one index.
+const SORTING: &str = "SET LOCAL maintenance_work_mem = '256MB'";
+
 /// Makes what is missing: the base, a build of this release's form, and `bi`. Safe to run by several processes at once.
 pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadModelError> {
     let mut transaction = pool.begin().await?;
@@ -133,6 +152,7 @@ pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadMo
         (Some(_), Some(newer)) if newer > FORMAT => return Err(ReadModelError::Newer(newer)),
         (former, _) => {
             let schema = create(&mut transaction, identity).await?;
+            schema.index(&mut transaction).await?;
             point(&mut transaction, &schema).await?;
             if let Some(former) = former {
                 former.remove(&mut *transaction).await?;
@@ -171,11 +191,10 @@ async fn create(connection: &mut PgConnection, identity: &Identity) -> Result<Sc
 }
 
 async fn point(connection: &mut PgConnection, schema: &Schema) -> Result<(), ReadModelError> {
-    let number: i64 = schema.name().trim_start_matches("rm_").parse().map_err(|_| ReadModelError::Damaged(0))?;
     sqlx::query(
         "INSERT INTO saldo.live (number, format) VALUES ($1, $2) ON CONFLICT (one) DO UPDATE SET number = $1, format = $2",
     )
-    .bind(number)
+    .bind(schema.as_number()?)
     .bind(FORMAT)
     .execute(&mut *connection)
     .await?;
@@ -184,19 +203,70 @@ async fn point(connection: &mut PgConnection, schema: &Schema) -> Result<(), Rea
 }
 
 impl Schema {
-    /// An empty build beside the live one.
-    pub async fn build(pool: &PgPool, identity: &Identity) -> Result<Self, ReadModelError> {
+    /// The build beside the live one: where an earlier rebuild has left it, unless `fresh`, or else an empty one. What
+    /// other builds were left behind is removed. Only one rebuild may be at it; see [`only_rebuild`].
+    pub async fn build(pool: &PgPool, identity: &Identity, fresh: bool) -> Result<Self, ReadModelError> {
         let mut transaction = pool.begin().await?;
-        let schema = create(&mut transaction, identity).await?;
+        let live = live(&mut transaction).await?;
+        let begun: Option<(i64, i32)> =
+            sqlx::query_as("SELECT number, format FROM saldo.rebuild").fetch_optional(&mut *transaction).await?;
+        let builds: Vec<String> =
+            sqlx::query_scalar("SELECT nspname::text FROM pg_namespace WHERE nspname ~ '^rm_[0-9]+$'")
+                .fetch_all(&mut *transaction)
+                .await?;
+        let mut left = None;
+        for build in builds.into_iter().map(Self).filter(|build| *build != live) {
+            let begun = begun.is_some_and(|(number, format)| build == Self::number(number) && format == FORMAT);
+            if begun && !fresh && build.checkpoints(&mut transaction, identity, false).await.is_ok() {
+                left = Some(build);
+            } else {
+                build.remove(&mut *transaction).await?;
+            }
+        }
+        let schema = match left {
+            Some(left) => left,
+            None => {
+                let schema = create(&mut transaction, identity).await?;
+                sqlx::query(
+                    "INSERT INTO saldo.rebuild (number, format) VALUES ($1, $2)
+                     ON CONFLICT (one) DO UPDATE SET number = $1, format = $2",
+                )
+                .bind(schema.as_number()?)
+                .bind(FORMAT)
+                .execute(&mut *transaction)
+                .await?;
+                schema
+            }
+        };
         transaction.commit().await?;
         Ok(schema)
+    }
+
+    /// Makes the indexes that a build is filled without. Does nothing where it has them.
+    pub async fn index(&self, transaction: &mut PgConnection) -> Result<(), ReadModelError> {
+        let indexed: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_constraint WHERE contype = 'p' AND conrelid = ($1 || '.ledger')::regclass)",
+        )
+        .bind(self.name())
+        .fetch_one(&mut *transaction)
+        .await?;
+        if !indexed {
+            sqlx::query(SORTING).execute(&mut *transaction).await?;
+            sqlx::raw_sql(sqlx::AssertSqlSafe(INDEXES.replace("{s}", self.name()))).execute(transaction).await?;
+        }
+        Ok(())
+    }
+
+    fn as_number(&self) -> Result<i64, ReadModelError> {
+        self.name().trim_start_matches("rm_").parse().map_err(|_| ReadModelError::Damaged(0))
     }
 
     /// An empty build in temporary tables like this one's, gone with the transaction.
     pub async fn shadow(&self, transaction: &mut PgConnection) -> Result<Self, ReadModelError> {
         let live = self.name();
-        for table in COMPARED.iter().chain(&["personal_names", "personal_contact_points"]) {
-            let statement = format!("CREATE TEMP TABLE {table} (LIKE {live}.{table} INCLUDING ALL) ON COMMIT DROP");
+        for table in COMPARED.into_iter().chain(PERSONAL.map(|(table, ..)| table)) {
+            let with = if ONLY_GROW.contains(&table) { "" } else { "INCLUDING ALL" };
+            let statement = format!("CREATE TEMP TABLE {table} (LIKE {live}.{table} {with}) ON COMMIT DROP");
             sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *transaction).await?;
         }
         let statement = format!(
@@ -204,6 +274,44 @@ impl Schema {
         );
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(transaction).await?;
         Ok(Self("pg_temp".to_owned()))
+    }
+
+    /// Whether a table holds the same rows in both builds: as many, with the same digest of them all.
+    pub async fn same_rows(
+        &self,
+        connection: &mut PgConnection,
+        other: &Self,
+        table: &str,
+    ) -> Result<bool, ReadModelError> {
+        let digest = |build: &Self| {
+            format!("(SELECT (count(*), bit_xor(hash_record_extended(t, 0))) FROM {}.{table} t)", build.name())
+        };
+        let statement = format!("SELECT {} IS NOT DISTINCT FROM {}", digest(self), digest(other));
+        Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await?)
+    }
+
+    /// Rows of personal data whose value in `other` is another one than here, or that stand in one of the two alone: the
+    /// table of each, and whose it is. What is erased here says nothing about what stands there.
+    pub async fn personal_differences(
+        &self,
+        connection: &mut PgConnection,
+        other: &Self,
+    ) -> Result<Vec<(&'static str, String)>, ReadModelError> {
+        let mut found = Vec::new();
+        for (table, key, value) in PERSONAL {
+            let statement = format!(
+                "SELECT tenant || '/' || account
+                 FROM (SELECT {key}, {value}, true AS stands FROM {}.{table}) h
+                 FULL JOIN (SELECT {key}, {value} AS there, true AS stands_there FROM {}.{table}) o USING ({key})
+                 WHERE stands IS NULL OR stands_there IS NULL OR ({value} IS NOT NULL AND {value} IS DISTINCT FROM there)",
+                self.name(),
+                other.name()
+            );
+            let owners: Vec<String> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&mut *connection).await?;
+            found.extend(owners.into_iter().map(|owner| (table, owner)));
+        }
+        Ok(found)
     }
 
     /// Rows of a table that stand in this build and not in `other`: how many, and up to `listed` of them as text.
@@ -269,6 +377,20 @@ impl Schema {
             .collect()
     }
 
+    /// The offsets behind what the build has read, by partition; `None` where it is of another log.
+    pub async fn standing(
+        &self,
+        connection: &mut PgConnection,
+        identity: &Identity,
+        lock: bool,
+    ) -> Result<Option<Vec<u64>>, ReadModelError> {
+        match self.checkpoints(connection, identity, lock).await {
+            Ok(all) => Ok(Some(all.iter().map(|one| one.position.map_or(0, |position| position.next)).collect())),
+            Err(ReadModelError::OtherLog) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Every account's head.
     pub async fn heads(&self, connection: &mut PgConnection) -> Result<Vec<(u32, Box<str>, Head)>, ReadModelError> {
         let statement = format!("SELECT partition, key, hash, version FROM {}.heads", self.name());
@@ -292,20 +414,38 @@ impl Schema {
     }
 }
 
-/// Puts `new` in force if it has reached the live build everywhere. Returns the build it replaced, or `None` where it
-/// has to catch up first.
-pub async fn swap(pool: &PgPool, identity: &Identity, new: &Schema) -> Result<Option<Schema>, ReadModelError> {
-    let mut transaction = pool.begin().await?;
-    sqlx::query("SELECT FROM saldo.live FOR UPDATE").execute(&mut *transaction).await?;
-    let old = live(&mut transaction).await?;
-    let next = |checkpoint: &Checkpoint| checkpoint.position.map_or(0, |position| position.next);
-    // A live build of another log has nothing that the new one must reach.
-    let standing = old.checkpoints(&mut transaction, identity, true).await.unwrap_or_default();
-    let reached = new.checkpoints(&mut transaction, identity, false).await?;
-    if standing.iter().zip(&reached).any(|(old, new)| next(new) < next(old)) {
-        return Ok(None);
+/// The right to rebuild, until the connection is closed. `None` where somebody else has it.
+pub async fn only_rebuild(pool: &PgPool) -> Result<Option<PgConnection>, ReadModelError> {
+    let mut connection = pool.acquire().await?.detach();
+    // One that was killed a moment ago may still be on its way out.
+    sqlx::query("SET lock_timeout = '10s'").execute(&mut connection).await?;
+    match sqlx::query("SELECT pg_advisory_lock(hashtext('saldo_rebuild'))").execute(&mut connection).await {
+        Ok(_) => Ok(Some(connection)),
+        Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(LOCK_TIMEOUT)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
-    point(&mut transaction, new).await?;
-    transaction.commit().await?;
-    Ok(Some(old))
+}
+
+/// SQLSTATE of a lock that was not given in time.
+const LOCK_TIMEOUT: &str = "55P03";
+
+/// The build in force, held still until the transaction ends, and the offsets behind what it has read; none where it is
+/// of another log, with nothing that a new one must reach.
+pub async fn hold(
+    transaction: &mut PgConnection,
+    identity: &Identity,
+) -> Result<(Schema, Option<Vec<u64>>), ReadModelError> {
+    sqlx::query("SELECT FROM saldo.live FOR UPDATE").execute(&mut *transaction).await?;
+    let live = live(transaction).await?;
+    let standing = live.standing(transaction, identity, true).await?;
+    Ok((live, standing))
+}
+
+/// Puts a build in force, in the transaction that holds the former one.
+pub async fn replace(transaction: &mut PgConnection, new: &Schema) -> Result<(), ReadModelError> {
+    point(transaction, new).await?;
+    sqlx::query("DELETE FROM saldo.rebuild").execute(transaction).await?;
+    Ok(())
 }

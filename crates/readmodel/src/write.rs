@@ -1,6 +1,8 @@
-//! Writing a batch: set-based, with the checkpoints moved by compare-and-set in the same transaction.
+//! Writing a batch in one transaction, in which the checkpoints move by compare-and-set. Rows that the batch makes go in
+//! by COPY, since it knows that nobody else can have made them; the others change set-based.
 
 mod contacts;
+mod copy;
 
 use std::collections::BTreeMap;
 
@@ -10,9 +12,10 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{
     ReadModelError,
-    rows::{ItemKey, LedgerRow, Owner, Rows},
+    rows::{AccountRow, HeadRow, ItemChange, ItemKey, LedgerRow, Owner, Rows},
     schema::Schema,
 };
+use copy::Copy;
 
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +63,7 @@ pub async fn apply(
     writer.heads(rows).await?;
     writer.accounts(rows).await?;
     writer.ledger(&rows.ledger).await?;
-    writer.items(&rows.ledger).await?;
+    writer.items(rows).await?;
     writer.history(rows).await?;
     writer.contacts(&rows.contacts).await?;
     writer.parked(rows).await?;
@@ -86,6 +89,10 @@ impl Writer<'_> {
         AssertSqlSafe(statement.replace("{s}", self.schema))
     }
 
+    fn copy(&self, table: &str, columns: &str) -> Copy {
+        Copy::into(self.schema, table, columns)
+    }
+
     async fn checkpoints(&mut self, moves: &[Move]) -> Result<u64, ReadModelError> {
         let mut moves = moves.to_vec();
         moves.sort_by_key(|one| one.partition);
@@ -107,12 +114,21 @@ impl Writer<'_> {
     }
 
     async fn heads(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
+        let mut copy = self.copy("heads", "key, partition, hash, version");
         let (mut keys, mut partitions, mut hashes, mut versions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (key, (partition, head)) in &rows.heads {
+        for (key, HeadRow { new, partition, head }) in &rows.heads {
+            if *new {
+                copy.row(&[&key.as_str(), &(*partition as i32), &head.hash.as_slice(), &(head.version as i64)]);
+                continue;
+            }
             keys.push(key.as_str());
             partitions.push(*partition as i32);
-            hashes.push(head.hash.to_vec());
+            hashes.push(head.hash.as_slice());
             versions.push(head.version as i64);
+        }
+        copy.send(self.connection).await?;
+        if keys.is_empty() {
+            return Ok(());
         }
         sqlx::query(self.sql(
             "INSERT INTO {s}.heads (key, partition, hash, version)
@@ -129,11 +145,39 @@ impl Writer<'_> {
     }
 
     async fn accounts(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
-        let (tenants, accounts) = owners(rows.accounts.keys());
-        let of = |field: fn(&crate::rows::AccountRow) -> Option<String>| {
-            rows.accounts.values().map(field).collect::<Vec<_>>()
-        };
-        let versions: Vec<i64> = rows.accounts.values().map(|row| row.version as i64).collect();
+        let mut copy = self.copy("accounts", "tenant, account, version, kind, language, time_zone, country");
+        let mut agenda = self
+            .copy("agenda", "tenant, account, wakeup_at, account_version, catalog_version, partition, record_offset");
+        for (owner, row) in rows.accounts.iter().filter(|(_, row)| row.new) {
+            let (tenant, account, version) = (owner.tenant.as_str(), owner.account.as_str(), row.version as i64);
+            copy.row(&[
+                &tenant,
+                &account,
+                &version,
+                &row.kind,
+                &row.language.as_deref(),
+                &row.time_zone.as_deref(),
+                &row.country.as_deref(),
+            ]);
+            agenda.row(&[
+                &tenant,
+                &account,
+                &row.next_wakeup,
+                &version,
+                &(row.catalog_version as i64),
+                &(row.partition as i32),
+                &(row.offset as i64),
+            ]);
+        }
+        copy.send(self.connection).await?;
+        agenda.send(self.connection).await?;
+        let known: Vec<(&Owner, &AccountRow)> = rows.accounts.iter().filter(|(_, row)| !row.new).collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        let (tenants, accounts) = owners(known.iter().map(|(owner, _)| *owner));
+        let of = |field: fn(&AccountRow) -> Option<String>| known.iter().map(|(_, row)| field(row)).collect::<Vec<_>>();
+        let number = |field: fn(&AccountRow) -> u64| known.iter().map(|(_, row)| field(row) as i64).collect::<Vec<_>>();
         sqlx::query(self.sql(
             "INSERT INTO {s}.accounts AS a (tenant, account, version, kind, language, time_zone, country)
              SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
@@ -143,7 +187,7 @@ impl Writer<'_> {
         ))
         .bind(&tenants)
         .bind(&accounts)
-        .bind(&versions)
+        .bind(number(|row| row.version))
         .bind(of(|row| row.kind.map(str::to_owned)))
         .bind(of(|row| row.language.clone()))
         .bind(of(|row| row.time_zone.clone()))
@@ -162,57 +206,70 @@ impl Writer<'_> {
         .bind(&tenants)
         .bind(&accounts)
         .bind(of(|row| row.next_wakeup.map(instant)))
-        .bind(&versions)
-        .bind(rows.accounts.values().map(|row| row.catalog_version as i64).collect::<Vec<_>>())
-        .bind(rows.accounts.values().map(|row| row.partition as i32).collect::<Vec<_>>())
-        .bind(rows.accounts.values().map(|row| row.offset as i64).collect::<Vec<_>>())
+        .bind(number(|row| row.version))
+        .bind(number(|row| row.catalog_version))
+        .bind(known.iter().map(|(_, row)| row.partition as i32).collect::<Vec<_>>())
+        .bind(number(|row| row.offset))
         .execute(&mut *self.connection)
         .await?;
         Ok(())
     }
 
     async fn ledger(&mut self, ledger: &[LedgerRow]) -> Result<(), ReadModelError> {
-        fn column<T>(ledger: &[LedgerRow], value: impl Fn(&LedgerRow) -> T) -> Vec<T> {
-            ledger.iter().map(value).collect()
+        let mut copy = self.copy(
+            "ledger",
+            "tenant, account, currency, decimals, kind, document, instalment, due_date, effective_date, known_at,
+             amount_minor, partition, record_offset, line",
+        );
+        for row in ledger {
+            copy.row(&[
+                &row.item.owner.tenant.as_str(),
+                &row.item.owner.account.as_str(),
+                &row.currency.code(),
+                &(row.currency.decimals() as i16),
+                &row.item.kind,
+                &row.item.document.as_str(),
+                &(row.item.instalment as i32),
+                &row.due_date,
+                &row.effective_date,
+                &row.place.known_at,
+                &row.amount,
+                &(row.place.partition as i32),
+                &(row.place.offset as i64),
+                &row.line,
+            ]);
         }
-        let (tenants, accounts) = owners(ledger.iter().map(|row| &row.item.owner));
-        sqlx::query(self.sql(
-            "INSERT INTO {s}.ledger (tenant, account, currency, decimals, kind, document, instalment, due_date,
-                                     effective_date, known_at, amount_minor, partition, record_offset, line)
-             SELECT tenant, account, currency, decimals, kind, document, instalment, due_date::date,
-                    effective_date::date, known_at::timestamptz, amount, partition, record_offset, line
-             FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::int[],
-                         $8::text[], $9::text[], $10::text[], $11::bigint[], $12::int[], $13::bigint[], $14::int[])
-               AS r(tenant, account, currency, decimals, kind, document, instalment, due_date, effective_date, known_at,
-                    amount, partition, record_offset, line)",
-        ))
-        .bind(tenants)
-        .bind(accounts)
-        .bind(column(ledger, |row| row.currency.code().to_owned()))
-        .bind(column(ledger, |row| row.currency.decimals() as i16))
-        .bind(column(ledger, |row| row.item.kind))
-        .bind(column(ledger, |row| row.item.document.clone()))
-        .bind(column(ledger, |row| row.item.instalment as i32))
-        .bind(column(ledger, |row| row.due_date.map(day)))
-        .bind(column(ledger, |row| day(row.effective_date)))
-        .bind(column(ledger, |row| instant(row.place.known_at)))
-        .bind(column(ledger, |row| row.amount))
-        .bind(column(ledger, |row| row.place.partition as i32))
-        .bind(column(ledger, |row| row.place.offset as i64))
-        .bind(column(ledger, |row| row.line))
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
+        copy.send(self.connection).await
     }
 
-    /// Items move by the batch's sums; the first entry of an item is what it was at first.
-    async fn items(&mut self, ledger: &[LedgerRow]) -> Result<(), ReadModelError> {
-        let mut sums: BTreeMap<&ItemKey, (&LedgerRow, i64)> = BTreeMap::new();
-        for row in ledger {
-            sums.entry(&row.item).or_insert((row, 0)).1 += row.amount;
+    /// New items are what the batch left of them; the others move by its sums.
+    async fn items(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
+        let mut copy = self.copy(
+            "items",
+            "tenant, account, kind, document, instalment, currency, decimals, issue_date, due_date, original_minor,
+             open_minor",
+        );
+        for (item, row) in rows.items.iter().filter(|(_, row)| row.new) {
+            copy.row(&[
+                &item.owner.tenant.as_str(),
+                &item.owner.account.as_str(),
+                &item.kind,
+                &item.document.as_str(),
+                &(item.instalment as i32),
+                &row.currency.code(),
+                &(row.currency.decimals() as i16),
+                &row.issue_date,
+                &row.due_date,
+                &row.original,
+                &row.change,
+            ]);
         }
-        let (tenants, accounts) = owners(sums.keys().map(|item| &item.owner));
-        let firsts: Vec<&LedgerRow> = sums.values().map(|(first, _)| *first).collect();
+        copy.send(self.connection).await?;
+        let known: Vec<(&ItemKey, &ItemChange)> = rows.items.iter().filter(|(_, row)| !row.new).collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        let (tenants, accounts) = owners(known.iter().map(|(item, _)| &item.owner));
         sqlx::query(self.sql(
             "INSERT INTO {s}.items AS i (tenant, account, kind, document, instalment, currency, decimals, issue_date,
                                          due_date, original_minor, open_minor)
@@ -226,48 +283,43 @@ impl Writer<'_> {
         ))
         .bind(tenants)
         .bind(accounts)
-        .bind(firsts.iter().map(|row| row.item.kind).collect::<Vec<_>>())
-        .bind(firsts.iter().map(|row| row.item.document.clone()).collect::<Vec<_>>())
-        .bind(firsts.iter().map(|row| row.item.instalment as i32).collect::<Vec<_>>())
-        .bind(firsts.iter().map(|row| row.currency.code().to_owned()).collect::<Vec<_>>())
-        .bind(firsts.iter().map(|row| row.currency.decimals() as i16).collect::<Vec<_>>())
-        .bind(firsts.iter().map(|row| day(row.issue_date)).collect::<Vec<_>>())
-        .bind(firsts.iter().map(|row| row.due_date.map(day)).collect::<Vec<_>>())
-        .bind(firsts.iter().map(|row| row.amount).collect::<Vec<_>>())
-        .bind(sums.values().map(|(_, sum)| *sum).collect::<Vec<_>>())
+        .bind(known.iter().map(|(item, _)| item.kind).collect::<Vec<_>>())
+        .bind(known.iter().map(|(item, _)| item.document.as_str()).collect::<Vec<_>>())
+        .bind(known.iter().map(|(item, _)| item.instalment as i32).collect::<Vec<_>>())
+        .bind(known.iter().map(|(_, row)| row.currency.code().to_owned()).collect::<Vec<_>>())
+        .bind(known.iter().map(|(_, row)| row.currency.decimals() as i16).collect::<Vec<_>>())
+        .bind(known.iter().map(|(_, row)| day(row.issue_date)).collect::<Vec<_>>())
+        .bind(known.iter().map(|(_, row)| row.due_date.map(day)).collect::<Vec<_>>())
+        .bind(known.iter().map(|(_, row)| row.original).collect::<Vec<_>>())
+        .bind(known.iter().map(|(_, row)| row.change).collect::<Vec<_>>())
         .execute(&mut *self.connection)
         .await?;
         Ok(())
     }
 
     async fn history(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
-        let history = &rows.history;
-        let (tenants, accounts) = owners(history.iter().map(|row| &row.owner));
-        sqlx::query(self.sql(
-            "INSERT INTO {s}.history (tenant, account, version, index, type, effective_date, recorded_at, known_at,
-                                      actor, summary, partition, record_offset)
-             SELECT tenant, account, version, index, type, effective_date::date, recorded_at::timestamptz,
-                    known_at::timestamptz, actor, summary, partition, record_offset
-             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[],
-                         $9::text[], $10::text[], $11::int[], $12::bigint[])
-               AS r(tenant, account, version, index, type, effective_date, recorded_at, known_at, actor, summary,
-                    partition, record_offset)",
-        ))
-        .bind(tenants)
-        .bind(accounts)
-        .bind(history.iter().map(|row| row.place.version as i64).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| row.index).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| row.kind.clone()).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| row.effective_date.map(day)).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| instant(row.recorded_at)).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| instant(row.place.known_at)).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| row.actor.clone()).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| row.summary.clone()).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| row.place.partition as i32).collect::<Vec<_>>())
-        .bind(history.iter().map(|row| row.place.offset as i64).collect::<Vec<_>>())
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
+        let mut copy = self.copy(
+            "history",
+            "tenant, account, version, index, type, effective_date, recorded_at, known_at, actor, summary, partition,
+             record_offset",
+        );
+        for row in &rows.history {
+            copy.row(&[
+                &row.owner.tenant.as_str(),
+                &row.owner.account.as_str(),
+                &(row.place.version as i64),
+                &row.index,
+                &row.kind.as_str(),
+                &row.effective_date,
+                &row.recorded_at,
+                &row.place.known_at,
+                &row.actor.as_str(),
+                &row.summary.as_str(),
+                &(row.place.partition as i32),
+                &(row.place.offset as i64),
+            ]);
+        }
+        copy.send(self.connection).await
     }
 
     async fn parked(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
@@ -315,25 +367,14 @@ impl Writer<'_> {
             .bind(accounts)
             .execute(&mut *self.connection)
             .await?;
-            let flat: Vec<(&Owner, i32, &'static str, Option<String>)> = opened
-                .contact_points
-                .iter()
-                .flat_map(|(owner, points)| {
-                    (0..).zip(points).map(move |(at, (channel, address))| (owner, at, *channel, address.clone()))
-                })
-                .collect();
-            let (tenants, accounts) = owners(flat.iter().map(|(owner, ..)| *owner));
-            sqlx::query(self.sql(
-                "INSERT INTO {s}.personal_contact_points (tenant, account, position, channel, address)
-                 SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[])",
-            ))
-            .bind(tenants)
-            .bind(accounts)
-            .bind(flat.iter().map(|(_, at, ..)| *at).collect::<Vec<_>>())
-            .bind(flat.iter().map(|(.., channel, _)| *channel).collect::<Vec<_>>())
-            .bind(flat.iter().map(|(.., address)| address.clone()).collect::<Vec<_>>())
-            .execute(&mut *self.connection)
-            .await?;
+            let mut copy = self.copy("personal_contact_points", "tenant, account, position, channel, address");
+            for (owner, points) in &opened.contact_points {
+                for (position, (channel, address)) in (0i32..).zip(points) {
+                    let (tenant, account) = (owner.tenant.as_str(), owner.account.as_str());
+                    copy.row(&[&tenant, &account, &position, channel, &address.as_deref()]);
+                }
+            }
+            copy.send(self.connection).await?;
         }
         Ok(())
     }

@@ -1,22 +1,21 @@
-//! One build of the read models being brought forward: acceptors resumed from its checkpoints, batches written in one
-//! transaction with them.
+//! The fold itself, in memory: from records to batches of rows. Acceptors begin at the log's start, or where a build stands.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
 
 use jiff::Timestamp;
-use saldo_commit::Commit;
-use saldo_keyring::Keyring;
+use saldo_commit::{Commit, DecodeError};
 use saldo_log::{
     Log, Record, Tail,
-    acceptor::{Acceptor, Head, Verdict},
+    acceptor::{Acceptor, Head, Verdict, VoidReason},
+    frame::Frame,
     genesis::Identity,
 };
-use saldo_readmodel::{Applied, Move, Owner, Place, Rows, Schema, apply};
+use saldo_readmodel::{Move, Owner, Place, Rows, Schema};
 use sqlx::PgPool;
 
-use crate::{ProjectorError, personal};
+use crate::ProjectorError;
 
-/// The fold itself: from records to rows, in memory.
+/// Where the fold stands.
 pub struct Folding {
     partitions: BTreeMap<u32, Partition>,
     parked: HashSet<Owner>,
@@ -27,34 +26,59 @@ struct Partition {
     known_instant: Option<Timestamp>,
 }
 
-/// A build and where it stands.
-pub struct Fold {
-    pool: PgPool,
-    schema: Schema,
-    keyring: Keyring,
-    folding: Folding,
-    /// Write only while the build is the one in force.
-    only_live: bool,
+/// What a record is.
+pub enum Judged<'r> {
+    /// Record 0.
+    Genesis,
+    /// The last record read, met again; or of a partition that is not ours.
+    Again,
+    /// It does not count.
+    Void(VoidReason),
+    /// A commit that counts.
+    Accepted {
+        /// Its frame.
+        frame: Frame<'r>,
+        /// The account's new head.
+        hash: [u8; 32],
+        /// What it says, if this release can read it.
+        commit: Box<Result<Commit, DecodeError>>,
+    },
 }
 
-/// How a batch ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// In the database.
-    Yes,
-    /// Another projector was there first, or another build is in force: open again.
-    Overtaken,
+/// Records folded together, to be written in one transaction.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Where the checkpoints move.
+    pub moves: BTreeMap<u32, Move>,
+    /// What is added.
+    pub rows: Rows,
+    /// Records in it.
+    pub records: usize,
+    /// Bytes of their values.
+    pub bytes: usize,
+    /// When the log took the oldest of them.
+    pub oldest: Option<Timestamp>,
 }
 
-impl Fold {
-    /// Opens a build where its checkpoints stand.
-    pub async fn open(
-        pool: &PgPool,
-        schema: Schema,
-        identity: &Identity,
-        keyring: &Keyring,
-        only_live: bool,
-    ) -> Result<Self, ProjectorError> {
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.moves.is_empty()
+    }
+}
+
+impl Folding {
+    /// From the log's start.
+    pub fn new(identity: &Identity) -> Self {
+        let partition = |number| Partition { acceptor: Acceptor::new(identity, number), known_instant: None };
+        Self {
+            partitions: (0..identity.partitions).map(|number| (number, partition(number))).collect(),
+            parked: HashSet::new(),
+        }
+    }
+
+    /// From where a build's checkpoints stand.
+    pub async fn resume(pool: &PgPool, schema: &Schema, identity: &Identity) -> Result<Self, ProjectorError> {
         let mut connection = pool.begin().await?;
         // One snapshot: heads and checkpoints belong together.
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *connection).await?;
@@ -76,97 +100,110 @@ impl Fold {
             };
             (partition, Partition { acceptor, known_instant: checkpoint.known_instant })
         });
-        let folding = Folding {
+        Ok(Self {
             partitions: partitions.collect(),
             parked: parked.into_iter().map(|(tenant, account)| Owner { tenant, account }).collect(),
-        };
-        Ok(Self { pool: pool.clone(), schema, keyring: keyring.clone(), folding, only_live })
+        })
     }
 
-    /// A tail that begins where the build stands.
-    pub async fn tail(&self, log: &dyn Log) -> Result<Box<dyn Tail>, ProjectorError> {
-        let from: Vec<(u32, u64)> =
-            self.folding.partitions.iter().map(|(number, partition)| (*number, partition.acceptor.start())).collect();
-        Ok(log.tail(&from).await?)
+    /// A tail of the partitions that are not there yet, where each one stands; its last record comes once more.
+    pub async fn tail(
+        &mut self,
+        log: &dyn Log,
+        until: impl Fn(u32) -> u64,
+    ) -> Result<Option<Box<dyn Tail>>, ProjectorError> {
+        let behind = self.partitions.iter_mut().filter(|(number, one)| one.next() < until(**number));
+        let from: Vec<(u32, u64)> = behind.map(|(number, one)| (*number, one.acceptor.reopen())).collect();
+        Ok(if from.is_empty() { None } else { Some(log.tail(&from).await?) })
     }
 
     /// The offset behind the last record read of a partition.
     pub fn next(&self, partition: u32) -> u64 {
-        self.folding.next(partition)
+        self.partitions.get(&partition).map_or(0, Partition::next)
     }
 
-    /// Folds a batch and writes it.
-    pub async fn write(&mut self, records: &[Record]) -> Result<Written, ProjectorError> {
-        let (moves, rows) = self.folding.take(records)?;
-        if moves.is_empty() {
-            return Ok(Written::Yes);
-        }
-        let opened = personal::open(&self.keyring, &rows.personal).await?;
-        let mut transaction = self.pool.begin().await?;
-        if self.only_live && saldo_readmodel::live(&mut transaction).await? != self.schema {
-            return Ok(Written::Overtaken);
-        }
-        match apply(&mut transaction, &self.schema, &moves, &rows, &opened).await? {
-            Applied::Overtaken => Ok(Written::Overtaken),
-            Applied::Yes => {
-                transaction.commit().await?;
-                Ok(Written::Yes)
+    /// Records read of all partitions.
+    pub fn done(&self) -> u64 {
+        self.partitions.values().map(Partition::next).sum()
+    }
+
+    /// Accounts that stand still.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Judges the next record of its partition.
+    pub fn judge<'r>(&mut self, record: &'r Record) -> Result<Judged<'r>, ProjectorError> {
+        let Some(partition) = self.partitions.get_mut(&record.partition) else { return Ok(Judged::Again) };
+        Ok(match partition.acceptor.judge(record)? {
+            Verdict::Genesis => Judged::Genesis,
+            Verdict::Resumed => Judged::Again,
+            Verdict::Void(reason) => Judged::Void(reason),
+            Verdict::Accepted { frame, hash } => {
+                Judged::Accepted { frame, hash, commit: Box::new(Commit::decode(frame.payload)) }
             }
-        }
-    }
-}
-
-impl Folding {
-    /// From the log's start.
-    pub fn new(identity: &Identity) -> Self {
-        let partition = |number| Partition { acceptor: Acceptor::new(identity, number), known_instant: None };
-        Self {
-            partitions: (0..identity.partitions).map(|number| (number, partition(number))).collect(),
-            parked: HashSet::new(),
-        }
+        })
     }
 
-    fn next(&self, partition: u32) -> u64 {
-        self.partitions.get(&partition).and_then(|one| one.acceptor.position()).map_or(0, |position| position.next)
-    }
-
-    /// Folds a batch: where the checkpoints move, and the rows it adds.
-    pub fn take(&mut self, records: &[Record]) -> Result<(Vec<Move>, Rows), ProjectorError> {
-        let mut before: BTreeMap<u32, u64> = BTreeMap::new();
-        let mut rows = Rows::default();
-        for record in records {
-            before.entry(record.partition).or_insert(self.next(record.partition));
-            self.fold(record, &mut rows)?;
-        }
-        let moves = before.into_iter().filter_map(|(number, from)| {
-            let partition = self.partitions.get(&number)?;
-            let to = partition.acceptor.position()?;
-            (to.next > from).then_some(Move { partition: number, from, to, known_instant: partition.known_instant })
-        });
-        Ok((moves.collect(), rows))
-    }
-
-    fn fold(&mut self, record: &Record, rows: &mut Rows) -> Result<(), ProjectorError> {
-        let Some(partition) = self.partitions.get_mut(&record.partition) else { return Ok(()) };
-        let Verdict::Accepted { frame, hash } = partition.acceptor.judge(record)? else { return Ok(()) };
-        rows.heads.insert(frame.key(), (record.partition, Head { hash, version: frame.version }));
-        let owner = Owner { tenant: frame.tenant.to_owned(), account: frame.account.to_owned() };
-        if let Some(recorded_at) = Commit::recorded_at(frame.payload) {
-            partition.known_instant = partition.known_instant.max(Some(recorded_at));
-        }
+    /// Adds a record that was just judged to a batch.
+    pub fn take(&mut self, batch: &mut Batch, record: &Record, judged: Judged<'_>) {
+        let Some(partition) = self.partitions.get_mut(&record.partition) else { return };
+        let (frame, hash, commit) = match judged {
+            Judged::Again => return,
+            Judged::Genesis | Judged::Void(_) => return partition.reach(batch, record),
+            Judged::Accepted { frame, hash, commit } => (frame, hash, commit),
+        };
+        let recorded_at = match &*commit {
+            Ok(commit) => Some(commit.recorded_at),
+            Err(_) => Commit::recorded_at(frame.payload),
+        };
+        partition.known_instant = partition.known_instant.max(recorded_at);
         let known_at = partition.known_instant.unwrap_or(record.appended_at);
+        partition.reach(batch, record);
+        batch.rows.extend(frame.key(), record.partition, Head { hash, version: frame.version });
+        let owner = Owner { tenant: frame.tenant.to_owned(), account: frame.account.to_owned() };
         if self.parked.contains(&owner) {
-            return Ok(());
+            return;
         }
         let place = Place { partition: record.partition, offset: record.offset, version: frame.version, known_at };
-        match Commit::decode(frame.payload) {
-            Ok(commit) => rows.add(&owner, place, &commit),
+        match *commit {
+            Ok(commit) => batch.rows.add(&owner, place, &commit),
             Err(why) => {
                 tracing::error!(account = %owner.account, tenant = %owner.tenant, offset = record.offset, %why, "account parked");
                 self.parked.insert(owner.clone());
-                rows.parked.insert(owner, (known_at, why.to_string()));
+                batch.rows.parked.insert(owner, (known_at, why.to_string()));
             }
         }
+    }
+
+    /// Judges a record and adds it.
+    pub fn fold(&mut self, batch: &mut Batch, record: &Record) -> Result<(), ProjectorError> {
+        let judged = self.judge(record)?;
+        self.take(batch, record, judged);
         Ok(())
+    }
+}
+
+impl Partition {
+    fn next(&self) -> u64 {
+        self.acceptor.position().map_or(0, |position| position.next)
+    }
+
+    /// The batch's checkpoint moves behind a record.
+    fn reach(&self, batch: &mut Batch, record: &Record) {
+        let Some(to) = self.acceptor.position() else { return };
+        let (partition, known_instant) = (record.partition, self.known_instant);
+        match batch.moves.entry(partition) {
+            Entry::Occupied(mut one) => {
+                one.get_mut().to = to;
+                one.get_mut().known_instant = known_instant;
+            }
+            Entry::Vacant(none) => {
+                none.insert(Move { partition, from: record.offset, to, known_instant });
+            }
+        }
+        batch.records += 1;
+        batch.bytes += record.value.len();
+        batch.oldest = Some(batch.oldest.map_or(record.appended_at, |oldest| oldest.min(record.appended_at)));
     }
 }

@@ -1,15 +1,21 @@
 //! Projections: the fold of accepted commits into the read models. A projection gets a database transaction and nothing
 //! else, so one that sends mail does not compile.
 
+mod build;
+mod compare;
 mod fold;
 mod live;
 mod personal;
 mod rebuild;
+mod report;
 mod verify;
 
+use saldo_log::{Log, LogError, genesis::Identity};
+
+pub use compare::{Difference, Differences};
 pub use live::run;
-pub use rebuild::{Progress, rebuild};
-pub use verify::{Difference, Report, verify};
+pub use rebuild::{End, Progress, Rebuild, Rebuilt, Stage, rebuild};
+pub use verify::{Report, verify};
 
 /// Why a projector stopped.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +32,21 @@ pub enum ProjectorError {
     /// The log is not the one read before.
     #[error(transparent)]
     Diverged(#[from] saldo_log::acceptor::Diverged),
+    /// One rebuild at a time.
+    #[error("another `saldo rebuild` is at it")]
+    Rebuilding,
+    /// A defect of ours.
+    #[error("writing a batch broke off: {0}")]
+    BrokeOff(#[from] tokio::task::JoinError),
+}
+
+/// The offsets behind the last record of each partition, as they are now.
+async fn ends(log: &dyn Log, identity: &Identity) -> Result<Vec<u64>, LogError> {
+    let mut ends = Vec::new();
+    for partition in 0..identity.partitions {
+        ends.push(log.end(partition).await?);
+    }
+    Ok(ends)
 }
 
 impl From<sqlx::Error> for ProjectorError {

@@ -1,20 +1,30 @@
 //! The projector proper: follows the log and keeps the live build at its end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     ProjectorError,
-    fold::{Fold, Written},
+    build::{Build, Written},
+    fold::{Batch, Folding},
+    report::Report,
 };
 
-/// Records of one transaction.
-pub(crate) const BATCH: usize = 5_000;
+/// Records of one transaction, and bytes of their values.
+const BATCH: usize = 10_000;
+const BATCH_BYTES: usize = 8 << 20;
+/// Records asked of the log at once.
+pub(crate) const READ: usize = 5_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -27,20 +37,28 @@ pub async fn run(
     keyring: Keyring,
     cancel: CancellationToken,
 ) -> Result<(), ProjectorError> {
+    let report = Report::new();
+    tokio::select! {
+        () = cancel.cancelled() => Ok(()),
+        () = report.watch(log.as_ref(), &identity) => Ok(()),
+        outcome = project(log.as_ref(), &identity, &pool, &keyring, &report) => outcome,
+    }
+}
+
+async fn project(
+    log: &dyn Log,
+    identity: &Identity,
+    pool: &PgPool,
+    keyring: &Keyring,
+    report: &Report,
+) -> Result<(), ProjectorError> {
     let mut pause = FIRST_PAUSE;
     loop {
-        let outcome = tokio::select! {
-            () = cancel.cancelled() => return Ok(()),
-            outcome = follow(log.as_ref(), &identity, &pool, &keyring, &mut pause) => outcome,
-        };
-        match outcome {
+        match follow(log, identity, pool, keyring, report, &mut pause).await {
             Ok(()) => {}
             Err(error) if error.is_transient() => {
                 warn!(%error, "the projector goes on when it can");
-                tokio::select! {
-                    () = cancel.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(pause) => {}
-                }
+                tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Err(error) => return Err(error),
@@ -48,22 +66,51 @@ pub async fn run(
     }
 }
 
-/// Follows the log until overtaken.
+/// Follows the log until overtaken. While one batch is written, what comes is folded into the next; it is handed over
+/// as soon as the writer is free, so that a quiet log is followed record by record and a busy one in large batches.
 async fn follow(
     log: &dyn Log,
     identity: &Identity,
     pool: &PgPool,
     keyring: &Keyring,
+    report: &Report,
     pause: &mut Duration,
 ) -> Result<(), ProjectorError> {
     let schema = saldo_readmodel::ensure(pool, identity).await?;
-    let mut fold = Fold::open(pool, schema, identity, keyring, true).await?;
-    let mut tail = fold.tail(log).await?;
+    let mut folding = Folding::resume(pool, &schema, identity).await?;
+    report.stands_at(folding.done(), folding.parked());
+    let build = Arc::new(Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: true });
+    let Some(mut tail) = folding.tail(log, |_| u64::MAX).await? else { return Ok(()) };
+    let mut batch = Batch::default();
+    // One at most; ended with this function.
+    let mut writing = JoinSet::new();
     loop {
-        let records = tail.next(BATCH).await?;
-        if fold.write(&records).await? == Written::Overtaken {
-            return Ok(());
+        if writing.is_empty() && !batch.is_empty() {
+            let (full, build) = (mem::take(&mut batch), build.clone());
+            let (records, done, parked) = (full.records, folding.done(), folding.parked());
+            report.writes();
+            writing.spawn(async move {
+                let begun = Instant::now();
+                let written = build.write(&full).await;
+                written.map(|written| (written, records, done, parked, begun.elapsed()))
+            });
         }
-        *pause = FIRST_PAUSE;
+        tokio::select! {
+            Some(ended) = writing.join_next() => {
+                let (written, records, done, parked, took) = ended??;
+                if written == Written::Overtaken {
+                    return Ok(());
+                }
+                report.wrote(records, took);
+                report.stands_at(done, parked);
+                *pause = FIRST_PAUSE;
+            }
+            records = tail.next(READ), if batch.records < BATCH && batch.bytes < BATCH_BYTES => {
+                for record in records? {
+                    folding.fold(&mut batch, &record)?;
+                }
+                report.waits(batch.oldest);
+            }
+        }
     }
 }

@@ -1,71 +1,366 @@
-//! Making the read models anew from the log: beside the live ones, then swapped in one transaction.
+//! Making the read models anew from the log: beside the live ones, compared with them, then swapped in one transaction.
+//!
+//! What was filled stays when a rebuild ends early, however it ends: each batch is one transaction with its checkpoints,
+//! and the next rebuild goes on from there.
+
+use std::{
+    mem,
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use saldo_keyring::Keyring;
-use saldo_log::{Log, genesis::Identity};
-use saldo_readmodel::Schema;
-use sqlx::PgPool;
+use saldo_log::{Log, LogError, Record, Tail, genesis::Identity};
+use saldo_readmodel::{ReadModelError, Schema};
+use sqlx::{PgConnection, PgPool};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     ProjectorError,
-    fold::{Fold, Written},
-    live::BATCH,
+    build::{Build, Written},
+    compare::{self, Differences},
+    ends,
+    fold::{Batch, Folding},
+    live::READ,
 };
 
+/// Records of one transaction, and bytes of their values: two such batches are in memory at once.
+pub(crate) const BATCH: usize = 50_000;
+pub(crate) const BATCH_BYTES: usize = 32 << 20;
+/// So many are worth a transaction when the writer has nothing else to do.
+pub(crate) const WORTH: usize = 10_000;
+/// However slowly records come, what was read is written this often: an interrupted rebuild loses no more.
+const BATCH_TIME: Duration = Duration::from_secs(2);
+/// Records that may still be read while the live build is held still.
+const HELD: u64 = 2_000;
+
+/// How a rebuild is made.
+#[derive(Debug, Clone)]
+pub struct Rebuild {
+    /// Throw away what an earlier one has left.
+    pub fresh: bool,
+    /// Swap although the live rows differ.
+    pub accept_differences: bool,
+    /// Read no more than this in a second of what stands in the log at the start.
+    pub records_per_second: Option<NonZeroU32>,
+    /// Leave it where it stands, once cancelled.
+    pub pause: CancellationToken,
+}
+
+impl Default for Rebuild {
+    fn default() -> Self {
+        let pause = CancellationToken::new();
+        Self { fresh: false, accept_differences: false, records_per_second: None, pause }
+    }
+}
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Reading the log into the tables.
+    #[default]
+    Reading,
+    /// Comparing with the live rows.
+    Comparing,
+    /// Making indexes.
+    Indexing,
+    /// Reading what came meanwhile, and swapping.
+    Swapping,
+}
+
 /// How far a rebuild or a check is.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
     /// Records read.
     pub done: u64,
     /// Records there were when it was last looked.
     pub total: u64,
 }
 
-/// Builds the read models anew and puts them in force. Returns how many records were read.
+/// How a rebuild ended.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Rebuilt {
+    /// How far it came.
+    pub end: End,
+    /// Records read, Genesis included; those of an earlier rebuild that this one went on from too.
+    pub records: u64,
+    /// Records behind which live and new rows were compared; `None` where they were not.
+    pub compared_at: Option<u64>,
+    /// What was found.
+    #[serde(flatten)]
+    pub found: Differences,
+    /// Time that went into reading and writing rows and making indexes.
+    #[serde(skip)]
+    pub filling: Duration,
+}
+
+/// How far a rebuild came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The new build is in force.
+    Swapped,
+    /// It was asked to stop; the next one goes on.
+    Paused,
+    /// The live rows are others; both builds stand.
+    Different,
+}
+
+/// Builds the read models anew, compares them with the live ones and puts them in force.
 pub async fn rebuild(
     log: &dyn Log,
     identity: &Identity,
     pool: &PgPool,
     keyring: &Keyring,
-    mut progress: impl FnMut(Progress),
-) -> Result<u64, ProjectorError> {
+    options: &Rebuild,
+    progress: impl FnMut(Progress) + Send,
+) -> Result<Rebuilt, ProjectorError> {
     saldo_readmodel::ensure(pool, identity).await?;
-    let schema = Schema::build(pool, identity).await?;
-    let built = fill_and_swap(log, identity, pool, keyring, &schema, &mut progress).await;
-    if built.is_err() {
-        // The error that ended it says more than one of tidying up.
-        if let Err(error) = schema.remove(pool).await {
-            tracing::warn!(%error, schema = schema.name(), "an unfinished build is left behind");
-        }
-    }
-    built
+    // Held to the end.
+    let Some(_only) = saldo_readmodel::only_rebuild(pool).await? else { return Err(ProjectorError::Rebuilding) };
+    let schema = Schema::build(pool, identity, options.fresh).await?;
+    let folding = Folding::resume(pool, &schema, identity).await?;
+    let build = Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: false };
+    let rebuilt = Rebuilt {
+        end: End::Paused,
+        records: 0,
+        compared_at: None,
+        found: Differences::default(),
+        filling: Duration::ZERO,
+    };
+    let at_start = ends(log, identity).await?.iter().sum();
+    let mut work = Work { log, identity, options, progress, at_start, folding, build: Arc::new(build), rebuilt };
+    work.rebuilt.end = work.all().await?;
+    work.rebuilt.records = work.folding.done();
+    Ok(work.rebuilt)
 }
 
-async fn fill_and_swap(
-    log: &dyn Log,
-    identity: &Identity,
-    pool: &PgPool,
-    keyring: &Keyring,
-    schema: &Schema,
-    progress: &mut impl FnMut(Progress),
-) -> Result<u64, ProjectorError> {
-    let mut fold = Fold::open(pool, schema.clone(), identity, keyring, false).await?;
-    let mut tail = fold.tail(log).await?;
-    loop {
-        let mut total = 0;
-        for partition in 0..identity.partitions {
-            total += log.end(partition).await?;
-        }
-        let done = |fold: &Fold| (0..identity.partitions).map(|partition| fold.next(partition)).sum::<u64>();
-        while done(&fold) < total {
-            let records = tail.next(BATCH).await?;
-            if fold.write(&records).await? == Written::Overtaken {
-                return Err(saldo_readmodel::ReadModelError::OtherLog.into());
+struct Work<'w, P> {
+    log: &'w dyn Log,
+    identity: &'w Identity,
+    options: &'w Rebuild,
+    progress: P,
+    /// Records that stood in the log at the start. What comes later is read unpaced, or a busy log would never be reached.
+    at_start: u64,
+    folding: Folding,
+    build: Arc<Build>,
+    rebuilt: Rebuilt,
+}
+
+impl<P: FnMut(Progress) + Send> Work<'_, P> {
+    async fn all(&mut self) -> Result<End, ProjectorError> {
+        // To where the live build stands, and no further: rows can only be compared at one place.
+        let mut far = u64::MAX;
+        while far > BATCH as u64
+            && let Some(standing) = self.live_standing().await?
+        {
+            if !self.fill(&standing, Stage::Reading).await? {
+                return Ok(End::Paused);
             }
-            progress(Progress { done: done(&fold), total });
+            let standing = self.live_standing().await?;
+            far = standing.map_or(0, |standing| self.behind(&standing));
         }
-        if let Some(old) = saldo_readmodel::swap(pool, identity, schema).await? {
-            old.remove(pool).await?;
-            return Ok(done(&fold));
+        if !self.compare().await? && !self.options.accept_differences {
+            return Ok(End::Different);
         }
+        let mut until = ends(self.log, self.identity).await?;
+        if !self.fill(&until, Stage::Reading).await? {
+            return Ok(End::Paused);
+        }
+        self.index().await?;
+        loop {
+            until = ends(self.log, self.identity).await?;
+            if !self.fill(&until, Stage::Swapping).await? {
+                return Ok(End::Paused);
+            }
+            if self.swap().await? {
+                return Ok(End::Swapped);
+            }
+        }
+    }
+
+    fn tell(&mut self, stage: Stage, total: u64) {
+        let done = self.folding.done();
+        (self.progress)(Progress { stage, done, total: total.max(done) });
+    }
+
+    /// How many records it lacks.
+    fn behind(&self, until: &[u64]) -> u64 {
+        (0u32..).zip(until).map(|(partition, end)| end.saturating_sub(self.folding.next(partition))).sum()
+    }
+
+    async fn live_standing(&self) -> Result<Option<Vec<u64>>, ProjectorError> {
+        let mut connection = self.build.pool.acquire().await?;
+        let live = saldo_readmodel::live(&mut connection).await?;
+        Ok(live.standing(&mut connection, self.identity, false).await?)
+    }
+
+    /// Reads up to these offsets, folding one batch while the one before is written. `false`: it was asked to pause, and
+    /// has written what it had read.
+    async fn fill(&mut self, until: &[u64], stage: Stage) -> Result<bool, ProjectorError> {
+        let begun = Instant::now();
+        let filled = self.fill_until(until, stage).await;
+        self.rebuilt.filling += begun.elapsed();
+        filled
+    }
+
+    async fn fill_until(&mut self, until: &[u64], stage: Stage) -> Result<bool, ProjectorError> {
+        let total = until.iter().sum();
+        self.tell(stage, total);
+        let Some(mut tail) = self.folding.tail(self.log, end_of(until)).await? else {
+            return Ok(!self.options.pause.is_cancelled());
+        };
+        let mut pace = self.options.records_per_second.map(Pace::new);
+        let mut batch = Batch::default();
+        let mut begun = Instant::now();
+        // One at most; ended with this function.
+        let mut writing = JoinSet::new();
+        loop {
+            let paused = self.options.pause.is_cancelled();
+            let read = paused || self.behind(until) == 0;
+            pace.take_if(|_| self.folding.done() >= self.at_start);
+            let full = batch.records >= BATCH || batch.bytes >= BATCH_BYTES;
+            if writing.is_empty()
+                && !batch.is_empty()
+                && (read || batch.records >= WORTH || begun.elapsed() >= BATCH_TIME)
+            {
+                let (full, build) = (mem::take(&mut batch), self.build.clone());
+                begun = Instant::now();
+                writing.spawn(async move { build.write(&full).await });
+            }
+            if read && writing.is_empty() {
+                return Ok(!paused);
+            }
+            tokio::select! {
+                Some(ended) = writing.join_next() => {
+                    if ended?? == Written::Overtaken {
+                        return Err(ReadModelError::OtherLog.into());
+                    }
+                }
+                () = self.options.pause.cancelled(), if !paused => {}
+                records = paced(pace.as_mut(), tail.as_mut()), if !read && !full => {
+                    for record in records?.iter().filter(|record| record.offset < end_of(until)(record.partition)) {
+                        self.folding.fold(&mut batch, record)?;
+                    }
+                    self.tell(stage, total);
+                }
+            }
+        }
+    }
+
+    /// Reads up to these offsets within a transaction.
+    async fn fill_in(&mut self, transaction: &mut PgConnection, until: &[u64]) -> Result<(), ProjectorError> {
+        let Some(mut tail) = self.folding.tail(self.log, end_of(until)).await? else { return Ok(()) };
+        let mut batch = Batch::default();
+        while self.behind(until) > 0 {
+            for record in tail.next(READ).await?.iter().filter(|record| record.offset < end_of(until)(record.partition))
+            {
+                self.folding.fold(&mut batch, record)?;
+            }
+        }
+        match self.build.write_in(transaction, &batch).await? {
+            Written::Yes => Ok(()),
+            Written::Overtaken => Err(ReadModelError::OtherLog.into()),
+        }
+    }
+
+    /// Brings the new build to where one snapshot of the live one stands and compares them there; nobody waits for it.
+    async fn compare(&mut self) -> Result<bool, ProjectorError> {
+        let pool = self.build.pool.clone();
+        let mut snapshot = pool.begin().await?;
+        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
+        let live = saldo_readmodel::live(&mut snapshot).await?;
+        let Some(standing) = live.standing(&mut snapshot, self.identity, false).await? else { return Ok(true) };
+        // One that an earlier rebuild has left may have read further.
+        if (0u32..).zip(&standing).any(|(partition, end)| self.folding.next(partition) > *end) {
+            return Ok(true);
+        }
+        self.tell(Stage::Comparing, standing.iter().sum());
+        self.fill_in(&mut snapshot, &standing).await?;
+        compare::rows(&mut snapshot, &self.build.schema, &live, &mut self.rebuilt.found).await?;
+        compare::personal(&mut snapshot, &self.build.schema, &live, &mut self.rebuilt.found).await?;
+        snapshot.commit().await?;
+        self.rebuilt.compared_at = Some(standing.iter().sum());
+        Ok(self.rebuilt.found.differences == 0)
+    }
+
+    async fn index(&mut self) -> Result<(), ProjectorError> {
+        self.tell(Stage::Indexing, 0);
+        let begun = Instant::now();
+        let mut transaction = self.build.pool.begin().await?;
+        self.build.schema.index(&mut transaction).await?;
+        transaction.commit().await?;
+        self.rebuilt.filling += begun.elapsed();
+        Ok(())
+    }
+
+    /// Holds the live build, reads the last records up to it, and puts the new one in force. `false`: there are too many.
+    async fn swap(&mut self) -> Result<bool, ProjectorError> {
+        let pool = self.build.pool.clone();
+        let mut transaction = pool.begin().await?;
+        let (old, standing) = saldo_readmodel::hold(&mut transaction, self.identity).await?;
+        let standing = standing.unwrap_or_default();
+        if self.behind(&standing) > HELD {
+            return Ok(false);
+        }
+        self.fill_in(&mut transaction, &standing).await?;
+        saldo_readmodel::replace(&mut transaction, &self.build.schema).await?;
+        transaction.commit().await?;
+        old.remove(&pool).await?;
+        Ok(true)
+    }
+}
+
+/// The offset to read a partition to.
+fn end_of(until: &[u64]) -> impl Fn(u32) -> u64 {
+    move |partition| until.get(partition as usize).copied().unwrap_or(0)
+}
+
+/// Holds reading down to a rate.
+struct Pace {
+    per_second: NonZeroU32,
+    begun: tokio::time::Instant,
+    read: u64,
+}
+
+impl Pace {
+    fn new(per_second: NonZeroU32) -> Self {
+        Self { per_second, begun: tokio::time::Instant::now(), read: 0 }
+    }
+
+    /// How many may be read at once: a tenth of a second's, at most.
+    fn most(&self) -> usize {
+        (self.per_second.get() as usize / 10).clamp(1, READ)
+    }
+
+    /// When the next may be read.
+    fn due(&self) -> tokio::time::Instant {
+        self.begun + Duration::from_micros(self.read * 1_000_000 / u64::from(self.per_second.get()))
+    }
+}
+
+async fn paced(pace: Option<&mut Pace>, tail: &mut dyn Tail) -> Result<Vec<Record>, LogError> {
+    let Some(pace) = pace else { return tail.next(READ).await };
+    tokio::time::sleep_until(pace.due()).await;
+    let records = tail.next(pace.most()).await?;
+    pace.read += records.len() as u64;
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_spreads_the_reading() {
+        let mut pace = Pace::new(NonZeroU32::MIN.saturating_add(499));
+        assert_eq!(pace.most(), 50);
+        pace.read = 250;
+        assert_eq!(pace.due() - pace.begun, Duration::from_millis(500));
     }
 }

@@ -6,40 +6,34 @@ mod contacts;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem,
+    sync::Arc,
     time::Duration,
 };
 
-use saldo_commit::Commit;
 use saldo_domain::{
     account::{Account, CreditKind},
     evolve,
 };
-use saldo_log::{
-    Log, LogError, Record,
-    acceptor::{Acceptor, Verdict},
-    genesis::Identity,
-};
-use saldo_readmodel::{COMPARED, Opened, ReadModelError, Schema};
+use saldo_keyring::Keyring;
+use saldo_log::{Log, LogError, Record, genesis::Identity};
+use saldo_readmodel::{ReadModelError, Schema};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Transaction};
+use tokio::task::JoinSet;
 
-use crate::{ProjectorError, fold::Folding, live::BATCH, rebuild::Progress};
+use crate::{
+    ProjectorError,
+    build::Build,
+    compare::{self, Differences},
+    ends,
+    fold::{Batch, Folding, Judged},
+    live::READ,
+    rebuild::{BATCH, BATCH_BYTES, Progress, Stage, WORTH},
+};
 
-/// Differences listed; beyond it they are only counted.
-const LISTED: usize = 100;
-
-/// Something that is not as the log says.
-#[derive(Debug, Clone, Serialize)]
-pub struct Difference {
-    /// `tenant/account`.
-    pub account: String,
-    /// What differs.
-    pub what: String,
-    /// What the log says.
-    pub log: String,
-    /// What the rows say.
-    pub rows: String,
-}
+/// One view of the live rows, with the shadow tables in it.
+type Snapshot = Transaction<'static, Postgres>;
 
 /// What a check found.
 #[derive(Debug, Default, Clone, Serialize)]
@@ -58,20 +52,9 @@ pub struct Report {
     pub events: u64,
     /// Records that the read models have not come to: chains are checked there, rows are not.
     pub behind: u64,
-    /// How many differences there are.
-    pub differences: u64,
-    /// The first of them.
-    pub examples: Vec<Difference>,
-}
-
-impl Report {
-    fn differ(&mut self, account: &str, what: &str, log: impl ToString, rows: impl ToString) {
-        self.differences += 1;
-        if self.examples.len() < LISTED {
-            let (log, rows) = (log.to_string(), rows.to_string());
-            self.examples.push(Difference { account: account.to_owned(), what: what.to_owned(), log, rows });
-        }
-    }
+    /// What differs.
+    #[serde(flatten)]
+    pub found: Differences,
 }
 
 #[derive(Default)]
@@ -80,19 +63,18 @@ struct Folded {
     parked: bool,
 }
 
-/// Reads the whole log and compares. Waits up to `patience` for the read models to reach the end the log has now.
+/// Reads the whole log and compares. Waits up to `patience` for the read models to reach the end the log has now. With a
+/// key store personal values are compared too, where their keys still exist.
 pub async fn verify(
     log: &dyn Log,
     identity: &Identity,
     pool: &PgPool,
+    keyring: Option<&Keyring>,
     patience: Duration,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, ProjectorError> {
     saldo_readmodel::ensure(pool, identity).await?;
-    let mut ends = Vec::new();
-    for partition in 0..identity.partitions {
-        ends.push(log.end(partition).await?);
-    }
+    let ends = ends(log, identity).await?;
     wait_for(&ends, identity, pool, patience).await?;
     let live = saldo_readmodel::live(&mut *pool.acquire().await?).await?;
     let mut snapshot = pool.begin().await?;
@@ -103,15 +85,15 @@ pub async fn verify(
         ..Report::default()
     };
     let shadow = live.shadow(&mut snapshot).await?;
-    let mut fold = Fold {
-        acceptors: (0..identity.partitions).map(|partition| Acceptor::new(identity, partition)).collect(),
-        folding: Folding::new(identity),
-        accounts: HashMap::new(),
-        standing,
-    };
-    fold.read(log, &ends, &shadow, &mut snapshot, &mut report, &mut progress).await?;
+    let build = Build { pool: pool.clone(), schema: shadow.clone(), keyring: keyring.cloned(), only_live: false };
+    let mut fold = Fold { folding: Folding::new(identity), accounts: HashMap::new(), standing };
+    let mut snapshot = fold.read(log, &ends, Arc::new(build), snapshot, &mut report, &mut progress).await?;
     report.parked = fold.accounts.values().filter(|one| one.parked).count() as u64;
-    rows(&mut snapshot, &live, &shadow, &mut report).await?;
+    progress(Progress { stage: Stage::Comparing, done: report.records, total: report.records });
+    compare::rows(&mut snapshot, &shadow, &live, &mut report.found).await?;
+    if keyring.is_some() {
+        compare::personal(&mut snapshot, &shadow, &live, &mut report.found).await?;
+    }
     items(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
     balances(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
     contacts::contacts(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
@@ -125,8 +107,7 @@ async fn standing(
     connection: &mut PgConnection,
     identity: &Identity,
 ) -> Result<Vec<u64>, ReadModelError> {
-    let checkpoints = build.checkpoints(connection, identity, false).await?;
-    Ok(checkpoints.iter().map(|one| one.position.map_or(0, |position| position.next)).collect())
+    build.standing(connection, identity, false).await?.ok_or(ReadModelError::OtherLog)
 }
 
 async fn wait_for(ends: &[u64], identity: &Identity, pool: &PgPool, patience: Duration) -> Result<(), ProjectorError> {
@@ -145,110 +126,92 @@ async fn wait_for(ends: &[u64], identity: &Identity, pool: &PgPool, patience: Du
 }
 
 struct Fold {
-    acceptors: Vec<Acceptor>,
     folding: Folding,
     accounts: HashMap<String, Folded>,
     standing: Vec<u64>,
 }
 
 impl Fold {
-    /// Reads up to the ends, or further where the read models have.
+    /// Reads up to the ends, or further where the read models have. While one batch is written into the shadow tables of
+    /// the snapshot, the next is folded.
     async fn read(
         &mut self,
         log: &dyn Log,
         ends: &[u64],
-        shadow: &Schema,
-        snapshot: &mut PgConnection,
+        build: Arc<Build>,
+        snapshot: Snapshot,
         report: &mut Report,
         progress: &mut impl FnMut(Progress),
-    ) -> Result<(), ProjectorError> {
-        let mut until = HashMap::new();
+    ) -> Result<Snapshot, ProjectorError> {
+        let mut until = Vec::new();
         for ((partition, end), standing) in (0u32..).zip(ends).zip(&self.standing) {
             if standing > end && log.end(partition).await? < *standing {
                 let why = "the read models have read further".to_owned();
                 return Err(LogError::Cut { partition, offset: *standing, why }.into());
             }
-            until.insert(partition, *standing.max(end));
+            until.push(*standing.max(end));
         }
-        let total = until.values().sum();
-        let from: Vec<(u32, u64)> =
-            until.iter().filter(|(_, end)| **end > 0).map(|(partition, _)| (*partition, 0)).collect();
-        if from.is_empty() {
-            return Ok(());
-        }
-        let mut tail = log.tail(&from).await?;
-        while report.records < total {
-            let mut records = tail.next(BATCH).await?;
-            records.retain(|record| until.get(&record.partition).is_some_and(|end| record.offset < *end));
-            for record in &records {
-                self.judge(record, report)?;
+        let until = |partition: u32| until.get(partition as usize).copied().unwrap_or(0);
+        let total = (0u32..).zip(&self.standing).map(|(partition, _)| until(partition)).sum();
+        let Some(mut tail) = self.folding.tail(log, until).await? else { return Ok(snapshot) };
+        let mut batch = Batch::default();
+        let mut idle = Some(snapshot);
+        // One at most; ended with this function.
+        let mut writing = JoinSet::new();
+        loop {
+            let read = report.records == total;
+            let full = batch.records >= BATCH || batch.bytes >= BATCH_BYTES;
+            if (read || full || batch.records >= WORTH)
+                && !batch.is_empty()
+                && let Some(mut snapshot) = idle.take()
+            {
+                let (full, build) = (mem::take(&mut batch), build.clone());
+                writing.spawn(async move { build.write_in(&mut snapshot, &full).await.map(|_| snapshot) });
             }
-            records.retain(|record| self.is_read(record));
-            let (moves, rows) = self.folding.take(&records)?;
-            if !moves.is_empty() {
-                saldo_readmodel::apply(snapshot, shadow, &moves, &rows, &Opened::default()).await?;
+            if read && let Some(snapshot) = idle.take_if(|_| batch.is_empty()) {
+                return Ok(snapshot);
             }
-            progress(Progress { done: report.records, total });
+            tokio::select! {
+                Some(ended) = writing.join_next() => idle = Some(ended??),
+                records = tail.next(READ), if !read && !full => {
+                    for record in records?.iter().filter(|record| record.offset < until(record.partition)) {
+                        self.fold(&mut batch, record, report)?;
+                    }
+                    progress(Progress { stage: Stage::Reading, done: report.records, total });
+                }
+            }
         }
-        Ok(())
     }
 
-    /// Whether the read models have come to this record.
-    fn is_read(&self, record: &Record) -> bool {
-        self.standing.get(record.partition as usize).is_some_and(|standing| record.offset < *standing)
-    }
-
-    fn judge(&mut self, record: &Record, report: &mut Report) -> Result<(), ProjectorError> {
-        let is_read = self.is_read(record);
-        let Some(acceptor) = self.acceptors.get_mut(record.partition as usize) else { return Ok(()) };
+    /// Judges a record; where the read models have come to it, it is folded both ways.
+    fn fold(&mut self, batch: &mut Batch, record: &Record, report: &mut Report) -> Result<(), ProjectorError> {
+        let is_read = self.standing.get(record.partition as usize).is_some_and(|standing| record.offset < *standing);
+        let judged = self.folding.judge(record)?;
         report.records += 1;
-        let frame = match acceptor.judge(record)? {
-            Verdict::Genesis | Verdict::Resumed => return Ok(()),
-            Verdict::Void(reason) => {
-                *report.void.entry(reason.to_string()).or_default() += 1;
-                return Ok(());
+        match &judged {
+            Judged::Genesis | Judged::Again => {}
+            Judged::Void(reason) => *report.void.entry(reason.to_string()).or_default() += 1,
+            Judged::Accepted { frame, commit, .. } => {
+                report.accepted += 1;
+                report.accounts += u64::from(frame.version == 1);
+                report.events += commit.as_ref().as_ref().map_or(0, |commit| commit.events.len()) as u64;
+                if is_read {
+                    let folded = self.accounts.entry(frame.key()).or_default();
+                    match &**commit {
+                        Ok(commit) if !folded.parked => {
+                            commit.events.iter().for_each(|event| evolve(&mut folded.account, event));
+                        }
+                        Ok(_) => {}
+                        Err(_) => folded.parked = true,
+                    }
+                }
             }
-            Verdict::Accepted { frame, .. } => frame,
-        };
-        report.accepted += 1;
-        report.accounts += u64::from(frame.version == 1);
-        let commit = Commit::decode(frame.payload);
-        report.events += commit.as_ref().map_or(0, |commit| commit.events.len()) as u64;
-        if !is_read {
-            return Ok(());
         }
-        let folded = self.accounts.entry(frame.key()).or_default();
-        match commit {
-            Ok(commit) if !folded.parked => {
-                commit.events.iter().for_each(|event| evolve(&mut folded.account, event));
-            }
-            Ok(_) => {}
-            Err(_) => folded.parked = true,
+        if is_read {
+            self.folding.take(batch, record, judged);
         }
         Ok(())
     }
-}
-
-/// Row by row, both ways.
-async fn rows(
-    connection: &mut PgConnection,
-    live: &Schema,
-    shadow: &Schema,
-    report: &mut Report,
-) -> Result<(), ProjectorError> {
-    for table in COMPARED {
-        let (missing, log) = shadow.rows_beyond(connection, live, table, LISTED).await?;
-        let (extra, rows) = live.rows_beyond(connection, shadow, table, LISTED).await?;
-        for row in log {
-            report.differ("", table, row, "no such row");
-        }
-        for row in rows {
-            report.differ("", table, "no such row", row);
-        }
-        let listed = (missing.min(LISTED as u64)) + extra.min(LISTED as u64);
-        report.differences += missing + extra - listed;
-    }
-    Ok(())
 }
 
 /// kind, document, instalment, currency -> open minor units.
@@ -289,12 +252,12 @@ async fn items(
     for (key, folded) in accounts.iter().filter(|(_, folded)| !folded.parked) {
         let (log, rows) = (expected(&folded.account), found.remove(key).unwrap_or_default());
         if log != rows {
-            report.differ(key, "open items", format!("{log:?}"), format!("{rows:?}"));
+            report.found.differ(key, "open items", format!("{log:?}"), format!("{rows:?}"));
         }
     }
     for (key, rows) in found {
         if accounts.get(&key).is_none_or(|folded| !folded.parked) {
-            report.differ(&key, "open items", "no such account", format!("{rows:?}"));
+            report.found.differ(&key, "open items", "no such account", format!("{rows:?}"));
         }
     }
     Ok(())
@@ -330,11 +293,11 @@ async fn balances(
         for (currency, sum) in &of_account {
             let balance = balances.remove(currency).unwrap_or(0);
             if balance != *sum {
-                report.differ(key, &format!("ledger sum in {currency}"), balance, sum);
+                report.found.differ(key, &format!("ledger sum in {currency}"), balance, sum);
             }
         }
         for (currency, balance) in balances.into_iter().filter(|(_, balance)| *balance != 0) {
-            report.differ(key, &format!("ledger sum in {currency}"), balance, 0);
+            report.found.differ(key, &format!("ledger sum in {currency}"), balance, 0);
         }
     }
     Ok(())

@@ -19,7 +19,7 @@ use saldo_log::{
     frame::{self, Kind},
     genesis::{self, Identity},
 };
-use saldo_projector::{Report, rebuild, verify};
+use saldo_projector::{Rebuild, Report, rebuild, verify};
 use sqlx::{AssertSqlSafe, PgPool};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -59,12 +59,13 @@ async fn found(url: &str, dir: &Path) -> Outcome {
         append(&log, &identity, account, events).await?;
     }
     let pool = PgPool::connect(url).await?;
-    rebuild(&log, &identity, &pool, &Keyring::open(&dir.join("keys"))?, |_| {}).await?;
+    let keys = Keyring::open(&dir.join("keys"))?;
+    rebuild(&log, &identity, &pool, &keys, &Rebuild::default(), |_| {}).await?;
     let check = async || -> Result<Report, Failure> {
-        Ok(verify(&log, &identity, &pool, Duration::from_secs(10), |_| {}).await?)
+        Ok(verify(&log, &identity, &pool, Some(&keys), Duration::from_secs(10), |_| {}).await?)
     };
     let report = check().await?;
-    assert_eq!((report.differences, report.events), (0, 6), "{report:?}");
+    assert_eq!((report.found.differences, report.events), (0, 6), "{report:?}");
     let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&pool).await?;
     for (change, back) in [
         ("attempts = 1", "attempts = 0"),
@@ -75,10 +76,10 @@ async fn found(url: &str, dir: &Path) -> Outcome {
         sqlx::query(update(change)).execute(&pool).await?;
         let report = check().await?;
         // Rows are compared with the projections' own fold too; this is about the domain's.
-        let by_domain = report.examples.iter().any(|one| one.what == "reminders" && !one.account.is_empty());
+        let by_domain = report.found.examples.iter().any(|one| one.what == "reminders" && !one.account.is_empty());
         assert!(by_domain, "{change}: {report:?}");
         sqlx::query(update(back)).execute(&pool).await?;
-        assert_eq!(check().await?.differences, 0, "{back}");
+        assert_eq!(check().await?.found.differences, 0, "{back}");
     }
     pool.close().await;
     Ok(())

@@ -79,9 +79,9 @@ enum Action {
         after_help = "Exit code 0: everything equal; 3: differences, or read models behind the log.\n\nExamples:\n  saldo verify\n  saldo verify --config /etc/saldo/saldo.toml --json"
     )]
     Verify(verify::VerifyArgs),
-    /// Make the read models anew from the log, beside the live ones, and swap.
-    #[command(after_help = "Examples:\n  saldo rebuild\n  saldo rebuild --config /etc/saldo/saldo.toml")]
-    Rebuild(Overrides),
+    /// Make the read models anew from the log, beside the live ones, compare, and swap.
+    #[command(after_help = rebuild::HELP)]
+    Rebuild(rebuild::RebuildArgs),
     /// Create the log (topic and Genesis). Run again it completes or changes nothing.
     #[command(subcommand)]
     Log(log_admin::LogCommand),
@@ -130,7 +130,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Action::Aging(args) => aging::run(args).await,
         Action::Replay(args) => replay::run(args).await,
         Action::Verify(args) => verify::run(args).await,
-        Action::Rebuild(flags) => rebuild::run(flags).await,
+        Action::Rebuild(args) => rebuild::run(args).await,
         Action::Log(command) => log_admin::run(command).await,
         Action::Policy(command) => policy::run(command).await,
         Action::Sending(switch) => publish::sending(switch).await,

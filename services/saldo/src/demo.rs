@@ -136,14 +136,8 @@ async fn show(
     );
 
     let stores = &system.stores;
-    let report = saldo_projector::verify(
-        stores.log.as_ref(),
-        &system.identity,
-        &stores.database()?.pool,
-        verify::PATIENCE,
-        |_| {},
-    )
-    .await?;
+    let (log, keys, pool) = (stores.log.as_ref(), system.keyring.as_ref(), &stores.database()?.pool);
+    let report = saldo_projector::verify(log, &system.identity, pool, keys, verify::PATIENCE, |_| {}).await?;
     print!("The check against the log: {}", verify::describe(&report));
     Ok(verify::equal(&report))
 }

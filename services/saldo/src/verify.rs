@@ -2,8 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use saldo_keyring::Keyring;
 use saldo_log::genesis;
-use saldo_projector::Report;
+use saldo_projector::{Difference, Differences, Report};
 
 use crate::{
     Outcome,
@@ -16,7 +17,7 @@ use crate::{
 /// How long the read models may take to reach the log's end.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Exit code of a check that found differences, or read models that are behind.
-const DIFFERENT: u8 = 3;
+pub const DIFFERENT: u8 = 3;
 
 /// What `verify` takes.
 #[derive(Debug, clap::Args)]
@@ -36,11 +37,17 @@ pub async fn run(args: VerifyArgs) -> Outcome {
     let stores = Stores::open_shown(&config).await?;
     let identity = genesis::open(stores.log.as_ref()).await?;
     let bar = progress::records("verifying");
-    let report =
-        saldo_projector::verify(stores.log.as_ref(), &identity, &stores.database()?.pool, PATIENCE, |progress| {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-        });
+    // Without the key store everything but personal values can be checked.
+    let keyring = match config.keyring_dir() {
+        dir if dir.is_dir() => Some(Keyring::open(&dir)?).filter(|keyring| !keyring.is_empty()),
+        _ => None,
+    };
+    let keys = keyring.as_ref();
+    let pool = &stores.database()?.pool;
+    let report = saldo_projector::verify(stores.log.as_ref(), &identity, pool, keys, PATIENCE, |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    });
     let report = report.await;
     bar.finish_and_clear();
     stores.close().await;
@@ -55,7 +62,7 @@ pub async fn run(args: VerifyArgs) -> Outcome {
 
 /// Whether the read models are all that the log says.
 pub fn equal(report: &Report) -> bool {
-    report.differences == 0 && report.behind == 0
+    report.found.differences == 0 && report.behind == 0
 }
 
 /// The report for people.
@@ -76,13 +83,17 @@ pub fn describe(report: &Report) -> String {
     }
     if equal(report) {
         text += "every chain holds, and the read models equal the log\n";
-    } else if report.differences == 0 {
+    } else if report.found.differences == 0 {
         text += "as far as they have come, they equal it\n";
     } else {
-        text += &format!("{} DIFFERENCES; `saldo rebuild` makes the read models anew:\n", report.differences);
-        for one in &report.examples {
-            text += &format!("  {} {}: log {}, rows {}\n", one.account, one.what, one.log, one.rows);
-        }
+        text += &format!("{} DIFFERENCES; `saldo rebuild` makes the read models anew:\n", report.found.differences);
+        text += &examples(&report.found);
     }
     text
+}
+
+/// The differences listed, a line each.
+pub fn examples(found: &Differences) -> String {
+    let line = |one: &Difference| format!("  {} {}: log {}, rows {}\n", one.account, one.what, one.log, one.rows);
+    found.examples.iter().map(line).collect()
 }

@@ -56,45 +56,36 @@ impl Writer<'_> {
     }
 
     async fn new_reminders(&mut self, rows: &Columns<'_, ReminderKey, ReminderChange>) -> Result<(), ReadModelError> {
-        if rows.0.is_empty() {
-            return Ok(());
+        let mut copy = self.copy(
+            "reminders",
+            "tenant, account, reminder, step, tone, channel, template, due_at, retry_of, status, reason, ready_at, until,
+             attempts, changed_at, needs_person, version, partition, record_offset",
+        );
+        for (key, row) in &rows.0 {
+            let saying = row.saying.as_ref();
+            copy.row(&[
+                &key.owner.tenant.as_str(),
+                &key.owner.account.as_str(),
+                &(key.reminder as i64),
+                &saying.map(|saying| saying.step.as_str()),
+                &saying.map(|saying| tone(saying.tone)),
+                &saying.map(|saying| saying.channel.name()),
+                &saying.map(|saying| saying.template.as_str()),
+                &row.fell_due.as_ref().map(|due| due.at),
+                &row.fell_due.as_ref().and_then(|due| due.retry_of).map(|of| of as i64),
+                &row.standing.status,
+                &row.standing.reason.as_deref(),
+                &row.standing.ready_at,
+                &row.standing.until,
+                &row.attempts.map(|number| number as i32),
+                &row.changed_at,
+                &row.needs_person,
+                &(row.place.version as i64),
+                &(row.place.partition as i32),
+                &(row.place.offset as i64),
+            ]);
         }
-        let (tenants, accounts) = owners(rows.0.iter().map(|(key, _)| &key.owner));
-        sqlx::query(self.sql(
-            "INSERT INTO {s}.reminders (tenant, account, reminder, step, tone, channel, template, due_at, retry_of, status,
-                                        reason, ready_at, until, attempts, changed_at, needs_person, version, partition,
-                                        record_offset)
-             SELECT tenant, account, reminder, step, tone, channel, template, due_at::timestamptz, retry_of, status,
-                    reason, ready_at::timestamptz, until::timestamptz, attempts, changed_at::timestamptz, needs_person,
-                    version, partition, record_offset
-             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
-                         $8::text[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::int[],
-                         $15::text[], $16::bool[], $17::bigint[], $18::int[], $19::bigint[])
-               AS r(tenant, account, reminder, step, tone, channel, template, due_at, retry_of, status, reason, ready_at,
-                    until, attempts, changed_at, needs_person, version, partition, record_offset)",
-        ))
-        .bind(tenants)
-        .bind(accounts)
-        .bind(rows.key(|key| key.reminder as i64))
-        .bind(rows.of(|row| row.saying.as_ref().map(|saying| saying.step.clone())))
-        .bind(rows.of(|row| row.saying.as_ref().map(|saying| tone(saying.tone))))
-        .bind(rows.of(|row| row.saying.as_ref().map(|saying| saying.channel.name())))
-        .bind(rows.of(|row| row.saying.as_ref().map(|saying| saying.template.clone())))
-        .bind(rows.of(|row| row.fell_due.as_ref().map(|due| instant(due.at))))
-        .bind(rows.of(|row| row.fell_due.as_ref().and_then(|due| due.retry_of).map(|of| of as i64)))
-        .bind(rows.of(|row| row.standing.status))
-        .bind(rows.of(|row| row.standing.reason.clone()))
-        .bind(rows.of(|row| row.standing.ready_at.map(instant)))
-        .bind(rows.of(|row| row.standing.until.map(instant)))
-        .bind(rows.of(|row| row.attempts.map(|number| number as i32)))
-        .bind(rows.of(|row| instant(row.changed_at)))
-        .bind(rows.of(|row| row.needs_person))
-        .bind(rows.of(|row| row.place.version as i64))
-        .bind(rows.of(|row| row.place.partition as i32))
-        .bind(rows.of(|row| row.place.offset as i64))
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
+        copy.send(self.connection).await
     }
 
     /// A reminder that is dropped is withheld only if it still waits, which `ready_at` tells; what is closed has neither
@@ -146,47 +137,37 @@ impl Writer<'_> {
     }
 
     async fn new_attempts(&mut self, rows: &Columns<'_, AttemptKey, AttemptChange>) -> Result<(), ReadModelError> {
-        if rows.0.is_empty() {
-            return Ok(());
+        let mut copy = self.copy(
+            "attempts",
+            "tenant, account, reminder, attempt, step, tone, channel, recipient, template, language, policy_version,
+             started_at, send_before, status, reason, ended_at, message_id, message_sha256, partition, record_offset",
+        );
+        for (key, row) in &rows.0 {
+            let start = row.started.as_ref();
+            copy.row(&[
+                &key.reminder.owner.tenant.as_str(),
+                &key.reminder.owner.account.as_str(),
+                &(key.reminder.reminder as i64),
+                &(key.attempt as i32),
+                &start.map(|start| start.saying.step.as_str()),
+                &start.map(|start| tone(start.saying.tone)),
+                &start.map(|start| start.saying.channel.name()),
+                &start.map(|start| start.recipient.as_slice()),
+                &start.map(|start| start.saying.template.as_str()),
+                &start.map(|start| start.language.as_str()),
+                &start.map(|start| start.policy_version as i64),
+                &start.map(|start| start.at),
+                &start.map(|start| start.send_before),
+                &row.status,
+                &row.reason.as_deref(),
+                &row.ended_at,
+                &row.handed.as_ref().map(|(id, _)| id.as_str()),
+                &row.handed.as_ref().map(|(_, sha256)| sha256.as_slice()),
+                &(row.place.partition as i32),
+                &(row.place.offset as i64),
+            ]);
         }
-        let (tenants, accounts) = owners(rows.0.iter().map(|(key, _)| &key.reminder.owner));
-        sqlx::query(self.sql(
-            "INSERT INTO {s}.attempts (tenant, account, reminder, attempt, step, tone, channel, recipient, template,
-                                       language, policy_version, started_at, send_before, status, reason, ended_at,
-                                       message_id, message_sha256, partition, record_offset)
-             SELECT tenant, account, reminder, attempt, step, tone, channel, recipient, template, language,
-                    policy_version, started_at::timestamptz, send_before::timestamptz, status, reason,
-                    ended_at::timestamptz, message_id, message_sha256, partition, record_offset
-             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::bytea[],
-                         $9::text[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[],
-                         $16::text[], $17::text[], $18::bytea[], $19::int[], $20::bigint[])
-               AS r(tenant, account, reminder, attempt, step, tone, channel, recipient, template, language,
-                    policy_version, started_at, send_before, status, reason, ended_at, message_id, message_sha256,
-                    partition, record_offset)",
-        ))
-        .bind(tenants)
-        .bind(accounts)
-        .bind(rows.key(|key| key.reminder.reminder as i64))
-        .bind(rows.key(|key| key.attempt as i32))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| start.saying.step.clone())))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| tone(start.saying.tone))))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| start.saying.channel.name())))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| start.recipient.to_vec())))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| start.saying.template.clone())))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| start.language.clone())))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| start.policy_version as i64)))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| instant(start.at))))
-        .bind(rows.of(|row| row.started.as_ref().map(|start| instant(start.send_before))))
-        .bind(rows.of(|row| row.status))
-        .bind(rows.of(|row| row.reason.clone()))
-        .bind(rows.of(|row| row.ended_at.map(instant)))
-        .bind(rows.of(|row| row.handed.as_ref().map(|(id, _)| id.clone())))
-        .bind(rows.of(|row| row.handed.as_ref().map(|(_, sha256)| sha256.to_vec())))
-        .bind(rows.of(|row| row.place.partition as i32))
-        .bind(rows.of(|row| row.place.offset as i64))
-        .execute(&mut *self.connection)
-        .await?;
-        Ok(())
+        copy.send(self.connection).await
     }
 
     async fn known_attempts(&mut self, rows: &Columns<'_, AttemptKey, AttemptChange>) -> Result<(), ReadModelError> {

@@ -96,12 +96,12 @@ pub async fn contacts(
     for (key, folded) in accounts.iter().filter(|(_, folded)| !folded.parked) {
         let (log, rows) = (Said::of(&folded.account.contacts), found.remove(key).unwrap_or_default());
         if log != rows {
-            report.differ(key, "reminders", format!("{log:?}"), format!("{rows:?}"));
+            report.found.differ(key, "reminders", format!("{log:?}"), format!("{rows:?}"));
         }
     }
     for (key, rows) in found {
         if accounts.get(&key).is_none_or(|folded| !folded.parked) {
-            report.differ(&key, "reminders", "no such account", format!("{rows:?}"));
+            report.found.differ(&key, "reminders", "no such account", format!("{rows:?}"));
         }
     }
     Ok(())
