@@ -14,7 +14,7 @@ use crate::{
     version,
     propagate_version = true,
     after_help = "\
-Commands that ask a running service take SALDO_ENDPOINT and SALDO_TOKEN, those that work on the log itself SALDO_CONFIG;
+Commands that ask a running service take SALDO_ENDPOINT and SALDO_TOKEN, those that work on the log itself SALDO_CONFIG; \
 `saldo dev` prints all three. `saldo COMMAND --help` has examples.
 
 Exit codes:
@@ -35,7 +35,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Bring in data and look at it", &["import", "aging", "replay"]),
     ("Speak to debtors", &["policy", "sending", "preview", "outbox", "attempt"]),
     ("Look after log and read models", &["log", "verify", "rebuild", "bench"]),
-    ("Help at the command line", &["token", "completions", "help"]),
+    ("At the command line", &["token", "completions", "help"]),
 ];
 
 impl Cli {

@@ -1,6 +1,9 @@
 //! `saldo completions`.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap_complete::Shell;
 
@@ -22,8 +25,14 @@ pub struct CompletionsArgs {
 
 /// Prints them.
 pub fn run(args: CompletionsArgs) -> Outcome {
-    clap_complete::generate(args.shell, &mut cli::command(), "saldo", &mut std::io::stdout());
+    io::stdout().write_all(&script(args.shell))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn script(shell: Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut cli::command(), "saldo", &mut script);
+    script
 }
 
 #[cfg(test)]
@@ -33,9 +42,7 @@ mod tests {
     #[test]
     fn each_shell_learns_every_command() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut cli::command(), "saldo", &mut script);
-            let script = String::from_utf8(script).expect("UTF-8");
+            let script = String::from_utf8(script(shell)).expect("UTF-8");
             for word in ["import", "invoices", "verify", "dispatcher", "attempt", "retry", "completions"] {
                 assert!(script.contains(word), "{shell} does not know {word}");
             }
