@@ -260,7 +260,7 @@ pub fn instant_from_request(at: prost_types::Timestamp) -> Option<Timestamp> {
 /// What [`instant_from_request`] wants, for whoever gave something else.
 pub const REQUEST_INSTANT_RULE: &str = "must be an instant of the years 1900 to 2199";
 
-/// See [`day_from_request`].
+/// What people mean today: debts of living debtors, due dates of their contracts.
 const REQUEST_YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
 
 /// What [`day_from_request`] wants, for whoever gave something else.

@@ -1,4 +1,4 @@
-//! What can be asked of an account. A command is well-formed by construction; whether it is allowed is [`crate::decide`]'s to say.
+//! What can be asked of an account. A command is well-formed by construction; whether it is allowed is [`crate::decide()`]'s to say.
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 

@@ -194,7 +194,7 @@ pub enum Event {
         failed: Failed,
         /// What was handed over, where it came to that.
         handed: Option<Handed>,
-        /// See [`Event::ContactAccepted`].
+        /// The steps that its items took; none where they took them when it was unknown.
         took: Took,
     },
     /// contact.unknown

@@ -1,6 +1,6 @@
 //! The debtor account: what is owed, what was paid, who owes it. Pure: no I/O, no clock, no randomness.
 //!
-//! [`handle`] says what a command brings about, [`evolve`] folds what happened into the state, [`next_wakeup`] says when
+//! [`handle`] says what a command brings about, [`evolve()`] folds what happened into the state, [`next_wakeup`] says when
 //! time itself will bring something. All that is known of an account is the fold of its events.
 
 pub mod account;

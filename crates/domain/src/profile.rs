@@ -89,15 +89,15 @@ pub struct Profile {
 /// The fields of a profile to replace; absent ones stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileChange {
-    /// See [`Profile::display_name`].
+    /// Their name.
     pub display_name: Option<Sealed>,
-    /// See [`Profile::kind`].
+    /// What they are in law.
     pub kind: Option<DebtorKind>,
-    /// See [`Profile::language`].
+    /// ISO 639-1.
     pub language: Option<String>,
-    /// See [`Profile::time_zone`].
+    /// IANA zone.
     pub time_zone: Option<String>,
-    /// See [`Profile::country`].
+    /// ISO 3166-1 alpha-2.
     pub country: Option<String>,
     /// Replaces the whole list.
     pub contact_points: Option<Vec<ContactPoint>>,

@@ -119,21 +119,21 @@ pub struct AccountRow {
     pub new: bool,
     /// The newest commit.
     pub version: u64,
-    /// Absent: unchanged by this batch.
+    /// `consumer` or `business`; absent, as in the next three: unchanged by this batch.
     pub kind: Option<&'static str>,
-    /// See `kind`.
+    /// ISO 639-1.
     pub language: Option<String>,
-    /// See `kind`.
+    /// IANA zone.
     pub time_zone: Option<String>,
-    /// See `kind`.
+    /// ISO 3166-1 alpha-2.
     pub country: Option<String>,
     /// When it next needs waking.
     pub next_wakeup: Option<Timestamp>,
     /// The version of the tenant's catalog that decided so.
     pub catalog_version: u64,
-    /// Where the newest commit stands.
+    /// The partition that the newest commit stands in.
     pub partition: u32,
-    /// See `partition`.
+    /// Its offset there.
     pub offset: u64,
 }
 

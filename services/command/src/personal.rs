@@ -124,9 +124,9 @@ pub enum ProfileField {
     Address,
 }
 
-/// The events that a profile's values are sealed for.
+/// What a new account's personal values are sealed for.
 pub const OPENED: &str = "account.opened";
-/// See [`OPENED`].
+/// What changed personal values of an account are sealed for.
 pub const AMENDED: &str = "account.amended";
 /// What an outcome's values are sealed for: which event carries them is decided after they are sealed.
 pub const CONTACT: &str = "contact";

@@ -59,9 +59,9 @@ const MAX_UNSAVED: usize = 80_000;
 pub struct Ask {
     /// `tenant/account`.
     pub key: Box<str>,
-    /// The two apart, for the frame.
+    /// The creditor, for the frame.
     pub tenant: String,
-    /// See `tenant`.
+    /// The debtor's account, for the frame.
     pub account: String,
     /// Everything of the commit but what the decision brings.
     pub draft: Draft,
@@ -91,19 +91,19 @@ impl Ask {
 /// The parts of a commit known before the decision.
 #[derive(Clone)]
 pub struct Draft {
-    /// See [`Commit`].
+    /// The client's id of the request.
     pub request_id: String,
-    /// See [`Commit`].
+    /// The RPC's name.
     pub method: &'static str,
-    /// See [`Commit`].
+    /// HMAC-SHA-256 under the tenant's key over method and request.
     pub fingerprint: [u8; 32],
-    /// See [`Commit`].
+    /// The request re-encoded, personal values emptied.
     pub command: Vec<u8>,
-    /// See [`Commit`].
+    /// The personal values, sealed.
     pub sealed: Vec<saldo_api::v1::SealedField>,
-    /// See [`Commit`].
+    /// The token's subject.
     pub actor: String,
-    /// See [`Commit`].
+    /// The token's roles.
     pub actor_roles: Vec<String>,
 }
 

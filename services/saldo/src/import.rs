@@ -17,11 +17,20 @@ use crate::client::Target;
 /// What to import.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Import {
-    /// Invoices, opening missing accounts from the map's defaults.
-    #[command(after_help = "Example:\n  saldo import invoices invoices.csv --map invoices.toml")]
+    /// Load invoices, opening missing accounts from the map's defaults.
+    ///
+    /// Exit code 0: every row stands in the log; 3: some were rejected, and stand in FILE.rejected.csv.
+    #[command(
+        after_help = "Examples:\n  saldo import invoices receivables.csv --map docs/maps/receivables-invoices.toml\n  saldo import invoices receivables.csv --map docs/maps/receivables-invoices.toml --in-flight 32 --json"
+    )]
     Invoices(ImportArgs),
-    /// Payments, each applied as the map designates.
-    #[command(after_help = "Example:\n  saldo import payments payments.csv --map payments.toml")]
+    /// Load payments, each applied as the map designates.
+    ///
+    /// Their accounts and invoices must be there. Exit code 0: every row stands in the log; 3: some were rejected, and stand
+    /// in FILE.rejected.csv.
+    #[command(
+        after_help = "Example:\n  saldo import payments receivables.csv --map docs/maps/receivables-payments.toml"
+    )]
     Payments(ImportArgs),
 }
 

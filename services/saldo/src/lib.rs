@@ -4,6 +4,7 @@ mod aging;
 mod bench;
 mod cli;
 pub mod client;
+mod completions;
 pub mod config;
 mod demo;
 mod dev;
@@ -33,8 +34,6 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Any error, on its way to a person.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// How a command ends.
@@ -42,7 +41,7 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 
 /// Runs the command line.
 pub fn main_from_args() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::read();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),

@@ -14,7 +14,11 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
     /// Create the accounts' and the catalog's topics and every partition's Genesis.
-    #[command(after_help = "Example:\n  saldo log create --kafka broker:9092")]
+    ///
+    /// Run again it completes or changes nothing, and prints the log's identity. The number of partitions is for ever.
+    #[command(
+        after_help = "Examples:\n  saldo log create --config /etc/saldo/saldo.toml\n  saldo log create --kafka broker:9092"
+    )]
     Create(Overrides),
 }
 

@@ -36,10 +36,15 @@ pub struct OutboxArgs {
 /// What a person can decide of a reminder.
 #[derive(Debug, Subcommand)]
 pub enum Attempt {
-    /// Have the account's newest reminder said again that reached nobody for certain.
+    /// Have a reminder said again that reached nobody for certain.
+    ///
+    /// It must be the account's newest. The account decides anew when it is sent, and whether: who has paid meanwhile gets
+    /// nothing.
     #[command(after_help = "Example:\n  saldo attempt retry D-0001 3")]
     Retry(AttemptArgs),
-    /// Do not send a reminder that waits, or do not send again what stands as unknown or was refused.
+    /// Do not send a reminder that waits, or do not send it again.
+    ///
+    /// Again: where it stands as unknown, or was refused. The ladder goes on with the next step.
     #[command(after_help = "Example:\n  saldo attempt drop D-0001 3")]
     Drop(AttemptArgs),
 }

@@ -5,7 +5,7 @@ pub mod folder;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use saldo_catalog::Published;
+use saldo_catalog::{Fault, Published};
 use saldo_channels::{Outcome as Sent, mail::Mail, smtp::Server};
 use saldo_clock::Clock;
 use saldo_domain::policy::Step;
@@ -22,21 +22,29 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Check a policy and its templates; name every fault.
+    ///
+    /// Works on the folder alone, without a service.
     #[command(
         after_help = "Exit code 0: nothing wrong; 3: faults.\n\nExamples:\n  saldo policy validate docs/policy\n  saldo policy validate docs/policy --samples"
     )]
     Validate(ValidateArgs),
     /// Send one step's message, on made-up items, to an address of yours.
+    ///
+    /// Works on the folder alone, without a service; nothing is recorded.
     #[command(
         after_help = "Exit code 0: the server took it; 3: it did not, or did not say.\n\nExamples:\n  saldo policy try docs/policy --step first-reminder --language es --to me@example.com --smtp 'smtp://localhost:1025?tls=none'\n  saldo policy try docs/policy --step courtesy --language en --to me@example.com --smtp smtps://user:password@mail.example.com"
     )]
     Try(TryArgs),
     /// Put a policy and its templates in force.
+    ///
+    /// They replace what was in force, for the tenant of the token, from the next decision on. Needs a token of role operator.
     #[command(
-        after_help = "Examples:\n  saldo policy publish docs/policy\n  saldo policy publish docs/policy --validate-only"
+        after_help = "Exit code 0: in force; 3: faults, nothing published.\n\nExamples:\n  saldo policy publish docs/policy\n  saldo policy publish docs/policy --validate-only"
     )]
     Publish(PublishArgs),
     /// Show the policy in force, and every change there was.
+    ///
+    /// Needs a token of role reader.
     #[command(after_help = "Examples:\n  saldo policy show\n  saldo policy show --into my-policy")]
     Show(ShowArgs),
 }
@@ -79,7 +87,7 @@ pub struct ValidateArgs {
 }
 
 /// Exit code of a policy with faults, and of a message that was not taken.
-const FAULTS: u8 = 3;
+pub const FAULTS: u8 = 3;
 
 /// Runs one command.
 pub async fn run(command: PolicyCommand) -> Outcome {
@@ -144,9 +152,7 @@ fn validate(args: ValidateArgs) -> Outcome {
     if args.json {
         println!("{}", json!({ "faults": faults, "messages": messages }));
     } else {
-        for fault in &faults {
-            println!("{}: {}: {}", fault.file, fault.field, fault.rule);
-        }
+        tell(&faults);
         for Sample { step, offset_days, language, message } in &messages {
             let Message { subject, text, .. } = message;
             println!("--- {step} ({language}), day {offset_days}\nSubject: {subject}\n\n{text}\n");
@@ -159,6 +165,13 @@ fn validate(args: ValidateArgs) -> Outcome {
         }
     }
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FAULTS) })
+}
+
+/// Prints faults, one a line.
+pub fn tell(faults: &[Fault]) {
+    for fault in faults {
+        println!("{}: {}: {}", fault.file, fault.field, fault.rule);
+    }
 }
 
 /// A step's message on made-up items.

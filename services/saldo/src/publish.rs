@@ -4,14 +4,17 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use saldo_api::v1;
+use saldo_catalog::Fault;
 use saldo_commit::timestamp_from_api;
 use serde_json::json;
+use tonic::Status;
+use tonic_types::{FieldViolation, StatusExt};
 use uuid::Uuid;
 
 use crate::{
     Outcome,
     client::{Target, explain, patiently},
-    policy::folder,
+    policy::{FAULTS, folder, tell},
     table,
 };
 
@@ -50,8 +53,10 @@ pub struct ShowArgs {
 #[derive(Debug, Subcommand)]
 pub enum Sending {
     /// From now on reminders fall due and are sent.
+    #[command(after_help = "Example:\n  saldo sending on")]
     On(SwitchArgs),
     /// From now on nothing falls due and nothing is sent; ladders stand still.
+    #[command(after_help = "Example:\n  saldo sending off")]
     Off(SwitchArgs),
 }
 
@@ -76,7 +81,10 @@ pub async fn publish(args: PublishArgs) -> Outcome {
         let (mut catalog, request) = (clients.catalog.clone(), request.clone());
         async move { catalog.publish_policy(request).await }
     });
-    let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
+    let answer = match answer.await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return refused(&status, args.json),
+    };
     if args.json {
         println!(
             "{}",
@@ -93,6 +101,26 @@ pub async fn publish(args: PublishArgs) -> Outcome {
         println!("sending is off; `saldo sending on` switches it on");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the service found wrong with a policy; an error where it is something else.
+fn refused(status: &Status, as_json: bool) -> Outcome {
+    let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    let faults: Option<Vec<Fault>> = violations.into_iter().map(fault).collect();
+    let Some(faults) = faults.filter(|faults| !faults.is_empty()) else { return Err(explain(status).into()) };
+    if as_json {
+        println!("{}", json!({ "faults": faults, "published": false }));
+    } else {
+        tell(&faults);
+        println!("{} faults; nothing was published", faults.len());
+    }
+    Ok(ExitCode::from(FAULTS))
+}
+
+/// A violation of a field `FILE: FIELD`; `None` where it is another.
+fn fault(violation: FieldViolation) -> Option<Fault> {
+    let (file, field) = violation.field.split_once(": ")?;
+    Some(Fault { file: file.to_owned(), field: field.to_owned(), rule: violation.description })
 }
 
 /// Shows what is in force, and every change there was.

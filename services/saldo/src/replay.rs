@@ -24,8 +24,9 @@ use crate::{
 /// What `replay` takes.
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
-    /// `tenant/account`, or the account of tenant acme.
-    account: String,
+    /// The account, with its tenant.
+    #[arg(value_name = "TENANT/ACCOUNT", value_parser = key)]
+    account: AccountKey,
     /// Only what was known at this instant.
     #[arg(long, value_name = "INSTANT")]
     until: Option<Timestamp>,
@@ -40,6 +41,14 @@ pub struct ReplayArgs {
     settings: Overrides,
 }
 
+/// The log holds many tenants' accounts, and none is meant where none is named.
+fn key(text: &str) -> Result<AccountKey, String> {
+    if !text.contains('/') {
+        return Err("must name the tenant too, for example acme/D-0001".to_owned());
+    }
+    AccountKey::parse(text).map_err(|rule| format!("tenant and account {rule}"))
+}
+
 struct Link {
     offset: u64,
     version: u64,
@@ -52,10 +61,9 @@ struct Link {
 pub async fn run(args: ReplayArgs) -> Outcome {
     let config = Config::load(&args.settings)?;
     telemetry::start(&config.tracing)?;
-    let text = if args.account.contains('/') { args.account.clone() } else { format!("acme/{}", args.account) };
-    let key = AccountKey::parse(&text).map_err(|rule| format!("account {text:?} {rule}"))?;
     let stores = Stores::open_shown(&config).await?;
     let identity = genesis::open(stores.log.as_ref()).await?;
+    let text = args.account.to_string();
     let chain = read(stores.log.as_ref(), &identity, &text).await;
     stores.close().await;
     let mut chain = chain?;
@@ -63,7 +71,7 @@ pub async fn run(args: ReplayArgs) -> Outcome {
     if chain.is_empty() {
         return Err(format!("the log has no commit of {text} up to then").into());
     }
-    let owner = Owner { tenant: key.tenant.to_string(), account: key.account.to_string() };
+    let owner = Owner { tenant: args.account.tenant.to_string(), account: args.account.account.to_string() };
     let mut rows = Rows::default();
     for link in &chain {
         if let Ok(commit) = &link.commit {
@@ -200,4 +208,16 @@ fn print_json(key: &str, chain: &[Link], state: &State) -> serde_json::Result<()
         .collect();
     println!("{}", serde_json::to_string(&serde_json::json!({ "account": key, "commits": commits, "state": items }))?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_named_with_its_tenant() {
+        assert_eq!(key("acme/D-1").map(|key| key.to_string()), Ok("acme/D-1".to_owned()));
+        assert!(key("D-1").expect_err("no tenant").contains("tenant"));
+        assert!(key("acme/Ana Gil").is_err());
+    }
 }

@@ -232,6 +232,10 @@ impl Map {
             (matches!(format.decimal, '.' | ','), "format.decimal must be . or ,"),
             (format.group != Some(format.decimal), "format.group and format.decimal must not be the same"),
             (
+                !format.group.is_some_and(|group| group.is_ascii_digit() || matches!(group, '-' | '+')),
+                "format.group must be neither a digit nor a sign",
+            ),
+            (
                 format.delimiter.is_ascii() && !matches!(format.delimiter, '"' | '\r' | '\n'),
                 "format.delimiter must be an ASCII character, and neither a quote nor a line break",
             ),
@@ -301,6 +305,8 @@ mod tests {
             ("date='%Q'", "format.date"),
             ("date='%F'\ndecimal=';'", "format.decimal"),
             ("date='%F'\ndecimal=','\ngroup=','", "format.group"),
+            ("date='%F'\ngroup='0'", "format.group"),
+            ("date='%F'\ngroup='-'", "format.group"),
             ("date='%F'\ndelimiter='\"'", "format.delimiter"),
             ("date='%F'\ndelimiter='§'", "format.delimiter"),
         ] {

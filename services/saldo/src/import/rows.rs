@@ -39,19 +39,23 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Opens the file and checks the map against its header. A byte order mark is passed over.
+    /// Opens the file and checks the map against its header.
     pub fn open(path: &Path, map: Map) -> Result<Self, MapError> {
-        let unreadable = |why: String| MapError::File { path: path.display().to_string(), why };
-        let mut file = io::BufReader::new(std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?);
-        let start = io::BufRead::fill_buf(&mut file).map_err(|error| unreadable(error.to_string()))?;
-        if start.starts_with(b"\xef\xbb\xbf") {
+        let file = std::fs::File::open(path).map_err(|error| unreadable(path, error))?;
+        Self::over(path, file, map)
+    }
+
+    /// The same over what was opened already; `path` is for errors. A byte order mark is passed over.
+    pub fn over(path: &Path, file: impl io::Read + Send + 'static, map: Map) -> Result<Self, MapError> {
+        let mut file = io::BufReader::new(file);
+        if io::BufRead::fill_buf(&mut file).map_err(|error| unreadable(path, error))?.starts_with(b"\xef\xbb\xbf") {
             io::BufRead::consume(&mut file, 3);
         }
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(map.format.delimiter as u8)
             .flexible(true)
             .from_reader(Box::new(file) as Box<dyn io::Read + Send>);
-        let header = reader.byte_headers().map_err(|error| unreadable(error.to_string()))?;
+        let header = reader.byte_headers().map_err(|error| unreadable(path, error))?;
         let header: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
         map.check_columns(&header)?;
         Ok(Self { reader, header, map })
@@ -137,6 +141,10 @@ impl Iterator for Rows {
             Err(error) => Some(Err(error)),
         }
     }
+}
+
+fn unreadable(path: &Path, why: impl ToString) -> MapError {
+    MapError::File { path: path.display().to_string(), why: why.to_string() }
 }
 
 fn profile(defaults: &AccountDefaults, render: &impl Fn(&Template) -> String) -> v1::Profile {

@@ -1,0 +1,69 @@
+"""Makes seeds/ out of what the repository has: the golden events, the example policy, and a few rows and tokens."""
+
+import pathlib
+import shutil
+
+HERE = pathlib.Path(__file__).parent
+GOLDEN = HERE / "../crates/commit/tests/golden"
+POLICY = HERE / "../docs/policy"
+# In the order of targets/payload.rs.
+TYPES = [
+    "account.opened", "account.amended", "invoice.issued", "invoice.credited", "invoice.voided", "payment.recorded",
+    "payment.allocated", "payment.reversed", "reminder.due", "contact.started", "contact.withheld", "contact.deferred",
+    "contact.accepted", "contact.rejected", "contact.unknown", "policy.published", "template.published", "sending.set",
+]
+
+
+def golden(name):
+    return bytes.fromhex((GOLDEN / f"{name}.hex").read_text().strip())
+
+
+def event(kind):
+    body = golden(f"{kind}.v1")
+    return bytes([TYPES.index(kind)]) + len(body).to_bytes(2, "big") + body
+
+
+def frame(payload):
+    head = b"SALD\x01\x01\x04acme\x03D-7" + (2).to_bytes(8, "big") + bytes([7]) * 32
+    return head + len(payload).to_bytes(4, "big") + payload
+
+
+def part(text, name):
+    """One key's text of a template, between its quotes."""
+    value = text.split(f"{name} = ", 1)[1]
+    quote = "'''" if value.startswith("'''") else "'"
+    return value[len(quote):].split(quote, 1)[0]
+
+
+def templates():
+    for path in sorted(POLICY.glob("templates/*.toml")):
+        yield path.stem, path.read_text()
+
+
+policy = (POLICY / "policy.toml").read_text()
+seeds = {
+    "frame": [frame(golden("commit")), frame(b""), bytes(range(48))],
+    "payload": [b"\x00" + golden("commit"), b"\x01" + b"".join(map(event, TYPES[:15]))]
+    + [b"\x01" + event(kind) for kind in TYPES],
+    "csv": [
+        b"\x00D-1,F-1,1234.50,2026-01-31,2026-02-28,EUR\nD-2,F-2,-7,2026-01-31,2026-02-28,EUR\n",
+        '\x0bD-1;F-1;"1.234,5";2026-01-31;2026-02-28;EUR\n'.encode(),
+        '\x04D-1,F-1,1\u00a0234.5,2026-01-31,2026-02-28,JPY\n'.encode(),
+        b"\x66D-1,F-1,1'234.567,2026-01-31,2026-02-28,KWD\nx\n",
+        b"\xff[format]\ndate = '%d.%m.%Y'\ncurrency = '{c}'\ngroup = ' '\n[account]\nid = 'D-{id}'\n[payment]\n"
+        b"reference = '{r}'\namount = '{a}'\nvalue_date = '{d}'\n\0id,c,r,a,d\n1,EUR,P-1,12,31.12.2026\n",
+    ],
+    "template": ["\0".join([part(text, "subject"), part(text, "text"), "<p>{{ debtor.name }}</p>", "Ana & <b>"]).encode()
+                 for _, text in templates()],
+    "policy": [policy.encode(), "\0".join([policy] + [text for pair in templates() for text in pair]).encode(),
+               "\0".join([policy[:policy.index("[[step]]", policy.index("[[step]]") + 1)].replace("es\"  ", "en\"  ")]
+                         + ["courtesy.en", "subject = 'x'\ntext = '''y'''\n"]).encode()],
+    "token": [b"v1.abababababababababababababababab.7.18446744073709551615", b"Bearer eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.AA",
+              b"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIiwidGVuYW50IjoiYSIsImV4cCI6OTk5OTk5OTk5OSwiYXVkIjoic2FsZG8ifQ."],
+}
+shutil.rmtree(HERE / "seeds", ignore_errors=True)
+for target, inputs in seeds.items():
+    (HERE / "seeds" / target).mkdir(parents=True)
+    (HERE / "corpus" / target).mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(inputs):
+        (HERE / "seeds" / target / f"{number:02}").write_bytes(data)
