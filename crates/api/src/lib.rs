@@ -2,6 +2,10 @@
 
 pub mod codec;
 
+use std::{collections::HashSet, sync::LazyLock};
+
+use prost::Message;
+
 /// Package collections.v1. Documentation stands in the .proto files.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
@@ -11,5 +15,31 @@ pub mod v1 {
 /// The compiled descriptors, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The name of a method (`package.Service/Method`) as we have it, if we have it.
+pub fn method(name: &str) -> Option<&'static str> {
+    static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let set = prost_types::FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
+        let of_file = |file: prost_types::FileDescriptorProto| {
+            let of_service = move |service: prost_types::ServiceDescriptorProto| {
+                let path = format!("{}.{}", file.package(), service.name());
+                service.method.into_iter().map(move |method| format!("{path}/{}", method.name()))
+            };
+            file.service.clone().into_iter().flat_map(of_service).collect::<Vec<_>>()
+        };
+        set.file.into_iter().flat_map(of_file).collect()
+    });
+    METHODS.get(name).map(String::as_str)
+}
+
 /// Well-known types of the messages.
 pub use prost_types::{FieldMask, Timestamp};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_method_is_known_by_its_name() {
+        let name = "collections.v1.CommandService/IssueInvoice";
+        assert_eq!(super::method(name), Some(name));
+        assert_eq!(super::method("collections.v1.CommandService/Ana Gil"), None);
+    }
+}

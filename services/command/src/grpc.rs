@@ -6,6 +6,7 @@ use saldo_api::v1::{self, command_service_server::CommandService};
 use saldo_auth::{Caller, Role, authorize};
 use saldo_domain::ids::TenantId;
 use saldo_keyring::Keyring;
+use saldo_telemetry::span::Trace;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -80,6 +81,8 @@ impl CommandGrpc {
 
     /// Checks the whole request before a key is made or anything waits.
     async fn prepare<R: edge::Request>(&self, caller: &Caller, request: &R) -> Result<NewAsk, Failure> {
+        let trace = Trace::current();
+        let _span = trace.begin("check and seal");
         let tenant = TenantId::new(&caller.tenant)
             .map_err(|rule| Failure::Invalid(vec![Violation { field: "tenant".into(), rule: rule.to_string() }]))?;
         let personal_values = edge::check(request)?;
@@ -111,6 +114,7 @@ impl CommandGrpc {
                 actor_roles: caller.roles.iter().map(|role| role.to_string()).collect(),
             },
             command,
+            trace,
         })
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use saldo_log::{Log, LogError, Record, acceptor::Acceptor, frame, genesis::Identity};
+use saldo_telemetry::span::{Steps, Trace};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -177,6 +178,7 @@ impl Commands {
             races: 0,
             deadline,
             reply,
+            steps: Steps::begin(request.trace, "queue"),
             _place: place,
         };
         queue.asks.send(ask).map_err(|_| Failure::Stopped)?;
@@ -196,6 +198,7 @@ pub(crate) struct NewAsk {
     pub account: String,
     pub draft: crate::worker::Draft,
     pub command: saldo_domain::command::Command,
+    pub trace: Trace,
 }
 
 impl Running {

@@ -24,6 +24,7 @@ use saldo_log::{
     AppendError, Log, NewRecord, Record,
     acceptor::{Acceptor, Verdict},
 };
+use saldo_telemetry::span::Steps;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
@@ -72,6 +73,8 @@ pub struct Ask {
     pub deadline: Instant,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Given, Failure>>,
+    /// Its spans.
+    pub steps: Steps,
     /// Its place in the queue, given back with it.
     pub _place: OwnedSemaphorePermit,
 }

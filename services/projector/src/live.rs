@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
+use saldo_telemetry::span::{Links, linked};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -61,7 +62,9 @@ async fn follow(
     let mut tail = fold.tail(log).await?;
     loop {
         let records = tail.next(BATCH).await?;
-        if fold.write(&records).await? == Written::Overtaken {
+        let mut links = Links::default();
+        records.iter().for_each(|record| links.note(record.trace.as_deref()));
+        if linked("project", links, fold.write(&records), |_| None).await? == Written::Overtaken {
             return Ok(());
         }
         *pause = FIRST_PAUSE;

@@ -7,6 +7,7 @@ use saldo_api::v1::{
 use saldo_auth::Verifier;
 use saldo_command::{CatalogGrpc, CommandGrpc};
 use saldo_query::QueryGrpc;
+use saldo_telemetry::ServerSpans;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -35,7 +36,7 @@ impl Served {
     pub async fn serve(self, listener: TcpListener, verifier: Option<Verifier>) -> Result<Task, Failure> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut names = vec![""];
-        let mut router = Server::builder().add_service(health_service);
+        let mut router = Server::builder().layer(ServerSpans::new(saldo_api::method)).add_service(health_service);
         if let Some(verifier) = verifier {
             let reflection = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)

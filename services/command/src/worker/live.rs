@@ -77,6 +77,7 @@ impl Live {
             if ask.races > MAX_RACES {
                 let _ = ask.reply.send(Err(Failure::RacesLost));
             } else {
+                ask.steps.next("queue");
                 self.waiting.push_front(ask);
             }
         }
@@ -188,6 +189,7 @@ mod tests {
                 races: 0,
                 deadline,
                 reply,
+                steps: Default::default(),
                 _place: places.clone().try_acquire_owned().expect("a place"),
             });
         }
