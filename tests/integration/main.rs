@@ -3,6 +3,7 @@
 mod access;
 mod apart;
 mod bad_input;
+mod collector;
 mod commands;
 mod conformance;
 mod crash_points;
@@ -15,6 +16,7 @@ mod process;
 mod readmodels;
 mod running;
 mod talking;
+mod telemetry;
 mod the_log;
 
 use std::{process::ExitCode, sync::Arc};
@@ -34,6 +36,7 @@ enum Needs {
     Kafka,
     OwnKafka,
     Mailpit,
+    KafkaAndCollector,
     SharedData,
     KafkaAndSharedData,
 }
@@ -101,6 +104,8 @@ fn main() -> ExitCode {
         ("talking: a mail server that is down", Postgres, talking::server_down),
         ("talking: what is published is checked whole and published once", Postgres, talking::publishing),
         ("talking: two instances share the work and nobody hears anything twice", Kafka, talking::two_instances),
+        ("telemetry: from a call to a mail, as a collector sees it", KafkaAndCollector, telemetry::traces_and_metrics),
+        ("telemetry: a collector that is not there holds up nothing", Postgres, telemetry::without_collector),
         ("crashes: killed at every step of an attempt", Postgres, crash_points::every_point),
         ("import: the receivables sample, to the cent, three ways", SharedData, importing::receivables),
         ("crashes: the importer is killed and run again", SharedData, crashes::importer),
@@ -118,6 +123,7 @@ fn trial(name: &str, needs: Needs, test: impl FnOnce(Arc<Env>) -> Outcome + Send
         Needs::Kafka => kafka::missing(),
         Needs::OwnKafka => kafka::own_missing(),
         Needs::Mailpit => mailbox::missing(),
+        Needs::KafkaAndCollector => kafka::missing().or_else(collector::missing),
         Needs::SharedData => env::shared_data_missing(),
         Needs::KafkaAndSharedData => kafka::missing().or_else(env::shared_data_missing),
     };
