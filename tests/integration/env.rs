@@ -93,6 +93,13 @@ pub fn shut_down() {
     drop(env.dir.lock().expect("lock").take());
 }
 
+/// Where tests keep what they fetch.
+pub fn cache() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    cache.unwrap_or_else(std::env::temp_dir).join("saldo-tests")
+}
+
 /// Real material beside the project, absent on a user's machine.
 pub fn shared_data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/receivables/WA_Fn-UseC_-Accounts-Receivable.csv")
@@ -104,11 +111,20 @@ pub fn shared_data_missing() -> Option<String> {
 }
 
 /// Waits for a condition, at most a minute.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) -> Result<(), Failure> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) -> Result<(), Failure> {
+    within(Duration::from_secs(60), what, condition).await
+}
+
+/// Waits for a condition, at most so long.
+pub async fn within<F: Future<Output = bool>>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> Result<(), Failure> {
+    let deadline = tokio::time::Instant::now() + patience;
     while !condition().await {
         if tokio::time::Instant::now() > deadline {
-            return Err(format!("{what} did not come about within a minute").into());
+            return Err(format!("{what} did not come about within {} seconds", patience.as_secs()).into());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::Mutex,
 };
 
@@ -13,7 +13,8 @@ use rdkafka::{
 
 use crate::{
     Failure,
-    env::{eventually, free_port},
+    env::{cache, eventually, free_port},
+    process::bound,
 };
 
 /// Names a broker to use instead of one of our own.
@@ -32,6 +33,15 @@ struct Own {
     dir: PathBuf,
     port: u16,
     child: Mutex<Option<Child>>,
+}
+
+/// One more way to a broker, for somebody who is to have a proxy of his own in front of it.
+#[derive(Clone, Copy)]
+pub struct Door {
+    /// Where the broker listens.
+    pub port: u16,
+    /// Where it says that it does.
+    pub advertised: u16,
 }
 
 /// Why there is no Kafka here.
@@ -64,17 +74,30 @@ impl Kafka {
 
     /// A broker of one's own, to kill and start again.
     pub async fn start_own(dir: PathBuf) -> Result<Self, Failure> {
+        Self::start_with_doors(dir, &[]).await
+    }
+
+    /// The same, with more ways to it.
+    pub async fn start_with_doors(dir: PathBuf, doors: &[Door]) -> Result<Self, Failure> {
         let lib = tokio::task::spawn_blocking(fetch).await??;
         std::fs::create_dir_all(&dir)?;
         let (port, controller) = (free_port()?, free_port()?);
         let properties = dir.join("server.properties");
+        let each = |line: fn(usize, &Door) -> String| -> String {
+            doors.iter().enumerate().map(|(number, door)| line(number, door)).collect()
+        };
+        let listeners = each(|number, door| format!(",DOOR{number}://127.0.0.1:{}", door.port));
+        let advertised = each(|number, door| format!(",DOOR{number}://127.0.0.1:{}", door.advertised));
+        let protocols = each(|number, _| format!(",DOOR{number}:PLAINTEXT"));
         std::fs::write(
             &properties,
             format!(
                 "process.roles=broker,controller\nnode.id=1\n\
                  controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
+                 inter.broker.listener.name=PLAINTEXT\n\
                  controller.listener.names=CONTROLLER\nlog.dirs={}\n\
                  offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
                  transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
@@ -123,31 +146,28 @@ impl Kafka {
         .await
     }
 
-    /// Ends the broker as a power cut would.
-    pub fn kill(&self) {
-        let child = self.own.as_ref().and_then(|own| own.child.lock().expect("lock").take());
-        if let Some(mut child) = child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+    /// Ends the broker as a power cut would. Returns which process it was and how it ended.
+    pub fn kill(&self) -> Option<(u32, ExitStatus)> {
+        let mut child = self.own.as_ref()?.child.lock().expect("lock").take()?;
+        let _ = child.kill();
+        Some((child.id(), child.wait().ok()?))
+    }
+
+    /// The broker's process.
+    pub fn pid(&self) -> Option<u32> {
+        self.own.as_ref()?.child.lock().expect("lock").as_ref().map(Child::id)
     }
 }
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        self.kill();
+        let _ = self.kill();
     }
 }
 
-/// Java over Kafka's libraries, ended by the kernel when the tests end however they end.
+/// Java over Kafka's libraries.
 fn java(lib: &Path, dir: &Path) -> Command {
-    let mut command = if Path::new("/usr/bin/setpriv").exists() {
-        let mut command = Command::new("/usr/bin/setpriv");
-        command.args(["--pdeathsig", "KILL", "java"]);
-        command
-    } else {
-        Command::new("java")
-    };
+    let mut command = bound("java");
     command
         .args(["-Xmx512m", "-cp"])
         .arg(format!("{}/*", lib.display()))
@@ -161,9 +181,7 @@ fn java(lib: &Path, dir: &Path) -> Command {
 fn fetch() -> Result<PathBuf, Failure> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().expect("lock");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    let cache = cache.unwrap_or_else(std::env::temp_dir).join("saldo-tests");
+    let cache = cache();
     let lib = cache.join(format!("kafka-{VERSION}"));
     if lib.exists() {
         return Ok(lib);

@@ -56,6 +56,11 @@ impl Moody {
         self.heard.lock().expect("lock").iter().map(|(to, _)| to.clone()).collect()
     }
 
+    /// Recipients and bytes of every message that came in whole.
+    pub fn messages(&self) -> Vec<(String, Vec<u8>)> {
+        self.heard.lock().expect("lock").clone()
+    }
+
     /// The messages to one recipient, byte for byte.
     pub fn messages_to(&self, recipient: &str) -> Vec<Vec<u8>> {
         let heard = self.heard.lock().expect("lock");

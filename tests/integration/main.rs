@@ -9,15 +9,18 @@ mod conformance;
 mod crash_points;
 mod crashes;
 mod env;
+mod faults;
 mod importing;
 mod kafka;
 mod mailbox;
+mod overload;
 mod process;
 mod readmodels;
 mod running;
 mod talking;
 mod telemetry;
 mod the_log;
+mod wrong_clock;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -35,6 +38,8 @@ enum Needs {
     Postgres,
     Kafka,
     OwnKafka,
+    Python,
+    OwnKafkaAndPython,
     Mailpit,
     KafkaAndCollector,
     SharedData,
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
-    let tests = tests![
+    let mut tests = tests![
         ("embedded log: conformance", Postgres, conformance::embedded),
         ("embedded log: its connections are cut and it goes on", Postgres, conformance::embedded_cut_off),
         ("embedded log: cut and regrown, it is refused", Postgres, conformance::embedded_regrown),
@@ -72,6 +77,12 @@ fn main() -> ExitCode {
         ("commands: a request id gives the first answer again", Postgres, commands::request_ids),
         ("commands: an account is amended, and time passes without effect", Postgres, commands::amended_and_advanced),
         ("commands: a full queue says when to come back", Postgres, commands::full_queue),
+        ("overload: a crowd is answered early, and another tenant finds a place", Postgres, overload::crowd),
+        (
+            "clock: an instance with a wrong one stops deciding, says so, and goes on when it is right",
+            Postgres,
+            wrong_clock::stops_and_goes_on
+        ),
         ("commands: two instances racing on the same accounts agree with the log", Kafka, commands::two_instances),
         ("commands: an event of a newer release parks the account alone", Postgres, commands::newer_event),
         ("commands: credit notes, voids and later allocations", Postgres, commands::corrections),
@@ -111,7 +122,12 @@ fn main() -> ExitCode {
         ("crashes: the importer is killed and run again", SharedData, crashes::importer),
         ("crashes: killed again and again during an import, embedded", SharedData, crashes::embedded),
         ("crashes: killed again and again during an import, Kafka", KafkaAndSharedData, crashes::kafka),
+        ("faults: the checker finds what is wrong", Python, faults::planted),
+        ("faults: a short run", OwnKafkaAndPython, faults::short_run),
     ];
+    if faults::long_run_is_asked_for() {
+        tests.extend(tests![("faults: a long run", OwnKafkaAndPython, faults::long_run)]);
+    }
     let conclusion = libtest_mimic::run(&arguments, tests);
     env::shut_down();
     conclusion.exit_code()
@@ -122,6 +138,8 @@ fn trial(name: &str, needs: Needs, test: impl FnOnce(Arc<Env>) -> Outcome + Send
         Needs::Postgres => None,
         Needs::Kafka => kafka::missing(),
         Needs::OwnKafka => kafka::own_missing(),
+        Needs::Python => faults::missing(),
+        Needs::OwnKafkaAndPython => kafka::own_missing().or_else(faults::missing),
         Needs::Mailpit => mailbox::missing(),
         Needs::KafkaAndCollector => kafka::missing().or_else(collector::missing),
         Needs::SharedData => env::shared_data_missing(),

@@ -1,6 +1,7 @@
 //! `saldo` as a process of its own: this same binary under another name.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -31,6 +32,17 @@ pub fn saldo(args: &[&str]) -> Result<Command, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(AS_SALDO, "1").args(args).stdin(Stdio::null());
     Ok(command)
+}
+
+/// A program that the kernel ends with the thread that started it, however that ends, where the system can do so.
+pub fn bound(program: impl AsRef<OsStr>) -> Command {
+    const SETPRIV: &str = "/usr/bin/setpriv";
+    if !Path::new(SETPRIV).exists() {
+        return Command::new(program);
+    }
+    let mut command = Command::new(SETPRIV);
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
 }
 
 /// A key of the dev.toml that a running `saldo dev` has written.

@@ -6,24 +6,32 @@ use jiff::Timestamp;
 
 /// Tells the instant of a decision.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock {
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    system: bool,
+}
 
 impl Clock {
     /// The machine's clock.
     #[allow(clippy::disallowed_methods, reason = "the one place where the system clock enters decisions")]
     pub fn system() -> Self {
-        Self(Arc::new(Timestamp::now))
+        Self { now: Arc::new(Timestamp::now), system: true }
     }
 
     /// Any other clock.
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+        Self { now: Arc::new(now), system: false }
     }
 
     /// The present instant, to the microsecond: Postgres keeps no more, and an instant must be the same in log and rows.
     pub fn now(&self) -> Timestamp {
-        let now = (self.0)();
+        let now = (self.now)();
         Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    }
+
+    /// Whether it means to tell the real time, so that it can be wrong.
+    pub fn is_system(&self) -> bool {
+        self.system
     }
 }
 

@@ -133,7 +133,7 @@ impl Refused {
         }
     }
 
-    fn into_status(self, replayed: bool) -> Status {
+    pub(crate) fn into_status(self, replayed: bool) -> Status {
         let code = self.code();
         let replayed = ("replayed".to_owned(), replayed.to_string());
         let details = ErrorDetails::with_error_info(

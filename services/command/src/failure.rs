@@ -5,7 +5,10 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::violations::Violation;
+use crate::{
+    skew::{PROBE_EVERY, Skew},
+    violations::Violation,
+};
 
 /// The ErrorInfo domain of every error of ours.
 pub const ERROR_DOMAIN: &str = "saldo";
@@ -28,9 +31,18 @@ pub enum Failure {
     /// The tenant's policy in force is one this release cannot read.
     #[error("the policy in force cannot be read by this release: {0}; deploy a newer one, or publish a policy anew")]
     PolicyParked(String),
-    /// The partition's queue is full.
+    /// The tenant holds its share of the partition's queue, or the answer could not come in time; when to ask again.
     #[error("too many requests wait for this partition; nothing was done, try again later")]
-    QueueFull,
+    QueueFull(Duration),
+    /// The process holds as many requests as it may; when to ask again.
+    #[error("too many requests are in this process; nothing was done, try again later")]
+    Overloaded(Duration),
+    /// This machine's clock is not the log's.
+    #[error("this machine's clock is {0}: it decides nothing until that is mended; ask again with the same request_id")]
+    ClockSkewed(Skew),
+    /// This machine's clock was not yet compared with the log's.
+    #[error("this machine's clock was not yet compared with the log's; ask again with the same request_id")]
+    ClockUnknown,
     /// Other writers kept winning the account.
     #[error("other writers kept changing the account; nothing was done, try again")]
     RacesLost,
@@ -59,7 +71,10 @@ impl Failure {
             Failure::AccountUnknown => (Code::NotFound, "ACCOUNT_UNKNOWN"),
             Failure::Parked(_) => (Code::FailedPrecondition, "ACCOUNT_PARKED"),
             Failure::PolicyParked(_) => (Code::FailedPrecondition, "POLICY_PARKED"),
-            Failure::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
+            Failure::QueueFull(_) => (Code::ResourceExhausted, "QUEUE_FULL"),
+            Failure::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
+            Failure::ClockSkewed(_) => (Code::Unavailable, "CLOCK_SKEWED"),
+            Failure::ClockUnknown => (Code::Unavailable, "CLOCK_UNKNOWN"),
             Failure::RacesLost => (Code::Aborted, "RACES_LOST"),
             Failure::TimedOut => (Code::DeadlineExceeded, "OUTCOME_UNKNOWN"),
             Failure::LogUnknown => (Code::Unavailable, "OUTCOME_UNKNOWN"),
@@ -71,10 +86,14 @@ impl Failure {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Failure::QueueFull | Failure::RacesLost => Some(Duration::from_millis(100)),
-            Failure::LogUnknown | Failure::LogRefused(_) | Failure::Stopped | Failure::KeyStore => {
-                Some(Duration::from_secs(1))
-            }
+            Failure::QueueFull(after) | Failure::Overloaded(after) => Some(*after),
+            Failure::RacesLost => Some(Duration::from_millis(100)),
+            Failure::ClockSkewed(_) => Some(PROBE_EVERY),
+            Failure::LogUnknown
+            | Failure::LogRefused(_)
+            | Failure::Stopped
+            | Failure::KeyStore
+            | Failure::ClockUnknown => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

@@ -1,20 +1,29 @@
 //! CommandService over gRPC.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use saldo_api::v1::{self, command_service_server::CommandService};
+use saldo_api::v1::{
+    self,
+    command_service_server::{CommandService, CommandServiceServer},
+};
 use saldo_auth::{Caller, Role, authorize};
 use saldo_domain::ids::TenantId;
 use saldo_keyring::Keyring;
 use saldo_telemetry::span::Trace;
-use tonic::{Request, Response, Status};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     answer::Place,
     contact::{self, ContactAnswer},
     edge::{self, Count, UnderKey},
     failure::Failure,
+    gate::{Gate, Held},
     router::{Commands, NewAsk},
+    skew::Standing,
     violations::Violation,
     worker::Draft,
 };
@@ -41,14 +50,39 @@ impl CommandGrpc {
         Self { commands, keyring }
     }
 
+    /// The service to be served, of requests of at most so many bytes, behind its gate.
+    pub fn into_service(self, max_request: usize) -> Gate<CommandServiceServer<Self>> {
+        Gate::new(CommandServiceServer::new(self).max_decoding_message_size(max_request))
+    }
+
+    /// See [`Commands::clock`].
+    pub fn clock(&self) -> watch::Receiver<Standing> {
+        self.commands.clock()
+    }
+
     async fn answer<R: edge::Request>(
         &self,
         request: Request<R>,
         allowed: &[Role],
     ) -> Result<Response<v1::CommandResponse>, Status> {
+        let began = Instant::now();
+        let answer = self.decide(request, allowed).await;
+        self.commands.report().answered(R::METHOD, &answer, began.elapsed());
+        answer
+    }
+
+    async fn decide<R: edge::Request>(
+        &self,
+        request: Request<R>,
+        allowed: &[Role],
+    ) -> Result<Response<v1::CommandResponse>, Status> {
         let caller = authorize(&request, allowed)?;
+        let waiting = Waiting {
+            deadline: self.commands.deadline(client_waits(request.metadata())),
+            held: request.extensions().get::<Arc<Held>>().cloned(),
+        };
         let request = request.into_inner();
-        let ask = self.prepare(&caller, &request).await?;
+        let ask = self.prepare(&caller, &request, waiting).await?;
         let (key, partition) = (ask.key.clone(), self.commands.partition_of(&ask.key));
         let started = Instant::now();
         let given = self.commands.ask(ask).await;
@@ -80,7 +114,12 @@ impl CommandGrpc {
     }
 
     /// Checks the whole request before a key is made or anything waits.
-    async fn prepare<R: edge::Request>(&self, caller: &Caller, request: &R) -> Result<NewAsk, Failure> {
+    async fn prepare<R: edge::Request>(
+        &self,
+        caller: &Caller,
+        request: &R,
+        Waiting { deadline, held }: Waiting,
+    ) -> Result<NewAsk, Failure> {
         let trace = Trace::current();
         let _span = trace.begin("check and seal");
         let tenant = TenantId::new(&caller.tenant)
@@ -115,7 +154,31 @@ impl CommandGrpc {
             },
             command,
             trace,
+            deadline,
+            held,
         })
+    }
+}
+
+/// How long a request may wait, and what it takes up meanwhile.
+struct Waiting {
+    deadline: Instant,
+    held: Option<Arc<Held>>,
+}
+
+/// How long the client waits, by its `grpc-timeout`: at most eight digits and a unit. One that is malformed says nothing.
+fn client_waits(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3_600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
     }
 }
 
@@ -215,5 +278,34 @@ impl CommandService for CommandGrpc {
         request: Request<v1::DropContactRequest>,
     ) -> Result<Response<v1::CommandResponse>, Status> {
         self.answer(request, OPERATORS).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_patience_is_read_from_its_header() {
+        for (text, waits) in [
+            ("2S", Some(Duration::from_secs(2))),
+            ("1500m", Some(Duration::from_millis(1_500))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3_600))),
+            ("20000000u", Some(Duration::from_secs(20))),
+            ("123456789S", None),
+            ("S", None),
+            ("", None),
+            ("5", None),
+            ("-5S", None),
+            ("5 S", None),
+        ] {
+            let mut request = Request::new(());
+            request.metadata_mut().insert("grpc-timeout", text.parse().expect("ascii"));
+            assert_eq!(client_waits(request.metadata()), waits, "{text:?}");
+        }
+        assert_eq!(client_waits(Request::new(()).metadata()), None);
+        let mut request = Request::new(());
+        request.set_timeout(Duration::from_secs(20));
+        assert_eq!(client_waits(request.metadata()), Some(Duration::from_secs(20)));
     }
 }

@@ -11,7 +11,7 @@ use saldo_log::{Log, LogError, Record, acceptor::Acceptor, frame, genesis::Ident
 use saldo_telemetry::span::{Steps, Trace};
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -19,8 +19,12 @@ use tracing::{error, warn};
 
 use crate::{
     failure::{Failure, StartError},
-    store::{Store, StoreError, StoredAccount},
-    worker::{Ask, Basis, Given, Heard, Worker},
+    gate::Held,
+    queue::{self, Giver},
+    report::Report,
+    skew::{ClockCheck, Standing},
+    store::{Resumed, Store, StoreError, StoredAccount},
+    worker::{Ask, Basis, Given, Heard, Shared, Worker},
 };
 
 /// Records asked of the tail in one go.
@@ -35,7 +39,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct Options {
     /// Folder of the local stores, one file a partition. One instance at a time.
     pub store_dir: PathBuf,
-    /// Requests of one partition that may be unanswered; beyond it they are answered RESOURCE_EXHAUSTED.
+    /// Requests of one partition that may be unanswered, shared between tenants; beyond it they are answered
+    /// RESOURCE_EXHAUSTED.
     pub queue: usize,
     /// The longest a request waits for its answer.
     pub patience: Duration,
@@ -46,22 +51,21 @@ pub struct Options {
 pub struct Commands {
     log: Arc<dyn Log>,
     identity: Identity,
-    queues: Arc<[Queue]>,
+    /// What waits for each worker.
+    queues: Arc<[Giver<Ask>]>,
+    /// What else each worker hears.
+    ears: Arc<[mpsc::WeakSender<Heard>]>,
     positions: Arc<[watch::Receiver<u64>]>,
+    check: Arc<ClockCheck>,
+    report: Report,
     patience: Duration,
-}
-
-/// The way to one worker. A request holds its place until it is answered, so what waits is bounded wherever it waits.
-struct Queue {
-    places: Arc<Semaphore>,
-    asks: mpsc::UnboundedSender<Ask>,
-    heard: mpsc::WeakSender<Heard>,
 }
 
 /// The running threads and tasks. Ends when every [`Commands`] is dropped, or when something fails for good.
 pub struct Running {
     threads: Vec<std::thread::JoinHandle<()>>,
     tail: JoinHandle<()>,
+    probe: JoinHandle<()>,
     failed: CancellationToken,
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -81,17 +85,21 @@ impl Commands {
         let runtime = Handle::current();
         let failed = CancellationToken::new();
         let failure = Arc::new(Mutex::new(None));
-        let (mut queues, mut positions, mut threads, mut feeds, mut starts) =
-            (Vec::new(), Vec::new(), Vec::new(), HashMap::new(), Vec::new());
+        let report = Report::new();
+        let check = Arc::new(ClockCheck::new(basis.clock.clone(), report.clone()));
+        let partitions = identity.partitions;
+        let shared = Shared { log: log.clone(), basis, check: check.clone(), report: report.clone(), partitions };
+        let (mut queues, mut ears, mut positions, mut threads, mut feeds, mut starts) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), HashMap::new(), Vec::new());
         for partition in 0..identity.partitions {
             let path = options.store_dir.join(format!("partition-{partition}.redb"));
-            let (store, acceptor) =
+            let (store, acceptor, parked) =
                 open(&path, &identity, partition).map_err(|error| store_error(&path, error.to_string()))?;
             starts.push((partition, acceptor.start()));
-            let (queue, asks) = mpsc::unbounded_channel();
+            let (queue, asks) = queue::queue(options.queue);
             let (feed, heard) = mpsc::channel(FEED);
             let (moved, position) = watch::channel(acceptor.position().map_or(0, |position| position.next));
-            let worker = Worker::new(partition, log.clone(), acceptor, store, basis.clone(), feed.clone(), moved);
+            let worker = Worker::new(partition, shared.clone(), acceptor, store, parked, feed.clone(), moved);
             let (runtime, failed, failure) = (runtime.clone(), failed.clone(), failure.clone());
             threads.push(std::thread::Builder::new().name(format!("partition-{partition}")).spawn(move || {
                 // A worker's thread that ends by itself has failed, a panic included: the whole service stops.
@@ -104,18 +112,46 @@ impl Commands {
                     }
                 }
             })?);
-            queues.push(Queue {
-                places: Arc::new(Semaphore::new(options.queue)),
-                asks: queue,
-                heard: feed.downgrade(),
-            });
+            queues.push(queue);
+            ears.push(feed.downgrade());
             positions.push(position);
             feeds.insert(partition, feed);
         }
-        let tail = tokio::spawn(feed(log.clone(), starts, feeds, failed.clone(), failure.clone()));
-        let commands =
-            Self { log, identity, queues: queues.into(), positions: positions.into(), patience: options.patience };
-        Ok((commands, Running { threads, tail, failed, failure }))
+        let tail = tokio::spawn(feed(log.clone(), starts, feeds, check.clone(), failed.clone(), failure.clone()));
+        let probe = tokio::spawn(check.clone().probe(log.clone()));
+        let queues: Arc<[Giver<Ask>]> = queues.into();
+        report.watch_queues(&queues);
+        let commands = Self {
+            log,
+            identity,
+            queues,
+            ears: ears.into(),
+            positions: positions.into(),
+            check,
+            report,
+            patience: options.patience,
+        };
+        Ok((commands, Running { threads, tail, probe, failed, failure }))
+    }
+
+    /// Whether this machine's clock may decide, and how that changes.
+    pub fn clock(&self) -> watch::Receiver<Standing> {
+        self.check.standing()
+    }
+
+    /// Fails while nothing may be decided.
+    pub(crate) fn may_decide(&self) -> Result<(), Failure> {
+        self.check.may_decide()
+    }
+
+    /// Where figures go.
+    pub(crate) fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// When a request that comes now has to be answered, whose client waits so long.
+    pub(crate) fn deadline(&self, client_waits: Option<Duration>) -> Instant {
+        Instant::now() + client_waits.map_or(self.patience, |waits| waits.min(self.patience))
     }
 
     /// The log's identity.
@@ -128,7 +164,7 @@ impl Commands {
         frame::partition_of(key, self.identity.partitions)
     }
 
-    /// Waits until every partition has been read up to the end it has now.
+    /// Waits until every partition has been read up to the end it has now, and the clock was compared with the log's.
     pub async fn caught_up(&self) -> Result<(), LogError> {
         for partition in 0..self.identity.partitions {
             let end = self.log.end(partition).await?;
@@ -137,14 +173,15 @@ impl Commands {
                 let _ = position.clone().wait_for(|next| *next >= end).await;
             }
         }
+        self.check.find_out().await;
         Ok(())
     }
 
     /// An account as it stands where its partition's tail has come to.
     pub(crate) async fn look(&self, key: &str) -> Result<StoredAccount, Failure> {
-        let queue = self.queues.get(self.partition_of(key) as usize).ok_or(Failure::Stopped)?;
+        let ear = self.ears.get(self.partition_of(key) as usize).ok_or(Failure::Stopped)?;
         let (reply, seen) = oneshot::channel();
-        let heard = queue.heard.upgrade().ok_or(Failure::Stopped)?;
+        let heard = ear.upgrade().ok_or(Failure::Stopped)?;
         heard.send(Heard::Look(key.into(), reply)).await.map_err(|_| Failure::Stopped)?;
         drop(heard);
         tokio::time::timeout(self.patience, seen).await.map_err(|_| Failure::TimedOut)?.map_err(|_| Failure::Stopped)
@@ -152,10 +189,11 @@ impl Commands {
 
     /// Asks the account's worker. "Unknown account" is said only after reading to an end fetched after the request came.
     pub(crate) async fn ask(&self, request: NewAsk) -> Result<Given, Failure> {
+        self.may_decide()?;
         let partition = self.partition_of(&request.key);
         match self.ask_after(partition, request.clone(), 0).await {
             Err(Failure::AccountUnknown) => {
-                let end = tokio::time::timeout(self.patience, self.log.end(partition)).await;
+                let end = tokio::time::timeout_at(request.deadline.into(), self.log.end(partition)).await;
                 let end = end.map_err(|_| Failure::TimedOut)?.map_err(|_| Failure::LogUnknown)?;
                 self.ask_after(partition, request, end).await
             }
@@ -165,9 +203,10 @@ impl Commands {
 
     async fn ask_after(&self, partition: u32, request: NewAsk, after: u64) -> Result<Given, Failure> {
         let (reply, answer) = oneshot::channel();
-        let deadline = Instant::now() + self.patience;
+        let deadline = request.deadline;
         let queue = self.queues.get(partition as usize).ok_or(Failure::Stopped)?;
-        let place = queue.places.clone().try_acquire_owned().map_err(|_| Failure::QueueFull)?;
+        let place = queue.enter(&request.tenant, deadline, Instant::now())?;
+        let tenant = place.tenant().clone();
         let ask = Ask {
             key: request.key,
             tenant: request.tenant,
@@ -180,8 +219,9 @@ impl Commands {
             reply,
             steps: Steps::begin(request.trace, "queue"),
             _place: place,
+            _held: request.held,
         };
-        queue.asks.send(ask).map_err(|_| Failure::Stopped)?;
+        queue.push(&tenant, ask)?;
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Failure::LogUnknown),
@@ -199,6 +239,10 @@ pub(crate) struct NewAsk {
     pub draft: crate::worker::Draft,
     pub command: saldo_domain::command::Command,
     pub trace: Trace,
+    /// When its client stops waiting.
+    pub deadline: Instant,
+    /// Its room in the process.
+    pub held: Option<Arc<Held>>,
 }
 
 impl Running {
@@ -223,6 +267,7 @@ impl Running {
             error!("waiting for the workers failed");
         }
         self.tail.abort();
+        self.probe.abort();
     }
 }
 
@@ -232,13 +277,14 @@ fn note(failure: &Mutex<Option<String>>, why: String) {
     }
 }
 
-fn open(path: &std::path::Path, identity: &Identity, partition: u32) -> Result<(Store, Acceptor), StoreError> {
+/// A partition's store, where it stands, and how many of its accounts are parked.
+fn open(path: &std::path::Path, identity: &Identity, partition: u32) -> Result<(Store, Acceptor, u64), StoreError> {
     let store = Store::open(path, identity.log_id)?;
-    let acceptor = match store.resume()? {
-        Some((position, heads)) => Acceptor::resume(identity, partition, position, heads),
-        None => Acceptor::new(identity, partition),
+    let (acceptor, parked) = match store.resume()? {
+        Some(Resumed { position, heads, parked }) => (Acceptor::resume(identity, partition, position, heads), parked),
+        None => (Acceptor::new(identity, partition), 0),
     };
-    Ok((store, acceptor))
+    Ok((store, acceptor, parked))
 }
 
 /// Reads one tail over all partitions and hands each its records. When the log was out of reach, the tail is opened again
@@ -247,6 +293,7 @@ async fn feed(
     log: Arc<dyn Log>,
     mut next: Vec<(u32, u64)>,
     feeds: HashMap<u32, mpsc::Sender<Heard>>,
+    check: Arc<ClockCheck>,
     failed: CancellationToken,
     failure: Arc<Mutex<Option<String>>>,
 ) {
@@ -254,7 +301,10 @@ async fn feed(
         let error = match log.tail(&next).await {
             Ok(mut tail) => loop {
                 match tail.next(BATCH).await {
-                    Ok(records) => hand_out(records, &mut next, &feeds).await,
+                    Ok(records) => {
+                        check.read(&records);
+                        hand_out(records, &mut next, &feeds).await;
+                    }
                     Err(error) => break error,
                 }
             },

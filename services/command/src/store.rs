@@ -77,8 +77,15 @@ struct AccountRow<'a> {
     stored: Cow<'a, StoredAccount>,
 }
 
-/// Where the log was left, and every account's head there.
-pub type Resumed = (Position, Vec<(Box<str>, Head)>);
+/// Where the log was left, and what stood there.
+pub struct Resumed {
+    /// Where it was left.
+    pub position: Position,
+    /// Every account's head.
+    pub heads: Vec<(Box<str>, Head)>,
+    /// How many accounts cannot be decided on.
+    pub parked: u64,
+}
 
 /// One partition's store: what is on disk as of the last [`Store::save`], and over it what has changed since.
 pub struct Store {
@@ -125,18 +132,20 @@ impl Store {
         Ok(Self { database, log_id, saved, changed: Changed::default() })
     }
 
-    /// Where the log was left, and every account's head there.
+    /// Where the log was left, if there is a save.
     pub fn resume(&self) -> Result<Option<Resumed>, StoreError> {
         let transaction = self.database.begin_read()?;
         let Some(row) = transaction.open_table(META)?.get(CHECKPOINT)? else { return Ok(None) };
         let checkpoint: Checkpoint = read(row.value())?;
-        let mut heads = Vec::new();
+        let (mut heads, mut parked) = (Vec::new(), 0);
         for entry in self.saved.accounts.iter()? {
             let (key, row) = entry?;
             let row: AccountRow<'_> = read(row.value())?;
             heads.push((key.value().into(), Head { hash: row.hash, version: row.version }));
+            parked += u64::from(row.stored.parked.is_some());
         }
-        Ok(Some((Position { next: checkpoint.next, last_hash: checkpoint.last_hash }, heads)))
+        let position = Position { next: checkpoint.next, last_hash: checkpoint.last_hash };
+        Ok(Some(Resumed { position, heads, parked }))
     }
 
     /// An account's state as last saved; the default where it has no history.

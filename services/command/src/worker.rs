@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use saldo_catalog::Catalog;
 use saldo_clock::Clock;
 use saldo_commit::Commit;
@@ -27,7 +28,7 @@ use saldo_log::{
 use saldo_telemetry::span::Steps;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 use tracing::{error, warn};
 
@@ -35,23 +36,25 @@ use self::live::Live;
 use crate::{
     answer::Answer,
     failure::Failure,
+    gate::Held,
+    queue::{Place, Taker},
+    report::Report,
+    skew::ClockCheck,
     store::{Store, StoreError, StoredAccount, StoredAnswer},
 };
 
-/// Requests taken from the queue in one go.
-const TAKE: usize = 512;
 /// Times a request is decided again after losing its account to another writer.
 const MAX_RACES: u32 = 16;
-/// Accounts kept in memory; beyond it the idle ones are read from the store again.
-const MAX_LIVE: usize = 20_000;
+/// Accounts kept in memory over all partitions; beyond its share a worker reads the idle ones from the store again.
+const MAX_LIVE: usize = 160_000;
 /// Between two looks whether a policy version that an account has used was read here too.
 const CATALOG_PAUSE: Duration = Duration::from_millis(20);
 /// The longest a batch may be on its way: beyond what the log's client tries for, it is not going to be read back.
 const LOST_AFTER: Duration = Duration::from_secs(60);
 /// How often the store is saved while it changes.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
-/// Answers given between two saves at most, which bounds the memory they take.
-const MAX_UNSAVED: usize = 20_000;
+/// Answers given between two saves at most, over all partitions, which bounds the memory they take.
+const MAX_UNSAVED: usize = 80_000;
 
 /// One request on its way to an answer.
 pub struct Ask {
@@ -76,7 +79,16 @@ pub struct Ask {
     /// Its spans.
     pub steps: Steps,
     /// Its place in the queue, given back with it.
-    pub _place: OwnedSemaphorePermit,
+    pub _place: Place,
+    /// Its room in the process, likewise; absent where no gate let it in.
+    pub _held: Option<Arc<Held>>,
+}
+
+impl Ask {
+    /// Whether its client has stopped waiting: then it is not to be decided.
+    fn is_over(&self, now: Instant) -> bool {
+        self.deadline <= now || self.reply.is_closed()
+    }
 }
 
 /// The parts of a commit known before the decision.
@@ -137,6 +149,11 @@ pub struct Worker {
     pub(crate) basis: Basis,
     pub(crate) heard: mpsc::Sender<Heard>,
     pub(crate) position: watch::Sender<u64>,
+    pub(crate) check: Arc<ClockCheck>,
+    pub(crate) report: Report,
+    limits: Limits,
+    /// Accounts that cannot be decided on.
+    parked: u64,
     accounts: HashMap<Box<str>, Live>,
     /// Accounts whose state is not saved; they stay in memory until it is.
     changed: HashSet<Box<str>>,
@@ -148,6 +165,8 @@ pub struct Worker {
     unresolved: Vec<Box<str>>,
     /// When what is unresolved was appended.
     appended_at: Instant,
+    /// When it was decided, by the clock of decisions.
+    decided_at: Timestamp,
     /// Accounts that lost a race and wait a moment.
     resting: Vec<(Instant, Box<str>)>,
     chains: u64,
@@ -165,24 +184,47 @@ pub enum WorkerError {
     Store(#[from] StoreError),
 }
 
+/// One worker's share of what all may keep in memory.
+struct Limits {
+    live: usize,
+    unsaved: usize,
+}
+
+/// What the workers of an instance share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub log: Arc<dyn Log>,
+    pub basis: Basis,
+    pub check: Arc<ClockCheck>,
+    pub report: Report,
+    pub partitions: u32,
+}
+
 impl Worker {
     pub(crate) fn new(
         partition: u32,
-        log: Arc<dyn Log>,
+        shared: Shared,
         acceptor: Acceptor,
         store: Store,
-        basis: Basis,
+        parked: u64,
         heard: mpsc::Sender<Heard>,
         position: watch::Sender<u64>,
     ) -> Self {
+        let Shared { log, basis, check, report, partitions } = shared;
+        let share = |of: usize| of.div_ceil(partitions.max(1) as usize);
         Self {
             partition,
             log,
             acceptor,
             store,
+            decided_at: basis.clock.now(),
             basis,
             heard,
             position,
+            check,
+            report,
+            limits: Limits { live: share(MAX_LIVE), unsaved: share(MAX_UNSAVED) },
+            parked,
             accounts: HashMap::new(),
             changed: HashSet::new(),
             waiting_for_end: Vec::new(),
@@ -199,32 +241,33 @@ impl Worker {
     pub(crate) fn run(
         mut self,
         runtime: Handle,
-        mut asks: mpsc::UnboundedReceiver<Ask>,
+        asks: Taker<Ask>,
         mut heard: mpsc::Receiver<Heard>,
     ) -> Result<(), WorkerError> {
-        let mut taken = Vec::with_capacity(TAKE);
-        let mut open = true;
-        while open || self.accounts.values().any(Live::is_busy) {
+        while asks.is_open() || self.accounts.values().any(Live::is_busy) {
             let timer = self.next_timer();
+            // What comes while a batch is on its way waits in the queue, so that every tenant is in the next.
+            let taking = self.unresolved.is_empty() && asks.is_open();
             let event = runtime.block_on(async {
                 tokio::select! {
                     biased;
                     event = heard.recv() => event.map(Event::Heard),
-                    count = asks.recv_many(&mut taken, TAKE), if open => Some(Event::Asks(count)),
+                    () = asks.filled(), if taking => Some(Event::Asked),
                     () = sleep_until(timer), if timer.is_some() => Some(Event::Timer),
                 }
             });
             match event {
                 None => break,
-                Some(Event::Asks(0)) => open = false,
-                Some(Event::Asks(_)) | Some(Event::Timer) => {}
+                Some(Event::Asked) | Some(Event::Timer) => {}
                 Some(Event::Heard(event)) => self.hear(event)?,
             }
-            for ask in taken.drain(..) {
-                self.admit(ask)?;
-            }
             self.wake();
-            self.decide(&runtime)?;
+            if self.settle(&asks) {
+                for ask in asks.take() {
+                    self.admit(ask)?;
+                }
+                self.decide(&runtime, &asks)?;
+            }
             self.keep_tidy()?;
         }
         self.save()
@@ -267,12 +310,26 @@ impl Worker {
     /// Reads records in log order: answers ours, takes in the others', writes it all down with the position.
     fn read(&mut self, records: &[Record]) -> Result<(), WorkerError> {
         let mut touched: Vec<Box<str>> = Vec::new();
+        let (mut accepted, mut compared) = (0, false);
         for record in records {
-            let Verdict::Accepted { frame, hash } = self.acceptor.judge(record)? else { continue };
+            let (frame, hash) = match self.acceptor.judge(record)? {
+                Verdict::Accepted { frame, hash } => (frame, hash),
+                Verdict::Void(reason) => {
+                    self.report.void(reason);
+                    continue;
+                }
+                Verdict::Genesis | Verdict::Resumed => continue,
+            };
+            accepted += 1;
             let key: Box<str> = format!("{}/{}", frame.tenant, frame.account).into();
             let live = live::load(&mut self.accounts, &self.store, &key)?;
             let (commit, waiter) = match live.take_own(&hash) {
-                Some(pending) => (Ok(pending.commit), Some(pending.ask.reply)),
+                Some(pending) => {
+                    if !std::mem::replace(&mut compared, true) {
+                        self.check.read_own(self.decided_at, record);
+                    }
+                    (Ok(pending.commit), Some(pending.ask.reply))
+                }
                 None => (Commit::decode(frame.payload), None),
             };
             let commit = match commit {
@@ -283,6 +340,7 @@ impl Worker {
                 }
                 Err(why) => {
                     warn!(partition = self.partition, offset = record.offset, %why, "account parked");
+                    self.parked += u64::from(live.stored.parked.is_none());
                     live.park(why.to_string());
                     touched.push(key);
                     continue;
@@ -305,12 +363,13 @@ impl Worker {
                     // A client that went away asks again with its request id.
                     let _ = waiter.send(Ok(Given { answer: answer.clone(), replayed: false }));
                 }
-                None => live.lose_race(),
+                None => self.report.races_lost(live.lose_race()),
             }
             let answer = StoredAnswer { fingerprint: commit.fingerprint, answer };
             self.store.put_answer(&key, &commit.request_id, answer);
             touched.push(key);
         }
+        self.report.accepted(accepted);
         let Some(position) = self.acceptor.position() else { return Ok(()) };
         touched.sort_unstable();
         touched.dedup();
@@ -334,6 +393,10 @@ impl Worker {
     }
 
     fn admit(&mut self, ask: Ask) -> Result<(), WorkerError> {
+        if ask.is_over(Instant::now()) {
+            let _ = ask.reply.send(Err(Failure::TimedOut));
+            return Ok(());
+        }
         if ask.after > self.acceptor.position().map_or(0, |position| position.next) {
             self.waiting_for_end.push(ask);
             return Ok(());
@@ -355,19 +418,36 @@ impl Worker {
         });
     }
 
-    /// Decides what waits for the ready accounts, and appends all their chains together; once what was appended before is
-    /// resolved, so that what comes meanwhile goes as one batch.
-    fn decide(&mut self, runtime: &Handle) -> Result<(), WorkerError> {
+    /// Whether what was appended before is resolved, so that what came meanwhile can go as one batch.
+    fn settle(&mut self, asks: &Taker<Ask>) -> bool {
+        if self.unresolved.is_empty() {
+            return true;
+        }
         self.unresolved.retain(|key| self.accounts.get(key).is_some_and(|live| !live.pending.is_empty()));
         if !self.unresolved.is_empty() {
             if self.appended_at.elapsed() < LOST_AFTER {
-                return Ok(());
+                return false;
             }
             self.give_up();
         }
+        self.report.read_back(self.appended_at.elapsed());
+        asks.end(Instant::now());
+        true
+    }
+
+    /// Decides what waits for the ready accounts, and appends all their chains together.
+    fn decide(&mut self, runtime: &Handle, asks: &Taker<Ask>) -> Result<(), WorkerError> {
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable();
         ready.dedup();
+        if let Err(failure) = self.check.may_decide() {
+            for key in ready {
+                if let Some(live) = self.accounts.get_mut(&key) {
+                    live.send_away(&failure);
+                }
+            }
+            return Ok(());
+        }
         let (now, catalog) = (self.basis.clock.now(), self.basis.catalog.state());
         let mut records: Vec<NewRecord> = Vec::new();
         let mut chains = Vec::new();
@@ -395,12 +475,18 @@ impl Worker {
             return Ok(());
         }
         crash_point("command.decided");
-        self.appended_at = Instant::now();
+        let begun = Instant::now();
+        (self.appended_at, self.decided_at) = (begun, now);
+        asks.begin(begun);
+        self.report.decided(records.len());
         let appended = self.log.append(records);
-        let heard = self.heard.clone();
+        let (heard, report) = (self.heard.clone(), self.report.clone());
         runtime.spawn(async move {
             match appended.await {
-                Ok(()) => crash_point("command.appended"),
+                Ok(()) => {
+                    report.appended(begun.elapsed());
+                    crash_point("command.appended");
+                }
                 // A worker that has ended has answered everybody already.
                 Err(error) => drop(heard.send(Heard::Failed(chains, error)).await),
             }
@@ -421,11 +507,12 @@ impl Worker {
 
     /// Saves the store from time to time, and forgets idle accounts when there are many.
     fn keep_tidy(&mut self) -> Result<(), WorkerError> {
-        if self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY) || self.store.unsaved() >= MAX_UNSAVED
+        if self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_EVERY)
+            || self.store.unsaved() >= self.limits.unsaved
         {
             self.save()?;
         }
-        if self.accounts.len() > MAX_LIVE {
+        if self.accounts.len() > self.limits.live {
             self.save()?;
             self.accounts.retain(|_, live| live.is_busy());
         }
@@ -438,6 +525,7 @@ impl Worker {
             let states = changed.iter().filter_map(|key| Some((key, self.accounts.get(key)?)));
             let rows = states.map(|(key, live)| (&**key, self.acceptor.head(key), &live.stored));
             self.store.save(rows, position)?;
+            self.report.accounts(self.partition, self.accounts.len(), self.parked);
         }
         Ok(())
     }
@@ -445,7 +533,7 @@ impl Worker {
 
 enum Event {
     Heard(Heard),
-    Asks(usize),
+    Asked,
     Timer,
 }
 

@@ -6,6 +6,7 @@
 //!   does during the floors, and would be another process on another machine;
 //! - projector: a rebuild of what was issued, against inserting the same rows by bare UNNEST.
 
+mod fairness;
 mod floor;
 mod load;
 mod rows;
@@ -21,7 +22,7 @@ use saldo_commit::date_to_api;
 
 use crate::{
     Failure, Outcome,
-    client::Target,
+    client::{Clients, Target},
     config::{Config, Overrides},
     progress,
     stores::Stores,
@@ -67,12 +68,18 @@ enum What {
         after_help = "Examples:\n  saldo bench sending\n  saldo bench --kafka localhost:9092 sending --debtors 100000"
     )]
     Sending(sending::SendingArgs),
+    /// One tenant's import beside another's single commands.
+    #[command(
+        after_help = "Examples:\n  saldo bench fairness\n  saldo bench --kafka localhost:9092 --partitions 1 fairness --import 4096"
+    )]
+    Fairness(fairness::FairnessArgs),
 }
 
 /// Measures and prints.
 pub async fn run(args: BenchArgs) -> Outcome {
     match &args.what {
         Some(What::Sending(sending)) => sending::run(&args, sending).await,
+        Some(What::Fairness(fairness)) => fairness::run(&args, fairness).await,
         None => paths(args).await,
     }
 }
@@ -126,20 +133,7 @@ async fn measure(
     let clients = target.connect().await?;
     let most = args.in_flight.iter().copied().max().unwrap_or(1);
     let accounts = args.accounts.max(most);
-    let bar = progress::records("opening accounts");
-    bar.set_length(accounts as u64);
-    let opened = futures::stream::iter(0..accounts).map(|account| {
-        let mut clients = clients.clone();
-        async move { clients.command.open_account(open(account)).await }
-    });
-    opened
-        .buffer_unordered(OPENING)
-        .try_for_each(|_| {
-            bar.inc(1);
-            async { Ok(()) }
-        })
-        .await?;
-    bar.finish_and_clear();
+    open_accounts(&clients, accounts).await?;
     let echo = floor::Echo::start(verifier, &token).await?;
     let round_trip = floor::RoundTrip::start(bare.log.clone(), system.identity.partitions).await?;
     let mut lines = Vec::new();
@@ -182,6 +176,24 @@ async fn measure(
     println!(
         "Projector: {events} events/s rebuilding, as {rows} rows/s; bare UNNEST of the same rows: {inserts} rows/s; {percent} %"
     );
+    Ok(())
+}
+
+async fn open_accounts(clients: &Clients, count: usize) -> Result<(), Failure> {
+    let bar = progress::records("opening accounts");
+    bar.set_length(count as u64);
+    let opened = futures::stream::iter(0..count).map(|account| {
+        let mut clients = clients.clone();
+        async move { clients.command.open_account(open(account)).await }
+    });
+    opened
+        .buffer_unordered(OPENING)
+        .try_for_each(|_| {
+            bar.inc(1);
+            async { Ok(()) }
+        })
+        .await?;
+    bar.finish_and_clear();
     Ok(())
 }
 

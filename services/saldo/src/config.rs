@@ -85,7 +85,7 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// Speaking to debtors.
     pub sending: SendingConfig,
-    /// Requests that may wait for one partition before RESOURCE_EXHAUSTED.
+    /// Places for requests of one partition, before RESOURCE_EXHAUSTED; one tenant gets half of them at most.
     pub queue: usize,
 }
 

@@ -1,19 +1,19 @@
 //! The gRPC server of a process: health for everybody; calls and reflection for who has a token.
 
-use saldo_api::v1::{
-    catalog_service_server::CatalogServiceServer, command_service_server::CommandServiceServer,
-    query_service_server::QueryServiceServer,
-};
+use std::time::Duration;
+
+use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_server::QueryServiceServer};
 use saldo_auth::Verifier;
-use saldo_command::{CatalogGrpc, CommandGrpc};
+use saldo_command::{CatalogGrpc, CommandGrpc, skew::Standing};
 use saldo_query::QueryGrpc;
 use saldo_telemetry::ServerSpans;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::interceptor::InterceptedService,
     transport::{Server, server::TcpIncoming},
 };
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{Failure, task::Task};
 
@@ -21,6 +21,10 @@ use crate::{Failure, task::Task};
 const MAX_REQUEST: usize = 1 << 20;
 /// Largest answer: a page of 1,000 rows, or all open items of one account.
 const MAX_ANSWER: usize = 16 << 20;
+/// Calls under way on one connection; a client keeps what is beyond it to itself.
+const MAX_STREAMS: u32 = 2_048;
+/// Between two looks whether a client is still there; one that is not gives back what its calls hold.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// What is served beside health.
 #[derive(Default)]
@@ -36,7 +40,8 @@ impl Served {
     pub async fn serve(self, listener: TcpListener, verifier: Option<Verifier>) -> Result<Task, Failure> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut names = vec![""];
-        let mut router = Server::builder().layer(ServerSpans::new(saldo_api::method)).add_service(health_service);
+        let server = Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
+        let mut router = server.layer(ServerSpans::new(saldo_api::method)).add_service(health_service);
         if let Some(verifier) = verifier {
             let reflection = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
@@ -45,12 +50,13 @@ impl Served {
                 .build_v1()?;
             router = router.add_service(InterceptedService::new(reflection, verifier.clone()));
             if let Some((command, catalog)) = self.command {
-                let command = CommandServiceServer::new(command).max_decoding_message_size(MAX_REQUEST);
+                follow_clock(command.clock(), health.clone());
+                let command = command.into_service(MAX_REQUEST);
                 let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
                 router = router
                     .add_service(InterceptedService::new(command, verifier.clone()))
                     .add_service(InterceptedService::new(catalog, verifier.clone()));
-                names.extend(["collections.v1.CommandService", "collections.v1.CatalogService"]);
+                names.push("collections.v1.CatalogService");
             }
             if let Some(query) = self.query {
                 let query = QueryServiceServer::new(query)
@@ -61,11 +67,27 @@ impl Served {
             }
         }
         for service in names {
-            health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+            health.set_service_status(service, ServingStatus::Serving).await;
         }
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         Ok(Task::spawn("gRPC server", |stop: CancellationToken| {
             router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         }))
     }
+}
+
+/// An instance with a wrong clock decides nothing, and its health says so. Ends with the command service.
+fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter) {
+    tokio::spawn(async move {
+        loop {
+            let status = match *clock.borrow_and_update() {
+                Standing::Right => ServingStatus::Serving,
+                _ => ServingStatus::NotServing,
+            };
+            health.set_service_status("collections.v1.CommandService", status).await;
+            if clock.changed().await.is_err() {
+                return;
+            }
+        }
+    });
 }

@@ -8,6 +8,7 @@ use saldo_keyring::Keyring;
 use saldo_log::{
     Log, LogError,
     embedded::EmbeddedLog,
+    frame::Frame,
     genesis::{self, Identity},
     kafka::{KafkaConfig, KafkaLog},
 };
@@ -19,6 +20,8 @@ use crate::{
     progress,
 };
 
+/// Records looked at in one go.
+const LOOKED_AT: usize = 100;
 /// Connections of the queries.
 const QUERY_CONNECTIONS: u32 = 16;
 
@@ -179,17 +182,33 @@ async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<Emb
 pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Identity) -> Result<Keyring, Failure> {
     let dir = config.keyring_dir();
     let keyring = Keyring::open(&dir).map_err(|error| format!("keyring.dir: {error}"))?;
-    if keyring.is_empty() {
-        for partition in 0..identity.partitions {
-            // Record 0 is the Genesis.
-            if log.end(partition).await? > 1 {
-                let dir = dir.display();
-                let what = "holds no key, but the log holds commits whose personal data is sealed";
-                return Err(format!("key store {dir} {what}; restore it, or name its folder (keyring.dir)").into());
+    if keyring.is_empty() && holds_commits(log, identity).await? {
+        let dir = dir.display();
+        let what = "holds no key, but the log holds commits whose personal data is sealed";
+        return Err(format!("key store {dir} {what}; restore it, or name its folder (keyring.dir)").into());
+    }
+    Ok(keyring)
+}
+
+/// Whether anything stands in the log but each partition's Genesis, record 0, and records that are no frames, with which
+/// instances ask for the log's clock.
+async fn holds_commits(log: &dyn Log, identity: &Identity) -> Result<bool, Failure> {
+    for partition in 0..identity.partitions {
+        let (mut next, end) = (1, log.end(partition).await?);
+        if next >= end {
+            continue;
+        }
+        let mut tail = log.tail(&[(partition, next)]).await?;
+        while next < end {
+            for record in tail.next(LOOKED_AT).await? {
+                next = record.offset + 1;
+                if Frame::parse(&record.value).is_ok() {
+                    return Ok(true);
+                }
             }
         }
     }
-    Ok(keyring)
+    Ok(false)
 }
 
 async fn open_logs(config: &Config, embedded: Option<&Secret>) -> Result<(Arc<dyn Log>, Arc<dyn Log>), Failure> {

@@ -86,7 +86,7 @@ pub fn decide(
     let mut documents = Overlay { store, account: &key, changed: HashMap::new(), failed: RefCell::new(None) };
 
     while let Some(mut ask) = asks.pop_front() {
-        if ask.deadline <= Instant::now() {
+        if ask.is_over(Instant::now()) {
             let _ = ask.reply.send(Err(Failure::TimedOut));
             continue;
         }

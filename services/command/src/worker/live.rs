@@ -66,10 +66,12 @@ impl Live {
         self.pending.pop_front()
     }
 
-    /// Another writer's commit came first: the chain is void, its requests go back to the front of the queue.
-    pub fn lose_race(&mut self) {
-        if self.pending.is_empty() {
-            return;
+    /// Another writer's commit came first: the chain is void, its requests go back to the front of the queue. How many
+    /// commits were lost.
+    pub fn lose_race(&mut self) -> usize {
+        let lost = self.pending.len();
+        if lost == 0 {
+            return 0;
         }
         self.races = self.races.saturating_add(1);
         while let Some(Pending { mut ask, .. }) = self.pending.pop_back() {
@@ -81,6 +83,7 @@ impl Live {
                 self.waiting.push_front(ask);
             }
         }
+        lost
     }
 
     /// How long to wait before deciding again: a random part of a span that doubles with each race lost, so that two
@@ -100,7 +103,7 @@ impl Live {
     pub fn give_up_late(&mut self, now: Instant) -> bool {
         for _ in 0..self.waiting.len() {
             let Some(ask) = self.waiting.pop_front() else { break };
-            if ask.deadline <= now {
+            if ask.is_over(now) {
                 let _ = ask.reply.send(Err(Failure::TimedOut));
             } else {
                 self.waiting.push_back(ask);
@@ -131,17 +134,20 @@ impl Live {
     /// The history has something this release cannot read: nobody can be answered.
     pub fn park(&mut self, why: String) {
         self.answer_pending(&Failure::LogUnknown);
-        for ask in self.waiting.drain(..) {
-            let _ = ask.reply.send(Err(Failure::Parked(why.clone())));
-        }
+        self.send_away(&Failure::Parked(why.clone()));
         self.stored.parked = Some(why);
     }
 
     /// The worker ends.
     pub fn stop(&mut self) {
         self.answer_pending(&Failure::LogUnknown);
+        self.send_away(&Failure::Stopped);
+    }
+
+    /// Nothing is decided for those who wait.
+    pub fn send_away(&mut self, failure: &Failure) {
         for ask in self.waiting.drain(..) {
-            let _ = ask.reply.send(Err(Failure::Stopped));
+            let _ = ask.reply.send(Err(failure.clone()));
         }
     }
 
@@ -155,22 +161,24 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use saldo_domain::command::Command;
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::oneshot;
 
     use super::*;
-    use crate::worker::Draft;
+    use crate::{queue::queue, worker::Draft};
 
     #[test]
     fn who_stopped_waiting_gives_back_its_place_even_where_nothing_can_be_decided() {
-        let (places, now) = (Arc::new(Semaphore::new(2)), Instant::now());
+        let ((giver, _taker), now) = (queue::<Ask>(8), Instant::now());
         let mut live = Live::default();
         let mut answers = Vec::new();
-        for (id, deadline) in [("late", now), ("early", now + Duration::from_secs(1))] {
+        for (id, deadline) in
+            [("late", now), ("gone", now + Duration::from_secs(1)), ("early", now + Duration::from_secs(1))]
+        {
             let (reply, answer) = oneshot::channel();
-            answers.push(answer);
+            if id != "gone" {
+                answers.push(answer);
+            }
             live.waiting.push_back(Ask {
                 key: "acme/D-1".into(),
                 tenant: "acme".into(),
@@ -190,11 +198,12 @@ mod tests {
                 deadline,
                 reply,
                 steps: Default::default(),
-                _place: places.clone().try_acquire_owned().expect("a place"),
+                _place: giver.enter("acme", now, now).expect("a place"),
+                _held: None,
             });
         }
         assert!(live.give_up_late(now));
-        assert_eq!(places.available_permits(), 1);
+        assert_eq!(giver.depth(), 1);
         assert!(matches!(answers[0].try_recv(), Ok(Err(Failure::TimedOut))));
         assert_eq!(live.waiting[0].draft.request_id, "early");
         assert!(!live.give_up_late(now + Duration::from_secs(1)));

@@ -1,0 +1,203 @@
+//! Figures of the command service for the meter. No attribute names a tenant, an account or a person.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use jiff::SignedDuration;
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Counter, Gauge, Histogram},
+};
+use saldo_api::v1::CommandResponse;
+use saldo_log::acceptor::VoidReason;
+use tonic::{Response, Status};
+use tonic_types::StatusExt;
+
+use crate::{queue::Giver, worker::Ask};
+
+/// Counts. Cheap to clone.
+#[derive(Clone)]
+pub struct Report {
+    requests: Counter<u64>,
+    duration: Histogram<f64>,
+    append: Histogram<f64>,
+    read_back: Histogram<f64>,
+    batch: Histogram<u64>,
+    records: Counter<u64>,
+    races_lost: Counter<u64>,
+    accounts: Gauge<u64>,
+    parked: Gauge<u64>,
+    skew: Gauge<f64>,
+}
+
+impl Report {
+    pub(crate) fn new() -> Self {
+        let meter = global::meter("saldo.command");
+        let seconds = |name: &'static str, description: &'static str| {
+            meter.f64_histogram(name).with_description(description).with_unit("s").build()
+        };
+        let counter = |name: &'static str, description: &'static str, unit: &'static str| {
+            meter.u64_counter(name).with_description(description).with_unit(unit).build()
+        };
+        let accounts = |name: &'static str, description: &'static str| {
+            meter.u64_gauge(name).with_description(description).with_unit("{account}").build()
+        };
+        Self {
+            requests: counter(
+                "saldo.command.requests",
+                "Commands answered, by method and result: accepted, replayed, refused, failed; a no with its reason",
+                "{request}",
+            ),
+            duration: seconds("saldo.command.duration", "From a command's arrival to its answer, by method"),
+            append: seconds("saldo.command.append.duration", "From handing a batch to the log until it is durable"),
+            read_back: seconds(
+                "saldo.command.read_back.duration",
+                "From handing a batch to the log until it is read back",
+            ),
+            batch: meter
+                .u64_histogram("saldo.command.batch.size")
+                .with_description("Commits appended together")
+                .with_unit("{commit}")
+                .build(),
+            records: counter(
+                "saldo.command.records",
+                "Records read, by verdict: accepted or void; the void with its reason",
+                "{record}",
+            ),
+            races_lost: counter(
+                "saldo.command.races_lost",
+                "Own commits that are void since another writer's came first",
+                "{commit}",
+            ),
+            accounts: accounts("saldo.command.accounts", "Accounts in memory, by partition"),
+            parked: accounts("saldo.command.parked", "Accounts that cannot be decided on, by partition"),
+            skew: meter
+                .f64_gauge("saldo.command.clock.skew")
+                .with_description(
+                    "How far the log's clock is surely ahead of this machine's; negative where it is behind",
+                )
+                .with_unit("s")
+                .build(),
+        }
+    }
+
+    /// Watches how full the queues are, for as long as they are there.
+    pub(crate) fn watch_queues(&self, queues: &Arc<[Giver<Ask>]>) {
+        let queues: Weak<[Giver<Ask>]> = Arc::downgrade(queues);
+        global::meter("saldo.command")
+            .u64_observable_gauge("saldo.command.queue.depth")
+            .with_description("Requests that hold a place, by partition")
+            .with_unit("{request}")
+            .with_callback(move |observer| {
+                let Some(queues) = queues.upgrade() else { return };
+                for (number, queue) in queues.iter().enumerate() {
+                    observer.observe(queue.depth(), &[partition(number as u32)]);
+                }
+            })
+            .build();
+    }
+
+    /// A command was answered.
+    pub(crate) fn answered(
+        &self,
+        method: &'static str,
+        answer: &Result<Response<CommandResponse>, Status>,
+        took: Duration,
+    ) {
+        let method = KeyValue::new("method", method);
+        self.duration.record(took.as_secs_f64(), std::slice::from_ref(&method));
+        let (result, reason) = result_of(answer);
+        let mut attributes = vec![method, KeyValue::new("result", result)];
+        attributes.extend(reason.map(|reason| KeyValue::new("reason", reason)));
+        self.requests.add(1, &attributes);
+    }
+
+    pub(crate) fn appended(&self, took: Duration) {
+        self.append.record(took.as_secs_f64(), &[]);
+    }
+
+    pub(crate) fn decided(&self, commits: usize) {
+        self.batch.record(commits as u64, &[]);
+    }
+
+    pub(crate) fn read_back(&self, took: Duration) {
+        self.read_back.record(took.as_secs_f64(), &[]);
+    }
+
+    pub(crate) fn accepted(&self, records: u64) {
+        self.records.add(records, &[KeyValue::new("verdict", "accepted")]);
+    }
+
+    pub(crate) fn void(&self, reason: VoidReason) {
+        let reason = match reason {
+            VoidReason::Malformed(_) => "malformed",
+            VoidReason::LateGenesis => "late_genesis",
+            VoidReason::OtherKey => "other_key",
+            VoidReason::OtherPartition => "other_partition",
+            VoidReason::NotTheHead => "not_the_head",
+        };
+        self.records.add(1, &[KeyValue::new("verdict", "void"), KeyValue::new("reason", reason)]);
+    }
+
+    pub(crate) fn races_lost(&self, commits: usize) {
+        self.races_lost.add(commits as u64, &[]);
+    }
+
+    pub(crate) fn accounts(&self, number: u32, live: usize, parked: u64) {
+        self.accounts.record(live as u64, &[partition(number)]);
+        self.parked.record(parked, &[partition(number)]);
+    }
+
+    pub(crate) fn skew(&self, ahead: SignedDuration) {
+        self.skew.record(ahead.as_secs_f64(), &[]);
+    }
+}
+
+fn partition(number: u32) -> KeyValue {
+    KeyValue::new("partition", i64::from(number))
+}
+
+/// A refusal says whether it was given before; a failure does not.
+fn result_of(answer: &Result<Response<CommandResponse>, Status>) -> (&'static str, Option<String>) {
+    let status = match answer {
+        Ok(answer) if answer.get_ref().replayed => return ("replayed", None),
+        Ok(_) => return ("accepted", None),
+        Err(status) => status,
+    };
+    let Some(info) = status.get_details_error_info() else { return ("failed", None) };
+    let result = match info.metadata.get("replayed").map(String::as_str) {
+        Some("true") => "replayed",
+        Some(_) => "refused",
+        None => "failed",
+    };
+    (result, Some(info.reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{answer::Refused, failure::Failure};
+
+    fn of(answer: Result<CommandResponse, Status>) -> (&'static str, String) {
+        let (result, reason) = result_of(&answer.map(Response::new));
+        (result, reason.unwrap_or_default())
+    }
+
+    fn refused(replayed: bool) -> Status {
+        let refused =
+            Refused { reason: "OVER_ALLOCATION".into(), message: "more than is open".into(), details: Vec::new() };
+        refused.into_status(replayed)
+    }
+
+    #[test]
+    fn every_answer_has_its_result_and_every_no_its_reason() {
+        assert_eq!(of(Ok(CommandResponse::default())), ("accepted", String::new()));
+        assert_eq!(of(Ok(CommandResponse { replayed: true, ..Default::default() })), ("replayed", String::new()));
+        assert_eq!(of(Err(refused(false))), ("refused", "OVER_ALLOCATION".into()));
+        assert_eq!(of(Err(refused(true))), ("replayed", "OVER_ALLOCATION".into()));
+        assert_eq!(of(Err(Failure::RequestIdReused.into())), ("failed", "REQUEST_ID_REUSED".into()));
+        assert_eq!(of(Err(Failure::TimedOut.into())), ("failed", "OUTCOME_UNKNOWN".into()));
+    }
+}

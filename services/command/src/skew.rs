@@ -1,0 +1,311 @@
+//! Whether this instance's clock may decide. All instances share one clock, the log's append time, and it is the one that
+//! is believed: an instance that is beyond [`TOLERANCE`] of it decides nothing until it is right again.
+//!
+//! A record of our own says most: the log took it after we handed it over and before we read it back, both by our clock.
+//! Any record says that our clock is behind if the log took it in what we hold for the future. At the start, and while the
+//! clock is wrong, a probe is appended: a record that is no frame, so that it is void to every reader.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use saldo_clock::Clock;
+use saldo_log::{Log, NewRecord, Record};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::{failure::Failure, report::Report};
+
+/// How far the log's clock and ours may be apart.
+pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+/// Between two probes, while the clock is not known to be right.
+pub const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// The key of a probe. It has no slash, so no account shares it.
+const PROBE_KEY: &[u8] = b"clock";
+
+/// What is known of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing yet; the log is still being read.
+    Unknown,
+    /// To be found out, now that a probe is read back at once.
+    Asked,
+    /// It may decide.
+    Right,
+    /// It may not.
+    Wrong(Skew),
+}
+
+/// How wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skew {
+    /// How far the log's clock is surely ahead of ours; negative where it is behind.
+    pub ahead: SignedDuration,
+    /// The partition that showed it; a broker's clock can be wrong too.
+    pub partition: u32,
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.ahead.is_positive() { "behind" } else { "ahead of" };
+        write!(f, "at least {:#} {side} the log's", self.ahead.abs())
+    }
+}
+
+/// By how much the log's clock is ahead of ours, at least and at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ahead {
+    least: SignedDuration,
+    most: SignedDuration,
+}
+
+impl Ahead {
+    /// What a record of our own shows that was handed over after the one and read by the other instant of our clock.
+    fn of_own(after: Timestamp, appended_at: Timestamp, by: Timestamp) -> Self {
+        Self { least: appended_at.duration_since(by), most: appended_at.duration_since(after) }
+    }
+
+    /// What any record shows that was read by then.
+    fn of_any(appended_at: Timestamp, by: Timestamp) -> Self {
+        Self { least: appended_at.duration_since(by), most: SignedDuration::MAX }
+    }
+
+    /// What is sure whatever happened in between.
+    fn surely(self) -> SignedDuration {
+        if self.least.is_positive() {
+            self.least
+        } else if self.most.is_negative() {
+            self.most
+        } else {
+            SignedDuration::ZERO
+        }
+    }
+
+    /// A clock that was found wrong is right again only when it is shown to be; one that was not is right until then.
+    fn judge(self, partition: u32, standing: Standing) -> Standing {
+        let ahead = self.surely();
+        if ahead.abs() > TOLERANCE {
+            return Standing::Wrong(Skew { ahead, partition });
+        }
+        let shown = self.least >= -TOLERANCE && self.most <= TOLERANCE;
+        match standing {
+            Standing::Wrong(_) if !shown => standing,
+            Standing::Unknown | Standing::Asked if self.most == SignedDuration::MAX => standing,
+            _ => Standing::Right,
+        }
+    }
+}
+
+struct Probe {
+    value: Bytes,
+    after: Timestamp,
+}
+
+/// Collects what records show. Under another clock than the system's there is nothing to find out.
+pub struct ClockCheck {
+    clock: Clock,
+    standing: watch::Sender<Standing>,
+    probe: Mutex<Option<Probe>>,
+    report: Report,
+}
+
+impl ClockCheck {
+    pub(crate) fn new(clock: Clock, report: Report) -> Self {
+        let standing = if clock.is_system() { Standing::Unknown } else { Standing::Right };
+        Self { clock, standing: watch::channel(standing).0, probe: Mutex::default(), report }
+    }
+
+    /// What is known, and what comes to be known.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Whether anything may be decided.
+    pub(crate) fn may_decide(&self) -> Result<(), Failure> {
+        match *self.standing.borrow() {
+            Standing::Right => Ok(()),
+            Standing::Unknown | Standing::Asked => Err(Failure::ClockUnknown),
+            Standing::Wrong(skew) => Err(Failure::ClockSkewed(skew)),
+        }
+    }
+
+    /// The tail has come to the log's end: from here on a probe is read back at once. Waits for what it shows.
+    pub(crate) async fn find_out(&self) {
+        self.standing.send_if_modified(|standing| {
+            let unknown = *standing == Standing::Unknown;
+            if unknown {
+                *standing = Standing::Asked;
+            }
+            unknown
+        });
+        // The sender is our own.
+        let _ = self.standing().wait_for(|standing| matches!(standing, Standing::Right | Standing::Wrong(_))).await;
+    }
+
+    /// A commit of ours was read back that was handed over after that instant.
+    pub(crate) fn read_own(&self, after: Timestamp, record: &Record) {
+        self.take_in(record.partition, Ahead::of_own(after, record.appended_at, self.clock.now()));
+    }
+
+    /// Records were read.
+    pub(crate) fn read(&self, records: &[Record]) {
+        if !self.clock.is_system() {
+            return;
+        }
+        let now = self.clock.now();
+        if let Some(newest) = records.iter().max_by_key(|record| record.appended_at) {
+            self.take_in(newest.partition, Ahead::of_any(newest.appended_at, now));
+        }
+        for record in records.iter().filter(|record| record.key == PROBE_KEY) {
+            let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(own) = probe.take_if(|probe| probe.value == record.value) {
+                self.take_in(record.partition, Ahead::of_own(own.after, record.appended_at, now));
+            }
+        }
+    }
+
+    fn take_in(&self, partition: u32, shown: Ahead) {
+        if !self.clock.is_system() {
+            return;
+        }
+        if shown.most < SignedDuration::MAX {
+            self.report.skew(shown.surely());
+        }
+        self.standing.send_if_modified(|standing| {
+            let before = std::mem::replace(standing, shown.judge(partition, *standing));
+            match (before, *standing) {
+                (Standing::Wrong(_), Standing::Wrong(_)) => {}
+                (_, Standing::Wrong(skew)) => error!(
+                    partition,
+                    ahead_seconds = skew.ahead.as_secs(),
+                    "this machine's clock is {skew}: nothing is decided until it is right"
+                ),
+                (Standing::Wrong(_), _) => info!("this machine's clock agrees with the log's again"),
+                _ => {}
+            }
+            before != *standing
+        });
+    }
+
+    /// Appends probes whenever the clock is not known to be right. Runs for ever.
+    pub(crate) async fn probe(self: Arc<Self>, log: Arc<dyn Log>) {
+        let mut standing = self.standing();
+        let right = |standing: &Standing| *standing == Standing::Right;
+        loop {
+            let asked = standing.wait_for(|standing| matches!(standing, Standing::Asked | Standing::Wrong(_))).await;
+            let partition = match asked.map(|standing| *standing) {
+                Ok(Standing::Wrong(skew)) => skew.partition,
+                Ok(_) => 0,
+                Err(_) => return,
+            };
+            if let Err(why) = self.append_probe(log.as_ref(), partition).await {
+                warn!(why, "the log's clock could not be asked; it is asked again");
+            }
+            // One that is not read back in time shows little.
+            let _ = tokio::time::timeout(PROBE_EVERY, standing.wait_for(right)).await;
+        }
+    }
+
+    async fn append_probe(&self, log: &dyn Log, partition: u32) -> Result<(), String> {
+        let mut nonce = [0u8; 16];
+        getrandom::fill(&mut nonce).map_err(|error| error.to_string())?;
+        let value: Bytes = [&b"what time is it? "[..], &nonce].concat().into();
+        let after = self.clock.now();
+        *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Probe { value: value.clone(), after });
+        let key = Bytes::from_static(PROBE_KEY);
+        log.append(vec![NewRecord { partition, key, value, trace: None }]).await.map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use saldo_log::frame::Frame;
+
+    use super::*;
+
+    /// So many seconds into the day.
+    fn at(second: i64) -> Timestamp {
+        Timestamp::constant(1_780_000_000 + second, 0)
+    }
+
+    fn seconds(count: i64) -> SignedDuration {
+        SignedDuration::from_secs(count)
+    }
+
+    fn wrong(ahead: i64) -> Standing {
+        Standing::Wrong(Skew { ahead: seconds(ahead), partition: 3 })
+    }
+
+    /// Handed over and read back by our clock, appended by the log's.
+    fn own(after: i64, appended_at: i64, by: i64, standing: Standing) -> Standing {
+        Ahead::of_own(at(after), at(appended_at), at(by)).judge(3, standing)
+    }
+
+    #[test]
+    fn an_append_between_hand_over_and_read_back_shows_a_right_clock() {
+        assert_eq!(own(100, 100, 101, Standing::Asked), Standing::Right);
+        assert_eq!(own(100, 105, 101, Standing::Right), Standing::Right);
+        assert_eq!(own(100, 96, 101, Standing::Right), Standing::Right);
+    }
+
+    #[test]
+    fn a_clock_beyond_the_tolerance_is_wrong_by_what_is_sure() {
+        assert_eq!(own(100, 107, 101, Standing::Right), wrong(6));
+        assert_eq!(own(100, 3_700, 101, Standing::Asked), wrong(3_599));
+        assert_eq!(own(100, 94, 101, Standing::Right), wrong(-6));
+    }
+
+    #[test]
+    fn a_slow_log_is_no_wrong_clock() {
+        assert_eq!(own(100, 190, 200, Standing::Right), Standing::Right);
+        assert_eq!(own(100, 101, 200, Standing::Right), Standing::Right);
+    }
+
+    #[test]
+    fn a_wrong_clock_is_right_again_only_when_it_is_shown() {
+        assert_eq!(own(100, 150, 200, wrong(60)), wrong(60));
+        assert_eq!(own(100, 100, 101, wrong(60)), Standing::Right);
+    }
+
+    #[test]
+    fn a_record_from_the_future_shows_a_clock_that_is_behind_and_no_record_shows_more() {
+        assert_eq!(Ahead::of_any(at(110), at(100)).judge(3, Standing::Right), wrong(10));
+        for standing in [Standing::Unknown, Standing::Asked, Standing::Right, wrong(60)] {
+            assert_eq!(Ahead::of_any(at(104), at(100)).judge(3, standing), standing);
+            assert_eq!(Ahead::of_any(at(-9_000), at(100)).judge(3, standing), standing);
+        }
+    }
+
+    #[test]
+    fn it_is_said_in_words() {
+        let Standing::Wrong(skew) = wrong(3_601) else { panic!() };
+        assert_eq!(skew.to_string(), "at least 1h 1s behind the log's");
+        let Standing::Wrong(skew) = wrong(-6) else { panic!() };
+        assert_eq!(skew.to_string(), "at least 6s ahead of the log's");
+    }
+
+    #[test]
+    fn a_probe_is_void_to_every_reader() {
+        assert!(Frame::parse(&[&b"what time is it? "[..], &[7; 16]].concat()).is_err());
+    }
+
+    #[test]
+    fn another_clock_than_the_systems_is_never_wrong() {
+        let check = ClockCheck::new(Clock::from_fn(|| at(0)), Report::new());
+        let record = Record {
+            partition: 0,
+            offset: 1,
+            key: Bytes::from_static(b"acme/D-1"),
+            value: Bytes::new(),
+            appended_at: at(86_400),
+            trace: None,
+        };
+        check.read(std::slice::from_ref(&record));
+        check.read_own(at(0), &record);
+        assert!(check.may_decide().is_ok());
+    }
+}

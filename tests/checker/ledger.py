@@ -1,0 +1,157 @@
+"""What the accepted events come to: per account and currency what is open of each invoice and what is unapplied, and what
+was said to whom. Written from the meaning of the events, not from anybody's code."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+EVENTS = {
+    "account.opened": "AccountOpened",
+    "account.amended": "AccountAmended",
+    "invoice.issued": "InvoiceIssued",
+    "invoice.credited": "InvoiceCredited",
+    "invoice.voided": "InvoiceVoided",
+    "payment.recorded": "PaymentRecorded",
+    "payment.allocated": "PaymentAllocated",
+    "payment.reversed": "PaymentReversed",
+    "reminder.due": "ReminderDue",
+    "contact.started": "ContactStarted",
+    "contact.withheld": "ContactWithheld",
+    "contact.deferred": "ContactDeferred",
+    "contact.accepted": "ContactAccepted",
+    "contact.rejected": "ContactRejected",
+    "contact.unknown": "ContactUnknown",
+}
+OLDEST_DUE_FIRST = 2
+
+
+@dataclass
+class Item:
+    original: int
+    open: int
+    due: tuple
+    currency: str
+
+
+@dataclass
+class Account:
+    # (invoice, instalment): Item
+    items: dict = field(default_factory=dict)
+    # (kind, document): [currency, unapplied]
+    credits: dict = field(default_factory=dict)
+    # reminder: status
+    reminders: dict = field(default_factory=dict)
+    # (reminder, attempt): (status, message id, hash)
+    attempts: dict = field(default_factory=dict)
+
+    def balances(self):
+        """Currency: (open, unapplied)."""
+        sums = defaultdict(lambda: [0, 0])
+        for item in self.items.values():
+            sums[item.currency][0] += item.open
+        for currency, unapplied in self.credits.values():
+            sums[currency][1] += unapplied
+        return {currency: tuple(both) for currency, both in sums.items() if any(both)}
+
+
+def day(date):
+    return (date["year"], date["month"], date["day"])
+
+
+class Ledger:
+    """Folds accepted commits, in log order; what cannot be is a fault."""
+
+    def __init__(self, schema):
+        self.schema = schema
+        self.accounts = defaultdict(Account)
+        self.faults = []
+
+    def add(self, commit):
+        key = (commit.tenant, commit.account)
+        events = []
+        for event in commit.payload["events"]:
+            if event["type"] not in EVENTS or event["version"] != 1:
+                self.faults.append(f"{key} version {commit.version}: event {event['type']} {event['version']} is unknown")
+                continue
+            body = self.schema.decode(EVENTS[event["type"]], event["body"])
+            events.append((event["type"], body))
+            try:
+                self.fold(self.accounts[key], event["type"], body)
+            except (AssertionError, KeyError) as why:
+                self.faults.append(f"{key} version {commit.version}, {event['type']}: {why}")
+        return events
+
+    def fold(self, account, kind, body):
+        def move(lines, direction, credit):
+            """Money that goes to items (1), or comes back from them (-1)."""
+            for line in lines:
+                item = account.items[(line["invoice_number"], line["instalment"])]
+                assert line["amount_minor"] > 0, f"a line of {line['amount_minor']}"
+                item.open -= direction * line["amount_minor"]
+                credit[1] += direction * line["amount_minor"]
+                assert 0 <= item.open <= item.original, f"{line['invoice_number']} has {item.open} of {item.original} open"
+                assert item.currency == credit[0], f"{line['invoice_number']} is in another currency"
+            assert credit[1] <= 0, "more is applied than was paid"
+
+        if kind == "invoice.issued":
+            assert sum(part["amount_minor"] for part in body["instalments"]) == body["total_minor"], "parts are not the whole"
+            for part in body["instalments"]:
+                name = (body["number"], part["number"])
+                assert name not in account.items, f"{name} is there already"
+                amount = part["amount_minor"]
+                account.items[name] = Item(amount, amount, day(part["due_date"]), body["currency"])
+        elif kind == "invoice.voided":
+            for part in body["instalments"]:
+                item = account.items[(body["number"], part["number"])]
+                assert item.open == item.original == part["amount_minor"], f"{body['number']} has something applied"
+                item.open = item.original = 0
+        elif kind == "invoice.credited":
+            name = ("credit_note", body["credit_note_number"])
+            assert name not in account.credits, f"{name} is there already"
+            credit = account.credits[name] = [body["currency"], -body["amount_minor"]]
+            move(body["lines"], 1, credit)
+        elif kind == "payment.recorded":
+            name = ("payment", body["reference"])
+            assert name not in account.credits, f"{name} is there already"
+            account.credits[name] = [body["currency"], -body["amount_minor"]]
+        elif kind == "payment.allocated":
+            credit = account.credits[("payment", body["reference"])]
+            move(body["lines"], 1, credit)
+            if body["allocated_by"] == OLDEST_DUE_FIRST:
+                self.oldest_first(account, body, credit)
+        elif kind == "payment.reversed":
+            credit = account.credits[("payment", body["reference"])]
+            move(body["lines"], -1, credit)
+            assert credit[1] == -body["amount_minor"], f"{-credit[1]} of {body['amount_minor']} came back"
+            credit[1] = 0
+        elif kind == "reminder.due":
+            open_ones = [n for n, status in account.reminders.items() if status in ("due", "deferred", "started")]
+            assert not open_ones, f"reminder {open_ones} is open still"
+            account.reminders[body["reminder"]] = "due"
+        elif kind.startswith("contact."):
+            self.contact(account, kind.removeprefix("contact."), body)
+
+    @staticmethod
+    def oldest_first(account, body, credit):
+        taken = [account.items[(line["invoice_number"], line["instalment"])].due for line in body["lines"]]
+        open_items = [item.due for item in account.items.values() if item.open > 0 and item.currency == credit[0]]
+        if open_items and taken:
+            assert min(open_items) >= max(taken), "something older is open still"
+        assert not (open_items and credit[1] < 0), "money is left, and so are open items"
+
+    @staticmethod
+    def contact(account, status, body):
+        reminder, attempt = body["reminder"], body.get("attempt", 0)
+        before = account.reminders[reminder]
+        key = (reminder, attempt)
+        if status == "started":
+            assert before in ("due", "deferred"), f"reminder {reminder} is {before}"
+            assert key not in account.attempts, f"attempt {key} is started twice"
+            account.attempts[key] = (status, None, None)
+        elif attempt:
+            former = account.attempts[key][0]
+            assert former == "started" or (former == "unknown" and status in ("accepted", "rejected")), (
+                f"attempt {key} was {former} and is {status}"
+            )
+            handed = body.get("handed") or {"message_id": None, "sha256": b""}
+            account.attempts[key] = (status, handed["message_id"], handed["sha256"].hex())
+        account.reminders[reminder] = status

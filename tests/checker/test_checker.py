@@ -1,0 +1,288 @@
+"""The checker finds what is planted: a small world in which all is well, and one thing after the other that is not."""
+
+import copy
+import struct
+import unittest
+from hashlib import sha256
+from pathlib import Path
+
+import chains
+import judge
+import proto
+
+SCHEMA = proto.Schema(Path(__file__).parent / "../../proto")
+LOG_ID = bytes(range(16))
+SMALL = {"seed": 1, "kills": 1, "stops": 1, "brokers": 1, "databases": 1, "cuts": 1, "halves": 1, "delays": 1, "throttles": 1}
+
+
+def number(value):
+    out = bytearray()
+    while True:
+        out.append(value & 0x7F | (0x80 if value > 0x7F else 0))
+        value >>= 7
+        if not value:
+            return bytes(out)
+
+
+def encode(message, value):
+    """The other direction, for tests: fields by name, in the order of their numbers."""
+    out = b""
+    for index, (name, kind, repeated) in sorted(SCHEMA.messages[message].items()):
+        for one in value.get(name, []) if repeated else [value[name]] if value.get(name) not in (None, 0, "", b"") else []:
+            if isinstance(one, dict):
+                one = encode(kind, one)
+            elif isinstance(one, str):
+                one = one.encode()
+            if isinstance(one, bytes):
+                out += number(index << 3 | 2) + number(len(one)) + one
+            else:
+                out += number(index << 3) + number(one << 1 if kind == "sint32" else one)
+    return out
+
+
+def frame(kind, tenant, account, version, parent, payload):
+    ids = b"".join(bytes([len(one)]) + one.encode() for one in (tenant, account))
+    return b"SALD\x01" + bytes([kind]) + ids + struct.pack(">Q32sI", version, parent, len(payload)) + payload
+
+
+def date(day):
+    return {"year": 2026, "month": 1, "day": day}
+
+
+def opened(event):
+    return {"type": event[0], "version": 1, "body": encode(judge_events()[event[0]], event[1])}
+
+
+def judge_events():
+    import ledger
+
+    return ledger.EVENTS
+
+
+class World:
+    """One partition, one account: opened, an invoice, a payment, a refusal, a reminder that was accepted, a lost race."""
+
+    def __init__(self):
+        genesis = {"log_id": LOG_ID, "partition": 0, "partition_count": 1, "format": 1}
+        self.values = [(b"genesis", frame(0, "", "", 0, bytes(32), encode("GenesisPayload", genesis)))]
+        self.head, self.version = chains.first_parent(LOG_ID, "acme/D-1"), 0
+        self.journal, self.faults = [], []
+        saying = {"step": "first"}
+        self.commit("a", "OpenAccount", [("account.opened", {"language": "es"})], {})
+        self.commit(
+            "b", "IssueInvoice",
+            [("invoice.issued", {
+                "number": "F-1", "currency": "EUR", "total_minor": 1_000,
+                "instalments": [{"number": 1, "due_date": date(1), "amount_minor": 400}, {"number": 2, "due_date": date(2), "amount_minor": 600}],
+            })],
+            {"document": "F-1", "minor": 1_000, "currency": "EUR"},
+        )
+        late = self.head, self.version
+        lines = [{"invoice_number": "F-1", "instalment": 1, "amount_minor": 400}, {"invoice_number": "F-1", "instalment": 2, "amount_minor": 50}]
+        self.commit(
+            "c", "RecordPayment",
+            [
+                ("payment.recorded", {"reference": "P-1", "currency": "EUR", "amount_minor": 450}),
+                ("payment.allocated", {"reference": "P-1", "currency": "EUR", "allocated_by": 2, "lines": lines}),
+            ],
+            {"document": "P-1", "minor": 450, "currency": "EUR"},
+        )
+        # Somebody was too late with the same.
+        self.append("acme", "D-1", late[1] + 1, late[0], {"request_id": "c"})
+        self.commit("d", "VoidInvoice", [], {"document": "F-1"}, refusal="INVOICE_HAS_ALLOCATIONS")
+        self.commit("e", "AdvanceTime", [("reminder.due", {"reminder": 1, "saying": saying})])
+        self.commit("f", "StartContactAttempt", [("contact.started", {"reminder": 1, "attempt": 1})])
+        self.mail = sha256(b"acme/D-1/1").digest()[:16].hex() + "@example.com"
+        handed = {"message_id": self.mail, "sha256": b"\x07" * 32}
+        self.commit("g", "RecordContactOutcome", [("contact.accepted", {"reminder": 1, "attempt": 1, "handed": handed})])
+        self.mails = [{"to": "fine@D-1.example.com", "message_id": self.mail, "sha256": "07" * 32}]
+        self.journal.append({"event": "trouble", "id": "b", "tenant": "acme", "account": "D-1", "code": "Unavailable"})
+        kinds = ("kill", "broker", "database")
+        self.faults = [{"kind": kind, "signal": 9, "pid": 1, "new_pid": 2, "recovered_ms": 9, "tries_without_answer": 1} for kind in kinds]
+        self.faults.append({"kind": "stop", "state": "T", "same_process": True, "recovered_ms": 9})
+        self.faults += [{"kind": kind} for kind in ("cut", "halve", "delay", "throttle")]
+        self.links = [{"reset": 1, "held": 1, "late": 1, "throttled": 1}]
+        self.ends = [{"process": "command-1", "pid": 1, "signal": 9, "code": None}]
+        self.plan = dict(SMALL)
+        self.stored = self.as_stored()
+
+    def append(self, tenant, account, version, parent, payload):
+        value = frame(1, tenant, account, version, parent, encode("CommitPayload", payload))
+        self.values.append((f"{tenant}/{account}".encode(), value))
+        return value
+
+    def commit(self, request_id, method, events, content=None, refusal=None):
+        command = f"{method} {request_id}".encode()
+        payload = {"request_id": request_id, "method": method, "command": command, "events": [opened(event) for event in events]}
+        if refusal:
+            payload["refusal"] = {"reason": refusal}
+        value = self.append("acme", "D-1", self.version + 1, self.head, payload)
+        self.head, self.version = sha256(value).digest(), self.version + 1
+        if content is None:
+            return
+        line = {"id": request_id, "tenant": "acme", "account": "D-1"}
+        self.journal.append(line | {"event": "ask", "method": method, "digest": sha256(command).hexdigest(), "content": content})
+        answer = line | {"event": "answer", "ok": not refusal, "replayed": False}
+        if refusal:
+            answer |= {"code": "FailedPrecondition", "reason": refusal}
+        else:
+            place = {"version": self.version, "partition": 0, "offset": len(self.values) - 1}
+            answer |= place | {"events": [name for name, _ in events]}
+        self.journal.append(answer)
+
+    def records(self):
+        return [(0, offset, key, value) for offset, (key, value) in enumerate(self.values)]
+
+    def as_stored(self):
+        key = ("acme", "D-1")
+        return {
+            "heads": {"acme/D-1": (self.head, self.version)},
+            "items": {(*key, "F-1", 1): ("EUR", 0), (*key, "F-1", 2): ("EUR", 550)},
+            "credits": {(*key, "payment", "P-1"): ("EUR", 0)},
+            "open_items": {(*key, "F-1", 2): ("EUR", 550)},
+            "aging": {(*key, "EUR"): (550, 0)},
+            "reminders": {(*key, 1): "accepted"},
+            "attempts": {(*key, 1, 1): "accepted"},
+            "parked": [],
+        }
+
+    def answer(self, request_id):
+        return next(line for line in self.journal if line["event"] == "answer" and line["id"] == request_id)
+
+    def ask(self, request_id):
+        return next(line for line in self.journal if line["event"] == "ask" and line["id"] == request_id)
+
+    def judge(self):
+        judgement = judge.Judgement()
+        log = chains.judge(self.records(), SCHEMA)
+        ledger, places = judge.fold(judgement, log, SCHEMA)
+        judge.clients(judgement, self.journal, places)
+        judge.read_models(judgement, log, ledger, self.stored)
+        judge.mails(judgement, ledger, self.mails)
+        judge.faults(judgement, self.plan, self.faults, self.links, self.ends, log)
+        return judgement
+
+
+class Planted(unittest.TestCase):
+    def setUp(self):
+        self.world = World()
+
+    def found(self, *rules):
+        self.assertEqual(sorted(self.world.judge().violations), sorted(rules))
+
+    def test_where_all_is_well_nothing_is_found(self):
+        self.found()
+        self.assertEqual(self.world.judge().counts["records void"], 1)
+
+    def test_an_acknowledged_commit_that_is_missing(self):
+        self.world.values.pop(2)
+        violations = self.world.judge().violations
+        self.assertIn("what is acknowledged is in the log", violations)
+        self.assertIn("heads are equal", violations)
+
+    def test_a_request_that_was_committed_twice(self):
+        world = self.world
+        again = [("payment.recorded", {"reference": "P-2", "currency": "EUR", "amount_minor": 450})]
+        world.commit("c", "RecordPayment", again)
+        self.assertIn("a request has one commit", world.judge().violations)
+
+    def test_a_document_that_was_booked_twice(self):
+        world = self.world
+        world.commit("z", "RecordPayment", [("payment.recorded", {"reference": "P-1", "currency": "EUR", "amount_minor": 450})])
+        self.assertIn("the ledger adds up", world.judge().violations)
+
+    def test_an_amount_that_was_changed_on_the_way(self):
+        self.world.ask("c")["content"]["minor"] = 451
+        self.found("what was asked is what was done")
+
+    def test_a_record_that_was_changed_breaks_the_chain(self):
+        key, value = self.world.values[2]
+        self.world.values[2] = (key, value.replace(b"F-1", b"F-2"))
+        self.assertIn("what is acknowledged is in the log", self.world.judge().violations)
+
+    def test_a_command_that_was_stored_otherwise(self):
+        self.world.ask("b")["digest"] = "00"
+        self.found("the log holds what was asked")
+
+    def test_an_answer_that_points_elsewhere(self):
+        self.world.answer("b")["offset"] += 1
+        self.found("an answer stands where it says")
+
+    def test_a_second_answer_that_is_another(self):
+        self.world.journal.append(self.world.answer("b") | {"version": 9, "replayed": True})
+        self.found("an answer stays the same", "an answer stands where it says")
+
+    def test_a_first_answer_given_twice(self):
+        self.world.journal.append(dict(self.world.answer("b")))
+        self.found("a command is answered first once")
+
+    def test_a_yes_that_the_log_refuses_and_a_no_that_it_took(self):
+        world = self.world
+        world.answer("d").update(ok=True, version=4, partition=0, offset=5, events=[])
+        world.answer("b").update(ok=False, code="NotFound", reason="INVOICE_UNKNOWN")
+        self.found("no answer contradicts the log")
+
+    def test_a_command_that_nobody_answered(self):
+        self.world.journal.remove(self.world.answer("b"))
+        self.found("every command is answered")
+
+    def test_an_answer_that_is_no_refusal(self):
+        self.world.answer("d").update(code="Internal", reason="")
+        self.found("a no is a refusal")
+
+    def test_a_row_that_differs(self):
+        self.world.stored["open_items"][("acme", "D-1", "F-1", 2)] = ("EUR", 551)
+        self.world.stored["aging"][("acme", "D-1", "EUR")] = (551, 0)
+        self.found("open items are equal", "ageing is equal")
+
+    def test_a_head_that_differs(self):
+        self.world.stored["heads"]["acme/D-1"] = (bytes(32), self.world.version)
+        self.found("heads are equal")
+
+    def test_a_mail_that_came_twice(self):
+        self.world.mails *= 2
+        self.found("no contact twice", "who was reached has the mail")
+
+    def test_a_mail_that_never_came_and_one_that_nobody_decided(self):
+        self.world.mails[0] = self.world.mails[0] | {"message_id": "other@example.com"}
+        self.found("who was reached has the mail", "no mail without an attempt")
+
+    def test_a_mail_in_another_mailbox(self):
+        self.world.mails[0]["to"] = "fine@D-2.example.com"
+        self.found("a mail goes to its debtor")
+
+    def test_a_kill_that_was_none_and_a_recovery_that_was_slow(self):
+        self.world.faults[0]["signal"] = None
+        self.world.faults[1]["recovered_ms"] = 31_000
+        self.found("faults really happened", "recovery within 30 s")
+
+    def test_faults_that_were_planned_and_did_not_happen(self):
+        self.world.plan["brokers"] = 2
+        self.world.links = [dict(link, reset=0) for link in self.world.links]
+        self.assertEqual(len(self.world.judge().violations["faults really happened"]), 2)
+
+    def test_a_process_that_gave_up_by_itself(self):
+        self.world.ends.append({"process": "query-1", "pid": 7, "signal": None, "code": 1})
+        self.found("no process gives up by itself")
+
+    def test_another_genesis(self):
+        key, value = self.world.values[0]
+        self.world.values[0] = (key, value[:-1] + b"\x02")
+        self.assertIn("the log is whole", self.world.judge().violations)
+
+    def test_frames_as_the_format_has_them(self):
+        golden = bytes.fromhex("53414c4401010461636d6503442d370000000000000002" + "07" * 32 + "000000027879")
+        read = chains.parse(golden)
+        self.assertEqual((read.tenant, read.account, read.version, read.payload), ("acme", "D-7", 2, b"xy"))
+        for broken in (golden[:-1], golden + b"z", b"X" + golden[1:], golden[:4] + b"\x02" + golden[5:], golden[:5] + b"\x09" + golden[6:]):
+            with self.assertRaises(chains.Malformed):
+                chains.parse(broken)
+        self.assertEqual(chains.partition_of("acme/D-7", 16), 2)
+        self.assertEqual(
+            chains.first_parent(b"\x01" * 16, "acme/D-7").hex(),
+            "44fc6032bb96936a28c4fb30dbd20f83c12c2bd4d5a88a63cfd5f75ba40557a0",
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()

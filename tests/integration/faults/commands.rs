@@ -1,0 +1,128 @@
+//! Commands as clients ask them, of every kind that moves money.
+
+use prost::Message;
+use saldo::client::Clients;
+use saldo_api::v1;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tonic::{Request, Response, Status};
+
+/// The longest one try may take: longer than the service itself waits.
+pub const TRY: std::time::Duration = std::time::Duration::from_secs(17);
+
+/// One command.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A debtor appears.
+    Open(v1::OpenAccountRequest),
+    /// An invoice.
+    Issue(v1::IssueInvoiceRequest),
+    /// A credit note.
+    Credit(v1::CreditInvoiceRequest),
+    /// An invoice taken back.
+    Void(v1::VoidInvoiceRequest),
+    /// A payment.
+    Pay(v1::RecordPaymentRequest),
+    /// What is unapplied of one is applied.
+    Allocate(v1::AllocatePaymentRequest),
+    /// A payment that bounced.
+    Reverse(v1::ReversePaymentRequest),
+}
+
+macro_rules! each {
+    ($command:expr, $request:ident => $then:expr) => {
+        match $command {
+            Command::Open($request) => $then,
+            Command::Issue($request) => $then,
+            Command::Credit($request) => $then,
+            Command::Void($request) => $then,
+            Command::Pay($request) => $then,
+            Command::Allocate($request) => $then,
+            Command::Reverse($request) => $then,
+        }
+    };
+}
+
+impl Command {
+    /// The RPC's name.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Command::Open(_) => "OpenAccount",
+            Command::Issue(_) => "IssueInvoice",
+            Command::Credit(_) => "CreditInvoice",
+            Command::Void(_) => "VoidInvoice",
+            Command::Pay(_) => "RecordPayment",
+            Command::Allocate(_) => "AllocatePayment",
+            Command::Reverse(_) => "ReversePayment",
+        }
+    }
+
+    /// Its request id.
+    pub fn request_id(&self) -> &str {
+        each!(self, request => &request.request_id)
+    }
+
+    /// Its account.
+    pub fn account(&self) -> &str {
+        each!(self, request => &request.account_id)
+    }
+
+    /// SHA-256 of what the log must hold of it: the request without its id and without what is personal.
+    pub fn digest(&self) -> String {
+        let mut bare = self.clone();
+        each!(&mut bare, request => request.request_id.clear());
+        if let Command::Open(v1::OpenAccountRequest { profile: Some(profile), .. }) = &mut bare {
+            profile.display_name.clear();
+            profile.contact_points.iter_mut().for_each(|point| point.address.clear());
+        }
+        let bytes = each!(&bare, request => request.encode_to_vec());
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What it says about money, for who reads the journal.
+    pub fn content(&self) -> Value {
+        let money = |amount: &Option<v1::Money>| {
+            let amount = amount.clone().unwrap_or_default();
+            (amount.minor_units, amount.currency)
+        };
+        let (document, invoice, (minor, currency)) = match self {
+            Command::Open(_) => return json!({}),
+            Command::Issue(request) => (&request.number, None, money(&request.total)),
+            Command::Credit(request) => {
+                (&request.credit_note_number, Some(&request.invoice_number), money(&request.amount))
+            }
+            Command::Pay(request) => (&request.reference, None, money(&request.amount)),
+            Command::Void(v1::VoidInvoiceRequest { invoice_number: document, .. })
+            | Command::Allocate(v1::AllocatePaymentRequest { reference: document, .. })
+            | Command::Reverse(v1::ReversePaymentRequest { reference: document, .. }) => {
+                return json!({ "document": document });
+            }
+        };
+        json!({ "document": document, "invoice": invoice, "minor": minor, "currency": currency })
+    }
+
+    /// One try.
+    pub async fn send(&self, clients: &Clients) -> Result<v1::CommandResponse, Status> {
+        fn timed<T: Clone>(message: &T) -> Request<T> {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(TRY);
+            request
+        }
+        let mut client = clients.command.clone();
+        let sent = async {
+            match self {
+                Command::Open(request) => client.open_account(timed(request)).await,
+                Command::Issue(request) => client.issue_invoice(timed(request)).await,
+                Command::Credit(request) => client.credit_invoice(timed(request)).await,
+                Command::Void(request) => client.void_invoice(timed(request)).await,
+                Command::Pay(request) => client.record_payment(timed(request)).await,
+                Command::Allocate(request) => client.allocate_payment(timed(request)).await,
+                Command::Reverse(request) => client.reverse_payment(timed(request)).await,
+            }
+        };
+        match tokio::time::timeout(TRY, sent).await {
+            Ok(answer) => answer.map(Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! More is asked than can be answered: each is answered early, nothing hangs, and afterwards all is as before.
+
+use std::{sync::Arc, time::Duration};
+
+use saldo::client::{Said, patiently};
+use saldo_auth::Role;
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+use tonic::{Code, Request};
+
+use crate::{
+    Failure, Outcome,
+    commands::{invoice, open},
+    env::Env,
+    process::{Saldo, dev_setting, embedded_log},
+    the_log,
+};
+
+/// Asked while the log takes nothing.
+const CROWD: usize = 3_000;
+/// Places of the partition's queue, of which one tenant gets half.
+const QUEUE: usize = 64;
+/// Within it a crowd that gets no place is answered; far more than it takes, far less than a request's patience.
+const EARLY: Duration = Duration::from_secs(10);
+
+/// As long as it is open, nothing can be appended to the log; it can be read.
+async fn hold_the_log(saldo: &Saldo) -> Result<PgConnection, Failure> {
+    let mut connection = PgConnection::connect(&dev_setting(&saldo.config, "embedded_url")?).await?;
+    sqlx::raw_sql("BEGIN; SELECT FROM saldo_log.partitions WHERE topic = 'saldo.accounts' FOR UPDATE")
+        .execute(&mut connection)
+        .await?;
+    Ok(connection)
+}
+
+/// The log takes nothing while thousands ask. Half of the places go to the one who asks most, the others are sent away and
+/// told when to come back; another tenant finds a place. What was answered is what the log says.
+pub async fn crowd(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start_with(dir.path(), &[], &[("SALDO__QUEUE", &QUEUE.to_string())]).await?;
+    saldo.clients().await?.command.open_account(open("open", "D-1")).await?;
+    // Another creditor's debtor on the same partition, and none of whom the crowd knows.
+    let neighbour = saldo.clients_as("other", &[Role::Writer], Duration::from_secs(3_600)).await?;
+    let partition = |key: &str| saldo_log::frame::partition_of(key, 16);
+    let account = (0..).map(|n| format!("D-{n}")).find(|id| partition(&format!("other/{id}")) == partition("acme/D-1"));
+    let account = account.ok_or("no account")?;
+    neighbour.clone().command.open_account(open("open", &account)).await?;
+
+    let held = hold_the_log(&saldo).await?;
+    let mut asked = JoinSet::new();
+    let connections = [saldo.clients().await?, saldo.clients().await?, saldo.clients().await?];
+    for n in 0..CROWD {
+        let mut command = connections[n % connections.len()].command.clone();
+        asked.spawn(async move {
+            let request = invoice(&format!("r-{n}"), "D-1", &format!("F-{n}"), 100);
+            (n, command.issue_invoice(request).await.map(|_| ()))
+        });
+    }
+    let sent_away = tokio::time::timeout(EARLY, async {
+        for _ in 0..CROWD - QUEUE / 2 {
+            let (_, answer) = asked.join_next().await.ok_or("all are answered")??;
+            let status = answer.expect_err("the log takes nothing");
+            let said = Said::of(&status);
+            assert_eq!((status.code(), said.reason.as_str()), (Code::ResourceExhausted, "QUEUE_FULL"), "{status}");
+            let after = said.retry_after.ok_or("RetryInfo")?;
+            assert!((Duration::from_millis(50)..=Duration::from_secs(5)).contains(&after), "{after:?}");
+        }
+        Ok::<_, Failure>(())
+    });
+    sent_away.await??;
+
+    // A client that waits no longer is not decided for, whether it was let in or not.
+    let mut impatient = Request::new(invoice("late", "D-1", "F-late", 100));
+    impatient.set_timeout(Duration::from_millis(300));
+    let late = connections[0].command.clone().issue_invoice(impatient).await.expect_err("the log takes nothing");
+    assert!(saldo::client::is_transient(&late), "{late}");
+    let mut single = neighbour.command.clone();
+    let request = invoice("single", &account, "F-1", 100);
+    let single = tokio::spawn(async move { single.issue_invoice(request).await });
+    held.close().await?;
+    single.await?.map_err(|status| format!("another tenant found no place: {status}"))?;
+    let mut answered = vec!["F-again".to_owned()];
+    while let Some(answer) = asked.join_next().await {
+        let (n, answer) = answer?;
+        answer?;
+        answered.push(format!("F-{n}"));
+    }
+    assert_eq!(answered.len() - 1, QUEUE / 2);
+
+    let request =
+        || async { connections[0].command.clone().issue_invoice(invoice("again", "D-1", "F-again", 100)).await };
+    patiently(request).await?;
+    let the_log = the_log::read(&embedded_log(&saldo.config).await?).await?;
+    let mut issued: Vec<String> = the_log.numbers("invoice.issued")?.into_keys().collect();
+    answered.push("F-1".to_owned());
+    answered.sort();
+    answered.dedup();
+    issued.sort();
+    assert_eq!(issued, answered, "what was answered, and nothing else");
+    let report = saldo.verify().await?;
+    assert_eq!(report["differences"].as_u64(), Some(0), "{report}");
+    saldo.stop().await
+}
