@@ -115,3 +115,31 @@ impl Exporting {
         while ended.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())).is_ok() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::span::{Trace, around};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_collector_that_is_not_there_holds_up_no_end() {
+        assert!(Trace::current().begin("before").traceparent().is_none(), "nothing is made before it begins");
+        let exporting = start(Settings {
+            otlp: "http://127.0.0.1:1".into(),
+            sample: 1.0,
+            interval: Duration::from_secs(1),
+            service: "saldo-test".into(),
+            version: "0",
+        });
+        let exporting = exporting.expect("started");
+        let part = async { Trace::current().begin("part").traceparent() };
+        assert!(around("whole", part, |_| None).await.is_some(), "sampled");
+        assert!(Trace::current().begin("outside").traceparent().is_none());
+        global::meter("saldo.test").u64_counter("saldo.test").build().add(1, &[]);
+        let asked = Instant::now();
+        exporting.stop();
+        assert!(asked.elapsed() < LAST_WORDS + Duration::from_secs(2), "{:?}", asked.elapsed());
+    }
+}
