@@ -21,16 +21,18 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What the processes share.
-struct Site {
+pub struct Site {
     dir: PathBuf,
-    config: PathBuf,
+    /// The processes' configuration.
+    pub config: PathBuf,
     issuer: Issuer,
-    commands: [String; 2],
+    /// Where the command service's instances listen.
+    pub commands: [String; 2],
 }
 
 impl Site {
     /// Keys, a configuration and an empty log.
-    async fn lay(dir: &Path, env: &Env, smtp: &str) -> Result<Self, Failure> {
+    pub async fn lay(dir: &Path, env: &Env, smtp: &str) -> Result<Self, Failure> {
         let key = |name: &str| {
             let (private, public) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.pub.pem")));
             let issuer = Issuer::read_or_create(&private)?;
@@ -65,25 +67,28 @@ impl Site {
         Ok(site)
     }
 
-    fn start(&self, service: &str, number: u32, listen: &str) -> Result<Process, Failure> {
+    /// Starts a service.
+    pub fn start(&self, service: &str, number: u32, listen: &str) -> Result<Process, Failure> {
         let mut command = saldo(&[service, "--listen", listen])?;
         command.arg("--config").arg(&self.config);
         command.arg("--data-dir").arg(self.dir.join(format!("{service}-{number}")));
         Ok(Process { child: command.spawn()?, endpoint: format!("http://{listen}") })
     }
 
-    fn start_anywhere(&self, service: &str, number: u32) -> Result<Process, Failure> {
+    /// The same, on a port of its own.
+    pub fn start_anywhere(&self, service: &str, number: u32) -> Result<Process, Failure> {
         self.start(service, number, &format!("127.0.0.1:{}", free_port()?))
     }
 
-    fn target(&self, command: &str, query: &Process) -> Result<Target, Failure> {
+    /// Who asks these two, with every role but a service's.
+    pub fn target(&self, command: &str, query: &Process) -> Result<Target, Failure> {
         let roles = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor];
         let token = self.issuer.issue("somebody", "acme", &roles, HOUR)?;
         Ok(Target { endpoint: format!("http://{command}"), query_endpoint: Some(query.endpoint.clone()), token })
     }
 
     /// A `saldo` command that must succeed.
-    async fn succeed(&self, target: &Target, args: &[&str]) -> Result<String, Failure> {
+    pub async fn succeed(&self, target: &Target, args: &[&str]) -> Result<String, Failure> {
         let mut command = saldo(args)?;
         command.env("SALDO_ENDPOINT", &target.endpoint).env("SALDO_TOKEN", &target.token);
         command.env("SALDO_CONFIG", &self.config);
@@ -94,13 +99,15 @@ impl Site {
 }
 
 /// A service.
-struct Process {
+pub struct Process {
     child: Child,
-    endpoint: String,
+    /// Where it listens.
+    pub endpoint: String,
 }
 
 impl Process {
-    async fn healthy(&self) -> Result<(), Failure> {
+    /// Waits until it serves.
+    pub async fn healthy(&self) -> Result<(), Failure> {
         eventually(&format!("health of {}", self.endpoint), || async {
             let asked = saldo(&["health", "--endpoint", &self.endpoint]);
             let ask = |mut command: Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -115,7 +122,8 @@ impl Process {
         Ok(())
     }
 
-    async fn stop(mut self) -> Result<ExitStatus, Failure> {
+    /// Asks it to stop and waits for its end.
+    pub async fn stop(mut self) -> Result<ExitStatus, Failure> {
         self.signal("-TERM")?;
         // It moves into the thread that waits, so a time-out kills it.
         let waited = tokio::task::spawn_blocking(move || self.child.wait());

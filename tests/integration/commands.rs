@@ -411,6 +411,6 @@ async fn append_newer(log: &dyn Log, key: &str) -> Result<(), Failure> {
     };
     let (tenant, account) = key.split_once('/').ok_or("key")?;
     let value = frame::encode(Kind::Commit, tenant, account, head.version + 1, head.hash, &payload.encode_to_vec());
-    log.append(vec![NewRecord { partition, key: key.to_owned().into(), value: value.into() }]).await?;
+    log.append(vec![NewRecord { partition, key: key.to_owned().into(), value: value.into(), trace: None }]).await?;
     Ok(())
 }

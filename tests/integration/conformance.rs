@@ -40,7 +40,21 @@ pub async fn kafka(env: Arc<Env>) -> Outcome {
     let one = KafkaLog::connect(config(brokers, &topic)).await?;
     absent_then_other(&one).await?;
     let two = KafkaLog::connect(config(brokers, &topic)).await?;
-    suite(Arc::new(one), Arc::new(two)).await
+    let (one, two) = (Arc::new(one), Arc::new(two));
+    suite(one.clone(), two).await?;
+    trace_beside_the_value(one.as_ref()).await
+}
+
+/// The trace that a record was written under comes back beside its value, which it is no part of.
+async fn trace_beside_the_value(log: &dyn Log) -> Outcome {
+    let identity = genesis::open(log).await?;
+    let trace: Box<str> = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into();
+    let traced = NewRecord { trace: Some(trace.clone()), ..new(&identity, "acme/traced", b"value".to_vec()) };
+    let from = log.end(traced.partition).await?;
+    log.append(vec![traced.clone()]).await?;
+    let read = read(log, traced.partition, from).await?.remove(0);
+    assert_eq!((read.value, read.trace), (traced.value, Some(trace)));
+    Ok(())
 }
 
 /// A new topic's name.
@@ -84,7 +98,7 @@ fn commit(key: &str, version: u64, parent: [u8; 32], payload: &[u8]) -> Vec<u8> 
 
 fn new(identity: &Identity, key: &str, value: Vec<u8>) -> NewRecord {
     let partition = partition_of(key, identity.partitions);
-    NewRecord { partition, key: Bytes::copy_from_slice(key.as_bytes()), value: value.into() }
+    NewRecord { partition, key: Bytes::copy_from_slice(key.as_bytes()), value: value.into(), trace: None }
 }
 
 /// Everything a partition holds from an offset on.
@@ -170,6 +184,7 @@ async fn what_counts(log: &dyn Log, identity: &Identity) -> Outcome {
         partition,
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: value.into(),
+        trace: None,
     };
     log.append(vec![
         under(key, first.clone()),

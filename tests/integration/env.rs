@@ -7,7 +7,12 @@ use std::{
 };
 
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options};
-use tokio::{runtime::Runtime, sync::OnceCell};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::Runtime,
+    sync::OnceCell,
+};
 
 use crate::{Failure, kafka::Kafka, process};
 
@@ -129,4 +134,19 @@ pub async fn within<F: Future<Output = bool>>(
 /// A port nobody listens on just now.
 pub fn free_port() -> Result<u16, Failure> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// What an HTTP server of this machine answers.
+pub async fn get(port: u16, path: &str) -> Result<String, Failure> {
+    let mut line = TcpStream::connect(("127.0.0.1", port)).await?;
+    line.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    line.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8(answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
+        Ok(body.to_owned())
+    } else {
+        Err(format!("{path}: {head}").into())
+    }
 }

@@ -8,13 +8,13 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
 };
 
 use crate::{
     Failure,
-    env::{eventually, free_port},
+    env::{eventually, free_port, get},
 };
 
 /// Names a Mailpit to run, where it stands on no path.
@@ -163,17 +163,7 @@ impl Mailpit {
 
     /// What its API answers.
     pub async fn get(&self, path: &str) -> Result<String, Failure> {
-        let mut line = TcpStream::connect(("127.0.0.1", self.web)).await?;
-        line.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await?;
-        let mut answer = Vec::new();
-        line.read_to_end(&mut answer).await?;
-        let answer = String::from_utf8(answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-        if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
-            Ok(body.to_owned())
-        } else {
-            Err(format!("{path}: {head}").into())
-        }
+        get(self.web, path).await
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod apart;
 mod bad_input;
+mod collector;
 mod commands;
 mod conformance;
 mod crash_points;
@@ -17,6 +18,7 @@ mod process;
 mod readmodels;
 mod running;
 mod talking;
+mod telemetry;
 mod the_log;
 mod wrong_clock;
 
@@ -39,6 +41,7 @@ enum Needs {
     Python,
     OwnKafkaAndPython,
     Mailpit,
+    KafkaAndCollector,
     SharedData,
     KafkaAndSharedData,
 }
@@ -117,6 +120,8 @@ fn main() -> ExitCode {
         ("talking: a mail server that is down", Postgres, talking::server_down),
         ("talking: what is published is checked whole and published once", Postgres, talking::publishing),
         ("talking: two instances share the work and nobody hears anything twice", Kafka, talking::two_instances),
+        ("telemetry: from a call to a mail, as a collector sees it", KafkaAndCollector, telemetry::traces_and_metrics),
+        ("telemetry: a collector that is not there holds up nothing", Postgres, telemetry::without_collector),
         ("crashes: killed at every step of an attempt", Postgres, crash_points::every_point),
         ("import: the receivables sample, to the cent, three ways", SharedData, importing::receivables),
         ("crashes: the importer is killed and run again", SharedData, crashes::importer),
@@ -141,6 +146,7 @@ fn trial(name: &str, needs: Needs, test: impl FnOnce(Arc<Env>) -> Outcome + Send
         Needs::Python => faults::missing(),
         Needs::OwnKafkaAndPython => kafka::own_missing().or_else(faults::missing),
         Needs::Mailpit => mailbox::missing(),
+        Needs::KafkaAndCollector => kafka::missing().or_else(collector::missing),
         Needs::SharedData => env::shared_data_missing(),
         Needs::KafkaAndSharedData => kafka::missing().or_else(env::shared_data_missing),
     };

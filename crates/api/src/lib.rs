@@ -2,6 +2,10 @@
 
 pub mod codec;
 
+use std::{collections::HashSet, sync::LazyLock};
+
+use prost::Message;
+
 /// Package collections.v1. Documentation stands in the .proto files.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
@@ -11,5 +15,30 @@ pub mod v1 {
 /// The compiled descriptors, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The name of a method (`package.Service/Method`) as we have it, if we have it.
+pub fn method(name: &str) -> Option<&'static str> {
+    static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let mut methods = HashSet::new();
+        for file in prost_types::FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default().file {
+            for service in &file.service {
+                let path = format!("{}.{}", file.package(), service.name());
+                methods.extend(service.method.iter().map(|method| format!("{path}/{}", method.name())));
+            }
+        }
+        methods
+    });
+    METHODS.get(name).map(String::as_str)
+}
+
 /// Well-known types of the messages.
 pub use prost_types::{FieldMask, Timestamp};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_method_is_known_by_its_name() {
+        let name = "collections.v1.CommandService/IssueInvoice";
+        assert_eq!(super::method(name), Some(name));
+        assert_eq!(super::method("collections.v1.CommandService/Ana Gil"), None);
+    }
+}

@@ -17,7 +17,7 @@ pub use patience::{patiently, patiently_until};
 pub use service::{ServiceClients, timed};
 pub use status::{Said, error_chain, explain, is_transient};
 
-/// Adds the token to every call.
+/// Adds the token to every call, and the trace that it is part of.
 #[derive(Clone)]
 pub struct Bearer(MetadataValue<Ascii>);
 
@@ -35,6 +35,9 @@ impl Bearer {
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(trace) = saldo_telemetry::traceparent().and_then(|trace| trace.parse().ok()) {
+            request.metadata_mut().insert("traceparent", trace);
+        }
         Ok(request)
     }
 }

@@ -284,6 +284,7 @@ impl EmbeddedTail {
                     key: row.try_get::<Vec<u8>, _>(2).map_err(unavailable)?.into(),
                     value: row.try_get::<Vec<u8>, _>(3).map_err(unavailable)?.into(),
                     appended_at: row.try_get::<jiff_sqlx::Timestamp, _>(4).map_err(unavailable)?.to_jiff(),
+                    trace: None,
                 })
             })
             .collect()

@@ -71,7 +71,8 @@ pub async fn open(log: &dyn Log) -> Result<Identity, LogError> {
 async fn append(log: &dyn Log, partition: u32, partitions: u32, log_id: &[u8; 16]) -> Result<(), LogError> {
     let payload = GenesisPayload { log_id: log_id.to_vec(), partition, partition_count: partitions, format: FORMAT };
     let value = frame::encode(Kind::Genesis, "", "", 0, [0; 32], &payload.encode_to_vec());
-    let record = NewRecord { partition, key: Bytes::from_static(GENESIS_KEY.as_bytes()), value: value.into() };
+    let record =
+        NewRecord { partition, key: Bytes::from_static(GENESIS_KEY.as_bytes()), value: value.into(), trace: None };
     log.append(vec![record]).await.map_err(|error: AppendError| LogError::Unavailable(error.to_string()))
 }
 

@@ -138,10 +138,13 @@ impl Log for KafkaLog {
         let mut deliveries = Vec::with_capacity(records.len());
         let mut failed = None;
         for record in &records {
-            let message = FutureRecord::to(&self.config.topic)
+            let mut message = FutureRecord::to(&self.config.topic)
                 .partition(record.partition as i32)
                 .key(record.key.as_ref())
                 .payload(record.value.as_ref());
+            if let Some(trace) = &record.trace {
+                message = message.headers(tail::trace_header(trace));
+            }
             match producer.send_result(message) {
                 Ok(delivery) => deliveries.push(delivery),
                 Err((error, _)) => {

@@ -27,6 +27,9 @@ pub struct Record {
     pub value: Bytes,
     /// When the log took it, by the log's own clock.
     pub appended_at: Timestamp,
+    /// The trace that it was written under (W3C's `traceparent`), where the writer was sampled and the log keeps it: Kafka
+    /// does, in a header. Nothing of meaning: every reader works without it.
+    pub trace: Option<Box<str>>,
 }
 
 /// A record to append.
@@ -38,6 +41,8 @@ pub struct NewRecord {
     pub key: Bytes,
     /// The frame.
     pub value: Bytes,
+    /// See [`Record::trace`].
+    pub trace: Option<Box<str>>,
 }
 
 /// A topic that can be appended to and read in order.

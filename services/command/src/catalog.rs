@@ -23,6 +23,7 @@ use saldo_log::{
     frame::{self, Kind, MAX_COMMIT_BYTES, first_parent},
     genesis::Identity,
 };
+use saldo_telemetry::span::Trace;
 use tonic::{Request, Response, Status};
 
 use crate::{edge::is_request_id, failure::Failure, router::Commands, violations::Violation};
@@ -117,7 +118,9 @@ impl CatalogGrpc {
                 let rule = format!("the commit would have {} bytes; at most {MAX_COMMIT_BYTES} are kept", value.len());
                 return Err(Failure::Invalid(vec![Violation { field: "files".into(), rule }]));
             }
-            let record = NewRecord { partition: 0, key: Bytes::from(key.clone()), value: value.into() };
+            let append = Trace::current().begin("append");
+            let (key, trace) = (Bytes::from(key.clone()), append.traceparent());
+            let record = NewRecord { partition: 0, key, value: value.into(), trace };
             match self.log.append(vec![record]).await {
                 Ok(()) => appended = true,
                 Err(AppendError::Unknown(_)) => return Err(Failure::LogUnknown),

@@ -12,6 +12,7 @@ use saldo_api::v1::{
 use saldo_auth::{Caller, Role, authorize};
 use saldo_domain::ids::TenantId;
 use saldo_keyring::Keyring;
+use saldo_telemetry::span::Trace;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
@@ -119,6 +120,8 @@ impl CommandGrpc {
         request: &R,
         Waiting { deadline, held }: Waiting,
     ) -> Result<NewAsk, Failure> {
+        let trace = Trace::current();
+        let _span = trace.begin("check and seal");
         let tenant = TenantId::new(&caller.tenant)
             .map_err(|rule| Failure::Invalid(vec![Violation { field: "tenant".into(), rule: rule.to_string() }]))?;
         let personal_values = edge::check(request)?;
@@ -150,6 +153,7 @@ impl CommandGrpc {
                 actor_roles: caller.roles.iter().map(|role| role.to_string()).collect(),
             },
             command,
+            trace,
             deadline,
             held,
         })

@@ -8,6 +8,7 @@ use std::{
 };
 
 use saldo_log::{Log, LogError, Record, acceptor::Acceptor, frame, genesis::Identity};
+use saldo_telemetry::span::{Steps, Trace};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -216,6 +217,7 @@ impl Commands {
             races: 0,
             deadline,
             reply,
+            steps: Steps::begin(request.trace, "queue"),
             _place: place,
             _held: request.held,
         };
@@ -236,6 +238,7 @@ pub(crate) struct NewAsk {
     pub account: String,
     pub draft: crate::worker::Draft,
     pub command: saldo_domain::command::Command,
+    pub trace: Trace,
     /// When its client stops waiting.
     pub deadline: Instant,
     /// Its room in the process.

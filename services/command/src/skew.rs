@@ -217,7 +217,7 @@ impl ClockCheck {
         let after = self.clock.now();
         *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Probe { value: value.clone(), after });
         let key = Bytes::from_static(PROBE_KEY);
-        log.append(vec![NewRecord { partition, key, value }]).await.map_err(|error| error.to_string())
+        log.append(vec![NewRecord { partition, key, value, trace: None }]).await.map_err(|error| error.to_string())
     }
 }
 
@@ -302,6 +302,7 @@ mod tests {
             key: Bytes::from_static(b"acme/D-1"),
             value: Bytes::new(),
             appended_at: at(86_400),
+            trace: None,
         };
         check.read(std::slice::from_ref(&record));
         check.read_own(at(0), &record);

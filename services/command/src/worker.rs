@@ -25,6 +25,7 @@ use saldo_log::{
     AppendError, Log, NewRecord, Record,
     acceptor::{Acceptor, Verdict},
 };
+use saldo_telemetry::span::Steps;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -75,6 +76,8 @@ pub struct Ask {
     pub deadline: Instant,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Result<Given, Failure>>,
+    /// Its spans.
+    pub steps: Steps,
     /// Its place in the queue, given back with it.
     pub _place: Place,
     /// Its room in the process, likewise; absent where no gate let it in.

@@ -11,6 +11,7 @@ use saldo_api::v1::{
 use saldo_channels::mail::Envelope;
 use saldo_client::{Said, is_transient, patiently_until, timed};
 use saldo_crash_point::crash_point;
+use saldo_telemetry::{KeyValue, span::around};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
@@ -156,7 +157,8 @@ async fn render(means: &Dispatcher, job: &Job, started: &Started) -> Result<Enve
 async fn hand_over(means: &Dispatcher, started: &Started, mail: &Envelope) -> (Told, &'static str) {
     let (clock, send_before) = (means.clock.clone(), started.send_before);
     let last_look = Box::new(move || clock.now() < send_before);
-    channel::told(means.channel.hand_over(mail, last_look).await, mail)
+    let handed = async { channel::told(means.channel.hand_over(mail, last_look).await, mail) };
+    around("hand over", handed, |(_, outcome)| Some(KeyValue::new("outcome", *outcome))).await
 }
 
 /// Tells the account, for as long as it takes: the same request each time.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use saldo_telemetry::{KeyValue, span::around};
 use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout_at},
@@ -40,6 +41,7 @@ pub(crate) struct Desk {
     given_back: Vec<Job>,
     next_look: Instant,
     next_report: Instant,
+    next_count: Instant,
     next_tidy: Instant,
     report: Report,
 }
@@ -57,6 +59,7 @@ impl Desk {
             given_back: Vec::new(),
             next_look: now,
             next_report: now,
+            next_count: now,
             next_tidy: now + TIDY,
             report: Report::new(),
         }
@@ -125,7 +128,9 @@ impl Desk {
         while self.has_room()
             && let Some(job) = self.taken.pop_front()
         {
-            self.attempts.spawn(attempt::run(self.means.clone(), job, self.stop.clone()));
+            let attempt = attempt::run(self.means.clone(), job, self.stop.clone());
+            let told = |ended: &Ended| Some(KeyValue::new("outcome", ended.outcome));
+            self.attempts.spawn(around("attempt", attempt, told));
         }
     }
 
@@ -135,6 +140,10 @@ impl Desk {
         if now >= self.next_report {
             self.report.tell(jobs::waiting(pool, clock.now()).await?);
             self.next_report = now + report::EVERY;
+        }
+        if now >= self.next_count {
+            self.report.unknown(jobs::unknown(pool).await?);
+            self.next_count = now + report::COUNT_UNKNOWN;
         }
         if now >= self.next_tidy {
             jobs::remove_old(pool).await?;

@@ -116,6 +116,14 @@ pub(crate) async fn remove_old(pool: &PgPool) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// How many reminders want a person because nobody knows whether their message was sent.
+pub(crate) async fn unknown(pool: &PgPool) -> Result<u64, sqlx::Error> {
+    let build = live(pool).await?;
+    let statement = format!("SELECT count(*) FROM rm_{build}.reminders WHERE needs_person AND status = 'unknown'");
+    let count: i64 = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(pool).await?;
+    Ok(count as u64)
+}
+
 /// How many reminders are due.
 pub(crate) async fn waiting(pool: &PgPool, now: Timestamp) -> Result<u64, sqlx::Error> {
     let build = live(pool).await?;

@@ -13,6 +13,8 @@ use crate::{attempt::Ended, jobs::Job};
 
 /// Between two reports.
 pub(crate) const EVERY: Duration = Duration::from_secs(3);
+/// Between two counts of what is unknown, which people see to.
+pub(crate) const COUNT_UNKNOWN: Duration = Duration::from_secs(15);
 /// So many due at once are worth watching.
 const MANY: u64 = 1_000;
 /// Reasons told apart in one report; the command service has fewer.
@@ -24,6 +26,7 @@ const EMAIL: &str = "email";
 pub(crate) struct Report {
     attempts: Counter<u64>,
     waiting: Gauge<u64>,
+    unknown: Gauge<u64>,
     /// Since the beginning.
     done: u64,
     /// Many that are due at once: since when, and what had been done before.
@@ -45,6 +48,11 @@ impl Report {
                 .with_description("Reminders that are due")
                 .with_unit("{reminder}")
                 .build(),
+            unknown: meter
+                .u64_gauge("saldo.dispatcher.unknown")
+                .with_description("Reminders that want a person because nobody knows whether they were sent")
+                .with_unit("{reminder}")
+                .build(),
             done: 0,
             backlog: None,
             troubles: BTreeMap::new(),
@@ -61,6 +69,11 @@ impl Report {
         if self.troubles.len() < MAX_REASONS || self.troubles.contains_key(reason) {
             self.troubles.entry(reason.clone()).or_insert_with(|| (0, job.clone())).0 += 1;
         }
+    }
+
+    /// Says how many outcomes are unknown.
+    pub(crate) fn unknown(&self, count: u64) {
+        self.unknown.record(count, &[]);
     }
 
     /// Says where it stands.

@@ -8,6 +8,7 @@ use std::{
 
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
+use saldo_telemetry::span::{Links, linked};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -81,17 +82,17 @@ async fn follow(
     report.stands_at(folding.done(), folding.parked());
     let build = Arc::new(Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: true });
     let Some(mut tail) = folding.tail(log, |_| u64::MAX).await? else { return Ok(()) };
-    let mut batch = Batch::default();
+    let (mut batch, mut links) = (Batch::default(), Links::default());
     // One at most; ended with this function.
     let mut writing = JoinSet::new();
     loop {
         if writing.is_empty() && !batch.is_empty() {
-            let (full, build) = (mem::take(&mut batch), build.clone());
+            let (full, links, build) = (mem::take(&mut batch), mem::take(&mut links), build.clone());
             let (records, done, parked) = (full.records, folding.done(), folding.parked());
             report.writes();
             writing.spawn(async move {
                 let begun = Instant::now();
-                let written = build.write(&full).await;
+                let written = linked("project", links, build.write(&full), |_| None).await;
                 written.map(|written| (written, records, done, parked, begun.elapsed()))
             });
         }
@@ -107,6 +108,7 @@ async fn follow(
             }
             records = tail.next(READ), if batch.records < BATCH && batch.bytes < BATCH_BYTES => {
                 for record in records? {
+                    links.note(record.trace.as_deref());
                     folding.fold(&mut batch, &record)?;
                 }
                 report.waits(batch.oldest);

@@ -119,7 +119,7 @@ async fn append(log: &EmbeddedLog, identity: &Identity, account: &str, events: V
         };
         let value = frame::encode(Kind::Commit, "acme", account, version, parent, &commit.encode());
         parent = frame::hash(&value);
-        log.append(vec![NewRecord { partition: 0, key: key.clone().into(), value: value.into() }]).await?;
+        log.append(vec![NewRecord { partition: 0, key: key.clone().into(), value: value.into(), trace: None }]).await?;
     }
     Ok(())
 }

@@ -81,6 +81,8 @@ pub struct Config {
     pub keyring: KeyringConfig,
     /// What is written to standard error.
     pub tracing: TracingConfig,
+    /// Traces and metrics.
+    pub telemetry: TelemetryConfig,
     /// Speaking to debtors.
     pub sending: SendingConfig,
     /// Places for requests of one partition, before RESOURCE_EXHAUSTED; one tenant gets half of them at most.
@@ -164,6 +166,18 @@ pub struct KeyringConfig {
     pub dir: Option<PathBuf>,
 }
 
+/// Traces and metrics.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// An OpenTelemetry collector's OTLP over gRPC, `http://host:4317` or `https://…`; absent: nothing is exported.
+    pub otlp: Option<String>,
+    /// The share of the traces beginning here that is kept, 0.0 to 1.0. What a caller has sampled is kept always.
+    pub sample: f64,
+    /// Seconds between two exports of metrics.
+    pub interval_seconds: u64,
+}
+
 /// What is written to standard error.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -195,6 +209,7 @@ impl Default for Config {
             services: ServicesConfig::default(),
             keyring: KeyringConfig::default(),
             tracing: TracingConfig::default(),
+            telemetry: TelemetryConfig::default(),
             sending: SendingConfig::default(),
             queue: 4_096,
         }
@@ -228,6 +243,13 @@ impl Default for SendingConfig {
             rewakes_per_second: REWAKES,
             poll: Duration::from_millis(200),
         }
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        // One in twenty: enough to see where time goes, and cheap at thousands of commands a second.
+        Self { otlp: None, sample: 0.05, interval_seconds: 10 }
     }
 }
 
@@ -290,6 +312,14 @@ pub enum ConfigError {
         /// The largest it can be.
         most: u64,
     },
+    /// A share that is none.
+    #[error("configuration: {key} is {value}, must be 0.0 to 1.0")]
+    NoShare {
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: f64,
+    },
 }
 
 impl LogConfig {
@@ -337,6 +367,7 @@ impl Config {
             ("sending.attempts", self.sending.attempts as u64, 10_000),
             ("sending.wakes", self.sending.wakes as u64, 10_000),
             ("sending.rewakes_per_second", self.sending.rewakes_per_second.get().into(), 1_000_000),
+            ("telemetry.interval_seconds", self.telemetry.interval_seconds, 3_600),
             ("log.partitions", self.log.partitions.into(), 1_024),
             ("log.replication_factor", self.log.replication_factor.into(), 100),
         ];
@@ -344,6 +375,10 @@ impl Config {
             if value == 0 || value > most {
                 return Err(ConfigError::OutOfRange { key, value, most });
             }
+        }
+        let sample = self.telemetry.sample;
+        if !(0.0..=1.0).contains(&sample) {
+            return Err(ConfigError::NoShare { key: "telemetry.sample", value: sample });
         }
         Ok(())
     }
@@ -424,6 +459,9 @@ mod tests {
         let config = load("queue = 0").expect("read");
         let error = config.check().expect_err("refused").to_string();
         assert!(error.contains("queue is 0"), "{error}");
+        let config = load("telemetry.sample = 5.0").expect("read");
+        let error = config.check().expect_err("refused").to_string();
+        assert!(error.contains("telemetry.sample is 5"), "{error}");
     }
 
     #[test]

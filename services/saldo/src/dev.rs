@@ -17,6 +17,7 @@ use crate::{
     Failure, Outcome,
     config::{Config, ConfigError, Overrides, Secret},
     serve,
+    service::Service,
     system::System,
     telemetry,
 };
@@ -65,6 +66,7 @@ pub async fn run(args: DevArgs) -> Outcome {
         config.log.replication_factor = 1;
     }
     telemetry::start(&config.tracing)?;
+    let exporting = telemetry::export(&config.telemetry, Service::ALL)?;
     std::fs::create_dir_all(&config.data_dir)
         .map_err(|error| format!("data_dir {}: {error}; name another with --data-dir", config.data_dir.display()))?;
     let key = config.data_dir.join("dev-key.pem");
@@ -100,6 +102,9 @@ pub async fn run(args: DevArgs) -> Outcome {
     std::io::stdout().flush()?;
     let ended = serve::until_stopped(system).await;
     drop(sink);
+    if let Some(exporting) = exporting {
+        exporting.stop();
+    }
     ended
 }
 

@@ -19,15 +19,24 @@ use crate::{
 pub async fn run(flags: Overrides, services: &[Service]) -> Outcome {
     let config = Config::load(&flags)?;
     telemetry::start(&config.tracing)?;
+    let exporting = telemetry::export(&config.telemetry, services)?;
+    let outcome = serve(&config, services).await;
+    if let Some(exporting) = exporting {
+        exporting.stop();
+    }
+    outcome
+}
+
+async fn serve(config: &Config, services: &[Service]) -> Outcome {
     let mut keys = Vec::new();
     for path in &config.auth.public_keys {
         keys.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);
     }
-    let start = Start::new(&config, services, &keys, Clock::system())?;
+    let start = Start::new(config, services, &keys, Clock::system())?;
     let start = async {
         let stage = |stage| tracing::info!("{}", progress::postgres_stage(&stage));
-        let ground = Ground::wait_for(&config, services, stage).await?;
-        System::start(&config, start, ground).await
+        let ground = Ground::wait_for(config, services, stage).await?;
+        System::start(config, start, ground).await
     };
     let system = tokio::select! {
         started = start => started?,

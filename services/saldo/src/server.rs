@@ -6,6 +6,7 @@ use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_
 use saldo_auth::Verifier;
 use saldo_command::{CatalogGrpc, CommandGrpc, skew::Standing};
 use saldo_query::QueryGrpc;
+use saldo_telemetry::ServerSpans;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -39,9 +40,8 @@ impl Served {
     pub async fn serve(self, listener: TcpListener, verifier: Option<Verifier>) -> Result<Task, Failure> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut names = vec![""];
-        let mut server =
-            Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
-        let mut router = server.add_service(health_service);
+        let server = Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
+        let mut router = server.layer(ServerSpans::new(saldo_api::method)).add_service(health_service);
         if let Some(verifier) = verifier {
             let reflection = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)

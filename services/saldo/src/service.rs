@@ -20,6 +20,17 @@ impl Service {
     pub const ALL: &[Service] =
         &[Service::Command, Service::Projector, Service::Scheduler, Service::Dispatcher, Service::Query];
 
+    /// Its name, which is its subcommand's too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Command => "command",
+            Service::Projector => "projector",
+            Service::Scheduler => "scheduler",
+            Service::Dispatcher => "dispatcher",
+            Service::Query => "query",
+        }
+    }
+
     /// The port where it listens unless told otherwise: one for each, so that all can stand on one machine.
     pub fn port(self) -> u16 {
         match self {

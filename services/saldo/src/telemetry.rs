@@ -1,15 +1,21 @@
-//! What is written to standard error: fields, for people or for machines. Never personal data, never secrets.
+//! What is written to standard error: fields, for people or for machines; and what is exported over OTLP. Never personal data,
+//! never secrets.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use indicatif::ProgressStyle;
+use saldo_telemetry::export::{self, Exporting, Settings};
 use tracing_indicatif::IndicatifLayer;
 use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::config::{TracingConfig, TracingFormat};
+use crate::{
+    Failure,
+    config::{TelemetryConfig, TracingConfig, TracingFormat},
+    service::Service,
+};
 
 /// Begins writing. A second call changes nothing.
-pub fn start(config: &TracingConfig) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub fn start(config: &TracingConfig) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.filter)
         .map_err(|error| format!("configuration: tracing.filter: {error}"))?
         .add_directive("sqlx=warn".parse()?);
@@ -21,6 +27,23 @@ pub fn start(config: &TracingConfig) -> Result<(), Box<dyn std::error::Error + S
         TracingFormat::Json => writer.json().try_init(),
     };
     Ok(())
+}
+
+/// Begins exporting traces and metrics, if a collector is named. Keep what is returned, and stop it last.
+pub fn export(config: &TelemetryConfig, services: &[Service]) -> Result<Option<Exporting>, Failure> {
+    let Some(otlp) = config.otlp.clone() else { return Ok(None) };
+    let service = match services {
+        [one] => format!("saldo-{}", one.name()),
+        _ => "saldo".to_owned(),
+    };
+    let settings = Settings {
+        otlp,
+        sample: config.sample,
+        interval: Duration::from_secs(config.interval_seconds),
+        service,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    Ok(Some(export::start(settings).map_err(|error| format!("telemetry.otlp: {error}"))?))
 }
 
 /// In the embedded Postgres's own process: a bar of what it fetches, which its installer reports as a span with a length.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use saldo_catalog::Catalog;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
+use saldo_telemetry::{KeyValue, span::around};
 use sqlx::PgPool;
 use tokio::{
     task::{JoinHandle, JoinSet},
@@ -56,6 +57,10 @@ pub(crate) async fn follow(means: &Means, pause: &mut Duration) -> Result<Infall
         alarm.tell().await?;
         alarm.wait().await?;
     }
+}
+
+fn told(woken: &Result<Woken, SchedulerError>) -> Option<KeyValue> {
+    woken.as_ref().ok().map(|woken| KeyValue::new("result", woken.outcome.name()))
 }
 
 struct Alarm<'m> {
@@ -137,7 +142,8 @@ impl<'m> Alarm<'m> {
             && let Some(key) = self.due.pop_front().or_else(|| self.behind.next())
         {
             if self.under_way.insert(key.clone()) {
-                self.asking.spawn(wake(self.means.clients.clone(), self.means.clock.clone(), key));
+                let woken = wake(self.means.clients.clone(), self.means.clock.clone(), key);
+                self.asking.spawn(around("wake", woken, told));
             }
         }
     }

@@ -72,14 +72,8 @@ impl Report {
     /// Takes in what came of one account.
     pub(crate) fn note(&mut self, woken: &Woken) {
         self.done += 1;
-        let (result, reason) = match &woken.outcome {
-            Outcome::Advanced => ("advanced", None),
-            Outcome::NothingDue => ("nothing_due", None),
-            Outcome::Failed(reason) => ("failed", Some(reason)),
-            Outcome::OutOfReach(reason) => ("out_of_reach", Some(reason)),
-        };
-        self.woken.add(1, &[KeyValue::new("result", result)]);
-        let Some(reason) = reason else { return };
+        self.woken.add(1, &[KeyValue::new("result", woken.outcome.name())]);
+        let (Outcome::Failed(reason) | Outcome::OutOfReach(reason)) = &woken.outcome else { return };
         if self.troubles.len() < MAX_REASONS || self.troubles.contains_key(reason) {
             let new = || Trouble { count: 0, example: woken.key.clone() };
             self.troubles.entry(reason.clone()).or_insert_with(new).count += 1;

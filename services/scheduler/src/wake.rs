@@ -45,6 +45,18 @@ pub(crate) enum Outcome {
     OutOfReach(String),
 }
 
+impl Outcome {
+    /// In one word, for figures.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Outcome::Advanced => "advanced",
+            Outcome::NothingDue => "nothing_due",
+            Outcome::Failed(_) => "failed",
+            Outcome::OutOfReach(_) => "out_of_reach",
+        }
+    }
+}
+
 /// Asks one account to let happen what is due. Fails only where no account could be asked.
 pub(crate) async fn wake(clients: ServiceClients, clock: Clock, key: Key) -> Result<Woken, SchedulerError> {
     crash_point("scheduler.before-wake");

@@ -9,6 +9,7 @@ use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, Headers, OwnedHeaders},
 };
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -82,6 +83,22 @@ fn poll(consumer: &BaseConsumer, sender: &mpsc::Sender<Result<Vec<Record>, LogEr
     }
 }
 
+/// Holds the trace that a record was written under.
+const TRACE: &str = "traceparent";
+/// The longest that is read of it; W3C's has 55 bytes.
+const MAX_TRACE: usize = 64;
+
+/// The headers of a record that was written under a trace.
+pub(super) fn trace_header(trace: &str) -> OwnedHeaders {
+    OwnedHeaders::new_with_capacity(1).insert(Header { key: TRACE, value: Some(trace) })
+}
+
+fn trace(message: &impl Message) -> Option<Box<str>> {
+    let header = message.headers()?.iter().find(|header| header.key == TRACE)?;
+    let text = std::str::from_utf8(header.value?).ok()?;
+    (text.len() <= MAX_TRACE).then(|| text.into())
+}
+
 fn record(message: &impl Message) -> Record {
     let at = message.timestamp().to_millis().and_then(|millis| Timestamp::from_millisecond(millis).ok());
     Record {
@@ -90,6 +107,7 @@ fn record(message: &impl Message) -> Record {
         key: message.key().map(Bytes::copy_from_slice).unwrap_or_default(),
         value: message.payload().map(Bytes::copy_from_slice).unwrap_or_default(),
         appended_at: at.unwrap_or(Timestamp::UNIX_EPOCH),
+        trace: trace(message),
     }
 }
 

@@ -85,7 +85,7 @@ pub fn decide(
     let mut recorded_at = live.stored.recorded_at;
     let mut documents = Overlay { store, account: &key, changed: HashMap::new(), failed: RefCell::new(None) };
 
-    while let Some(ask) = asks.pop_front() {
+    while let Some(mut ask) = asks.pop_front() {
         if ask.is_over(Instant::now()) {
             let _ = ask.reply.send(Err(Failure::TimedOut));
             continue;
@@ -122,6 +122,7 @@ pub fn decide(
             Some(_) => &NO_RULES,
             None => in_force.rules.as_ref(),
         };
+        ask.steps.next("decide");
         let context = Context { now, rules, zones: saldo_catalog::zone };
         let Decision { events, refusal } = handle(&account, &documents, &ask.command, &context);
         if let Some(error) = documents.failed.take() {
@@ -157,7 +158,9 @@ pub fn decide(
         account = after;
         recorded_at = Some(now);
         head = Head { hash: frame::hash(&value), version };
-        records.push(NewRecord { partition, key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::from(value) });
+        let trace = ask.steps.next("append").traceparent();
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        records.push(NewRecord { partition, key, value: Bytes::from(value), trace });
         live.pending.push_back(Pending { hash: head.hash, commit, ask, chain });
     }
     Ok(())

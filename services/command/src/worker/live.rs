@@ -79,6 +79,7 @@ impl Live {
             if ask.races > MAX_RACES {
                 let _ = ask.reply.send(Err(Failure::RacesLost));
             } else {
+                ask.steps.next("queue");
                 self.waiting.push_front(ask);
             }
         }
@@ -196,6 +197,7 @@ mod tests {
                 races: 0,
                 deadline,
                 reply,
+                steps: Default::default(),
                 _place: giver.enter("acme", now, now).expect("a place"),
                 _held: None,
             });

@@ -116,7 +116,7 @@ impl RoundTrip {
         self.waiting.lock().map_err(|_| "the reader panicked")?.insert(number, waiter);
         let partition = (number % u64::from(self.partitions)) as u32;
         let key = Bytes::copy_from_slice(&number.to_be_bytes());
-        let appended = self.log.append(vec![NewRecord { partition, key, value: vec![7; RECORD].into() }]);
+        let appended = self.log.append(vec![NewRecord { partition, key, value: vec![7; RECORD].into(), trace: None }]);
         let (appended, came) = tokio::join!(appended, came);
         appended?;
         came?;
