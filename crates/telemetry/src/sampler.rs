@@ -46,7 +46,8 @@ impl ShouldSample for Kept {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::{SamplingDecision, SpanContext};
+    use opentelemetry::trace::SpanContext;
+    use opentelemetry_sdk::trace::SamplingDecision;
 
     use super::*;
     use crate::parent;

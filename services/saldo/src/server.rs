@@ -50,7 +50,7 @@ impl Served {
                 .build_v1()?;
             router = router.add_service(InterceptedService::new(reflection, verifier.clone()));
             if let Some((command, catalog)) = self.command {
-                follow_clock(command.clock(), health.clone());
+                follow_clock(command.clock(), health.clone()).await;
                 let command = command.into_service(MAX_REQUEST);
                 let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
                 router = router
@@ -77,17 +77,17 @@ impl Served {
 }
 
 /// An instance with a wrong clock decides nothing, and its health says so. Ends with the command service.
-fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter) {
+async fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter) {
+    const COMMAND: &str = "collections.v1.CommandService";
+    let status = |standing| match standing {
+        Standing::Right => ServingStatus::Serving,
+        _ => ServingStatus::NotServing,
+    };
+    health.set_service_status(COMMAND, status(*clock.borrow_and_update())).await;
     tokio::spawn(async move {
-        loop {
-            let status = match *clock.borrow_and_update() {
-                Standing::Right => ServingStatus::Serving,
-                _ => ServingStatus::NotServing,
-            };
-            health.set_service_status("collections.v1.CommandService", status).await;
-            if clock.changed().await.is_err() {
-                return;
-            }
+        while clock.changed().await.is_ok() {
+            let now = status(*clock.borrow_and_update());
+            health.set_service_status(COMMAND, now).await;
         }
     });
 }
