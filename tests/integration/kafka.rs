@@ -26,6 +26,8 @@ pub struct Kafka {
     /// `host:port`.
     pub brokers: String,
     own: Option<Own>,
+    /// How a client asks whether it is there.
+    client: ClientConfig,
 }
 
 struct Own {
@@ -57,13 +59,18 @@ impl Kafka {
     /// The broker named in the environment, or a new one with its files in `dir`.
     pub async fn start(dir: PathBuf) -> Result<Self, Failure> {
         match std::env::var(NAMED) {
-            Ok(brokers) => Ok(Self { brokers, own: None }),
+            Ok(brokers) => Ok(Self { brokers, own: None, client: ClientConfig::new() }),
             Err(_) => Self::start_own(dir).await,
         }
     }
 
     /// A broker of one's own, to kill and start again.
     pub async fn start_own(dir: PathBuf) -> Result<Self, Failure> {
+        Self::start_as(dir, "PLAINTEXT", "", ClientConfig::new()).await
+    }
+
+    /// The same, that speaks this protocol, with settings of its own and of a client's that reaches it.
+    pub async fn start_as(dir: PathBuf, protocol: &str, more: &str, client: ClientConfig) -> Result<Self, Failure> {
         let lib = tokio::task::spawn_blocking(fetch).await??;
         std::fs::create_dir_all(&dir)?;
         let (port, controller) = (free_port()?, free_port()?);
@@ -73,12 +80,14 @@ impl Kafka {
             format!(
                 "process.roles=broker,controller\nnode.id=1\n\
                  controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+                 listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+                 advertised.listeners={protocol}://127.0.0.1:{port}\n\
+                 listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocol}:{protocol}\n\
+                 inter.broker.listener.name={protocol}\n\
                  controller.listener.names=CONTROLLER\nlog.dirs={}\n\
                  offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
                  transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
-                 share.coordinator.state.topic.min.isr=1\nauto.create.topics.enable=false\n",
+                 share.coordinator.state.topic.min.isr=1\nauto.create.topics.enable=false\n{more}",
                 dir.join("data").display()
             ),
         )?;
@@ -92,7 +101,7 @@ impl Kafka {
             return Err(format!("formatting Kafka's storage: {}", String::from_utf8_lossy(&formatted.stderr)).into());
         }
         let own = Own { dir, port, child: Mutex::new(None) };
-        let kafka = Self { brokers: format!("127.0.0.1:{port}"), own: Some(own) };
+        let kafka = Self { brokers: format!("127.0.0.1:{port}"), own: Some(own), client };
         kafka.run().await?;
         Ok(kafka)
     }
@@ -108,8 +117,8 @@ impl Kafka {
         // The kernel ends it with the thread that started it: the runtime's live to the end, a test's does not.
         let child = tokio::spawn(async move { command.spawn() }).await??;
         *own.child.lock().expect("lock") = Some(child);
-        let asker: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).set("log_level", "0").create()?;
+        let mut client = self.client.clone();
+        let asker: BaseConsumer = client.set("bootstrap.servers", &self.brokers).set("log_level", "0").create()?;
         let asker = std::sync::Arc::new(asker);
         eventually(&format!("Kafka on port {}", own.port), || {
             let asker = asker.clone();

@@ -16,6 +16,7 @@ mod readmodels;
 mod running;
 mod talking;
 mod the_log;
+mod tls;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -52,7 +53,8 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
-    let tests = tests![
+    #[cfg_attr(not(feature = "kafka-tls"), expect(unused_mut))]
+    let mut tests = tests![
         ("embedded log: conformance", Postgres, conformance::embedded),
         ("embedded log: its connections are cut and it goes on", Postgres, conformance::embedded_cut_off),
         ("embedded log: cut and regrown, it is refused", Postgres, conformance::embedded_regrown),
@@ -82,6 +84,9 @@ fn main() -> ExitCode {
         ("running: a draft policy previewed on an account", Postgres, running::preview),
         ("apart: every service a process, several of each, one of each killed", Kafka, apart::services),
         ("apart: started before its servers, a service waits", Kafka, apart::waiting),
+        ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
+        ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
+        ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
@@ -107,6 +112,8 @@ fn main() -> ExitCode {
         ("crashes: killed again and again during an import, embedded", SharedData, crashes::embedded),
         ("crashes: killed again and again during an import, Kafka", KafkaAndSharedData, crashes::kafka),
     ];
+    #[cfg(feature = "kafka-tls")]
+    tests.extend(tests![("tls: Kafka, by who certifies whom, replaced while it runs", OwnKafka, tls::kafka)]);
     let conclusion = libtest_mimic::run(&arguments, tests);
     env::shut_down();
     conclusion.exit_code()

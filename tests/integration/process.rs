@@ -74,7 +74,8 @@ impl Saldo {
         }
         let said: serde_json::Value = serde_json::from_str(&line)?;
         let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
-        let target = Target { endpoint: text("endpoint"), query_endpoint: None, token: text("token") };
+        let target =
+            Target { endpoint: text("endpoint"), query_endpoint: None, token: text("token"), tls: Default::default() };
         Ok(Self { child, target, config: text("config").into(), data_dir: data_dir.to_owned() })
     }
 

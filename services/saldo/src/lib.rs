@@ -11,6 +11,7 @@ mod example;
 mod ground;
 mod health;
 pub mod import;
+mod incoming;
 mod log_admin;
 mod outbox;
 mod policy;

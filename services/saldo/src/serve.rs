@@ -19,6 +19,9 @@ use crate::{
 pub async fn run(flags: Overrides, services: &[Service]) -> Outcome {
     let config = Config::load(&flags)?;
     telemetry::start(&config.tracing)?;
+    for warning in config.in_the_clear() {
+        tracing::warn!("{warning}");
+    }
     let mut keys = Vec::new();
     for path in &config.auth.public_keys {
         keys.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);

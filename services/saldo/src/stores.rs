@@ -9,7 +9,7 @@ use saldo_log::{
     Log, LogError,
     embedded::EmbeddedLog,
     genesis::{self, Identity},
-    kafka::{KafkaConfig, KafkaLog},
+    kafka::{KafkaConfig, KafkaLog, KafkaTls},
 };
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 
@@ -205,11 +205,13 @@ async fn open_log(config: &Config, topic: &str, embedded: Option<&Secret>) -> Re
         }
     };
     if let Some(brokers) = &config.log.kafka {
+        let tls = config.log.files()?.map(KafkaTls::open).transpose().map_err(|error| format!("log: {error}"))?;
         let kafka = KafkaLog::connect(KafkaConfig {
             brokers: brokers.clone(),
             topic: topic.to_owned(),
             replication_factor: config.log.replication_factor as i32,
             allow_unsafe: config.log.allow_unsafe,
+            tls,
         });
         return Ok(Arc::new(kafka.await.map_err(failed(format!("log.kafka {brokers}")))?));
     }
