@@ -1,4 +1,4 @@
-//! Every service a process of its own, several of each, on one Kafka and one Postgres.
+//! Every service a process of its own, several of each, on one Kafka and one Postgres, over mutual TLS.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use saldo::client::{Clients, Target};
+use saldo::client::{Clients, Target, TlsArgs};
 use saldo_auth::{Issuer, Role};
+use saldo_test_certificates::{Authority, VALID};
 
 use crate::{
     Failure, Outcome, conformance,
@@ -28,10 +29,12 @@ pub struct Site {
     issuer: Issuer,
     /// Where the command service's instances listen.
     pub commands: [String; 2],
+    /// With which everybody speaks to everybody: all are certified by one authority.
+    tls: TlsArgs,
 }
 
 impl Site {
-    /// Keys, a configuration and an empty log.
+    /// Keys, certificates, a configuration and an empty log.
     pub async fn lay(dir: &Path, env: &Env, smtp: &str) -> Result<Self, Failure> {
         let key = |name: &str| {
             let (private, public) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.pub.pem")));
@@ -40,6 +43,9 @@ impl Site {
             Ok::<_, Failure>(issuer)
         };
         let (issuer, _) = (key("issuer")?, key("service")?);
+        let authority = Authority::new("ours");
+        let ca = authority.write(dir, "ca")?;
+        let (certificate, tls_key) = authority.certify(&["127.0.0.1"], VALID).write(dir, "saldo")?;
         let commands = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
         let config = dir.join("saldo.toml");
         let at = |name: &str| dir.join(name).display().to_string();
@@ -47,7 +53,9 @@ impl Site {
             "[log]\nkafka = '{}'\ntopic = '{}'\nreplication_factor = 1\nallow_unsafe = true\npartitions = 4\n\
              [database]\nurl = '{}'\n[keyring]\ndir = '{}'\n[sending]\nsmtp = '{smtp}'\n\
              [auth]\npublic_keys = ['{}', '{}']\nservice_key = '{}'\n\
-             [services]\ncommand = ['http://{}', 'http://{}']\n[tracing]\nfilter = 'warn'\n",
+             [tls]\ncertificate = '{}'\nkey = '{}'\nclient_ca = '{}'\n\
+             [services]\ncommand = ['https://{}', 'https://{}']\n\
+             tls_certificate = '{}'\ntls_key = '{}'\ntls_ca = '{}'\n[tracing]\nfilter = 'warn'\n",
             env.kafka().await?.brokers,
             conformance::topic(),
             env.database().await?,
@@ -55,11 +63,18 @@ impl Site {
             at("issuer.pub.pem"),
             at("service.pub.pem"),
             at("service.pem"),
+            certificate.display(),
+            tls_key.display(),
+            ca.display(),
             commands[0],
             commands[1],
+            certificate.display(),
+            tls_key.display(),
+            ca.display(),
         );
         std::fs::write(&config, text)?;
-        let site = Self { dir: dir.to_owned(), config, issuer, commands };
+        let tls = TlsArgs { tls_ca: Some(ca), tls_cert: Some(certificate), tls_key: Some(tls_key) };
+        let site = Self { dir: dir.to_owned(), config, issuer, commands, tls };
         let mut create = saldo(&["log", "create"])?;
         create.arg("--config").arg(&site.config);
         let created = tokio::task::spawn_blocking(move || create.output()).await??;
@@ -72,7 +87,7 @@ impl Site {
         let mut command = saldo(&[service, "--listen", listen])?;
         command.arg("--config").arg(&self.config);
         command.arg("--data-dir").arg(self.dir.join(format!("{service}-{number}")));
-        Ok(Process { child: command.spawn()?, endpoint: format!("http://{listen}") })
+        Ok(Process { child: command.spawn()?, endpoint: format!("https://{listen}"), tls: self.tls.clone() })
     }
 
     /// The same, on a port of its own.
@@ -84,14 +99,15 @@ impl Site {
     pub fn target(&self, command: &str, query: &Process) -> Result<Target, Failure> {
         let roles = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor];
         let token = self.issuer.issue("somebody", "acme", &roles, HOUR)?;
-        Ok(Target { endpoint: format!("http://{command}"), query_endpoint: Some(query.endpoint.clone()), token })
+        let (endpoint, query_endpoint) = (format!("https://{command}"), Some(query.endpoint.clone()));
+        Ok(Target { endpoint, query_endpoint, token, tls: self.tls.clone() })
     }
 
     /// A `saldo` command that must succeed.
     pub async fn succeed(&self, target: &Target, args: &[&str]) -> Result<String, Failure> {
         let mut command = saldo(args)?;
         command.env("SALDO_ENDPOINT", &target.endpoint).env("SALDO_TOKEN", &target.token);
-        command.env("SALDO_CONFIG", &self.config);
+        command.env("SALDO_CONFIG", &self.config).envs(tls_variables(&self.tls));
         let output = tokio::task::spawn_blocking(move || command.output()).await??;
         assert!(output.status.success(), "saldo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
@@ -103,6 +119,13 @@ pub struct Process {
     child: Child,
     /// Where it listens.
     pub endpoint: String,
+    tls: TlsArgs,
+}
+
+/// What tells a `saldo` command the same.
+pub fn tls_variables(tls: &TlsArgs) -> Vec<(&'static str, PathBuf)> {
+    let files = [("SALDO_TLS_CA", &tls.tls_ca), ("SALDO_TLS_CERT", &tls.tls_cert), ("SALDO_TLS_KEY", &tls.tls_key)];
+    files.into_iter().filter_map(|(name, path)| path.clone().map(|path| (name, path))).collect()
 }
 
 impl Process {
@@ -110,7 +133,9 @@ impl Process {
     pub async fn healthy(&self) -> Result<(), Failure> {
         eventually(&format!("health of {}", self.endpoint), || async {
             let asked = saldo(&["health", "--endpoint", &self.endpoint]);
-            let ask = |mut command: Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let variables = tls_variables(&self.tls);
+            let ask =
+                |mut command: Command| command.envs(variables).stdout(Stdio::null()).stderr(Stdio::null()).status();
             let asked = tokio::task::spawn_blocking(move || asked.ok().and_then(|command| ask(command).ok()));
             matches!(asked.await, Ok(Some(status)) if status.success())
         })

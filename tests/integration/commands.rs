@@ -341,7 +341,8 @@ pub async fn two_instances(env: Arc<Env>) -> Outcome {
     while let Some(answer) = asked.join_next().await {
         answers.push(answer?);
     }
-    let log = KafkaLog::connect(KafkaConfig { brokers, topic, replication_factor: 1, allow_unsafe: true }).await?;
+    let log =
+        KafkaLog::connect(KafkaConfig { brokers, topic, replication_factor: 1, allow_unsafe: true, tls: None }).await?;
     let the_log = the_log::read(&log).await?;
     for account in &accounts {
         let chain = &the_log.chains[&format!("acme/{account}")];

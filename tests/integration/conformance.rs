@@ -63,7 +63,7 @@ pub fn topic() -> String {
 }
 
 fn config(brokers: &str, topic: &str) -> KafkaConfig {
-    KafkaConfig { brokers: brokers.into(), topic: topic.into(), replication_factor: 1, allow_unsafe: true }
+    KafkaConfig { brokers: brokers.into(), topic: topic.into(), replication_factor: 1, allow_unsafe: true, tls: None }
 }
 
 async fn absent_then_other(log: &dyn Log) -> Outcome {

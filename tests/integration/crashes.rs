@@ -39,8 +39,13 @@ pub async fn kafka(env: Arc<Env>) -> Outcome {
     let (topic, database) = (conformance::topic(), env.database().await?);
     let args = ["--kafka", &brokers, "--topic", &topic, "--database-url", &database];
     killed_during_import(dir.path(), &args, |_| async {
-        let config =
-            KafkaConfig { brokers: brokers.clone(), topic: topic.clone(), replication_factor: 1, allow_unsafe: true };
+        let config = KafkaConfig {
+            brokers: brokers.clone(),
+            topic: topic.clone(),
+            replication_factor: 1,
+            allow_unsafe: true,
+            tls: None,
+        };
         Ok(Arc::new(KafkaLog::connect(config).await?) as Arc<dyn Log>)
     })
     .await

@@ -55,9 +55,7 @@ impl Env {
         let postgres = self
             .postgres
             .get_or_try_init(|| async {
-                let mut child = ChildCommand::this_binary(["postgres"])?;
-                child.envs.push((process::AS_SALDO.into(), "1".into()));
-                let options = Options::new(self.dir().join("postgres"), child).setting("max_connections", "300");
+                let options = postgres_in(&self.dir().join("postgres"))?.setting("max_connections", "300");
                 Ok::<_, Failure>(Mutex::new(Some(EmbeddedPostgres::start(options, |_| {}).await?)))
             })
             .await?;
@@ -76,6 +74,13 @@ impl Env {
     pub async fn kafka(&self) -> Result<&Kafka, Failure> {
         self.kafka.get_or_try_init(|| Kafka::start(self.dir().join("kafka"))).await
     }
+}
+
+/// A Postgres of one's own.
+pub fn postgres_in(dir: &Path) -> Result<Options, Failure> {
+    let mut child = ChildCommand::this_binary(["postgres"])?;
+    child.envs.push((process::AS_SALDO.into(), "1".into()));
+    Ok(Options::new(dir, child))
 }
 
 /// Stops the servers.

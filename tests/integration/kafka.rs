@@ -27,6 +27,8 @@ pub struct Kafka {
     /// `host:port`.
     pub brokers: String,
     own: Option<Own>,
+    /// How a client asks whether it is there.
+    client: ClientConfig,
 }
 
 struct Own {
@@ -42,6 +44,24 @@ pub struct Door {
     pub port: u16,
     /// Where it says that it does.
     pub advertised: u16,
+}
+
+/// How a broker of one's own differs from the usual one.
+pub struct Shape<'s> {
+    /// More ways to it.
+    pub doors: &'s [Door],
+    /// What it speaks: PLAINTEXT or SSL.
+    pub protocol: &'s str,
+    /// More settings of its own, a line each.
+    pub settings: &'s str,
+    /// Settings of a client that reaches it.
+    pub client: ClientConfig,
+}
+
+impl Default for Shape<'_> {
+    fn default() -> Self {
+        Self { doors: &[], protocol: "PLAINTEXT", settings: "", client: ClientConfig::new() }
+    }
 }
 
 /// Why there is no Kafka here.
@@ -67,18 +87,19 @@ impl Kafka {
     /// The broker named in the environment, or a new one with its files in `dir`.
     pub async fn start(dir: PathBuf) -> Result<Self, Failure> {
         match std::env::var(NAMED) {
-            Ok(brokers) => Ok(Self { brokers, own: None }),
+            Ok(brokers) => Ok(Self { brokers, own: None, client: ClientConfig::new() }),
             Err(_) => Self::start_own(dir).await,
         }
     }
 
     /// A broker of one's own, to kill and start again.
     pub async fn start_own(dir: PathBuf) -> Result<Self, Failure> {
-        Self::start_with_doors(dir, &[]).await
+        Self::start_as(dir, Shape::default()).await
     }
 
-    /// The same, with more ways to it.
-    pub async fn start_with_doors(dir: PathBuf, doors: &[Door]) -> Result<Self, Failure> {
+    /// The same, of another shape.
+    pub async fn start_as(dir: PathBuf, shape: Shape<'_>) -> Result<Self, Failure> {
+        let Shape { doors, protocol, settings, client } = shape;
         let lib = tokio::task::spawn_blocking(fetch).await??;
         std::fs::create_dir_all(&dir)?;
         let (port, controller) = (free_port()?, free_port()?);
@@ -94,14 +115,14 @@ impl Kafka {
             format!(
                 "process.roles=broker,controller\nnode.id=1\n\
                  controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
-                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
-                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
-                 inter.broker.listener.name=PLAINTEXT\n\
+                 listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+                 advertised.listeners={protocol}://127.0.0.1:{port}{advertised}\n\
+                 listener.security.protocol.map=CONTROLLER:PLAINTEXT,{protocol}:{protocol}{protocols}\n\
+                 inter.broker.listener.name={protocol}\n\
                  controller.listener.names=CONTROLLER\nlog.dirs={}\n\
                  offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
                  transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
-                 share.coordinator.state.topic.min.isr=1\nauto.create.topics.enable=false\n",
+                 share.coordinator.state.topic.min.isr=1\nauto.create.topics.enable=false\n{settings}",
                 dir.join("data").display()
             ),
         )?;
@@ -115,7 +136,7 @@ impl Kafka {
             return Err(format!("formatting Kafka's storage: {}", String::from_utf8_lossy(&formatted.stderr)).into());
         }
         let own = Own { dir, port, child: Mutex::new(None) };
-        let kafka = Self { brokers: format!("127.0.0.1:{port}"), own: Some(own) };
+        let kafka = Self { brokers: format!("127.0.0.1:{port}"), own: Some(own), client };
         kafka.run().await?;
         Ok(kafka)
     }
@@ -131,8 +152,8 @@ impl Kafka {
         // The kernel ends it with the thread that started it: the runtime's live to the end, a test's does not.
         let child = tokio::spawn(async move { command.spawn() }).await??;
         *own.child.lock().expect("lock") = Some(child);
-        let asker: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).set("log_level", "0").create()?;
+        let mut client = self.client.clone();
+        let asker: BaseConsumer = client.set("bootstrap.servers", &self.brokers).set("log_level", "0").create()?;
         let asker = std::sync::Arc::new(asker);
         eventually(&format!("Kafka on port {}", own.port), || {
             let asker = asker.clone();

@@ -20,6 +20,7 @@ mod running;
 mod talking;
 mod telemetry;
 mod the_log;
+mod tls;
 mod wrong_clock;
 
 use std::{process::ExitCode, sync::Arc};
@@ -96,6 +97,9 @@ fn main() -> ExitCode {
         ("running: a draft policy previewed on an account", Postgres, running::preview),
         ("apart: every service a process, several of each, one of each killed", Kafka, apart::services),
         ("apart: started before its servers, a service waits", Kafka, apart::waiting),
+        ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
+        ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
+        ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
@@ -133,6 +137,8 @@ fn main() -> ExitCode {
     if faults::long_run_is_asked_for() {
         tests.extend(tests![("faults: a long run", OwnKafkaAndPython, faults::long_run)]);
     }
+    #[cfg(feature = "kafka-tls")]
+    tests.extend(tests![("tls: Kafka, by who certifies whom, replaced while it runs", OwnKafka, tls::kafka)]);
     let conclusion = libtest_mimic::run(&arguments, tests);
     env::shut_down();
     conclusion.exit_code()

@@ -86,7 +86,7 @@ impl Saldo {
         }
         let said: serde_json::Value = serde_json::from_str(&line)?;
         let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
-        let target = Target { endpoint: text("endpoint"), query_endpoint: None, token: text("token") };
+        let target = Target::new(text("endpoint"), text("token"));
         Ok(Self { child, target, config: text("config").into(), data_dir: data_dir.to_owned() })
     }
 

@@ -93,7 +93,7 @@ pub async fn serve(env: Arc<Env>) -> Outcome {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let token = run(token(&["--tenant", "acme", "--role", "writer", "--role", "reader"])?).await?;
     let token = text(&token.stdout).trim().to_owned();
-    let target = Target { endpoint: format!("http://{listen}"), query_endpoint: None, token };
+    let target = Target::new(format!("http://{listen}"), token);
     eventually("serving", || async { target.connect().await.is_ok() }).await?;
     let mut clients = target.connect().await?;
     clients.command.open_account(open("1", "D-1")).await?;

@@ -5,9 +5,12 @@
 mod line;
 mod pool;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::{
+    authentication::Credentials,
+    client::{Certificate, CertificateStore, TlsParameters},
+};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use url::Url;
@@ -55,6 +58,8 @@ pub struct Server {
     port: u16,
     security: Security,
     credentials: Option<Credentials>,
+    /// Who certifies it, and nobody else does; absent: the authorities that browsers trust.
+    ca: Option<PathBuf>,
     /// The longest that one step of the conversation may take (RFC 5321, 4.5.3.2, allows minutes).
     pub patience: Duration,
 }
@@ -92,7 +97,7 @@ impl FromStr for Server {
         if credentials.is_some() && security == Security::Plain {
             return Err(InvalidServer("a password is never sent in the clear"));
         }
-        Ok(Self { host, port: url.port().unwrap_or(port), security, credentials, patience: PATIENCE })
+        Ok(Self { host, port: url.port().unwrap_or(port), security, credentials, ca: None, patience: PATIENCE })
     }
 }
 
@@ -104,6 +109,24 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
+    /// Trusts the authorities in this PEM file and no others. It is read with each connection, and now, to say what is wrong.
+    pub fn trusting(mut self, ca: PathBuf) -> Result<Self, String> {
+        self.ca = Some(ca);
+        self.tls().map(|_| self)
+    }
+
+    /// How a connection is secured.
+    fn tls(&self) -> Result<TlsParameters, String> {
+        let mut parameters = TlsParameters::builder(self.host.clone());
+        if let Some(path) = &self.ca {
+            let wrong = |why: String| format!("{}: {why}", path.display());
+            let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+            let authorities = Certificate::from_pem(&pem).map_err(|error| wrong(error.to_string()))?;
+            parameters = parameters.certificate_store(CertificateStore::None).add_root_certificate(authorities);
+        }
+        parameters.build().map_err(|error| error.to_string())
+    }
+
     /// Hands one mail over on a connection of its own.
     pub async fn hand_over(&self, mail: &Envelope) -> Outcome {
         let mut line = match Line::open(self).await {

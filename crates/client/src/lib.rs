@@ -1,18 +1,18 @@
 //! What our services and the CLI share as clients of the gRPC services: who asks, asking again, and reading errors.
 
+mod dial;
 mod patience;
 mod service;
 mod status;
-
-use std::time::Duration;
 
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::Channel,
 };
 
+pub use dial::{Dial, within};
 pub use patience::{patiently, patiently_until};
 pub use service::{ServiceClients, timed};
 pub use status::{Said, error_chain, explain, is_transient};
@@ -42,21 +42,6 @@ impl Interceptor for Bearer {
     }
 }
 
-/// The longest that making a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection whose other end is silent for so long, twice, is given up: its process stands still, or the line is dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-
-/// How one instance of a service is reached.
-pub fn endpoint(url: &str) -> Result<Endpoint, ClientError> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| ClientError::Endpoint(url.to_owned()))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true))
-}
-
 /// A channel that carries the token.
 pub type Authorized = InterceptedService<Channel, Bearer>;
 
@@ -69,6 +54,9 @@ pub enum ClientError {
     /// Not a URL.
     #[error("{0:?} is not a URL such as http://127.0.0.1:50051")]
     Endpoint(String),
+    /// A URL with TLS and nobody to trust.
+    #[error("{0} wants TLS, and none is set up")]
+    NoTls(String),
     /// No instance to ask.
     #[error("no instance of the command service is named")]
     Nobody,

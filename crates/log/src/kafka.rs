@@ -8,7 +8,7 @@ mod tail;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{FutureProducer, FutureRecord, Producer},
 };
+use saldo_tls::{ClientFiles, Newest, TlsError};
 
 use crate::{AppendError, Log, LogError, NewRecord, Tail, frame::MAX_COMMIT_BYTES};
 
@@ -29,6 +30,40 @@ use crate::{AppendError, Log, LogError, NewRecord, Tail, frame::MAX_COMMIT_BYTES
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest the producer tries to deliver a record; after it the outcome is unknown.
 const DELIVERY: &str = "10000";
+/// The longest that a producer which was replaced has for what it took: a little longer.
+const FLUSH: Duration = Duration::from_secs(11);
+
+/// Whether this build can speak TLS to Kafka: the feature `kafka-tls`.
+pub const HAS_TLS: bool = cfg!(feature = "kafka-tls");
+
+/// TLS files of a Kafka client. It reads them when it is made, so it is made anew when they change.
+#[derive(Debug, Clone)]
+pub struct KafkaTls {
+    files: ClientFiles,
+    /// Read only to know that they changed, and are sound: a client is not made of half a pair.
+    newest: Newest<tokio_rustls::rustls::ClientConfig>,
+}
+
+impl KafkaTls {
+    /// Reads them, now and whenever they change. Needs a tokio runtime.
+    pub fn open(files: ClientFiles) -> Result<Self, TlsError> {
+        Ok(Self { newest: files.clone().open()?, files })
+    }
+
+    fn settings(&self, config: &mut ClientConfig) {
+        config.set("security.protocol", "ssl").set("ssl.endpoint.identification.algorithm", "https");
+        let identity = self.files.identity.as_ref();
+        for (name, path) in [
+            ("ssl.ca.location", self.files.ca.as_ref()),
+            ("ssl.certificate.location", identity.map(|identity| &identity.certificate)),
+            ("ssl.key.location", identity.map(|identity| &identity.key)),
+        ] {
+            if let Some(path) = path {
+                config.set(name, path.display().to_string());
+            }
+        }
+    }
+}
 
 /// Which topic, and how it is made.
 #[derive(Debug, Clone)]
@@ -41,27 +76,75 @@ pub struct KafkaConfig {
     pub replication_factor: i32,
     /// Use a topic whose settings are not safe.
     pub allow_unsafe: bool,
+    /// TLS; absent: in the clear.
+    pub tls: Option<KafkaTls>,
+}
+
+impl KafkaConfig {
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "saldo")
+            .set("reconnect.backoff.max.ms", "1000");
+        if let Some(tls) = &self.tls {
+            tls.settings(&mut config);
+        }
+        config
+    }
+
+    fn new_asker(&self) -> Result<Arc<BaseConsumer>, KafkaError> {
+        self.client().set("group.id", "saldo-unused").set("allow.auto.create.topics", "false").create().map(Arc::new)
+    }
+
+    fn new_producer(&self) -> Result<FutureProducer, KafkaError> {
+        self.client()
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("message.timeout.ms", DELIVERY)
+            .set("message.max.bytes", safety::MAX_RECORD_BYTES.to_string())
+            .set("allow.auto.create.topics", "false")
+            .create()
+    }
+
+    fn new_reader(&self) -> Result<BaseConsumer, KafkaError> {
+        self.client()
+            .set("group.id", "saldo-unused")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_uncommitted")
+            .set("auto.offset.reset", "error")
+            .set("allow.auto.create.topics", "false")
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.min.bytes", "1")
+            .set("fetch.error.backoff.ms", "50")
+            .set("queued.max.messages.kbytes", "16384")
+            .create()
+    }
+}
+
+/// The clients of a topic.
+struct Clients {
+    tls: Option<KafkaTls>,
+    /// For questions about the topic; it consumes nothing.
+    asker: Arc<BaseConsumer>,
+    /// Set once the topic is known to exist; made anew after a fatal error.
+    producer: Option<FutureProducer>,
 }
 
 /// One topic.
 #[derive(Clone)]
 pub struct KafkaLog {
     config: KafkaConfig,
-    /// For questions about the topic; it consumes nothing.
-    asker: Arc<BaseConsumer>,
-    /// Set once the topic is known to exist; made anew after a fatal error.
-    producer: Arc<Mutex<Option<FutureProducer>>>,
+    clients: Arc<Mutex<Clients>>,
 }
 
 impl KafkaLog {
     /// Connects. Unless told otherwise, refuses an existing topic whose settings are not safe.
     pub async fn connect(config: KafkaConfig) -> Result<Self, LogError> {
-        let asker: BaseConsumer = client(&config.brokers)
-            .set("group.id", "saldo-unused")
-            .set("allow.auto.create.topics", "false")
-            .create()
-            .map_err(unavailable)?;
-        let log = Self { config, asker: Arc::new(asker), producer: Arc::default() };
+        let asker = config.new_asker().map_err(unavailable)?;
+        let clients = Clients { tls: config.tls.clone(), asker, producer: None };
+        let log = Self { config, clients: Arc::new(Mutex::new(clients)) };
         if log.partition_count().await?.is_some() {
             log.open_producer().await?;
         }
@@ -73,53 +156,72 @@ impl KafkaLog {
         if !self.config.allow_unsafe {
             self.check_safety().await?;
         }
-        let mut producer = self.producer.lock().map_err(|_| LogError::Unavailable("a thread panicked".to_owned()))?;
-        if producer.is_none() {
-            *producer = Some(self.new_producer().map_err(unavailable)?);
+        let mut clients = self.clients().map_err(LogError::Unavailable)?;
+        if clients.producer.is_none() {
+            clients.producer = Some(self.config.new_producer().map_err(unavailable)?);
         }
         Ok(())
     }
 
-    fn new_producer(&self) -> Result<FutureProducer, KafkaError> {
-        client(&self.config.brokers)
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", "0")
-            .set("message.timeout.ms", DELIVERY)
-            .set("message.max.bytes", safety::MAX_RECORD_BYTES.to_string())
-            .set("allow.auto.create.topics", "false")
-            .create()
+    /// The clients, made anew where TLS files have changed.
+    fn clients(&self) -> Result<MutexGuard<'_, Clients>, String> {
+        let mut clients = self.clients.lock().map_err(|_| "a thread panicked".to_owned())?;
+        if clients.tls.as_mut().is_some_and(|tls| tls.newest.is_replaced())
+            && let Err(error) = self.renew(&mut clients)
+        {
+            tracing::error!(%error, "no Kafka clients could be made of new TLS files; those before go on");
+        }
+        Ok(clients)
+    }
+
+    fn renew(&self, clients: &mut Clients) -> Result<(), KafkaError> {
+        let producer = clients.producer.as_ref().map(|_| self.config.new_producer()).transpose()?;
+        let asker = std::mem::replace(&mut clients.asker, self.config.new_asker()?);
+        let before = std::mem::replace(&mut clients.producer, producer);
+        // What is on its way is still delivered; ending a client may take its time.
+        std::thread::spawn(move || {
+            let flushed = before.map(|producer| producer.flush(FLUSH));
+            if let Some(Err(error)) = flushed {
+                tracing::warn!(%error, "a Kafka producer that was replaced did not deliver all");
+            }
+            drop(asker);
+        });
+        Ok(())
     }
 
     /// The producer. One that has met a fatal error takes nothing any more and is replaced: what it had on its way is
     /// reported as unknown, and the log's rule settles what came of it.
     fn producer(&self) -> Result<FutureProducer, AppendError> {
-        let mut producer = self.producer.lock().map_err(|_| AppendError::Refused("a thread panicked".to_owned()))?;
-        let Some(open) = &*producer else {
+        let mut clients = self.clients().map_err(AppendError::Refused)?;
+        let Some(open) = &clients.producer else {
             return Err(AppendError::Refused(format!("topic {} does not exist", self.config.topic)));
         };
         let Some((code, why)) = open.client().fatal_error() else { return Ok(open.clone()) };
         tracing::error!(%code, why, "the Kafka producer failed for good and is replaced");
-        let new = self.new_producer().map_err(|error| AppendError::Refused(error.to_string()))?;
-        *producer = Some(new.clone());
+        let new = self.config.new_producer().map_err(|error| AppendError::Refused(error.to_string()))?;
+        clients.producer = Some(new.clone());
         Ok(new)
     }
 
     /// Looks at what durability rests on.
     async fn check_safety(&self) -> Result<(), LogError> {
-        let faults = safety::faults(&self.admin()?, &self.asker, &self.config.topic).await?;
+        let faults = safety::faults(&self.admin()?, &*self.asker()?, &self.config.topic).await?;
         if faults.is_empty() { Ok(()) } else { Err(LogError::Unsafe { topic: self.config.topic.clone(), faults }) }
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
-        client(&self.config.brokers).create().map_err(unavailable)
+        self.config.client().create().map_err(unavailable)
+    }
+
+    fn asker(&self) -> Result<Arc<BaseConsumer>, LogError> {
+        self.clients().map(|clients| clients.asker.clone()).map_err(LogError::Unavailable)
     }
 
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer, &str) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, LogError> {
-        let (asker, topic) = (self.asker.clone(), self.config.topic.clone());
+        let (asker, topic) = (self.asker()?, self.config.topic.clone());
         let answer = tokio::task::spawn_blocking(move || question(&asker, &topic)).await;
         answer.map_err(|error| LogError::Unavailable(error.to_string()))?.map_err(unavailable)
     }
@@ -187,19 +289,7 @@ impl Log for KafkaLog {
                 return Err(LogError::Cut { partition: *partition, offset: *offset, why });
             }
         }
-        let consumer = client(&self.config.brokers)
-            .set("group.id", "saldo-unused")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_uncommitted")
-            .set("auto.offset.reset", "error")
-            .set("allow.auto.create.topics", "false")
-            .set("fetch.wait.max.ms", "100")
-            .set("fetch.min.bytes", "1")
-            .set("fetch.error.backoff.ms", "50")
-            .set("queued.max.messages.kbytes", "16384")
-            .create::<BaseConsumer>()
-            .map_err(unavailable)?;
-        Ok(Box::new(tail::KafkaTail::start(consumer, &self.config.topic, from)?))
+        Ok(Box::new(tail::KafkaTail::start(self.config.clone(), from)?))
     }
 
     async fn end(&self, partition: u32) -> Result<u64, LogError> {
@@ -267,12 +357,6 @@ impl Log for KafkaLog {
         }
         self.open_producer().await
     }
-}
-
-fn client(brokers: &str) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers).set("client.id", "saldo").set("reconnect.backoff.max.ms", "1000");
-    config
 }
 
 /// Only what the broker or the client says before taking the record is certain.

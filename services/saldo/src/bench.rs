@@ -23,7 +23,7 @@ use saldo_commit::date_to_api;
 use crate::{
     Failure, Outcome,
     client::{Clients, Target},
-    config::{Config, Overrides},
+    config::{Config, Overrides, TlsConfig},
     progress,
     stores::Stores,
     system::System,
@@ -93,6 +93,8 @@ fn prepare(args: &BenchArgs) -> Result<(Config, tempfile::TempDir), Failure> {
     config.data_dir = dir.path().to_owned();
     config.keyring.dir = None;
     config.listen = Some(SocketAddr::new(config.listen(0).ip(), 0));
+    // Its own client would need an authority that the configuration does not name.
+    config.tls = TlsConfig::default();
     config.log.allow_unsafe = true;
     config.log.replication_factor = 1;
     config.log.partitions = args.partitions.unwrap_or(config.log.partitions);
@@ -129,7 +131,7 @@ async fn measure(
     token: String,
 ) -> Result<(), Failure> {
     let span = Duration::from_secs(args.seconds);
-    let target = Target { endpoint: format!("http://{}", system.address), query_endpoint: None, token: token.clone() };
+    let target = Target::new(system.endpoint(), token.clone());
     let clients = target.connect().await?;
     let most = args.in_flight.iter().copied().max().unwrap_or(1);
     let accounts = args.accounts.max(most);

@@ -1,14 +1,15 @@
 //! The CLI as a client of the gRPC services.
 
-use std::{collections::BTreeMap, error::Error, fmt};
+use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf};
 
 use saldo_api::v1::{
     GetAgingRequest, catalog_service_client::CatalogServiceClient, command_service_client::CommandServiceClient,
     query_service_client::QueryServiceClient,
 };
-use saldo_client::{Authorized, Bearer};
+use saldo_client::{Authorized, Bearer, Dial};
 pub use saldo_client::{Said, error_chain, explain, is_transient, patiently};
 use saldo_commit::ConsistencyToken;
+use saldo_tls::{ClientFiles, Identity, TlsError};
 use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
 
 /// Where and as whom to ask.
@@ -23,6 +24,31 @@ pub struct Target {
     /// A token; `saldo dev` prints one, `saldo token` makes one.
     #[arg(long, env = "SALDO_TOKEN", hide_env_values = true, value_name = "JWT")]
     pub token: String,
+    /// Whom to trust, and who to be.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+}
+
+/// TLS of an https:// endpoint.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TlsArgs {
+    /// PEM file of the authorities that certify the service; absent: those that browsers trust.
+    #[arg(long, env = "SALDO_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// PEM file with our certificate, for a service that asks for one.
+    #[arg(long, env = "SALDO_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with its private key.
+    #[arg(long, env = "SALDO_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn files(&self) -> ClientFiles {
+        let identity = self.tls_cert.clone().zip(self.tls_key.clone());
+        let identity = identity.map(|(certificate, key)| Identity { certificate, key });
+        ClientFiles { ca: self.tls_ca.clone(), identity }
+    }
 }
 
 /// Without the token.
@@ -46,16 +72,24 @@ pub enum ClientError {
     /// Not a token, or not a URL.
     #[error(transparent)]
     Client(#[from] saldo_client::ClientError),
+    /// A file of TLS's that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl Target {
+    /// One endpoint for everything, as whom the token says.
+    pub fn new(endpoint: String, token: String) -> Self {
+        Self { endpoint, query_endpoint: None, token, tls: TlsArgs::default() }
+    }
+
     /// Connects.
     pub async fn connect(&self) -> Result<Clients, ClientError> {
         let bearer = Bearer::new(&self.token)?;
         let authorized = |channel| InterceptedService::new(channel, bearer.clone());
-        let channel = connect(&self.endpoint).await?;
+        let channel = connect(&self.endpoint, &self.tls).await?;
         let query = match &self.query_endpoint {
-            Some(apart) => connect(apart).await?,
+            Some(apart) => connect(apart, &self.tls).await?,
             None => channel.clone(),
         };
         let (channel, query) = (authorized(channel), authorized(query));
@@ -68,10 +102,11 @@ impl Target {
 }
 
 /// A connection, made.
-pub async fn connect(endpoint: &str) -> Result<Channel, ClientError> {
+pub async fn connect(endpoint: &str, tls: &TlsArgs) -> Result<Channel, ClientError> {
     let unreachable =
         |error| ClientError::Unreachable { endpoint: endpoint.to_owned(), why: error_chain(&error as &dyn Error) };
-    saldo_client::endpoint(endpoint)?.connect().await.map_err(unreachable)
+    let tls = tls.files().open()?;
+    Dial::new(endpoint, Some(&tls))?.connect().await.map_err(unreachable)
 }
 
 /// The services' clients.

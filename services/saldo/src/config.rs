@@ -16,7 +16,10 @@ use figment::{
     error::Kind,
     providers::{Env, Format, Serialized, Toml},
 };
+use saldo_log::kafka;
+use saldo_tls::{ClientFiles, Identity, ServerFiles};
 use serde::{Deserialize, Serialize};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
 /// A value that is never printed.
@@ -67,6 +70,8 @@ impl fmt::Debug for Secret {
 pub struct Config {
     /// Where gRPC is served, health included; absent: on loopback, at a port of its own for each service.
     pub listen: Option<SocketAddr>,
+    /// TLS of what is served.
+    pub tls: TlsConfig,
     /// Local files: command stores, keyring, embedded database.
     pub data_dir: PathBuf,
     /// The log.
@@ -89,12 +94,30 @@ pub struct Config {
     pub queue: usize,
 }
 
+/// TLS of what is served.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// PEM file with the certificate and the chain up to its authority; absent: gRPC is served in the clear.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub key: Option<PathBuf>,
+    /// PEM file of the authorities that certify clients; with it nobody is let in without such a certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
 /// The log.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// Kafka bootstrap servers, `host:port,…`; absent: the embedded log in Postgres.
     pub kafka: Option<String>,
+    /// PEM file of the authorities that certify the brokers; with it Kafka is spoken to over TLS.
+    pub tls_ca: Option<PathBuf>,
+    /// PEM file with our certificate, for brokers that ask for one.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub tls_key: Option<PathBuf>,
     /// Postgres database of the embedded log, where another process runs it.
     pub embedded_url: Option<Secret>,
     /// Name of the accounts topic.
@@ -134,8 +157,15 @@ pub struct AuthConfig {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServicesConfig {
-    /// The command service's instances, `http://host:port`, for scheduler and dispatcher that run apart from it.
+    /// The command service's instances, `http://host:port` or `https://host:port`, for scheduler and dispatcher that run
+    /// apart from it.
     pub command: Vec<String>,
+    /// PEM file of the authorities that certify them, over https; absent: those that browsers trust.
+    pub tls_ca: Option<PathBuf>,
+    /// PEM file with our certificate, where they ask for one.
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub tls_key: Option<PathBuf>,
 }
 
 /// Speaking to debtors.
@@ -145,6 +175,8 @@ pub struct SendingConfig {
     /// The mail server: `smtps://user:password@host`, `smtp://user:password@host:587`, `smtp://host:25?tls=none`. Absent:
     /// reminders fall due and wait in the outbox.
     pub smtp: Option<Secret>,
+    /// PEM file of the authorities that certify the mail server; absent: those that browsers trust.
+    pub smtp_ca: Option<PathBuf>,
     /// Connections to the mail server at most.
     pub smtp_connections: usize,
     /// Attempts under way at once.
@@ -202,6 +234,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: None,
+            tls: TlsConfig::default(),
             data_dir: default_data_dir(),
             log: LogConfig::default(),
             database: DatabaseConfig::default(),
@@ -220,6 +253,9 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             kafka: None,
+            tls_ca: None,
+            tls_certificate: None,
+            tls_key: None,
             embedded_url: None,
             topic: ACCOUNTS_TOPIC.to_owned(),
             catalog_topic: None,
@@ -237,6 +273,7 @@ impl Default for SendingConfig {
     fn default() -> Self {
         Self {
             smtp: None,
+            smtp_ca: None,
             smtp_connections: 8,
             attempts: 128,
             wakes: 256,
@@ -320,9 +357,67 @@ pub enum ConfigError {
         /// What it is.
         value: f64,
     },
+    /// A key that makes no sense without another.
+    #[error("configuration: {key} is set and {missing} is not")]
+    Half {
+        /// The key.
+        key: &'static str,
+        /// The other.
+        missing: &'static str,
+    },
+    /// Kafka over TLS, which this binary cannot.
+    #[error(
+        "configuration: log.tls_ca: this saldo was built without TLS for Kafka; build it with `--features kafka-tls` (which takes perl and make)"
+    )]
+    NoKafkaTls,
+}
+
+/// Certificate and key, both or none.
+fn identity(
+    certificate: (&'static str, &Option<PathBuf>),
+    key: (&'static str, &Option<PathBuf>),
+) -> Result<Option<Identity>, ConfigError> {
+    match (certificate.1, key.1) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(Identity { certificate: certificate.clone(), key: key.clone() })),
+        (Some(_), None) => Err(ConfigError::Half { key: certificate.0, missing: key.0 }),
+        (None, Some(_)) => Err(ConfigError::Half { key: key.0, missing: certificate.0 }),
+    }
+}
+
+impl TlsConfig {
+    /// What gRPC is served with, over TLS.
+    pub fn files(&self) -> Result<Option<ServerFiles>, ConfigError> {
+        let identity = identity(("tls.certificate", &self.certificate), ("tls.key", &self.key))?;
+        if identity.is_none() && self.client_ca.is_some() {
+            return Err(ConfigError::Half { key: "tls.client_ca", missing: "tls.certificate" });
+        }
+        Ok(identity.map(|identity| ServerFiles { identity, client_ca: self.client_ca.clone() }))
+    }
+}
+
+impl ServicesConfig {
+    /// With what they are asked over TLS.
+    pub fn files(&self) -> Result<ClientFiles, ConfigError> {
+        let certificate = ("services.tls_certificate", &self.tls_certificate);
+        Ok(ClientFiles {
+            ca: self.tls_ca.clone(),
+            identity: identity(certificate, ("services.tls_key", &self.tls_key))?,
+        })
+    }
 }
 
 impl LogConfig {
+    /// With what Kafka is spoken to over TLS.
+    pub fn files(&self) -> Result<Option<ClientFiles>, ConfigError> {
+        let identity = identity(("log.tls_certificate", &self.tls_certificate), ("log.tls_key", &self.tls_key))?;
+        match &self.tls_ca {
+            None if identity.is_some() => Err(ConfigError::Half { key: "log.tls_certificate", missing: "log.tls_ca" }),
+            Some(_) if !kafka::HAS_TLS => Err(ConfigError::NoKafkaTls),
+            ca => Ok(ca.as_ref().map(|ca| ClientFiles { ca: Some(ca.clone()), identity })),
+        }
+    }
+
     /// The catalog's topic.
     pub fn catalog_topic(&self) -> String {
         let beside = || match self.topic.as_str() {
@@ -380,7 +475,44 @@ impl Config {
         if !(0.0..=1.0).contains(&sample) {
             return Err(ConfigError::NoShare { key: "telemetry.sample", value: sample });
         }
+        self.tls.files()?;
+        self.services.files()?;
+        self.log.files()?;
         Ok(())
+    }
+
+    /// What goes over a network unprotected: others can read it, or be taken for the server. Each names its key.
+    pub fn in_the_clear(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        if self.tls.certificate.is_none() && self.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
+            told.push(
+                "listen: tokens and personal data are served in the clear; set tls.certificate and tls.key".to_owned(),
+            );
+        }
+        for (key, url) in [("database.url", &self.database.url), ("log.embedded_url", &self.log.embedded_url)] {
+            let options = url.as_ref().and_then(|url| url.expose().parse::<PgConnectOptions>().ok());
+            let Some(options) = options else { continue };
+            let is_checked = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull | PgSslMode::VerifyCa);
+            if !is_checked && options.get_socket().is_none() && !is_local(options.get_host()) {
+                told.push(format!(
+                    "{key}: nobody checks who the server is; add sslmode=verify-full and sslrootcert=FILE"
+                ));
+            }
+        }
+        let brokers = self.log.kafka.iter().flat_map(|brokers| brokers.split(','));
+        if self.log.tls_ca.is_none() && !brokers.map(host_of).all(is_local) {
+            told.push("log.kafka: the log is read and written in the clear; set log.tls_ca".to_owned());
+        }
+        let url_is_local = |url: &Url| url.host_str().is_none_or(is_local);
+        let commands = self.services.command.iter().filter_map(|url| Url::parse(url).ok());
+        if commands.into_iter().any(|url| url.scheme() == "http" && !url_is_local(&url)) {
+            told.push("services.command: tokens are sent in the clear; name https:// instances".to_owned());
+        }
+        let smtp = self.sending.smtp.as_ref().and_then(|url| Url::parse(url.expose()).ok());
+        if smtp.is_some_and(|url| url.query() == Some("tls=none") && !url_is_local(&url)) {
+            told.push("sending.smtp: mails are sent in the clear; use smtps:// or STARTTLS".to_owned());
+        }
+        told
     }
 
     /// Where gRPC is served: as told, or on this port of loopback.
@@ -392,6 +524,18 @@ impl Config {
     pub fn keyring_dir(&self) -> PathBuf {
         self.keyring.dir.clone().unwrap_or_else(|| self.data_dir.join("keyring"))
     }
+}
+
+/// Whether a host is this machine by its very name.
+fn is_local(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.starts_with('/') || address.map_or(host == "localhost", |address| address.is_loopback())
+}
+
+/// Without the port.
+fn host_of(broker: &str) -> &str {
+    let broker = broker.trim();
+    broker.rsplit_once(':').map_or(broker, |(host, _)| host)
 }
 
 /// Reads the file for its form alone: the parser's own message repeats the line at fault, which may hold a password.
@@ -440,6 +584,39 @@ mod tests {
     #[test]
     fn without_any_setting_it_listens_on_loopback() {
         assert!(load("").expect("defaults").listen(50051).ip().is_loopback());
+    }
+
+    #[test]
+    fn what_a_network_could_read_is_told_by_its_key() {
+        let keys = |toml: &str| -> Vec<String> {
+            let told = load(toml).expect("settings").in_the_clear();
+            told.iter().map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect()
+        };
+        assert!(
+            keys("listen = '[::1]:1'\ndatabase.url = 'postgres://localhost/d'\nlog.kafka = 'localhost:9092'")
+                .is_empty()
+        );
+        let exposed = "listen = '0.0.0.0:1'\ndatabase.url = 'postgres://u@db/d?sslmode=require'\n\
+                       log.kafka = 'localhost:1,kafka:9092'\nservices.command = ['http://command:1']\n\
+                       sending.smtp = 'smtp://mail:25?tls=none'";
+        assert_eq!(keys(exposed), ["listen", "database.url", "log.kafka", "services.command", "sending.smtp"]);
+        let protected = "listen = '0.0.0.0:1'\ntls.certificate = 'c'\ntls.key = 'k'\nlog.kafka = 'kafka:9092'\n\
+                         log.tls_ca = 'ca'\ndatabase.url = 'postgres://u@db/d?sslmode=verify-full'\n\
+                         services.command = ['https://command:1']\nsending.smtp = 'smtps://mail'";
+        assert!(keys(protected).is_empty());
+    }
+
+    #[test]
+    fn half_of_an_identity_is_refused() {
+        for (toml, missing) in [
+            ("tls.certificate = 'c'", "tls.key"),
+            ("tls.client_ca = 'ca'", "tls.certificate"),
+            ("services.tls_key = 'k'", "services.tls_certificate"),
+            ("log.tls_certificate = 'c'\nlog.tls_key = 'k'", "log.tls_ca"),
+        ] {
+            let error = load(toml).expect("form").check().expect_err(toml).to_string();
+            assert!(error.ends_with(&format!("{missing} is not")), "{error}");
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub async fn run() -> Outcome {
     let end = Clock::system().now();
     let hands = Hands::at(end - SignedDuration::from_hours(24 * 7 * WEEKS));
     let system = System::start_shown(&config, &issuer, hands.clock()).await?;
-    let target = Target { endpoint: format!("http://{}", system.address), query_endpoint: None, token };
+    let target = Target::new(system.endpoint(), token);
     let shown = tokio::select! {
         shown = show(&system, &target, &hands, end, &sink) => shown,
         _ = tokio::signal::ctrl_c() => Err("stopped by Ctrl-C; cleaned up".into()),

@@ -88,7 +88,7 @@ pub async fn run(args: DevArgs) -> Outcome {
     let file = config.data_dir.join(WRITTEN);
     write_config(&file, &config, &system)?;
     if args.json {
-        let endpoint = format!("http://{}", system.address);
+        let endpoint = system.endpoint();
         let said = serde_json::json!({ "endpoint": endpoint, "token": token, "config": file, "mail_page": mail_page });
         println!("{said}");
     } else {
@@ -149,7 +149,7 @@ fn write_config(path: &Path, config: &Config, system: &System) -> Result<(), Fai
 }
 
 fn print_guide(system: &System, token: &str, config: &Path, database: &str, mail_page: Option<&str>) {
-    let (address, config) = (system.address, config.display());
+    let (address, endpoint, config) = (system.address, system.endpoint(), config.display());
     // What a new user has just built stands on no path yet.
     let saldo = std::env::current_exe().map_or_else(|_| "saldo".to_owned(), |path| path.display().to_string());
     let mails = mail_page.unwrap_or("go to the server that --smtp names");
@@ -163,7 +163,7 @@ fn print_guide(system: &System, token: &str, config: &Path, database: &str, mail
 In another terminal:
 
   export SALDO_TOKEN={token}
-  export SALDO_ENDPOINT=http://{address} SALDO_CONFIG={config}
+  export SALDO_ENDPOINT={endpoint} SALDO_CONFIG={config}
 
 Three things to try:
 

@@ -12,6 +12,7 @@ mod example;
 mod ground;
 mod health;
 pub mod import;
+mod incoming;
 mod log_admin;
 mod outbox;
 mod policy;

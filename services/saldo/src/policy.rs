@@ -67,6 +67,9 @@ pub struct TryArgs {
     /// The mail server: smtps://user:password@host, smtp://user:password@host:587 (STARTTLS), or smtp://host:25?tls=none.
     #[arg(long, env = "SALDO_SMTP", hide_env_values = true, value_name = "URL")]
     smtp: Server,
+    /// PEM file of the authorities that certify the mail server; absent: those that browsers trust.
+    #[arg(long, value_name = "FILE")]
+    smtp_ca: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -124,7 +127,11 @@ async fn send_sample(args: TryArgs) -> Outcome {
         id: uuid::Uuid::new_v4().to_string(),
         date: Clock::system().now(),
     };
-    let outcome = args.smtp.hand_over(&mail.build()?).await;
+    let server = match args.smtp_ca {
+        None => args.smtp,
+        Some(ca) => args.smtp.trusting(ca).map_err(|error| format!("--smtp-ca: {error}"))?,
+    };
+    let outcome = server.hand_over(&mail.build()?).await;
     if args.json {
         println!("{}", serde_json::to_string(&outcome)?);
     } else {

@@ -19,6 +19,9 @@ use crate::{
 pub async fn run(flags: Overrides, services: &[Service]) -> Outcome {
     let config = Config::load(&flags)?;
     telemetry::start(&config.tracing)?;
+    for warning in config.in_the_clear() {
+        tracing::warn!("{warning}");
+    }
     let exporting = telemetry::export(&config.telemetry, services)?;
     let outcome = serve(&config, services).await;
     if let Some(exporting) = exporting {

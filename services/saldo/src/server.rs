@@ -7,15 +7,18 @@ use saldo_auth::Verifier;
 use saldo_command::{CatalogGrpc, CommandGrpc, skew::Standing};
 use saldo_query::QueryGrpc;
 use saldo_telemetry::ServerSpans;
+use saldo_tls::Newest;
 use tokio::{net::TcpListener, sync::watch};
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{service::interceptor::InterceptedService, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{Failure, task::Task};
+use crate::{
+    Failure,
+    incoming::{Within, connections},
+    task::Task,
+};
 
 /// Largest request: above the largest commit, below gRPC's usual 4 MiB.
 const MAX_REQUEST: usize = 1 << 20;
@@ -36,8 +39,14 @@ pub struct Served {
 }
 
 impl Served {
-    /// Serves until it is stopped. Whatever is served beside health wants a token that `verifier` accepts.
-    pub async fn serve(self, listener: TcpListener, verifier: Option<Verifier>) -> Result<Task, Failure> {
+    /// Serves until it is stopped, over TLS where it is set up. Whatever is served beside health wants a token that
+    /// `verifier` accepts.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        tls: Option<Newest<ServerConfig>>,
+        verifier: Option<Verifier>,
+    ) -> Result<(Task, Within), Failure> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut names = vec![""];
         let server = Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
@@ -69,10 +78,11 @@ impl Served {
         for service in names {
             health.set_service_status(service, ServingStatus::Serving).await;
         }
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        Ok(Task::spawn("gRPC server", |stop: CancellationToken| {
+        let (incoming, within) = connections(listener, tls);
+        let task = Task::spawn("gRPC server", |stop: CancellationToken| {
             router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-        }))
+        });
+        Ok((task, within))
     }
 }
 

@@ -10,7 +10,7 @@ use saldo_log::{
     embedded::EmbeddedLog,
     frame::PROBE_KEY,
     genesis::{self, Identity},
-    kafka::{KafkaConfig, KafkaLog},
+    kafka::{KafkaConfig, KafkaLog, KafkaTls},
 };
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 
@@ -223,11 +223,13 @@ async fn open_log(config: &Config, topic: &str, embedded: Option<&Secret>) -> Re
         }
     };
     if let Some(brokers) = &config.log.kafka {
+        let tls = config.log.files()?.map(KafkaTls::open).transpose().map_err(|error| format!("log: {error}"))?;
         let kafka = KafkaLog::connect(KafkaConfig {
             brokers: brokers.clone(),
             topic: topic.to_owned(),
             replication_factor: config.log.replication_factor as i32,
             allow_unsafe: config.log.allow_unsafe,
+            tls,
         });
         return Ok(Arc::new(kafka.await.map_err(failed(format!("log.kafka {brokers}")))?));
     }

@@ -11,7 +11,9 @@ use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::
 use saldo_keyring::Keyring;
 use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
+use saldo_tls::Newest;
 use tokio::net::TcpListener;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use tonic::transport::Channel;
 
 use crate::{
@@ -44,6 +46,10 @@ pub struct Start<'s> {
     /// Signs the tokens of those who ask.
     issuer: Option<Arc<Issuer>>,
     smtp: Option<Server>,
+    /// How gRPC is served.
+    tls: Option<Newest<ServerConfig>>,
+    /// How other services are asked.
+    asking: Option<Newest<ClientConfig>>,
 }
 
 impl<'s> Start<'s> {
@@ -76,11 +82,20 @@ impl<'s> Start<'s> {
         };
         let smtp = match &config.sending.smtp {
             Some(url) if services.contains(&Service::Dispatcher) => {
-                Some(url.expose().parse().map_err(|error| format!("sending.smtp: {error}"))?)
+                let server: Server = url.expose().parse().map_err(|error| format!("sending.smtp: {error}"))?;
+                Some(match &config.sending.smtp_ca {
+                    None => server,
+                    Some(ca) => server.trusting(ca.clone()).map_err(|error| format!("sending.smtp_ca: {error}"))?,
+                })
             }
             _ => None,
         };
-        Ok(Self { services, clock, verifier, issuer: issuer.map(Arc::new), smtp })
+        let tls = config.tls.files()?.map(|files| files.open().map_err(|error| format!("tls: {error}"))).transpose()?;
+        let asking = match any(Service::asks) && !own {
+            true => Some(config.services.files()?.open().map_err(|error| format!("services: {error}"))?),
+            false => None,
+        };
+        Ok(Self { services, clock, verifier, issuer: issuer.map(Arc::new), smtp, tls, asking })
     }
 }
 
@@ -88,6 +103,8 @@ impl<'s> Start<'s> {
 pub struct System {
     /// Where gRPC is served.
     pub address: SocketAddr,
+    /// Whether it is over TLS.
+    secured: bool,
     /// Log and database.
     pub stores: Stores,
     /// Which log it is.
@@ -106,7 +123,7 @@ pub struct System {
 impl System {
     /// Starts services and returns when they are ready.
     pub async fn start(config: &Config, start: Start<'_>, ground: Ground) -> Result<Self, Failure> {
-        let Start { services, clock, verifier, issuer, smtp } = start;
+        let Start { services, clock, verifier, issuer, smtp, tls, asking } = start;
         let Ground { stores, identities, keyring } = ground;
         let identity = identities.accounts;
         let has = |service| services.contains(&service);
@@ -156,19 +173,24 @@ impl System {
             let (pool, clock) = (stores.database()?.pool.clone(), clock.clone());
             served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()));
         }
-        let server = served.serve(listener, verifier).await?;
+        let secured = tls.is_some();
+        let (server, within) = served.serve(listener, tls, verifier).await?;
+        let speaking = Vec::new();
         let mut system =
-            Self { address, stores, identity, keyring, speaking: Vec::new(), server, running, followers, projector };
+            Self { address, secured, stores, identity, keyring, speaking, server, running, followers, projector };
         if let (Some(issuer), Some(published)) = (issuer, published) {
-            system.speak(config, services, Voice { issuer, published, clock, smtp }).await?;
+            let channels = match has(Service::Command) {
+                true => [saldo_client::within(move || within.clone().open())?].into(),
+                false => named_instances(config, asking.as_ref())?,
+            };
+            system.speak(config, services, Voice { channels, issuer, published, clock, smtp }).await?;
         }
         Ok(system)
     }
 
     /// Starts scheduler and dispatcher. Without a mail server reminders fall due and wait.
     async fn speak(&mut self, config: &Config, services: &[Service], voice: Voice) -> Result<(), Failure> {
-        let Voice { issuer, published, clock, smtp } = voice;
-        let channels = self.command_instances(config, services)?;
+        let Voice { channels, issuer, published, clock, smtp } = voice;
         let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
         let pool = connect(self.database_url()?, SPEAKING_CONNECTIONS).await?;
         if services.contains(&Service::Scheduler) {
@@ -208,21 +230,9 @@ impl System {
         Ok(())
     }
 
-    /// The command service's instances: our own, or those that are named.
-    fn command_instances(&self, config: &Config, services: &[Service]) -> Result<Arc<[Channel]>, Failure> {
-        let urls = match services.contains(&Service::Command) {
-            true => {
-                let ip = self.address.ip();
-                let host = if ip.is_unspecified() { "127.0.0.1".to_owned() } else { ip.to_string() };
-                vec![format!("http://{host}:{}", self.address.port())]
-            }
-            false => config.services.command.clone(),
-        };
-        let channel = |url: &String| {
-            let endpoint = saldo_client::endpoint(url).map_err(|error| format!("services.command: {error}"))?;
-            Ok(endpoint.connect_lazy())
-        };
-        urls.iter().map(channel).collect()
+    /// Where gRPC is served, as a URL.
+    pub fn endpoint(&self) -> String {
+        format!("http{}://{}", if self.secured { "s" } else { "" }, self.address)
     }
 
     fn database_url(&self) -> Result<&Secret, Failure> {
@@ -294,8 +304,19 @@ impl System {
 
 /// With what scheduler and dispatcher speak.
 struct Voice {
+    /// The command service's instances.
+    channels: Arc<[Channel]>,
     issuer: Arc<Issuer>,
     published: Catalog,
     clock: Clock,
     smtp: Option<Server>,
+}
+
+/// The command service's instances that are named.
+fn named_instances(config: &Config, tls: Option<&Newest<ClientConfig>>) -> Result<Arc<[Channel]>, Failure> {
+    let channel = |url: &String| {
+        let dial = saldo_client::Dial::new(url, tls).map_err(|error| format!("services.command: {error}"))?;
+        Ok(dial.connect_lazy())
+    };
+    config.services.command.iter().map(channel).collect()
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use saldo::client::TlsArgs;
 use tokio::{process::Command, sync::watch, task::JoinHandle};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -108,7 +109,8 @@ impl Process {
     /// Whether it says that it serves.
     pub async fn is_healthy(&self) -> bool {
         let asked = async {
-            let mut client = HealthClient::new(saldo::client::connect(&self.endpoint()).await.ok()?);
+            let mut client =
+                HealthClient::new(saldo::client::connect(&self.endpoint(), &TlsArgs::default()).await.ok()?);
             let request = HealthCheckRequest::default();
             Some(client.check(request).await.ok()?.into_inner().status() == ServingStatus::Serving)
         };

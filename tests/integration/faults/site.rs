@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Failure, Outcome,
     env::{free_port, within},
-    kafka::{Door, Kafka},
+    kafka::{Door, Kafka, Shape},
     mailbox::Moody,
     process::saldo,
     talking::policy,
@@ -95,7 +95,7 @@ impl Site {
             links.extend((*role != "command").then_some(to_database));
             links.extend((*role == "dispatcher").then_some(to_mail));
         }
-        let kafka = Kafka::start_with_doors(dir.join("kafka"), &doors).await?;
+        let kafka = Kafka::start_as(dir.join("kafka"), Shape { doors: &doors, ..Shape::default() }).await?;
 
         let configure = |name: &str, port: u16, brokers: &str, database_url: &str, mail_port: u16| {
             let at = |file: &str| dir.join(file).display().to_string();
@@ -163,7 +163,7 @@ impl Site {
     fn target(&self, endpoint: String, tenant: &str) -> Result<Target, Failure> {
         let roles = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor];
         let token = self.issuer.issue("crowd", tenant, &roles, DAY)?;
-        Ok(Target { endpoint, query_endpoint: None, token })
+        Ok(Target::new(endpoint, token))
     }
 
     /// A `saldo` command beside everything, which must succeed.
@@ -236,6 +236,7 @@ impl Site {
             topic: TOPIC.into(),
             replication_factor: 1,
             allow_unsafe: true,
+            tls: None,
         })
         .await?;
         let what = "the read models reach the log's end";

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lettre::transport::smtp::{
     Error,
     authentication::DEFAULT_MECHANISMS,
-    client::{AsyncSmtpConnection, TlsParameters},
+    client::AsyncSmtpConnection,
     commands::{Data, Mail, Rcpt, Rset},
     extension::ClientId,
     response::{Response, Severity},
@@ -63,10 +63,7 @@ impl Line {
     /// Opens one, up to the first mail.
     pub(super) async fn open(server: &Server) -> Result<Self, Outcome> {
         let (patience, us) = (server.patience, ClientId::default());
-        let tls = || {
-            let parameters = TlsParameters::new(server.host.clone());
-            parameters.map_err(|error| Trouble::from(error).before_the_mail(Stage::Tls))
-        };
+        let tls = || server.tls().map_err(|why| Trouble::Lost { why }.before_the_mail(Stage::Tls));
         let wrapped = if server.security == Security::Tls { Some(tls()?) } else { None };
         let stage = if wrapped.is_some() { Stage::Tls } else { Stage::Connect };
         let name = (server.host.as_str(), server.port);

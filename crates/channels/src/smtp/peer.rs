@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, split},
+    net::TcpListener,
     sync::watch,
 };
+
+use tokio_rustls::TlsAcceptor;
 
 use super::Server;
 
@@ -58,10 +60,28 @@ type Script = Arc<dyn Fn(Moment<'_>) -> Option<Trouble> + Send + Sync>;
 impl Peer {
     /// Answers each command with success, save where the script says otherwise.
     pub(super) async fn start(script: impl Fn(Moment<'_>) -> Option<Trouble> + Send + Sync + 'static) -> Self {
+        Self::listen(None, script).await
+    }
+
+    /// The same over TLS from the first byte, as `localhost`, which asks who is there.
+    pub(super) async fn start_secured(acceptor: TlsAcceptor) -> Self {
+        let offers =
+            |moment: Moment<'_>| (moment.stage == "EHLO").then_some(Trouble::Says("250-peer\r\n250 AUTH PLAIN"));
+        Self::listen(Some(acceptor), offers).await
+    }
+
+    async fn listen(
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(Moment<'_>) -> Option<Trouble> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let heard = Arc::new(watch::Sender::new(Heard::default()));
         let (hearing, script): (_, Script) = (heard.clone(), Arc::new(script));
+        let url = match tls {
+            None => format!("smtp://127.0.0.1:{port}?tls=none"),
+            Some(_) => format!("smtps://ana:s%3Acret@localhost:{port}"),
+        };
         tokio::spawn(async move {
             for connection in 1.. {
                 let (stream, _) = listener.accept().await.expect("a client");
@@ -70,14 +90,21 @@ impl Peer {
                     heard.open += 1;
                     heard.most_open = heard.most_open.max(heard.open);
                 });
-                let (hearing, script) = (hearing.clone(), script.clone());
+                let (hearing, script, tls) = (hearing.clone(), script.clone(), tls.clone());
                 tokio::spawn(async move {
-                    converse(connection, stream, &script, &hearing).await;
+                    match tls {
+                        None => converse(connection, stream, &script, &hearing).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                converse(connection, stream, &script, &hearing).await;
+                            }
+                        }
+                    }
                     hearing.send_modify(|heard| heard.open -= 1);
                 });
             }
         });
-        let mut server: Server = format!("smtp://127.0.0.1:{port}?tls=none").parse().expect("a server");
+        let mut server: Server = url.parse().expect("a server");
         server.patience = Duration::from_millis(500);
         Self { server, heard }
     }
@@ -95,8 +122,13 @@ impl Peer {
     }
 }
 
-async fn converse(connection: usize, stream: TcpStream, script: &Script, heard: &watch::Sender<Heard>) {
-    let (read, mut write) = stream.into_split();
+async fn converse(
+    connection: usize,
+    stream: impl AsyncRead + AsyncWrite,
+    script: &Script,
+    heard: &watch::Sender<Heard>,
+) {
+    let (read, mut write) = split(stream);
     let mut lines = BufReader::new(read).lines();
     let (mut stage, mut mail) = ("greeting".to_owned(), 0);
     loop {

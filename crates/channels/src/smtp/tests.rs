@@ -2,9 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use saldo_test_certificates::{Authority, Certified, EXPIRED, VALID};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        self,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
 };
 
 use super::{
@@ -115,29 +123,39 @@ async fn nobody_listening_and_no_tls_where_it_was_asked_for_are_no_hand_over() {
     assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Tls, .. }), "{outcome:?}");
 }
 
-/// A certificate that nobody trusts is no server of ours: neither from the first byte nor after STARTTLS is a word of the
-/// mail said.
-#[tokio::test]
-async fn a_wrong_certificate_is_no_hand_over() {
-    use tokio_rustls::{TlsAcceptor, rustls};
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
+fn acceptor(certified: &Certified) -> TlsAcceptor {
+    let chain = CertificateDer::from_pem_slice(certified.certificate.as_bytes()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(certified.key.as_bytes()).expect("a key");
+    let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .with_single_cert(vec![chain], key)
         .expect("a server");
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
-    for (scheme, greeting) in [("smtps", false), ("smtp", true)] {
+    TlsAcceptor::from(Arc::new(tls))
+}
+
+/// A certificate of nobody we trust, that is over or another's is no server of ours: neither from the first byte nor after
+/// STARTTLS is a word of the mail said.
+#[tokio::test]
+async fn a_wrong_certificate_is_no_hand_over() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
+    let ca = ours.write(dir.path(), "ca").expect("written");
+    for (certified, trusts_ours, scheme, said) in [
+        (ours.certify(&["localhost"], VALID), false, "smtps", "UnknownIssuer"),
+        (ours.certify(&["localhost"], VALID), false, "smtp", "UnknownIssuer"),
+        (foreign.certify(&["localhost"], VALID), true, "smtps", "UnknownIssuer"),
+        (ours.certify(&["localhost"], EXPIRED), true, "smtps", "expired"),
+        (ours.certify(&["mail.example.com"], VALID), true, "smtp", "not valid for name"),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let acceptor = acceptor.clone();
+        let acceptor = acceptor(&certified);
         let shaken = tokio::spawn(async move {
             let (stream, _) = listener.accept().await.expect("a client");
             let mut stream = BufReader::new(stream);
-            if greeting {
+            if scheme == "smtp" {
                 let mut line = String::new();
                 for answer in ["220 peer", "250-peer\r\n250 STARTTLS", "220 go ahead"] {
                     stream.write_all(format!("{answer}\r\n").as_bytes()).await.expect("written");
@@ -148,12 +166,36 @@ async fn a_wrong_certificate_is_no_hand_over() {
             }
             acceptor.accept(stream).await.is_ok()
         });
-        let server: Server = format!("{scheme}://localhost:{port}").parse().expect("a server");
+        let mut server: Server = format!("{scheme}://ana:secret@localhost:{port}").parse().expect("a server");
+        if trusts_ours {
+            server = server.trusting(ca.clone()).expect("an authority");
+        }
         let outcome = server.hand_over(&letter().build().expect("a mail")).await;
         let Outcome::Deferred { stage: Stage::Tls, why } = &outcome else { panic!("{scheme}: {outcome:?}") };
-        assert!(why.contains("certificate"), "{why}");
+        assert!(why.contains(said), "{said}: {why}");
         assert!(!shaken.await.expect("the peer"), "no session came about");
     }
+}
+
+/// A mail server of one's own authority: who we are is said once it is known who it is. The authority's file is read with
+/// each connection.
+#[tokio::test]
+async fn a_private_mail_server_is_trusted_by_its_authority() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
+    let ca = ours.write(dir.path(), "ca").expect("written");
+    let peer = Peer::start_secured(acceptor(&ours.certify(&["localhost"], VALID))).await;
+    let mail = letter().build().expect("a mail");
+    let server = peer.server.clone().trusting(ca).expect("an authority");
+    assert!(matches!(server.hand_over(&mail).await, Outcome::Accepted { .. }));
+    // "\0ana\0s:cret" (RFC 4616).
+    let known = peer.heard().commands.iter().any(|(_, command)| command == "AUTH PLAIN AGFuYQBzOmNyZXQ=");
+    assert!(known, "{:?}", peer.heard().commands);
+    let heard = peer.heard().commands.len();
+    foreign.write(dir.path(), "ca").expect("written");
+    assert!(matches!(server.hand_over(&mail).await, Outcome::Deferred { stage: Stage::Tls, .. }));
+    assert_eq!(peer.heard().commands.len(), heard, "nothing more was said to it");
+    assert!(peer.server.clone().trusting("/no/such.pem".into()).expect_err("no file").starts_with("/no/such.pem: "));
 }
 
 #[test]

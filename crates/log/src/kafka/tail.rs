@@ -1,6 +1,6 @@
 //! One consumer for a whole tail, polled on a thread of its own: librdkafka's queue is drained in batches.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,8 +12,9 @@ use rdkafka::{
     message::{Header, Headers, OwnedHeaders},
 };
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{error, warn};
 
+use super::KafkaConfig;
 use crate::{LogError, Record, Tail};
 
 /// How long a poll waits, and so how soon a dropped tail's thread ends.
@@ -30,18 +31,13 @@ pub(super) struct KafkaTail {
 }
 
 impl KafkaTail {
-    pub(super) fn start(consumer: BaseConsumer, topic: &str, from: &[(u32, u64)]) -> Result<Self, LogError> {
-        let mut assignment = TopicPartitionList::new();
-        for (partition, offset) in from {
-            assignment
-                .add_partition_offset(topic, *partition as i32, Offset::Offset(*offset as i64))
-                .map_err(super::unavailable)?;
-        }
-        consumer.assign(&assignment).map_err(super::unavailable)?;
+    pub(super) fn start(config: KafkaConfig, from: &[(u32, u64)]) -> Result<Self, LogError> {
+        let places = from.iter().copied().collect();
+        let consumer = open(&config, &places).map_err(super::unavailable)?;
         let (sender, batches) = mpsc::channel(AHEAD);
         std::thread::Builder::new()
             .name("kafka-tail".to_owned())
-            .spawn(move || poll(&consumer, &sender))
+            .spawn(move || poll(config, consumer, places, &sender))
             .map_err(|error| LogError::Unavailable(error.to_string()))?;
         Ok(Self { batches, rest: Default::default() })
     }
@@ -59,8 +55,31 @@ impl Tail for KafkaTail {
     }
 }
 
-fn poll(consumer: &BaseConsumer, sender: &mpsc::Sender<Result<Vec<Record>, LogError>>) {
+/// Where the next record of each partition stands.
+type Places = BTreeMap<u32, u64>;
+
+fn open(config: &KafkaConfig, places: &Places) -> Result<BaseConsumer, KafkaError> {
+    let mut assignment = TopicPartitionList::new();
+    for (partition, offset) in places {
+        assignment.add_partition_offset(&config.topic, *partition as i32, Offset::Offset(*offset as i64))?;
+    }
+    let consumer = config.new_reader()?;
+    consumer.assign(&assignment).map(|()| consumer)
+}
+
+fn poll(
+    mut config: KafkaConfig,
+    mut consumer: BaseConsumer,
+    mut places: Places,
+    sender: &mpsc::Sender<Result<Vec<Record>, LogError>>,
+) {
     while !sender.is_closed() {
+        if config.tls.as_mut().is_some_and(|tls| tls.newest.is_replaced()) {
+            match open(&config, &places) {
+                Ok(new) => consumer = new,
+                Err(error) => error!(%error, "no Kafka reader could be made of new TLS files; the one before goes on"),
+            }
+        }
         let mut batch = Vec::new();
         let mut wait = POLL;
         while batch.len() < BATCH {
@@ -77,6 +96,7 @@ fn poll(consumer: &BaseConsumer, sender: &mpsc::Sender<Result<Vec<Record>, LogEr
             }
             wait = Duration::ZERO;
         }
+        places.extend(batch.iter().map(|record| (record.partition, record.offset + 1)));
         if !batch.is_empty() && sender.blocking_send(Ok(batch)).is_err() {
             return;
         }

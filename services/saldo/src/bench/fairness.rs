@@ -45,11 +45,10 @@ pub async fn run(bench: &BenchArgs, args: &FairnessArgs) -> Outcome {
 async fn measure(bench: &BenchArgs, args: &FairnessArgs, system: &System, issuer: &Issuer) -> Result<(), Failure> {
     let span = Duration::from_secs(bench.seconds);
     let in_flight = args.import as usize;
-    let endpoint = format!("http://{}", system.address);
     // Connections of their own, so that nobody waits for another's in the client.
     let clients = async |tenant| {
         let token = issuer.issue("bench", tenant, &[Role::Writer], Duration::from_secs(86_400))?;
-        Ok::<_, Failure>(Target { endpoint: endpoint.clone(), query_endpoint: None, token }.connect().await?)
+        Ok::<_, Failure>(Target::new(system.endpoint(), token).connect().await?)
     };
     let (import, own, other) = (clients("import").await?, clients("import").await?, clients("other").await?);
     let accounts = bench.accounts.max(in_flight);

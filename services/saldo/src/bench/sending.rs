@@ -79,7 +79,7 @@ async fn measure(
     url: &str,
 ) -> Result<(), Failure> {
     let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Operator], Duration::from_secs(86_400))?;
-    let target = Target { endpoint: format!("http://{}", system.address), query_endpoint: None, token };
+    let target = Target::new(system.endpoint(), token);
     let mut clients = target.connect().await?;
     let files = example::files().into_iter().map(always_open).collect();
     let publish = v1::PublishPolicyRequest { request_id: "policy".into(), files, validate_only: false };
