@@ -265,7 +265,7 @@ mod over_kafka {
     }
 
     async fn append(log: &KafkaLog, value: &'static str) -> bool {
-        let record = NewRecord { partition: 0, key: Bytes::from("k"), value: Bytes::from(value) };
+        let record = NewRecord { partition: 0, key: Bytes::from("k"), value: Bytes::from(value), trace: None };
         log.append(vec![record]).await.is_ok()
     }
 
