@@ -260,7 +260,7 @@ pub fn instant_from_request(at: prost_types::Timestamp) -> Option<Timestamp> {
 /// What [`instant_from_request`] wants, for whoever gave something else.
 pub const REQUEST_INSTANT_RULE: &str = "must be an instant of the years 1900 to 2199";
 
-/// What people mean today: debts of living debtors, due dates of their contracts.
+/// The years that [`day_from_request`] and [`instant_from_request`] take.
 const REQUEST_YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
 
 /// What [`day_from_request`] wants, for whoever gave something else.

@@ -105,9 +105,7 @@ pub async fn publish(args: PublishArgs) -> Outcome {
 
 /// What the service found wrong with a policy; an error where it is something else.
 fn refused(status: &Status, as_json: bool) -> Outcome {
-    let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
-    let faults: Option<Vec<Fault>> = violations.into_iter().map(fault).collect();
-    let Some(faults) = faults.filter(|faults| !faults.is_empty()) else { return Err(explain(status).into()) };
+    let Some(faults) = faults(status) else { return Err(explain(status).into()) };
     if as_json {
         println!("{}", json!({ "faults": faults, "published": false }));
     } else {
@@ -117,10 +115,13 @@ fn refused(status: &Status, as_json: bool) -> Outcome {
     Ok(ExitCode::from(FAULTS))
 }
 
-/// A violation of a field `FILE: FIELD`; `None` where it is another.
-fn fault(violation: FieldViolation) -> Option<Fault> {
-    let (file, field) = violation.field.split_once(": ")?;
-    Some(Fault { file: file.to_owned(), field: field.to_owned(), rule: violation.description })
+/// The violations, where they are all of fields `FILE: FIELD`.
+fn faults(status: &Status) -> Option<Vec<Fault>> {
+    let fault = |violation: FieldViolation| {
+        let (file, field) = violation.field.split_once(": ")?;
+        Some(Fault { file: file.to_owned(), field: field.to_owned(), rule: violation.description })
+    };
+    status.get_details_bad_request()?.field_violations.into_iter().map(fault).collect()
 }
 
 /// Shows what is in force, and every change there was.
@@ -206,4 +207,26 @@ pub async fn sending(switch: Sending) -> Outcome {
         println!("sending is {}, policy version {}", if answer.sending { "on" } else { "off" }, answer.version);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn each_fault_of_a_refused_policy_is_told_apart() {
+        let status = |field: &str| {
+            let mut details = ErrorDetails::new();
+            details.add_bad_request_violation("policy.toml: step[0].tone", "must be there");
+            details.add_bad_request_violation(field, "must be one line");
+            Status::with_error_details(Code::InvalidArgument, "2 faults", details)
+        };
+        let found = faults(&status("templates/a.es.toml: subject")).expect("faults");
+        let told: Vec<(&str, &str)> = found.iter().map(|fault| (&*fault.file, &*fault.field)).collect();
+        assert_eq!(told, [("policy.toml", "step[0].tone"), ("templates/a.es.toml", "subject")]);
+        assert_eq!(faults(&status("request_id")), None);
+    }
 }
