@@ -77,7 +77,7 @@ enum Command {
         after_help = "Examples:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader\n  saldo token --key dev-key.pem --public-key"
     )]
     Token(token::TokenArgs),
-    /// Measure the command path and the projector against their floors.
+    /// Measure the command path and the read models against their floors.
     Bench(bench::BenchArgs),
     /// The embedded Postgres's own process.
     #[command(hide = true)]
