@@ -70,19 +70,24 @@ const BASE: &[&str] = &[
         format int NOT NULL)",
 ];
 
+/// Tables with one row an account leave half of each page free: every commit of the account changes the row, and a new
+/// version on the same page needs no new index entry.
 const TABLES: &str = "
 CREATE SCHEMA {s};
 CREATE TABLE {s}.checkpoints (
     partition int PRIMARY KEY, log_id bytea NOT NULL, next_offset bigint NOT NULL, last_hash bytea NOT NULL,
     known_instant timestamptz);
-CREATE TABLE {s}.heads (key text COLLATE \"C\" PRIMARY KEY, partition int NOT NULL, hash bytea NOT NULL, version bigint NOT NULL);
+CREATE TABLE {s}.heads (key text COLLATE \"C\" PRIMARY KEY, partition int NOT NULL, hash bytea NOT NULL, version bigint NOT NULL)
+    WITH (fillfactor = 50);
 CREATE TABLE {s}.accounts (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, version bigint NOT NULL,
-    kind text, language text, time_zone text, country text, PRIMARY KEY (tenant, account));
+    kind text, language text, time_zone text, country text, PRIMARY KEY (tenant, account))
+    WITH (fillfactor = 50);
 CREATE TABLE {s}.agenda (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, wakeup_at timestamptz,
     account_version bigint NOT NULL, catalog_version bigint NOT NULL, partition int NOT NULL,
-    record_offset bigint NOT NULL, PRIMARY KEY (tenant, account));
+    record_offset bigint NOT NULL, PRIMARY KEY (tenant, account))
+    WITH (fillfactor = 50);
 CREATE TABLE {s}.ledger (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, currency char(3) NOT NULL,
     decimals smallint NOT NULL, kind text NOT NULL, document text NOT NULL, instalment int NOT NULL,

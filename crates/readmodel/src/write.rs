@@ -2,7 +2,7 @@
 //! by COPY, since it knows that nobody else can have made them; the others change set-based.
 
 mod contacts;
-mod copy;
+mod new;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
     rows::{AccountRow, HeadRow, ItemChange, ItemKey, LedgerRow, Owner, Rows},
     schema::Schema,
 };
-use copy::Copy;
+use new::New;
 
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +89,8 @@ impl Writer<'_> {
         AssertSqlSafe(statement.replace("{s}", self.schema))
     }
 
-    fn copy(&self, table: &str, columns: &str) -> Copy {
-        Copy::into(self.schema, table, columns)
+    fn new_rows(&self, table: &str, columns: &'static str, at_most: usize) -> New {
+        New::rows(self.schema, table, columns, at_most)
     }
 
     async fn checkpoints(&mut self, moves: &[Move]) -> Result<u64, ReadModelError> {
@@ -114,11 +114,11 @@ impl Writer<'_> {
     }
 
     async fn heads(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
-        let mut copy = self.copy("heads", "key, partition, hash, version");
+        let mut new = self.new_rows("heads", "key, partition, hash, version", rows.heads.len());
         let (mut keys, mut partitions, mut hashes, mut versions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (key, HeadRow { new, partition, head }) in &rows.heads {
-            if *new {
-                copy.row(&[&key.as_str(), &(*partition as i32), &head.hash.as_slice(), &(head.version as i64)]);
+        for (key, HeadRow { new: first, partition, head }) in &rows.heads {
+            if *first {
+                new.row(&[&key.as_str(), &(*partition as i32), &head.hash.as_slice(), &(head.version as i64)]);
                 continue;
             }
             keys.push(key.as_str());
@@ -126,7 +126,7 @@ impl Writer<'_> {
             hashes.push(head.hash.as_slice());
             versions.push(head.version as i64);
         }
-        copy.send(self.connection).await?;
+        new.send(self.connection).await?;
         if keys.is_empty() {
             return Ok(());
         }
@@ -145,12 +145,19 @@ impl Writer<'_> {
     }
 
     async fn accounts(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
-        let mut copy = self.copy("accounts", "tenant, account, version, kind, language, time_zone, country");
-        let mut agenda = self
-            .copy("agenda", "tenant, account, wakeup_at, account_version, catalog_version, partition, record_offset");
+        let mut new = self.new_rows(
+            "accounts",
+            "tenant, account, version, kind, language, time_zone, country",
+            rows.accounts.len(),
+        );
+        let mut agenda = self.new_rows(
+            "agenda",
+            "tenant, account, wakeup_at, account_version, catalog_version, partition, record_offset",
+            rows.accounts.len(),
+        );
         for (owner, row) in rows.accounts.iter().filter(|(_, row)| row.new) {
             let (tenant, account, version) = (owner.tenant.as_str(), owner.account.as_str(), row.version as i64);
-            copy.row(&[
+            new.row(&[
                 &tenant,
                 &account,
                 &version,
@@ -169,7 +176,7 @@ impl Writer<'_> {
                 &(row.offset as i64),
             ]);
         }
-        copy.send(self.connection).await?;
+        new.send(self.connection).await?;
         agenda.send(self.connection).await?;
         let known: Vec<(&Owner, &AccountRow)> = rows.accounts.iter().filter(|(_, row)| !row.new).collect();
         if known.is_empty() {
@@ -216,13 +223,14 @@ impl Writer<'_> {
     }
 
     async fn ledger(&mut self, ledger: &[LedgerRow]) -> Result<(), ReadModelError> {
-        let mut copy = self.copy(
+        let mut new = self.new_rows(
             "ledger",
             "tenant, account, currency, decimals, kind, document, instalment, due_date, effective_date, known_at,
              amount_minor, partition, record_offset, line",
+            ledger.len(),
         );
         for row in ledger {
-            copy.row(&[
+            new.row(&[
                 &row.item.owner.tenant.as_str(),
                 &row.item.owner.account.as_str(),
                 &row.currency.code(),
@@ -239,18 +247,19 @@ impl Writer<'_> {
                 &row.line,
             ]);
         }
-        copy.send(self.connection).await
+        new.send(self.connection).await
     }
 
     /// New items are what the batch left of them; the others move by its sums.
     async fn items(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
-        let mut copy = self.copy(
+        let mut new = self.new_rows(
             "items",
             "tenant, account, kind, document, instalment, currency, decimals, issue_date, due_date, original_minor,
              open_minor",
+            rows.items.len(),
         );
         for (item, row) in rows.items.iter().filter(|(_, row)| row.new) {
-            copy.row(&[
+            new.row(&[
                 &item.owner.tenant.as_str(),
                 &item.owner.account.as_str(),
                 &item.kind,
@@ -264,7 +273,7 @@ impl Writer<'_> {
                 &row.change,
             ]);
         }
-        copy.send(self.connection).await?;
+        new.send(self.connection).await?;
         let known: Vec<(&ItemKey, &ItemChange)> = rows.items.iter().filter(|(_, row)| !row.new).collect();
         if known.is_empty() {
             return Ok(());
@@ -298,13 +307,14 @@ impl Writer<'_> {
     }
 
     async fn history(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
-        let mut copy = self.copy(
+        let mut new = self.new_rows(
             "history",
             "tenant, account, version, index, type, effective_date, recorded_at, known_at, actor, summary, partition,
              record_offset",
+            rows.history.len(),
         );
         for row in &rows.history {
-            copy.row(&[
+            new.row(&[
                 &row.owner.tenant.as_str(),
                 &row.owner.account.as_str(),
                 &(row.place.version as i64),
@@ -319,7 +329,7 @@ impl Writer<'_> {
                 &(row.place.offset as i64),
             ]);
         }
-        copy.send(self.connection).await
+        new.send(self.connection).await
     }
 
     async fn parked(&mut self, rows: &Rows) -> Result<(), ReadModelError> {
@@ -367,14 +377,18 @@ impl Writer<'_> {
             .bind(accounts)
             .execute(&mut *self.connection)
             .await?;
-            let mut copy = self.copy("personal_contact_points", "tenant, account, position, channel, address");
+            let mut new = self.new_rows(
+                "personal_contact_points",
+                "tenant, account, position, channel, address",
+                opened.contact_points.values().map(Vec::len).sum(),
+            );
             for (owner, points) in &opened.contact_points {
                 for (position, (channel, address)) in (0i32..).zip(points) {
                     let (tenant, account) = (owner.tenant.as_str(), owner.account.as_str());
-                    copy.row(&[&tenant, &account, &position, channel, &address.as_deref()]);
+                    new.row(&[&tenant, &account, &position, channel, &address.as_deref()]);
                 }
             }
-            copy.send(self.connection).await?;
+            new.send(self.connection).await?;
         }
         Ok(())
     }

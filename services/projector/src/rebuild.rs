@@ -30,7 +30,7 @@ use crate::{
 pub(crate) const BATCH: usize = 50_000;
 pub(crate) const BATCH_BYTES: usize = 32 << 20;
 /// So many are worth a transaction when the writer has nothing else to do.
-pub(crate) const WORTH: usize = 10_000;
+pub(crate) const WORTH: usize = 20_000;
 /// However slowly records come, what was read is written this often: an interrupted rebuild loses no more.
 const BATCH_TIME: Duration = Duration::from_secs(2);
 /// Records that may still be read while the live build is held still.

@@ -1,4 +1,4 @@
-//! `saldo bench`: the command path and the projector against their floors, in one run, since machines are noisy.
+//! `saldo bench`: the command path and the read models against their floors, in one run, since machines are noisy.
 //!
 //! - echo: a no-op RPC behind the same interceptor;
 //! - bare: a record of an invoice's size appended to a topic of its own and read back by one tail;
@@ -55,7 +55,7 @@ pub struct BenchArgs {
     /// Partitions of the topics; the more there are, the smaller each one's batches. Configured ones otherwise.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     partitions: Option<u32>,
-    /// What is measured; absent: the command path and the projector.
+    /// What is measured; absent: the command path and the read models.
     #[command(subcommand)]
     what: Option<What>,
 }

@@ -190,7 +190,7 @@ enum Action {
     /// Print completions for a shell.
     #[command(after_help = completions::EXAMPLES)]
     Completions(completions::CompletionsArgs),
-    /// Measure the command path and the projector, or sending, against their floors.
+    /// Measure the command path and the read models, or sending, against their floors.
     ///
     /// Each figure stands beside that of the bare thing it rests on, measured in the same run. Each run makes topics and a
     /// folder of its own; topics on a named Kafka are left behind. docs/performance.md reads the figures.

@@ -56,14 +56,15 @@ impl Writer<'_> {
     }
 
     async fn new_reminders(&mut self, rows: &Columns<'_, ReminderKey, ReminderChange>) -> Result<(), ReadModelError> {
-        let mut copy = self.copy(
+        let mut new = self.new_rows(
             "reminders",
             "tenant, account, reminder, step, tone, channel, template, due_at, retry_of, status, reason, ready_at, until,
              attempts, changed_at, needs_person, version, partition, record_offset",
+            rows.0.len(),
         );
         for (key, row) in &rows.0 {
             let saying = row.saying.as_ref();
-            copy.row(&[
+            new.row(&[
                 &key.owner.tenant.as_str(),
                 &key.owner.account.as_str(),
                 &(key.reminder as i64),
@@ -85,7 +86,7 @@ impl Writer<'_> {
                 &(row.place.offset as i64),
             ]);
         }
-        copy.send(self.connection).await
+        new.send(self.connection).await
     }
 
     /// A reminder that is dropped is withheld only if it still waits, which `ready_at` tells; what is closed has neither
@@ -137,14 +138,15 @@ impl Writer<'_> {
     }
 
     async fn new_attempts(&mut self, rows: &Columns<'_, AttemptKey, AttemptChange>) -> Result<(), ReadModelError> {
-        let mut copy = self.copy(
+        let mut new = self.new_rows(
             "attempts",
             "tenant, account, reminder, attempt, step, tone, channel, recipient, template, language, policy_version,
              started_at, send_before, status, reason, ended_at, message_id, message_sha256, partition, record_offset",
+            rows.0.len(),
         );
         for (key, row) in &rows.0 {
             let start = row.started.as_ref();
-            copy.row(&[
+            new.row(&[
                 &key.reminder.owner.tenant.as_str(),
                 &key.reminder.owner.account.as_str(),
                 &(key.reminder.reminder as i64),
@@ -167,7 +169,7 @@ impl Writer<'_> {
                 &(row.place.offset as i64),
             ]);
         }
-        copy.send(self.connection).await
+        new.send(self.connection).await
     }
 
     async fn known_attempts(&mut self, rows: &Columns<'_, AttemptKey, AttemptChange>) -> Result<(), ReadModelError> {
