@@ -35,12 +35,17 @@ impl Dial {
     /// By a URL: `http://host:port`, or `https://host:port` with these settings of TLS, the newest at each connection.
     pub fn new(url: &str, tls: Option<&Newest<ClientConfig>>) -> Result<Self, ClientError> {
         let endpoint = endpoint(url)?;
-        let tls = match (endpoint.uri().scheme_str(), tls) {
-            (Some("https"), None) => return Err(ClientError::NoTls(url.to_owned())),
-            (Some("https"), tls) => tls.cloned(),
-            _ => None,
-        };
-        Ok(Self { endpoint, tls })
+        let uri = endpoint.uri().clone();
+        match (uri.scheme_str(), tls) {
+            (Some("https"), None) => Err(ClientError::NoTls(url.to_owned())),
+            (Some("https"), Some(tls)) => {
+                // To tonic the way is one in the clear, or it would want to make it secure itself, which is ours to do.
+                let authority = uri.authority().map_or("", |authority| authority.as_str());
+                let clear = self::endpoint(&format!("http://{authority}"))?;
+                Ok(Self { endpoint: clear.origin(uri), tls: Some(tls.clone()) })
+            }
+            _ => Ok(Self { endpoint, tls: None }),
+        }
     }
 
     /// Connects.

@@ -8,6 +8,7 @@ mod live;
 mod personal;
 mod rebuild;
 mod report;
+mod standby;
 mod verify;
 
 use saldo_log::{Log, LogError, genesis::Identity};

@@ -19,6 +19,7 @@ use crate::{
     build::{Build, Written},
     fold::{Batch, Folding},
     report::Report,
+    standby,
 };
 
 /// Records of one transaction, and bytes of their values.
@@ -30,7 +31,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs until `cancel`, or until the log turns out to be another one. Trouble with Postgres, the log or the key store
-/// is waited out. Two projectors at once are harmless: whoever moves a checkpoint first wins, the other begins again from there.
+/// is waited out. Of several one works and the others stand by ([`standby`]).
 pub async fn run(
     log: Arc<dyn Log>,
     identity: Identity,
@@ -78,6 +79,8 @@ async fn follow(
     pause: &mut Duration,
 ) -> Result<(), ProjectorError> {
     let schema = saldo_readmodel::ensure(pool, identity).await?;
+    // Given up with this function.
+    let _turn = standby::turn(log, identity, pool, report).await?;
     let mut folding = Folding::resume(pool, &schema, identity).await?;
     report.stands_at(folding.done(), folding.parked());
     let build = Arc::new(Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: true });

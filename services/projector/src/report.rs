@@ -117,6 +117,11 @@ impl Report {
         self.with(|standing| standing.done = Some(done));
     }
 
+    /// Somebody else's checkpoints stand behind so many records.
+    pub fn looks_on(&self, done: u64) {
+        self.with(|standing| (standing.done, standing.writing, standing.waiting) = (Some(done), None, None));
+    }
+
     /// The oldest record that was read and waits to be written.
     pub fn waits(&self, oldest: Option<Timestamp>) {
         self.with(|standing| standing.waiting = oldest);
