@@ -99,7 +99,7 @@ pub async fn traces_and_metrics(env: Arc<Env>) -> Outcome {
         return Err(format!("not exported: {:?}", used.difference(&exported().await?).collect::<Vec<_>>()).into());
     }
     let (metrics, taken) = (collector.metrics().await?, collector.taken()?);
-    for secret in ["Ana", "Sánchez", ADDRESS, ACCOUNT, "acme", "somebody", &request_id, &target.token] {
+    for secret in ["Ana Gil", "Sánchez", ADDRESS, ACCOUNT, "acme", "somebody", &request_id, &target.token] {
         assert!(!taken.contains(secret) && !metrics.contains(secret), "{secret} was exported");
     }
 
