@@ -1,6 +1,6 @@
 //! What durability rests on, looked up in the topic's settings.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
@@ -8,9 +8,13 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 
+use tokio::time::{Instant, sleep};
+
 use super::{PATIENCE, unavailable};
 use crate::LogError;
 
+/// Between two looks for the settings of a topic that was just made.
+const PAUSE: Duration = Duration::from_millis(50);
 /// What the producer may send in one batch; see the producer's message.max.bytes.
 pub(super) const MAX_RECORD_BYTES: usize = 1_000_000;
 
@@ -20,13 +24,7 @@ pub(super) async fn faults(
     asker: &BaseConsumer,
     topic: &str,
 ) -> Result<Vec<String>, LogError> {
-    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-    let answers = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(unavailable)?;
-    let mut settings = HashMap::new();
-    for answer in answers {
-        let resource = answer.map_err(|code| LogError::Unavailable(format!("topic {topic}: {code}")))?;
-        settings.extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
-    }
+    let settings = settings(admin, topic).await?;
     let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or("unknown");
     let mut faults = Vec::new();
     for (name, wanted) in [
@@ -57,4 +55,26 @@ pub(super) async fn faults(
         faults.push(format!("its replication factor is {replicas}, must be 3 or more"));
     }
     Ok(faults)
+}
+
+/// The topic's settings. A broker that has not heard of a topic that was just made names none, and is asked again.
+async fn settings(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<HashMap<String, String>, LogError> {
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answers =
+            admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(unavailable)?;
+        let mut settings = HashMap::new();
+        for answer in answers {
+            let resource = answer.map_err(|code| LogError::Unavailable(format!("topic {topic}: {code}")))?;
+            settings.extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
+        }
+        if !settings.is_empty() {
+            return Ok(settings);
+        }
+        if Instant::now() > deadline {
+            return Err(LogError::Unavailable(format!("the brokers do not tell the settings of topic {topic}")));
+        }
+        sleep(PAUSE).await;
+    }
 }
