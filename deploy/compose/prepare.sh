@@ -14,6 +14,30 @@ for name in issuer service; do
 done
 chmod 0644 secrets/service.pem
 
+# For compose.tls.yaml: an authority, and certificates of a year for Kafka, Postgres and Saldo, each for both sides of a connection.
+# Delete one and run this again to renew it; Saldo reads it by itself, Kafka and Postgres want a restart.
+if [ ! -e secrets/ca.pem ]; then
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=Saldo's own authority" \
+    -keyout secrets/ca.key.pem -out secrets/ca.pem 2>/dev/null
+fi
+certify() {
+  local name=$1 names=$2
+  [ -e "secrets/$name.cert.pem" ] && return
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
+    -keyout "secrets/$name.key.pem" -out "secrets/$name.csr" 2>/dev/null
+  openssl x509 -req -in "secrets/$name.csr" -CA secrets/ca.pem -CAkey secrets/ca.key.pem -days 365 -extfile <(
+    echo "subjectAltName=$names"
+    echo "extendedKeyUsage=serverAuth,clientAuth"
+  ) -out "secrets/$name.cert.pem" 2>/dev/null
+  rm "secrets/$name.csr"
+}
+certify kafka DNS:kafka-1,DNS:kafka-2,DNS:kafka-3
+certify postgres DNS:postgres
+certify saldo DNS:localhost,IP:127.0.0.1,DNS:command-1,DNS:command-2,DNS:query-1,DNS:query-2
+# Kafka wants both in one file.
+cat secrets/kafka.key.pem secrets/kafka.cert.pem >secrets/kafka.pem
+chmod 0644 secrets/ca.pem secrets/kafka.pem secrets/{saldo,postgres}.{cert,key}.pem
+
 if [ ! -e .env ]; then
   {
     echo "POSTGRES_PASSWORD=$(openssl rand -hex 24)"

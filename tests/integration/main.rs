@@ -124,6 +124,7 @@ fn main() -> ExitCode {
         ("talking: a mail server that is down", Postgres, talking::server_down),
         ("talking: what is published is checked whole and published once", Postgres, talking::publishing),
         ("talking: two instances share the work and nobody hears anything twice", Kafka, talking::two_instances),
+        ("telemetry: every alarm is explained on the operator's page", Postgres, telemetry::runbooks),
         ("telemetry: from a call to a mail, as a collector sees it", KafkaAndCollector, telemetry::traces_and_metrics),
         ("telemetry: a collector that is not there holds up nothing", Postgres, telemetry::without_collector),
         ("crashes: killed at every step of an attempt", Postgres, crash_points::every_point),

@@ -141,3 +141,18 @@ fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
     words.filter(|word| word.starts_with("saldo_")).map(str::to_owned).collect()
 }
+
+/// Whoever is called by an alarm finds on the operator's page what it means.
+pub async fn runbooks(_: Arc<Env>) -> Outcome {
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+    let alarms = std::fs::read_to_string(format!("{deploy}/telemetry/alerts.yaml"))?;
+    let page = std::fs::read_to_string(format!("{deploy}/OPERATIONS.md"))?;
+    let told = alarms.lines().filter_map(|line| line.trim().strip_prefix("runbook: deploy/OPERATIONS.md#"));
+    let told: BTreeSet<String> = told.map(str::to_owned).collect();
+    let headings = page.lines().filter_map(|line| line.strip_prefix("### Alarm: "));
+    let explained: BTreeSet<String> =
+        headings.map(|name| format!("alarm-{}", name.to_lowercase().replace(' ', "-"))).collect();
+    assert!(told.len() > 10, "{told:?}");
+    assert_eq!(told, explained);
+    Ok(())
+}
