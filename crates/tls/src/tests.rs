@@ -80,9 +80,12 @@ async fn only_who_is_certified_now_and_by_ours_is_a_server() {
     let server = |identity| ServerFiles { identity, client_ca: None }.open().expect("a server");
     let expired = server(site.identity(1, EXPIRED));
     assert!(shown(&expired, &client).await.expect_err("expired").contains("expired"));
-    let foreign = Site::new();
-    let unknown = shown(&foreign.server().open().expect("a server"), &client).await;
-    assert!(unknown.expect_err("foreign").contains("UnknownIssuer"));
+    // Another authority, and one that has taken the name of ours.
+    for (name, said) in [("foreign", "UnknownIssuer"), ("ours", "BadSignature")] {
+        let foreign = Site { ca: Authority::new(name), ..Site::new() };
+        let refused = shown(&foreign.server().open().expect("a server"), &client).await.expect_err(name);
+        assert!(refused.contains(said), "{name}: {refused}");
+    }
     let anybody = ClientFiles::default().open().expect("a client");
     assert!(shown(&server(site.identity(1, VALID)), &anybody).await.is_err(), "browsers do not know ours");
 }
