@@ -179,6 +179,7 @@ async fn what_counts(log: &dyn Log, identity: &Identity) -> Outcome {
         under("acme/another", second.clone()),
         under(&elsewhere, misplaced),
         under("genesis", genesis.to_vec()),
+        under("clock", second.clone()),
         under(key, commit(key, 3, frame::hash(&first), b"a version ahead")),
         under(key, second),
     ])
@@ -204,6 +205,7 @@ async fn what_counts(log: &dyn Log, identity: &Identity) -> Outcome {
         "OtherKey",
         "OtherPartition",
         "LateGenesis",
+        "Probe",
         "NotTheHead",
         "accepted second",
     ];

@@ -8,7 +8,7 @@ use saldo_api::v1::GenesisPayload;
 
 use crate::{
     Record,
-    frame::{self, Frame, Kind, Malformed, first_parent, partition_of},
+    frame::{self, Frame, Kind, Malformed, PROBE_KEY, first_parent, partition_of},
     genesis::Identity,
 };
 
@@ -51,6 +51,9 @@ pub enum Verdict<'r> {
 /// Why a record does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VoidReason {
+    /// An instance asked for the log's clock.
+    #[error("a probe of the clock")]
+    Probe,
     /// Not a frame.
     #[error("malformed: {0}")]
     Malformed(#[from] Malformed),
@@ -180,6 +183,10 @@ impl Acceptor {
     }
 
     fn admissible<'r>(&self, record: &'r Record) -> Result<Frame<'r>, VoidReason> {
+        // No frame stands under this key by right: it is void whatever it is called.
+        if record.key == PROBE_KEY {
+            return Err(VoidReason::Probe);
+        }
         let frame = Frame::parse(&record.value)?;
         if frame.kind == Kind::Genesis {
             return Err(VoidReason::LateGenesis);

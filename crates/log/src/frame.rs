@@ -123,6 +123,9 @@ impl<'a> Frame<'a> {
 /// The key of a Genesis; no account has it, since it has no slash.
 pub const GENESIS_KEY: &str = "genesis";
 
+/// The key of a probe, by which an instance asks for the log's clock: no frame and no account's, so void to every reader.
+pub const PROBE_KEY: &str = "clock";
+
 /// Writes a frame. Ids longer than a byte can count are cut, and then read as malformed: callers pass checked ids.
 pub fn encode(kind: Kind, tenant: &str, account: &str, version: u64, parent: [u8; 32], payload: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(4 + 2 + 2 + tenant.len() + account.len() + 8 + 32 + 4 + payload.len());

@@ -132,6 +132,7 @@ impl Report {
 
     pub(crate) fn void(&self, reason: VoidReason) {
         let reason = match reason {
+            VoidReason::Probe => "probe",
             VoidReason::Malformed(_) => "malformed",
             VoidReason::LateGenesis => "late_genesis",
             VoidReason::OtherKey => "other_key",

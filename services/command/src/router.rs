@@ -163,7 +163,8 @@ impl Commands {
         frame::partition_of(key, self.identity.partitions)
     }
 
-    /// Waits until every partition has been read up to the end it has now, and the clock was compared with the log's.
+    /// Waits until every partition has been read up to the end it has now, and the clock was compared with the log's, if
+    /// the log takes anything.
     pub async fn caught_up(&self) -> Result<(), LogError> {
         for partition in 0..self.identity.partitions {
             let end = self.log.end(partition).await?;

@@ -8,7 +8,7 @@ use saldo_keyring::Keyring;
 use saldo_log::{
     Log,
     embedded::EmbeddedLog,
-    frame::Frame,
+    frame::PROBE_KEY,
     genesis::{self, Identity},
     kafka::{KafkaConfig, KafkaLog},
 };
@@ -145,8 +145,7 @@ pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Iden
     Ok(keyring)
 }
 
-/// Whether anything stands in the log but each partition's Genesis, record 0, and records that are no frames, with which
-/// instances ask for the log's clock.
+/// Whether anything stands in the log but each partition's Genesis, record 0, and probes of its clock.
 async fn holds_commits(log: &dyn Log, identity: &Identity) -> Result<bool, Failure> {
     for partition in 0..identity.partitions {
         let (mut next, end) = (1, log.end(partition).await?);
@@ -157,7 +156,7 @@ async fn holds_commits(log: &dyn Log, identity: &Identity) -> Result<bool, Failu
         while next < end {
             for record in tail.next(LOOKED_AT).await? {
                 next = record.offset + 1;
-                if Frame::parse(&record.value).is_ok() {
+                if record.key != PROBE_KEY {
                     return Ok(true);
                 }
             }

@@ -245,16 +245,16 @@ impl Services {
             health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
         }
         // An instance with a wrong clock decides nothing; it ends with the command service.
+        let status = |standing| match standing {
+            Standing::Right => tonic_health::ServingStatus::Serving,
+            _ => tonic_health::ServingStatus::NotServing,
+        };
+        const COMMAND: &str = "collections.v1.CommandService";
+        health.set_service_status(COMMAND, status(*clock.borrow_and_update())).await;
         tokio::spawn(async move {
-            loop {
-                let status = match *clock.borrow_and_update() {
-                    Standing::Right => tonic_health::ServingStatus::Serving,
-                    _ => tonic_health::ServingStatus::NotServing,
-                };
-                health.set_service_status("collections.v1.CommandService", status).await;
-                if clock.changed().await.is_err() {
-                    return;
-                }
+            while clock.changed().await.is_ok() {
+                let now = status(*clock.borrow_and_update());
+                health.set_service_status(COMMAND, now).await;
             }
         });
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
