@@ -224,15 +224,14 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
             let paused = self.options.pause.is_cancelled();
             let read = paused || self.behind(until) == 0;
             pace.take_if(|_| self.folding.done() >= self.at_start);
-            let full = batch.records >= BATCH || batch.bytes >= BATCH_BYTES;
-            if writing.is_empty()
-                && !batch.is_empty()
-                && (read || batch.records >= WORTH || begun.elapsed() >= BATCH_TIME)
-            {
-                let (full, build) = (mem::take(&mut batch), self.build.clone());
+            let is_full = |batch: &Batch| batch.records >= BATCH || batch.bytes >= BATCH_BYTES;
+            let worth = read || is_full(&batch) || batch.records >= WORTH || begun.elapsed() >= BATCH_TIME;
+            if writing.is_empty() && !batch.is_empty() && worth {
+                let (taken, build) = (mem::take(&mut batch), self.build.clone());
                 begun = Instant::now();
-                writing.spawn(async move { build.write(&full).await });
+                writing.spawn(async move { build.write(&taken).await });
             }
+            let full = is_full(&batch);
             if read && writing.is_empty() {
                 return Ok(!paused);
             }

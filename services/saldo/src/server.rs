@@ -29,6 +29,9 @@ const MAX_STREAMS: u32 = 2_048;
 /// Between two looks whether a client is still there; one that is not gives back what its calls hold.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+/// The command service's name in health.
+const COMMAND: &str = "collections.v1.CommandService";
+
 /// What is served beside health.
 #[derive(Default)]
 pub struct Served {
@@ -48,7 +51,15 @@ impl Served {
         verifier: Option<Verifier>,
     ) -> Result<(Task, Within), Failure> {
         let (health, health_service) = tonic_health::server::health_reporter();
-        let mut names = vec![""];
+        let mut names = Vec::new();
+        // A process of the command service alone is as well as its clock is right; any other serves while it runs.
+        let follows_clock: &'static [&'static str] = match (&self.command, &self.query) {
+            (Some(_), None) => &[COMMAND, ""],
+            _ => {
+                names.push("");
+                &[COMMAND]
+            }
+        };
         let server = Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
         let mut router = server.layer(ServerSpans::new(saldo_api::method)).add_service(health_service);
         if let Some(verifier) = verifier {
@@ -59,7 +70,7 @@ impl Served {
                 .build_v1()?;
             router = router.add_service(InterceptedService::new(reflection, verifier.clone()));
             if let Some((command, catalog)) = self.command {
-                follow_clock(command.clock(), health.clone()).await;
+                follow_clock(command.clock(), health.clone(), follows_clock).await;
                 let command = command.into_service(MAX_REQUEST);
                 let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
                 router = router
@@ -86,18 +97,23 @@ impl Served {
     }
 }
 
-/// An instance with a wrong clock decides nothing, and its health says so. Ends with the command service.
-async fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter) {
-    const COMMAND: &str = "collections.v1.CommandService";
-    let status = |standing| match standing {
-        Standing::Right => ServingStatus::Serving,
-        _ => ServingStatus::NotServing,
+/// An instance with a wrong clock decides nothing, and the health of these names says so. Ends with the command service.
+async fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter, names: &'static [&'static str]) {
+    let tell = async move |standing| {
+        let status = match standing {
+            Standing::Right => ServingStatus::Serving,
+            _ => ServingStatus::NotServing,
+        };
+        for name in names {
+            health.set_service_status(*name, status).await;
+        }
     };
-    health.set_service_status(COMMAND, status(*clock.borrow_and_update())).await;
+    let now = *clock.borrow_and_update();
+    tell(now).await;
     tokio::spawn(async move {
         while clock.changed().await.is_ok() {
-            let now = status(*clock.borrow_and_update());
-            health.set_service_status(COMMAND, now).await;
+            let now = *clock.borrow_and_update();
+            tell(now).await;
         }
     });
 }
