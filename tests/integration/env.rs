@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -136,9 +139,24 @@ pub async fn within<F: Future<Output = bool>>(
     Ok(())
 }
 
-/// A port nobody listens on just now.
+/// Below the range that connections and listeners on "any port" are given theirs from, which would take one that a server is
+/// yet to be started on, or started on again.
+const PORTS: std::ops::Range<u32> = 10_000..32_768;
+
+/// A port that nobody listens on, handed out once in a run.
 pub fn free_port() -> Result<u16, Failure> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Runs beside each other begin at places of their own.
+    let first = std::process::id().wrapping_mul(997);
+    for _ in 0..count {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = u16::try_from(PORTS.start + next)?;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no port is free".into())
 }
 
 /// What an HTTP server of this machine answers.
