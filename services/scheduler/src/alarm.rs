@@ -1,10 +1,6 @@
 //! The alarm clock itself: looks what is due, wakes it, keeps what was answered.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    convert::Infallible,
-    time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use jiff::Timestamp;
 use saldo_catalog::Catalog;
@@ -22,6 +18,7 @@ use crate::{
     behind::Behind,
     report::{self, Report},
     table::{self, FIRST, Key, Known, Seen, Sole},
+    under_way::UnderWay,
     wake::{Woken, wake},
 };
 
@@ -72,8 +69,7 @@ struct Alarm<'m> {
     sweep: Option<(Timestamp, (Timestamp, Key))>,
     due: VecDeque<Key>,
     behind: Behind,
-    /// Asked, and the answer not kept yet: due by the table all the same.
-    under_way: HashSet<Key>,
+    under_way: UnderWay,
     asking: JoinSet<Result<Woken, SchedulerError>>,
     answers: Vec<(Key, Known)>,
     keeping: Option<JoinHandle<Result<Vec<Key>, sqlx::Error>>>,
@@ -95,7 +91,7 @@ impl<'m> Alarm<'m> {
             sweep: None,
             due: VecDeque::new(),
             behind: Behind::new(means.options.rewake_per_second),
-            under_way: HashSet::new(),
+            under_way: UnderWay::default(),
             asking: JoinSet::new(),
             answers: Vec::new(),
             keeping: None,
@@ -141,7 +137,7 @@ impl<'m> Alarm<'m> {
         while self.has_room()
             && let Some(key) = self.due.pop_front().or_else(|| self.behind.next())
         {
-            if self.under_way.insert(key.clone()) {
+            if self.under_way.begin(&key) {
                 let woken = wake(self.means.clients.clone(), self.means.clock.clone(), key);
                 self.asking.spawn(around("wake", woken, told));
             }
@@ -183,7 +179,9 @@ impl<'m> Alarm<'m> {
             kept = kept => {
                 self.keeping = None;
                 for key in kept?? {
-                    self.under_way.remove(&key);
+                    if self.under_way.end(&key) {
+                        self.behind.push(key);
+                    }
                 }
             }
             () = sleep_until(self.next_look) => {}

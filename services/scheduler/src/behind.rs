@@ -90,6 +90,11 @@ impl Behind {
         Ok(())
     }
 
+    /// One that is wanted once more.
+    pub(crate) fn push(&mut self, key: Key) {
+        self.waiting.push_back(key);
+    }
+
     /// The next one, if it may be woken already.
     pub(crate) fn next(&mut self) -> Option<Key> {
         if self.waiting.is_empty() || self.limiter.check().is_err() {

@@ -13,6 +13,7 @@ mod alarm;
 mod behind;
 mod report;
 mod table;
+mod under_way;
 mod wake;
 
 use std::{convert::Infallible, num::NonZeroU32, time::Duration};
