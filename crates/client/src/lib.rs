@@ -64,3 +64,10 @@ pub enum ClientError {
     #[error("a token for the service itself: {0}")]
     Issuer(#[from] saldo_auth::IssuerError),
 }
+
+/// To whoever asks again: nothing that asking again mends.
+impl From<ClientError> for Status {
+    fn from(error: ClientError) -> Self {
+        Self::internal(error.to_string())
+    }
+}

@@ -67,6 +67,15 @@ pub trait Log: Send + Sync {
     async fn create(&self, partitions: u32) -> Result<(), LogError>;
 }
 
+/// The offsets behind the last record of each partition, as they are now.
+pub async fn ends(log: &dyn Log, identity: &genesis::Identity) -> Result<Vec<u64>, LogError> {
+    let mut ends = Vec::new();
+    for partition in 0..identity.partitions {
+        ends.push(log.end(partition).await?);
+    }
+    Ok(ends)
+}
+
 /// A reader of a topic.
 #[async_trait]
 pub trait Tail: Send {

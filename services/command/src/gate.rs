@@ -72,6 +72,12 @@ impl<S> Gate<S> {
         };
         Self { inner, room: Arc::new(room) }
     }
+
+    /// Room for one more request.
+    fn enter(&self) -> Result<Held, Failure> {
+        let place = self.room.requests.clone().try_acquire_owned().map_err(|_| self.room.overloaded())?;
+        Ok(Held { room: self.room.clone(), bytes: AtomicU64::new(0), since: Instant::now(), _request: place })
+    }
 }
 
 impl Room {
@@ -119,16 +125,13 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let Ok(place) = self.room.requests.clone().try_acquire_owned() else {
-            let answer = Status::from(self.room.overloaded()).into_http();
-            return Box::pin(async { Ok(answer) });
+        let held = match self.enter() {
+            Ok(held) => Arc::new(held),
+            Err(overloaded) => {
+                let answer = Status::from(overloaded).into_http();
+                return Box::pin(async { Ok(answer) });
+            }
         };
-        let held = Arc::new(Held {
-            room: self.room.clone(),
-            bytes: AtomicU64::new(0),
-            since: Instant::now(),
-            _request: place,
-        });
         let mut request = request.map(|body| Body::new(Counted { body, held: held.clone() }));
         // With it the worker holds the room as long as it holds the request.
         request.extensions_mut().insert(held.clone());
@@ -255,12 +258,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_worker_still_works_on_takes_up_room_though_its_client_is_gone() {
         let gate = Gate::with_room(Slow(Arc::default()), 1, 1_000);
-        let held = Arc::new(Held {
-            room: gate.room.clone(),
-            bytes: AtomicU64::new(0),
-            since: Instant::now(),
-            _request: gate.room.requests.clone().try_acquire_owned().expect("free"),
-        });
+        let held = Arc::new(gate.enter().expect("free"));
         held.take(600).expect("free");
         let with_the_worker = held.clone();
         drop(held);

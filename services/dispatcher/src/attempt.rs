@@ -111,7 +111,7 @@ async fn start(
         claim: claim.to_vec(),
     };
     let ask = || async {
-        let mut commands = commands(means, job)?;
+        let mut commands = means.clients.commands(&job.tenant)?;
         commands.start_contact_attempt(timed(request.clone())).await
     };
     let answer = patiently_until(ask, enough(Some(START_PATIENCE), stop)).await?;
@@ -178,16 +178,10 @@ async fn record(
         outcome: Some(told),
     };
     let ask = || async {
-        let mut commands = commands(means, job)?;
+        let mut commands = means.clients.commands(&job.tenant)?;
         commands.record_contact_outcome(timed(request.clone())).await
     };
     patiently_until(ask, enough(None, stop)).await
-}
-
-type Commands = saldo_api::v1::command_service_client::CommandServiceClient<saldo_client::Authorized>;
-
-fn commands(means: &Dispatcher, job: &Job) -> Result<Commands, Status> {
-    means.clients.commands(&job.tenant).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// Ends after `patience`, and some time after a stop in any case.

@@ -1,10 +1,6 @@
 //! Where jobs are taken, worked on and counted.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use saldo_telemetry::{KeyValue, span::around};
 use tokio::{
@@ -32,7 +28,7 @@ pub(crate) struct Desk {
     means: Arc<Dispatcher>,
     stop: CancellationToken,
     /// The log's ends at the start; those that the read models have to reach.
-    ends: Option<BTreeMap<u32, u64>>,
+    ends: Option<Vec<u64>>,
     open: bool,
     /// Leased, and not begun.
     taken: VecDeque<Job>,
@@ -91,7 +87,7 @@ impl Desk {
         let Dispatcher { pool, log, identity, .. } = self.means.as_ref();
         let ends = match self.ends.take() {
             Some(ends) => ends,
-            None => gate::ends(log.as_ref(), identity).await?,
+            None => saldo_log::ends(log.as_ref(), identity).await?,
         };
         let reached = gate::wait(pool, identity, &ends).await;
         self.ends = Some(ends);

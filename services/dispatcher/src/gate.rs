@@ -1,9 +1,9 @@
 //! Nothing is asked before the read models have reached the log's end of the start: while they are being filled, every
 //! old reminder looks due for a moment.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use saldo_log::{Log, genesis::Identity};
+use saldo_log::genesis::Identity;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::sleep;
 use tracing::info;
@@ -13,17 +13,8 @@ use crate::{DispatcherError, jobs};
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Where each partition of the log ends now.
-pub(crate) async fn ends(log: &dyn Log, identity: &Identity) -> Result<BTreeMap<u32, u64>, DispatcherError> {
-    let mut ends = BTreeMap::new();
-    for partition in 0..identity.partitions {
-        ends.insert(partition, log.end(partition).await?);
-    }
-    Ok(ends)
-}
-
 /// Waits until the live read models have reached these ends.
-pub(crate) async fn wait(pool: &PgPool, identity: &Identity, ends: &BTreeMap<u32, u64>) -> Result<(), DispatcherError> {
+pub(crate) async fn wait(pool: &PgPool, identity: &Identity, ends: &[u64]) -> Result<(), DispatcherError> {
     let mut silent = true;
     loop {
         let behind = ends.len() - reached(pool, identity, ends).await?;
@@ -39,7 +30,7 @@ pub(crate) async fn wait(pool: &PgPool, identity: &Identity, ends: &BTreeMap<u32
 }
 
 /// In how many partitions they have.
-async fn reached(pool: &PgPool, identity: &Identity, ends: &BTreeMap<u32, u64>) -> Result<usize, DispatcherError> {
+async fn reached(pool: &PgPool, identity: &Identity, ends: &[u64]) -> Result<usize, DispatcherError> {
     let build = jobs::live(pool).await?;
     let statement = format!("SELECT partition, next_offset, log_id FROM rm_{build}.checkpoints");
     let mut reached = 0;
@@ -47,8 +38,8 @@ async fn reached(pool: &PgPool, identity: &Identity, ends: &BTreeMap<u32, u64>) 
         if row.try_get::<Vec<u8>, _>(2)? != identity.log_id {
             return Err(DispatcherError::OtherLog);
         }
-        let (partition, next) = (row.try_get::<i32, _>(0)? as u32, row.try_get::<i64, _>(1)? as u64);
-        reached += usize::from(ends.get(&partition).is_some_and(|end| next >= *end));
+        let (partition, next) = (row.try_get::<i32, _>(0)? as usize, row.try_get::<i64, _>(1)? as u64);
+        reached += usize::from(ends.get(partition).is_some_and(|end| next >= *end));
     }
     Ok(reached)
 }

@@ -65,6 +65,11 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.moves.is_empty()
     }
+
+    /// Whether it holds so many records, or so many bytes of them: no more is to be added.
+    pub fn is_full(&self, records: usize, bytes: usize) -> bool {
+        self.records >= records || self.bytes >= bytes
+    }
 }
 
 impl Folding {

@@ -11,8 +11,6 @@ mod report;
 mod standby;
 mod verify;
 
-use saldo_log::{Log, LogError, genesis::Identity};
-
 pub use compare::{Difference, Differences};
 pub use live::run;
 pub use rebuild::{End, Progress, Rebuild, Rebuilt, Stage, rebuild};
@@ -39,15 +37,6 @@ pub enum ProjectorError {
     /// A defect of ours.
     #[error("writing a batch broke off: {0}")]
     BrokeOff(#[from] tokio::task::JoinError),
-}
-
-/// The offsets behind the last record of each partition, as they are now.
-async fn ends(log: &dyn Log, identity: &Identity) -> Result<Vec<u64>, LogError> {
-    let mut ends = Vec::new();
-    for partition in 0..identity.partitions {
-        ends.push(log.end(partition).await?);
-    }
-    Ok(ends)
 }
 
 impl From<sqlx::Error> for ProjectorError {

@@ -90,12 +90,12 @@ async fn follow(
     let mut writing = JoinSet::new();
     loop {
         if writing.is_empty() && !batch.is_empty() {
-            let (full, links, build) = (mem::take(&mut batch), mem::take(&mut links), build.clone());
-            let (records, done, parked) = (full.records, folding.done(), folding.parked());
+            let (taken, links, build) = (mem::take(&mut batch), mem::take(&mut links), build.clone());
+            let (records, done, parked) = (taken.records, folding.done(), folding.parked());
             report.writes();
             writing.spawn(async move {
                 let begun = Instant::now();
-                let written = linked("project", links, build.write(&full), |_| None).await;
+                let written = linked("project", links, build.write(&taken), |_| None).await;
                 written.map(|written| (written, records, done, parked, begun.elapsed()))
             });
         }
@@ -109,7 +109,7 @@ async fn follow(
                 report.stands_at(done, parked);
                 *pause = FIRST_PAUSE;
             }
-            records = tail.next(READ), if batch.records < BATCH && batch.bytes < BATCH_BYTES => {
+            records = tail.next(READ), if !batch.is_full(BATCH, BATCH_BYTES) => {
                 for record in records? {
                     links.note(record.trace.as_deref());
                     folding.fold(&mut batch, &record)?;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use saldo_keyring::Keyring;
-use saldo_log::{Log, LogError, Record, Tail, genesis::Identity};
+use saldo_log::{Log, LogError, Record, Tail, ends, genesis::Identity};
 use saldo_readmodel::{ReadModelError, Schema};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinSet;
@@ -21,7 +21,6 @@ use crate::{
     ProjectorError,
     build::{Build, Written},
     compare::{self, Differences},
-    ends,
     fold::{Batch, Folding},
     live::READ,
 };
@@ -224,14 +223,13 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
             let paused = self.options.pause.is_cancelled();
             let read = paused || self.behind(until) == 0;
             pace.take_if(|_| self.folding.done() >= self.at_start);
-            let is_full = |batch: &Batch| batch.records >= BATCH || batch.bytes >= BATCH_BYTES;
-            let worth = read || is_full(&batch) || batch.records >= WORTH || begun.elapsed() >= BATCH_TIME;
+            // So many records are worth a transaction before it is full.
+            let worth = read || batch.is_full(WORTH, BATCH_BYTES) || begun.elapsed() >= BATCH_TIME;
             if writing.is_empty() && !batch.is_empty() && worth {
                 let (taken, build) = (mem::take(&mut batch), self.build.clone());
                 begun = Instant::now();
                 writing.spawn(async move { build.write(&taken).await });
             }
-            let full = is_full(&batch);
             if read && writing.is_empty() {
                 return Ok(!paused);
             }
@@ -242,7 +240,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
                     }
                 }
                 () = self.options.pause.cancelled(), if !paused => {}
-                records = paced(pace.as_mut(), tail.as_mut()), if !read && !full => {
+                records = paced(pace.as_mut(), tail.as_mut()), if !read && !batch.is_full(BATCH, BATCH_BYTES) => {
                     for record in records?.iter().filter(|record| record.offset < end_of(until)(record.partition)) {
                         self.folding.fold(&mut batch, record)?;
                     }

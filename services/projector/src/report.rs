@@ -11,7 +11,7 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Histogram},
 };
 use saldo_clock::Clock;
-use saldo_log::{Log, genesis::Identity};
+use saldo_log::{Log, ends, genesis::Identity};
 
 /// Between two looks at the log's end.
 const EVERY: Duration = Duration::from_secs(3);
@@ -100,7 +100,7 @@ impl Report {
         loop {
             looks.tick().await;
             // Whoever reads the log says what is wrong with it; the figures stay as they were.
-            let Ok(ends) = crate::ends(log, identity).await else { continue };
+            let Ok(ends) = ends(log, identity).await else { continue };
             let end: u64 = ends.iter().sum();
             let now = self.clock.now();
             self.with(|standing| {

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use saldo_log::{Log, genesis::Identity};
+use saldo_log::{Log, ends, genesis::Identity};
+use saldo_readmodel::ReadModelError;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
 
@@ -32,7 +33,7 @@ pub async fn turn(log: &dyn Log, identity: &Identity, pool: &PgPool, report: &Re
         }
         let place = place(identity, &mut connection).await?;
         report.looks_on(place);
-        if last != Some(place) || place >= crate::ends(log, identity).await?.iter().sum() {
+        if last != Some(place) || place >= ends(log, identity).await?.iter().sum() {
             (last, since) = (Some(place), Instant::now());
         }
         if since.elapsed() >= STANDSTILL {
@@ -46,6 +47,6 @@ pub async fn turn(log: &dyn Log, identity: &Identity, pool: &PgPool, report: &Re
 /// Records that the live build has come past.
 async fn place(identity: &Identity, connection: &mut PgConnection) -> Result<u64, ProjectorError> {
     let schema = saldo_readmodel::live(connection).await?;
-    let checkpoints = schema.checkpoints(connection, identity, false).await?;
-    Ok(checkpoints.iter().filter_map(|checkpoint| checkpoint.position.map(|position| position.next)).sum())
+    let standing = schema.standing(connection, identity, false).await?.ok_or(ReadModelError::OtherLog)?;
+    Ok(standing.iter().sum())
 }

@@ -16,7 +16,7 @@ use saldo_domain::{
     evolve,
 };
 use saldo_keyring::Keyring;
-use saldo_log::{Log, LogError, Record, genesis::Identity};
+use saldo_log::{Log, LogError, Record, ends, genesis::Identity};
 use saldo_readmodel::{ReadModelError, Schema};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Transaction};
@@ -26,7 +26,6 @@ use crate::{
     ProjectorError,
     build::Build,
     compare::{self, Differences},
-    ends,
     fold::{Batch, Folding, Judged},
     live::READ,
     rebuild::{BATCH, BATCH_BYTES, Progress, Stage, WORTH},
@@ -160,20 +159,19 @@ impl Fold {
         let mut writing = JoinSet::new();
         loop {
             let read = report.records == total;
-            let full = batch.records >= BATCH || batch.bytes >= BATCH_BYTES;
-            if (read || full || batch.records >= WORTH)
+            if (read || batch.is_full(WORTH, BATCH_BYTES))
                 && !batch.is_empty()
                 && let Some(mut snapshot) = idle.take()
             {
-                let (full, build) = (mem::take(&mut batch), build.clone());
-                writing.spawn(async move { build.write_in(&mut snapshot, &full).await.map(|_| snapshot) });
+                let (taken, build) = (mem::take(&mut batch), build.clone());
+                writing.spawn(async move { build.write_in(&mut snapshot, &taken).await.map(|_| snapshot) });
             }
             if read && let Some(snapshot) = idle.take_if(|_| batch.is_empty()) {
                 return Ok(snapshot);
             }
             tokio::select! {
                 Some(ended) = writing.join_next() => idle = Some(ended??),
-                records = tail.next(READ), if !read && !full => {
+                records = tail.next(READ), if !read && !batch.is_full(BATCH, BATCH_BYTES) => {
                     for record in records?.iter().filter(|record| record.offset < until(record.partition)) {
                         self.fold(&mut batch, record, report)?;
                     }

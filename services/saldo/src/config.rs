@@ -3,6 +3,8 @@
 //! Environment variables are `SALDO__` and the key's path in upper case joined by two underscores, for example
 //! `SALDO__DATABASE__URL`. An unknown key is an error that names it and where it stands.
 
+mod in_the_clear;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -19,7 +21,6 @@ use figment::{
 use saldo_log::kafka;
 use saldo_tls::{ClientFiles, Identity, ServerFiles};
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
 /// A value that is never printed.
@@ -481,40 +482,6 @@ impl Config {
         Ok(())
     }
 
-    /// What goes over a network unprotected: others can read it, or be taken for the server. Each names its key.
-    pub fn in_the_clear(&self) -> Vec<String> {
-        let mut told = Vec::new();
-        if self.tls.certificate.is_none() && self.listen.is_some_and(|listen| !listen.ip().is_loopback()) {
-            told.push(
-                "listen: tokens and personal data are served in the clear; set tls.certificate and tls.key".to_owned(),
-            );
-        }
-        for (key, url) in [("database.url", &self.database.url), ("log.embedded_url", &self.log.embedded_url)] {
-            let options = url.as_ref().and_then(|url| url.expose().parse::<PgConnectOptions>().ok());
-            let Some(options) = options else { continue };
-            let is_checked = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull | PgSslMode::VerifyCa);
-            if !is_checked && options.get_socket().is_none() && !is_local(options.get_host()) {
-                told.push(format!(
-                    "{key}: nobody checks who the server is; add sslmode=verify-full and sslrootcert=FILE"
-                ));
-            }
-        }
-        let brokers = self.log.kafka.iter().flat_map(|brokers| brokers.split(','));
-        if self.log.tls_ca.is_none() && !brokers.map(host_of).all(is_local) {
-            told.push("log.kafka: the log is read and written in the clear; set log.tls_ca".to_owned());
-        }
-        let url_is_local = |url: &Url| url.host_str().is_none_or(is_local);
-        let commands = self.services.command.iter().filter_map(|url| Url::parse(url).ok());
-        if commands.into_iter().any(|url| url.scheme() == "http" && !url_is_local(&url)) {
-            told.push("services.command: tokens are sent in the clear; name https:// instances".to_owned());
-        }
-        let smtp = self.sending.smtp.as_ref().and_then(|url| Url::parse(url.expose()).ok());
-        if smtp.is_some_and(|url| url.query() == Some("tls=none") && !url_is_local(&url)) {
-            told.push("sending.smtp: mails are sent in the clear; use smtps:// or STARTTLS".to_owned());
-        }
-        told
-    }
-
     /// Where gRPC is served: as told, or on this port of loopback.
     pub fn listen(&self, port: u16) -> SocketAddr {
         self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
@@ -524,18 +491,6 @@ impl Config {
     pub fn keyring_dir(&self) -> PathBuf {
         self.keyring.dir.clone().unwrap_or_else(|| self.data_dir.join("keyring"))
     }
-}
-
-/// Whether a host is this machine by its very name.
-fn is_local(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host.starts_with('/') || address.map_or(host == "localhost", |address| address.is_loopback())
-}
-
-/// Without the port.
-fn host_of(broker: &str) -> &str {
-    let broker = broker.trim();
-    broker.rsplit_once(':').map_or(broker, |(host, _)| host)
 }
 
 /// Reads the file for its form alone: the parser's own message repeats the line at fault, which may hold a password.
@@ -584,26 +539,6 @@ mod tests {
     #[test]
     fn without_any_setting_it_listens_on_loopback() {
         assert!(load("").expect("defaults").listen(50051).ip().is_loopback());
-    }
-
-    #[test]
-    fn what_a_network_could_read_is_told_by_its_key() {
-        let keys = |toml: &str| -> Vec<String> {
-            let told = load(toml).expect("settings").in_the_clear();
-            told.iter().map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect()
-        };
-        assert!(
-            keys("listen = '[::1]:1'\ndatabase.url = 'postgres://localhost/d'\nlog.kafka = 'localhost:9092'")
-                .is_empty()
-        );
-        let exposed = "listen = '0.0.0.0:1'\ndatabase.url = 'postgres://u@db/d?sslmode=require'\n\
-                       log.kafka = 'localhost:1,kafka:9092'\nservices.command = ['http://command:1']\n\
-                       sending.smtp = 'smtp://mail:25?tls=none'";
-        assert_eq!(keys(exposed), ["listen", "database.url", "log.kafka", "services.command", "sending.smtp"]);
-        let protected = "listen = '0.0.0.0:1'\ntls.certificate = 'c'\ntls.key = 'k'\nlog.kafka = 'kafka:9092'\n\
-                         log.tls_ca = 'ca'\ndatabase.url = 'postgres://u@db/d?sslmode=verify-full'\n\
-                         services.command = ['https://command:1']\nsending.smtp = 'smtps://mail'";
-        assert!(keys(protected).is_empty());
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub async fn run(args: DevArgs) -> Outcome {
         print_guide(&system, &token, &file, &database, mail_page.as_deref());
     }
     std::io::stdout().flush()?;
-    let ended = serve::until_stopped(system).await;
+    let ended = serve::until_stopped(system, serve::asked_to_stop()).await;
     drop(sink);
     if let Some(exporting) = exporting {
         exporting.stop();

@@ -1,12 +1,12 @@
 //! `saldo serve`, and `saldo command|projector|scheduler|dispatcher|query`: services as configured, until asked to stop.
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode};
 
 use saldo_clock::Clock;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Outcome,
+    Failure, Outcome,
     config::{Config, Overrides},
     ground::Ground,
     progress,
@@ -41,18 +41,20 @@ async fn serve(config: &Config, services: &[Service]) -> Outcome {
         let ground = Ground::wait_for(config, services, stage).await?;
         System::start(config, start, ground).await
     };
+    // Listened for from here to the end, so that none is missed in between.
+    let mut asked = pin!(asked_to_stop());
     let system = tokio::select! {
         started = start => started?,
-        asked = asked_to_stop() => return asked.map(|()| ExitCode::SUCCESS),
+        asked = &mut asked => return asked.map(|()| ExitCode::SUCCESS),
     };
     tracing::info!(address = %system.address, ?services, "serving");
-    until_stopped(system).await
+    until_stopped(system, asked).await
 }
 
-/// Runs until SIGINT or SIGTERM, or until something fails for good; then stops in order.
-pub async fn until_stopped(mut system: System) -> Outcome {
+/// Runs until asked to stop, or until something fails for good; then stops in order.
+pub async fn until_stopped(mut system: System, asked: impl Future<Output = Result<(), Failure>>) -> Outcome {
     let failure = tokio::select! {
-        asked = asked_to_stop() => { asked?; None }
+        asked = asked => { asked?; None }
         why = system.failed() => Some(why),
     };
     tracing::info!("stopping");
@@ -63,7 +65,8 @@ pub async fn until_stopped(mut system: System) -> Outcome {
     }
 }
 
-async fn asked_to_stop() -> Result<(), crate::Failure> {
+/// SIGINT or SIGTERM.
+pub async fn asked_to_stop() -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted?,

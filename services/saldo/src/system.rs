@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 
 use crate::{
     Failure,
-    config::{Config, Secret},
+    config::Config,
     ground::Ground,
     progress,
     server::Served,
@@ -192,7 +192,7 @@ impl System {
     async fn speak(&mut self, config: &Config, services: &[Service], voice: Voice) -> Result<(), Failure> {
         let Voice { channels, issuer, published, clock, smtp } = voice;
         let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
-        let pool = connect(self.database_url()?, SPEAKING_CONNECTIONS).await?;
+        let pool = connect(&self.stores.database()?.url, SPEAKING_CONNECTIONS).await?;
         if services.contains(&Service::Scheduler) {
             let options = saldo_scheduler::Options {
                 concurrency: config.sending.wakes,
@@ -233,10 +233,6 @@ impl System {
     /// Where gRPC is served, as a URL.
     pub fn endpoint(&self) -> String {
         format!("http{}://{}", if self.secured { "s" } else { "" }, self.address)
-    }
-
-    fn database_url(&self) -> Result<&Secret, Failure> {
-        Ok(&self.stores.database()?.url)
     }
 
     /// Everything for trying: what is missing is made, and a spinner says what it waits for.

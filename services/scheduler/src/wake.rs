@@ -64,8 +64,7 @@ pub(crate) async fn wake(clients: ServiceClients, clock: Clock, key: Key) -> Res
     let request = AdvanceTimeRequest { request_id: Uuid::new_v4().to_string(), account_id: key.account.clone() };
     // Anew with every try: the next one may be another instance's.
     let ask = || async {
-        let commands = clients.commands(&key.tenant);
-        let mut commands = commands.map_err(|error| Status::internal(error.to_string()))?;
+        let mut commands = clients.commands(&key.tenant)?;
         commands.advance_time(timed(request.clone())).await
     };
     let answer = patiently_until(ask, sleep(PATIENCE)).await;

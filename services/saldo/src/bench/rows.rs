@@ -9,6 +9,7 @@ use std::{
 
 use futures::TryStreamExt;
 use saldo_keyring::Keyring;
+use saldo_log::ends;
 use saldo_projector::Rebuild;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, postgres::PgPoolCopyExt};
 
@@ -44,10 +45,7 @@ pub async fn compare(system: &System, clients: &Clients) -> Result<(), Failure> 
     let pool = &stores.database()?.pool;
     let keys = system.keyring.as_ref().ok_or("no key store")?;
     let bar = progress::spinner("projecting");
-    let mut records = 0;
-    for partition in 0..system.identity.partitions {
-        records += stores.log.end(partition).await?;
-    }
+    let records: u64 = ends(stores.log.as_ref(), &system.identity).await?.iter().sum();
     let begun = Instant::now();
     let mut projector = project(system, pool, keys);
     loop {

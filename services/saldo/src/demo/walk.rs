@@ -12,6 +12,7 @@ use std::{
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use saldo_clock::Clock;
+use saldo_log::ends;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::{Failure, system::System};
@@ -54,10 +55,7 @@ pub async fn settled(system: &System, hands: &Hands, catalog_version: u64) -> Re
     let deadline = tokio::time::Instant::now() + LONGEST;
     loop {
         // The end is asked first: what is written meanwhile shows in the tables, or in the next round.
-        let mut end = 0;
-        for partition in 0..system.identity.partitions {
-            end += system.stores.log.end(partition).await?;
-        }
+        let end: u64 = ends(system.stores.log.as_ref(), &system.identity).await?.iter().sum();
         let number: i64 =
             sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&system.stores.database()?.pool).await?;
         let row = sqlx::query(AssertSqlSafe(format!(
