@@ -103,5 +103,25 @@ pub async fn receivables(_: Arc<Env>) -> Outcome {
         }
         assert_eq!(by_sql, expected, "SQL on {day}");
     }
+    // At any day and instant it is what the ledger sums up to, line by line.
+    let apart: i64 = sqlx::query_scalar(
+        "WITH moment AS (
+           SELECT day::date, known_at
+           FROM generate_series('2011-12-01'::date, '2014-02-01', '17 days') day,
+                (SELECT unnest(percentile_disc(ARRAY[0, 0.1, 0.5, 0.9]) WITHIN GROUP (ORDER BY known_at)) FROM bi.ledger
+                 UNION ALL SELECT 'infinity') known(known_at)),
+         summed AS (
+           SELECT day, moment.known_at, account,
+                  coalesce(sum(amount_minor) FILTER (WHERE kind = 'invoice' AND due_date < day), 0), sum(amount_minor)
+           FROM moment JOIN bi.ledger l ON l.effective_date <= day AND l.known_at <= moment.known_at
+           GROUP BY day, moment.known_at, account HAVING sum(amount_minor) <> 0),
+         aged AS (
+           SELECT day, known_at, account, d1_30 + d31_60 + d61_90 + d91_plus, balance
+           FROM moment, bi.aging_as_of(day, known_at) WHERE balance <> 0)
+         SELECT count(*) FROM ((TABLE summed EXCEPT TABLE aged) UNION ALL (TABLE aged EXCEPT TABLE summed)) apart",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!(apart, 0, "days and instants at which an account's figures are not its ledger's");
     Ok(())
 }

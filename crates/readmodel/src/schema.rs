@@ -23,7 +23,7 @@ const ONLY_GROW: [&str; 2] = ["ledger", "history"];
 
 /// The form of the tables, raised whenever they or what stands in them changes. There is no migration: a database with an
 /// earlier form gets a fresh build, filled from the log.
-const FORMAT: i32 = 2;
+const FORMAT: i32 = 3;
 
 /// One build: its schema's name, `rm_<n>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +131,7 @@ const INDEXES: &str = "
 ALTER TABLE {s}.ledger ADD PRIMARY KEY (partition, record_offset, line);
 ALTER TABLE {s}.history ADD PRIMARY KEY (tenant, account, version, index);
 CREATE INDEX ON {s}.ledger (tenant, account);
+CREATE INDEX ON {s}.ledger USING brin (effective_date, known_at) WITH (autosummarize = on);
 CREATE INDEX ON {s}.agenda (partition, record_offset);
 CREATE INDEX ON {s}.items (tenant, account) WHERE open_minor <> 0;
 CREATE INDEX ON {s}.reminders (ready_at) WHERE ready_at IS NOT NULL;

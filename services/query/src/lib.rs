@@ -21,6 +21,19 @@ use tonic::{Request, Response, Status};
 use errors::{account_unknown, database, invalid, parked};
 use paging::{PageToken, page_size};
 
+/// A page of accounts, and the totals of them all, which stand under no account. What is open is summed up once for both.
+const AGING: &str = "
+    WITH figure AS MATERIALIZED (
+      SELECT account COLLATE \"C\" AS account, currency::text COLLATE \"C\" AS currency,
+             not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance
+      FROM bi.aging_as_of($1, coalesce($2, 'infinity'::timestamptz))
+      WHERE tenant = $3 AND ($4 = '' OR account = $4))
+    (SELECT * FROM figure WHERE (account, currency) > ($5, $6) ORDER BY account, currency LIMIT $7)
+    UNION ALL
+    (SELECT '', currency, sum(not_due)::bigint, sum(d1_30)::bigint, sum(d31_60)::bigint, sum(d61_90)::bigint,
+            sum(d91_plus)::bigint, sum(unapplied)::bigint, sum(balance)::bigint
+     FROM figure GROUP BY currency ORDER BY currency)";
+
 /// Who may read.
 const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
 
@@ -81,51 +94,34 @@ impl QueryService for QueryGrpc {
         }
         let size = page_size(request.page_size)?;
         let after = PageToken::<2>::parse(&request.page_token)?;
-        let source = "FROM bi.aging_as_of($1, coalesce($2, 'infinity'::timestamptz))
-             WHERE tenant = $3 AND ($4 = '' OR account = $4)";
-        let figures = "not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance";
         // One snapshot, so that rows, totals and the count of parked accounts belong together.
         let mut snapshot = self.pool.begin().await.map_err(database)?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             .execute(&mut *snapshot)
             .await
             .map_err(database)?;
-        let rows = sqlx::query(AssertSqlSafe(format!(
-            "SELECT account, currency::text, {figures} {source} AND (account COLLATE \"C\", currency::text COLLATE \"C\") > ($5, $6)
-             ORDER BY account COLLATE \"C\", currency COLLATE \"C\" LIMIT $7"
-        )))
-        .bind(as_of.to_sqlx())
-        .bind(known_at.map(ToSqlx::to_sqlx))
-        .bind(&caller.tenant)
-        .bind(&request.account_id)
-        .bind(after.text(0))
-        .bind(after.text(1))
-        .bind(size + 1)
-        .fetch_all(&mut *snapshot)
-        .await
-        .map_err(database)?;
-        let totals = sqlx::query(AssertSqlSafe(format!(
-            "SELECT '', currency::text, sum(not_due)::bigint, sum(d1_30)::bigint, sum(d31_60)::bigint,
-                    sum(d61_90)::bigint, sum(d91_plus)::bigint, sum(unapplied)::bigint, sum(balance)::bigint
-             {source} GROUP BY currency ORDER BY currency"
-        )))
-        .bind(as_of.to_sqlx())
-        .bind(known_at.map(ToSqlx::to_sqlx))
-        .bind(&caller.tenant)
-        .bind(&request.account_id)
-        .fetch_all(&mut *snapshot)
-        .await
-        .map_err(database)?;
+        let found = sqlx::query(AGING)
+            .bind(as_of.to_sqlx())
+            .bind(known_at.map(ToSqlx::to_sqlx))
+            .bind(&caller.tenant)
+            .bind(&request.account_id)
+            .bind(after.text(0))
+            .bind(after.text(1))
+            .bind(size + 1)
+            .fetch_all(&mut *snapshot)
+            .await
+            .map_err(database)?;
         let parked: i64 = sqlx::query_scalar("SELECT count(*) FROM bi.parked WHERE tenant = $1")
             .bind(&caller.tenant)
             .fetch_one(&mut *snapshot)
             .await
             .map_err(database)?;
-        let mut rows: Vec<v1::AgingRow> = rows.iter().map(aging_row).collect::<Result<_, _>>().map_err(database)?;
+        let found: Vec<v1::AgingRow> = found.iter().map(aging_row).collect::<Result<_, _>>().map_err(database)?;
+        let (totals, mut rows): (Vec<_>, Vec<_>) = found.into_iter().partition(|row| row.account_id.is_empty());
         let next_page_token = paging::cut(&mut rows, size, |row| PageToken::of([&row.account_id, &row.currency]));
         Ok(Response::new(v1::GetAgingResponse {
             rows,
-            totals: totals.iter().map(aging_row).collect::<Result<_, _>>().map_err(database)?,
+            totals,
             next_page_token,
             parked_accounts: parked as u32,
             as_of: Some(date_to_api(as_of)),

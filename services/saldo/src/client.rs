@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf};
 
 use saldo_api::v1::{
-    GetAgingRequest, catalog_service_client::CatalogServiceClient, command_service_client::CommandServiceClient,
+    ListRemindersRequest, catalog_service_client::CatalogServiceClient, command_service_client::CommandServiceClient,
     query_service_client::QueryServiceClient,
 };
 use saldo_client::{Authorized, Bearer, Dial};
@@ -136,11 +136,15 @@ impl Reached {
     /// Waits until the read models have passed all of it, so that whoever reads next finds what was written.
     pub async fn read_back(&self, clients: &Clients) -> Result<(), Status> {
         for token in self.0.values() {
-            let request =
-                GetAgingRequest { consistency_token: token.to_string(), page_size: 1, ..GetAgingRequest::default() };
+            // Of all queries of a whole creditor the one that costs the same however much there is.
+            let request = ListRemindersRequest {
+                consistency_token: token.to_string(),
+                page_size: 1,
+                ..ListRemindersRequest::default()
+            };
             patiently(|| {
                 let (mut query, request) = (clients.query.clone(), request.clone());
-                async move { query.get_aging(request).await }
+                async move { query.list_reminders(request).await }
             })
             .await?;
         }

@@ -149,8 +149,8 @@ impl Crowd {
         }
         let process = site.of("query").next().ok_or("no query service")?;
         let mut query = timeout(Duration::from_secs(2), site.direct(process, PROBED)).await??.query;
-        let request = v1::GetAgingRequest { consistency_token: token?, page_size: 1, ..Default::default() };
-        timeout(Duration::from_secs(5), query.get_aging(request)).await??;
+        let request = v1::ListRemindersRequest { consistency_token: token?, page_size: 1, ..Default::default() };
+        timeout(Duration::from_secs(5), query.list_reminders(request)).await??;
         Ok(())
     }
 }
