@@ -30,4 +30,5 @@ pub use catalog::CatalogGrpc;
 pub use failure::{Failure, StartError};
 pub use grpc::CommandGrpc;
 pub use router::{Commands, Options};
+pub use store::STORE_CACHE;
 pub use worker::Basis;

@@ -20,6 +20,9 @@ const ANSWERS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("answers");
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const CHECKPOINT: &str = "checkpoint";
 
+/// What a store keeps of its file in memory at most, in bytes.
+pub const STORE_CACHE: usize = 16 << 20;
+
 /// Raise it when a stored shape changes: an older store is then emptied and read anew from the log.
 const FORMAT: u32 = 2;
 
@@ -111,7 +114,7 @@ struct Changed {
 impl Store {
     /// Opens the file; one of another log or format is emptied.
     pub fn open(path: &Path, log_id: [u8; 16]) -> Result<Self, StoreError> {
-        let database = Database::builder().set_cache_size(16 << 20).create(path)?;
+        let database = Database::builder().set_cache_size(STORE_CACHE).create(path)?;
         let transaction = database.begin_write()?;
         let current = {
             let meta = transaction.open_table(META)?;

@@ -521,10 +521,10 @@ impl Worker {
 
     fn save(&mut self) -> Result<(), WorkerError> {
         if let (Some(_), Some(position)) = (self.unsaved_since.take(), self.acceptor.position()) {
-            let changed = std::mem::take(&mut self.changed);
-            let states = changed.iter().filter_map(|key| Some((key, self.accounts.get(key)?)));
+            let states = self.changed.iter().filter_map(|key| Some((key, self.accounts.get(key)?)));
             let rows = states.map(|(key, live)| (&**key, self.acceptor.head(key), &live.stored));
             self.store.save(rows, position)?;
+            self.changed.clear();
             self.report.accounts(self.partition, self.accounts.len(), self.parked);
         }
         Ok(())

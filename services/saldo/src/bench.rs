@@ -9,10 +9,17 @@
 mod fairness;
 mod floor;
 mod load;
+mod memory;
 mod rows;
 mod sending;
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt};
 use saldo_api::v1;
@@ -55,6 +62,9 @@ pub struct BenchArgs {
     /// Partitions of the topics; the more there are, the smaller each one's batches. Configured ones otherwise.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     partitions: Option<u32>,
+    /// Afterwards, run this program against the same Postgres, whose address it finds in DATABASE_URL.
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// What is measured; absent: the command path and the read models.
     #[command(subcommand)]
     what: Option<What>,
@@ -73,6 +83,11 @@ enum What {
         after_help = "Examples:\n  saldo bench fairness\n  saldo bench --kafka localhost:9092 --partitions 1 fairness --import 4096"
     )]
     Fairness(fairness::FairnessArgs),
+    /// What accounts with open invoices take up in memory, and how long a restart with them takes.
+    #[command(
+        after_help = "Examples:\n  saldo bench memory\n  saldo bench --kafka localhost:9092 memory --debtors 10000"
+    )]
+    Memory(memory::MemoryArgs),
 }
 
 /// Measures and prints.
@@ -80,6 +95,7 @@ pub async fn run(args: BenchArgs) -> Outcome {
     match &args.what {
         Some(What::Sending(sending)) => sending::run(&args, sending).await,
         Some(What::Fairness(fairness)) => fairness::run(&args, fairness).await,
+        Some(What::Memory(memory)) => memory::run(&args, memory).await,
         None => paths(args).await,
     }
 }
@@ -170,11 +186,23 @@ async fn measure(
         "p50",
         "p99",
         "of slower floor",
+        "of both in turn",
         "p50 above both",
     ];
     println!("Command path; times in milliseconds:\n{}", table::plain(&header, 0, lines));
     rows::compare(system, &clients).await?;
+    if let Some(program) = &args.beside {
+        run_beside(program, system).await?;
+    }
     Ok(())
+}
+
+async fn run_beside(program: &Path, system: &System) -> Result<(), Failure> {
+    println!("{}:", program.display());
+    let mut command = tokio::process::Command::new(program);
+    command.env("DATABASE_URL", system.stores.database()?.url.expose());
+    let ended = command.status().await.map_err(|error| format!("{}: {error}", program.display()))?;
+    if ended.success() { Ok(()) } else { Err(format!("{}: {ended}", program.display()).into()) }
 }
 
 async fn open_accounts(clients: &Clients, count: usize) -> Result<(), Failure> {
@@ -202,6 +230,9 @@ fn line(in_flight: usize, echo: &Figures, bare: &Figures, invoice: &Figures) -> 
     }
     let slower = echo.per_second.min(bare.per_second).max(1);
     line.push(format!("{} %", invoice.per_second * 100 / slower));
+    // A command costs both; where all of it shares the same cores, this is all that they leave.
+    let both = (echo.per_second * bare.per_second / (echo.per_second + bare.per_second).max(1)).max(1);
+    line.push(format!("{} %", invoice.per_second * 100 / both));
     line.push(millis(invoice.p50.saturating_sub(echo.p50 + bare.p50)));
     line
 }

@@ -20,7 +20,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 #[derive(Parser)]
 struct Args {
     /// A Postgres server's database in which databases may be made: postgres://user:password@host:port/database
-    #[arg(long)]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 4)]

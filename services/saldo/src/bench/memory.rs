@@ -1,0 +1,111 @@
+//! What accounts with open invoices take up in memory, and how long a restart with them takes.
+
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, TryStreamExt};
+use saldo_auth::{Issuer, Role};
+use saldo_clock::Clock;
+use saldo_command::STORE_CACHE;
+
+use super::{BenchArgs, invoice, open_accounts, prepare};
+use crate::{
+    Failure, Outcome,
+    client::{Clients, Target},
+    progress,
+    system::System,
+    table,
+};
+
+/// Invoices under way at once.
+const IN_FLIGHT: usize = 1_024;
+/// After the last answer, until the stores are saved and what the commands took is given back.
+const REST: Duration = Duration::from_secs(5);
+
+/// What `bench memory` takes.
+#[derive(Debug, clap::Args)]
+pub struct MemoryArgs {
+    /// Accounts.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=150_000))]
+    debtors: u32,
+    /// Open invoices of each.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    invoices: u32,
+}
+
+/// Measures and prints.
+pub async fn run(bench: &BenchArgs, args: &MemoryArgs) -> Outcome {
+    let (config, dir) = prepare(bench)?;
+    let issuer = Issuer::generate()?;
+    let mut system = System::start_shown(&config, &issuer, Clock::system()).await?;
+    system.stop_projector().await?;
+    let before = resident()?;
+    let filled = fill(args, &system, &issuer).await;
+    tokio::time::sleep(REST).await;
+    let (taken, cache) = (resident()?.saturating_sub(before), cached(&config.data_dir.join("command"))?);
+    system.stop().await;
+    filled?;
+    let begun = Instant::now();
+    let system = System::start_shown(&config, &issuer, Clock::system()).await?;
+    let restarted = begun.elapsed();
+    system.stop().await;
+    dir.close()?;
+
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let each = taken.saturating_sub(cache) / u64::from(args.debtors);
+    let lines = [
+        vec!["memory taken, the process as a whole".to_owned(), mib(taken)],
+        vec!["of it the stores' cache, at most".to_owned(), mib(cache)],
+        vec!["an account, the cache left out".to_owned(), format!("{each} B")],
+        vec!["restart until it serves".to_owned(), format!("{} ms", restarted.as_millis())],
+    ];
+    println!("{} accounts with {} open invoices each:", args.debtors, args.invoices);
+    println!("{}", table::plain(&["what", "figure"], 1, lines));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn fill(args: &MemoryArgs, system: &System, issuer: &Issuer) -> Result<(), Failure> {
+    let token = issuer.issue("bench", "bench", &[Role::Writer], Duration::from_secs(86_400))?;
+    let clients = Target::new(system.endpoint(), token).connect().await?;
+    let accounts = args.debtors as usize;
+    open_accounts(&clients, accounts).await?;
+    let bar = progress::records("issuing invoices");
+    bar.set_length((accounts * args.invoices as usize) as u64);
+    for round in 0..args.invoices as usize {
+        let issued = futures::stream::iter(0..accounts).map(|account| issue(clients.clone(), account, round));
+        let issued = issued.buffer_unordered(IN_FLIGHT);
+        issued
+            .try_for_each(|()| {
+                bar.inc(1);
+                async { Ok(()) }
+            })
+            .await?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+async fn issue(mut clients: Clients, account: usize, round: usize) -> Result<(), Failure> {
+    clients.command.issue_invoice(invoice(account, round, account, 0)).await?;
+    Ok(())
+}
+
+/// What the process has in memory, in bytes.
+fn resident() -> Result<u64, Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc/self/status")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+    Ok(kib << 10)
+}
+
+/// What the stores' caches hold at most, in bytes: a cache holds no more than its file.
+fn cached(stores: &Path) -> Result<u64, Failure> {
+    let mut bytes = 0;
+    for store in std::fs::read_dir(stores)? {
+        bytes += store?.metadata()?.len().min(STORE_CACHE as u64);
+    }
+    Ok(bytes)
+}
