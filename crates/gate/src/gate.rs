@@ -1,34 +1,18 @@
-//! Before a request's body is read: so many requests, and so many bytes of them, are in the process at once. Whoever comes
-//! beyond is answered at once and told when to come back, so memory stays bounded and nothing waits for a place.
+//! Before a request's body is read: whoever comes beyond its share is answered at once and told when to come back, so memory
+//! stays bounded and nothing waits for a place.
 
 use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{
-    Status,
     body::Body,
-    codegen::{Body as HttpBody, BoxFuture, Bytes, Service, http},
+    codegen::{BoxFuture, Service, http},
     server::NamedService,
 };
 
-use crate::failure::Failure;
-
-/// Requests in the process at once.
-pub const MAX_REQUESTS: usize = 8_192;
-/// Bytes of their bodies at once. What is decoded of them takes a small multiple.
-pub const MAX_BYTES: usize = 128 << 20;
-/// What a request that is sent away is told to wait, at least and at most, in microseconds.
-const RETRY_MICROS: (u64, u64) = (100_000, 5_000_000);
-/// How much of the usual time of a request the newest one makes up.
-const WEIGHT: u64 = 64;
+use crate::{Limits, body::Arriving, room::Room};
 
 /// A gRPC service behind its gate.
 #[derive(Clone)]
@@ -37,73 +21,10 @@ pub struct Gate<S> {
     room: Arc<Room>,
 }
 
-struct Room {
-    requests: Arc<Semaphore>,
-    bytes: Semaphore,
-    /// How long requests usually take.
-    usual_micros: AtomicU64,
-}
-
-/// What a request takes up, given back when it is answered and nobody works on it any more.
-pub struct Held {
-    room: Arc<Room>,
-    bytes: AtomicU64,
-    since: Instant,
-    _request: OwnedSemaphorePermit,
-}
-
-/// A body whose bytes are counted as they come.
-struct Counted {
-    body: Body,
-    held: Arc<Held>,
-}
-
 impl<S> Gate<S> {
-    /// Lets in as many as [`MAX_REQUESTS`] and [`MAX_BYTES`] say.
-    pub fn new(inner: S) -> Self {
-        Self::with_room(inner, MAX_REQUESTS, MAX_BYTES)
-    }
-
-    fn with_room(inner: S, requests: usize, bytes: usize) -> Self {
-        let room = Room {
-            requests: Arc::new(Semaphore::new(requests)),
-            bytes: Semaphore::new(bytes),
-            usual_micros: AtomicU64::new(0),
-        };
-        Self { inner, room: Arc::new(room) }
-    }
-
-    /// Room for one more request.
-    fn enter(&self) -> Result<Held, Failure> {
-        let place = self.room.requests.clone().try_acquire_owned().map_err(|_| self.room.overloaded())?;
-        Ok(Held { room: self.room.clone(), bytes: AtomicU64::new(0), since: Instant::now(), _request: place })
-    }
-}
-
-impl Room {
-    fn overloaded(&self) -> Failure {
-        let usual = self.usual_micros.load(Ordering::Relaxed);
-        Failure::Overloaded(Duration::from_micros(usual.clamp(RETRY_MICROS.0, RETRY_MICROS.1)))
-    }
-}
-
-impl Held {
-    fn take(&self, bytes: usize) -> Result<(), Failure> {
-        let count = u32::try_from(bytes).map_err(|_| self.room.overloaded())?;
-        self.room.bytes.try_acquire_many(count).map_err(|_| self.room.overloaded())?.forget();
-        self.bytes.fetch_add(u64::from(count), Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.room.bytes.add_permits(*self.bytes.get_mut() as usize);
-        let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let usual = &self.room.usual_micros;
-        let before = usual.load(Ordering::Relaxed);
-        // Two that end at once may lose one of them, which an average can bear.
-        usual.store(before - before / WEIGHT + took / WEIGHT, Ordering::Relaxed);
+    /// Lets in so much at once.
+    pub fn new(inner: S, limits: Limits) -> Self {
+        Self { inner, room: Arc::new(Room::new(limits)) }
     }
 }
 
@@ -125,15 +46,13 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let held = match self.enter() {
+        let entered = saldo_auth::caller(request.extensions()).and_then(|caller| self.room.enter(&caller.tenant));
+        let held = match entered {
             Ok(held) => Arc::new(held),
-            Err(overloaded) => {
-                let answer = Status::from(overloaded).into_http();
-                return Box::pin(async { Ok(answer) });
-            }
+            Err(status) => return Box::pin(async { Ok(status.into_http()) }),
         };
-        let mut request = request.map(|body| Body::new(Counted { body, held: held.clone() }));
-        // With it the worker holds the room as long as it holds the request.
+        let mut request = request.map(|body| Body::new(Arriving::new(body, held.clone())));
+        // With it whoever works on the request holds its room for so long.
         request.extensions_mut().insert(held.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -144,39 +63,21 @@ where
     }
 }
 
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.held.take(data.len()).map_err(Status::from)?;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::poll_fn};
+    use std::{convert::Infallible, future::poll_fn, pin::Pin};
 
+    use saldo_auth::Caller;
     use tokio::sync::Notify;
-    use tonic::Code;
+    use tonic::{
+        Code, Status,
+        codegen::{Body as HttpBody, Bytes},
+    };
     use tonic_types::StatusExt;
 
     use super::*;
 
-    /// Reads the body, then waits to be let go; keeps what the worker would.
+    /// Reads the body, then waits to be let go.
     #[derive(Clone)]
     struct Slow(Arc<Notify>);
 
@@ -218,14 +119,30 @@ mod tests {
         }
     }
 
-    async fn ask(gate: &Gate<Slow>, bytes: usize) -> Status {
-        let answer = gate.clone().call(http::Request::new(Body::new(Bytewise(Some(bytes))))).await;
+    fn gate(requests: usize, bytes: usize) -> (Gate<Slow>, Arc<Notify>) {
+        let go = Arc::new(Notify::new());
+        (Gate::new(Slow(go.clone()), Limits { requests, bytes }), go)
+    }
+
+    fn of(tenant: &str, body: Body) -> http::Request<Body> {
+        let mut request = http::Request::new(body);
+        let caller = Caller { subject: "somebody".into(), tenant: tenant.into(), roles: Vec::new() };
+        request.extensions_mut().insert(caller);
+        request
+    }
+
+    async fn send(gate: &Gate<Slow>, request: http::Request<Body>) -> Status {
+        let answer = gate.clone().call(request).await;
         Status::from_header_map(answer.expect("infallible").headers()).expect("a status")
     }
 
-    /// So much is free: requests and bytes.
-    fn free(gate: &Gate<Slow>) -> (usize, usize) {
-        (gate.room.requests.available_permits(), gate.room.bytes.available_permits())
+    async fn ask(gate: &Gate<Slow>, tenant: &str, bytes: usize) -> Status {
+        send(gate, of(tenant, Body::new(Bytewise(Some(bytes))))).await
+    }
+
+    /// So much is taken: requests and bytes.
+    fn taken(gate: &Gate<Slow>) -> (usize, usize) {
+        (gate.room.requests.taken(), gate.room.bytes.taken())
     }
 
     fn assert_sent_away(status: &Status) {
@@ -236,34 +153,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_so_many_requests_or_bytes_one_is_sent_away_at_once_and_room_comes_back() {
-        let go = Arc::new(Notify::new());
-        let gate = Gate::with_room(Slow(go.clone()), 3, 1_000);
-        let (first, second) = tokio::join!(ask(&gate, 600), async {
-            assert_eq!(free(&gate), (2, 400));
-            assert_sent_away(&ask(&gate, 401).await);
-            assert_eq!(free(&gate), (2, 400));
-            let others = async { tokio::join!(ask(&gate, 100), ask(&gate, 100)) };
+    async fn beyond_its_share_a_tenant_is_sent_away_at_once_and_others_are_not() {
+        let (gate, go) = gate(6, 1_000);
+        let (first, others) = tokio::join!(ask(&gate, "big", 500), async {
+            assert_eq!(taken(&gate), (1, 500));
+            assert_sent_away(&ask(&gate, "big", 1).await);
+            assert_eq!(taken(&gate), (1, 500), "what was sent away takes up nothing");
+            let others = async { tokio::join!(ask(&gate, "other", 100), ask(&gate, "other", 0), ask(&gate, "big", 0)) };
             let (others, ()) = tokio::join!(others, async {
-                assert_eq!(free(&gate), (0, 200));
-                assert_sent_away(&ask(&gate, 1).await);
-                go.notify_waiters();
+                assert_eq!(taken(&gate), (4, 600));
+                assert_sent_away(&ask(&gate, "big", 0).await);
+                assert_sent_away(&ask(&gate, "other", 0).await);
+                let (third, ()) = tokio::join!(ask(&gate, "third", 0), async { go.notify_waiters() });
+                assert_eq!(third.code(), Code::Ok);
             });
             others
         });
-        assert_eq!([first.code(), second.0.code(), second.1.code()], [Code::Ok; 3]);
-        assert_eq!(free(&gate), (3, 1_000));
+        assert_eq!([first.code(), others.0.code(), others.1.code(), others.2.code()], [Code::Ok; 4]);
+        assert_eq!(taken(&gate), (0, 0));
     }
 
     #[tokio::test]
-    async fn what_a_worker_still_works_on_takes_up_room_though_its_client_is_gone() {
-        let gate = Gate::with_room(Slow(Arc::default()), 1, 1_000);
-        let held = Arc::new(gate.enter().expect("free"));
-        held.take(600).expect("free");
+    async fn nobody_comes_in_without_a_token() {
+        let (gate, _) = gate(6, 1_000);
+        let status = send(&gate, http::Request::new(Body::new(Bytewise(Some(1))))).await;
+        assert_eq!((status.code(), taken(&gate)), (Code::Unauthenticated, (0, 0)));
+    }
+
+    #[tokio::test]
+    async fn what_is_still_worked_on_takes_up_room_though_its_client_is_gone() {
+        let (gate, _) = gate(1, 1_000);
+        let held = Arc::new(gate.room.enter("big").expect("free"));
+        held.take(500).expect("free");
         let with_the_worker = held.clone();
         drop(held);
-        assert_eq!(free(&gate), (0, 400));
+        assert_eq!(taken(&gate), (1, 500));
         drop(with_the_worker);
-        assert_eq!(free(&gate), (1, 1_000));
+        assert_eq!(taken(&gate), (0, 0));
     }
 }

@@ -11,6 +11,7 @@ use saldo_api::v1::{
 };
 use saldo_auth::{Caller, Role, authorize};
 use saldo_domain::ids::TenantId;
+use saldo_gate::{Gate, Held, Limits};
 use saldo_keyring::Keyring;
 use saldo_telemetry::span::Trace;
 use tokio::sync::watch;
@@ -21,7 +22,6 @@ use crate::{
     contact::{self, ContactAnswer},
     edge::{self, Count, UnderKey},
     failure::Failure,
-    gate::{Gate, Held},
     router::{Commands, NewAsk},
     skew::Standing,
     violations::Violation,
@@ -51,8 +51,8 @@ impl CommandGrpc {
     }
 
     /// The service to be served, of requests of at most so many bytes, behind its gate.
-    pub fn into_service(self, max_request: usize) -> Gate<CommandServiceServer<Self>> {
-        Gate::new(CommandServiceServer::new(self).max_decoding_message_size(max_request))
+    pub fn into_service(self, max_request: usize, limits: Limits) -> Gate<CommandServiceServer<Self>> {
+        Gate::new(CommandServiceServer::new(self).max_decoding_message_size(max_request), limits)
     }
 
     /// See [`Commands::clock`].

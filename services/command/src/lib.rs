@@ -6,7 +6,7 @@
 //! - [`catalog`] publishes policies and previews them.
 //! - [`router`] feeds each partition's worker with requests and with the records of one tail.
 //! - [`worker`] decides: the only place where an account's state changes.
-//! - [`queue`] is what waits for a worker: bounded, and fair between tenants. [`gate`] bounds what is in the process.
+//! - [`queue`] is what waits for a worker: bounded, and fair between tenants.
 //! - [`skew`] compares this machine's clock with the log's.
 //! - [`store`] is the worker's local memory, disposable at any time.
 
@@ -15,7 +15,6 @@ pub mod catalog;
 pub mod contact;
 pub mod edge;
 mod failure;
-pub mod gate;
 pub mod grpc;
 mod personal;
 mod queue;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_server::QueryServiceServer};
 use saldo_auth::Verifier;
 use saldo_command::{CatalogGrpc, CommandGrpc, skew::Standing};
+use saldo_gate::Limits;
 use saldo_query::QueryGrpc;
 use saldo_telemetry::ServerSpans;
 use saldo_tls::Newest;
@@ -28,6 +29,9 @@ const MAX_ANSWER: usize = 16 << 20;
 const MAX_STREAMS: u32 = 2_048;
 /// Between two looks whether a client is still there; one that is not gives back what its calls hold.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Commands in the process at once.
+const COMMANDS: Limits = Limits { requests: 8_192, bytes: 128 << 20 };
 
 /// The command service's name in health.
 const COMMAND: &str = "collections.v1.CommandService";
@@ -71,7 +75,7 @@ impl Served {
             router = router.add_service(InterceptedService::new(reflection, verifier.clone()));
             if let Some((command, catalog)) = self.command {
                 follow_clock(command.clock(), health.clone(), follows_clock).await;
-                let command = command.into_service(MAX_REQUEST);
+                let command = command.into_service(MAX_REQUEST, COMMANDS);
                 let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
                 router = router
                     .add_service(InterceptedService::new(command, verifier.clone()))
