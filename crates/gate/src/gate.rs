@@ -68,7 +68,7 @@ mod tests {
     use std::{convert::Infallible, future::poll_fn, pin::Pin};
 
     use saldo_auth::Caller;
-    use tokio::sync::Notify;
+    use tokio::{sync::Notify, time::Instant};
     use tonic::{
         Code, Status,
         codegen::{Body as HttpBody, Bytes},
@@ -76,6 +76,7 @@ mod tests {
     use tonic_types::StatusExt;
 
     use super::*;
+    use crate::body::BODY_TIME;
 
     /// Reads the body, then waits to be let go.
     #[derive(Clone)]
@@ -178,6 +179,39 @@ mod tests {
         let (gate, _) = gate(6, 1_000);
         let status = send(&gate, http::Request::new(Body::new(Bytewise(Some(1))))).await;
         assert_eq!((status.code(), taken(&gate)), (Code::Unauthenticated, (0, 0)));
+    }
+
+    /// A byte at a time, and never all.
+    struct Trickle(tokio::time::Interval);
+
+    impl HttpBody for Trickle {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+            self.0.poll_tick(context).map(|_| Some(Ok(http_body::Frame::data(vec![7].into()))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_in_time_gives_its_room_back() {
+        let (gate, _) = gate(4, 1_000);
+        let came = Instant::now();
+        let trickle = Trickle(tokio::time::interval(BODY_TIME / 4));
+        let (trickled, never) = tokio::join!(send(&gate, of("big", Body::new(trickle))), async {
+            let never = Trickle(tokio::time::interval_at(came + 2 * BODY_TIME, BODY_TIME));
+            send(&gate, of("big", Body::new(never))).await
+        });
+        assert!((BODY_TIME..2 * BODY_TIME).contains(&came.elapsed()), "{:?}", came.elapsed());
+        assert_eq!(taken(&gate), (0, 0));
+        for status in [trickled, never] {
+            let details = status.get_error_details();
+            let reason = details.error_info().map(|info| info.reason.as_str());
+            assert_eq!((status.code(), reason), (Code::DeadlineExceeded, Some("REQUEST_TOO_SLOW")));
+        }
     }
 
     #[tokio::test]

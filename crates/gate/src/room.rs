@@ -72,6 +72,11 @@ impl Room {
 }
 
 impl Held {
+    /// When it came.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Room for so many bytes of it.
     pub(crate) fn take(&self, bytes: usize) -> Result<(), Status> {
         if !self.room.bytes.take(&self.tenant, bytes) {
