@@ -12,7 +12,7 @@ use tonic::{
     server::NamedService,
 };
 
-use crate::{Limits, body::Arriving, room::Room};
+use crate::{Limits, arriving::Arriving, leaving::Leaving, room::Room};
 
 /// A gRPC service behind its gate.
 #[derive(Clone)]
@@ -56,9 +56,8 @@ where
         request.extensions_mut().insert(held.clone());
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = answer.await;
-            drop(held);
-            answer
+            let answer = answer.await?;
+            Ok(answer.map(|body| Body::new(Leaving::new(body, held))))
         })
     }
 }
@@ -76,7 +75,7 @@ mod tests {
     use tonic_types::StatusExt;
 
     use super::*;
-    use crate::body::BODY_TIME;
+    use crate::arriving::BODY_TIME;
 
     /// Reads the body, then waits to be let go.
     #[derive(Clone)]
@@ -212,6 +211,44 @@ mod tests {
             let reason = details.error_info().map(|info| info.reason.as_str());
             assert_eq!((status.code(), reason), (Code::DeadlineExceeded, Some("REQUEST_TOO_SLOW")));
         }
+    }
+
+    /// Answers with as many bytes as were asked.
+    #[derive(Clone)]
+    struct Echo;
+
+    impl Service<http::Request<Body>> for Echo {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = BoxFuture<Self::Response, Infallible>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+            Box::pin(async { Ok(http::Response::new(request.into_body())) })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_takes_up_room_until_it_is_gone() {
+        let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 });
+        let answer = async || {
+            let answer = gate.clone().call(of("big", Body::new(Bytewise(Some(200))))).await.expect("infallible");
+            let mut body = answer.into_body();
+            let first = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+            (first.expect("a frame").expect("no error"), body)
+        };
+        // In and out: it is counted twice.
+        let (first, unread) = answer().await;
+        assert!(first.is_data() && gate.room.bytes.taken() == 400);
+        let (second, mut refused) = answer().await;
+        let trailers = second.into_trailers().expect("no data");
+        assert_sent_away(&Status::from_header_map(&trailers).expect("a status"));
+        assert!(poll_fn(|context| Pin::new(&mut refused).poll_frame(context)).await.is_none());
+        drop((unread, refused));
+        assert_eq!((gate.room.requests.taken(), gate.room.bytes.taken()), (0, 0));
     }
 
     #[tokio::test]

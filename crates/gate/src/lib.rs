@@ -3,8 +3,9 @@
 //! A [`Gate`] stands before a gRPC service and behind the check of tokens, which say whose a request is. So nobody without a
 //! token takes up room, and no tenant takes up all of it.
 
-mod body;
+mod arriving;
 mod gate;
+mod leaving;
 mod places;
 mod room;
 

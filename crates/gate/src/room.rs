@@ -24,7 +24,7 @@ const WEIGHT: u64 = 64;
 pub struct Limits {
     /// Requests.
     pub requests: usize,
-    /// Bytes of their bodies. What is decoded of them takes a small multiple.
+    /// Bytes of their bodies, and of those of their answers. What they are decoded to takes a small multiple.
     pub bytes: usize,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Room {
     usual_micros: AtomicU64,
 }
 
-/// What a request takes up, given back when it is answered and nobody works on it any more.
+/// What a request takes up, given back when its answer is on its way and nobody works on it any more.
 pub struct Held {
     room: Arc<Room>,
     tenant: Arc<str>,
