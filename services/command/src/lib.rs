@@ -3,6 +3,7 @@
 //!
 //! - [`grpc`] speaks the protocol: who asks, what they may, errors as google.rpc details.
 //! - [`edge`] turns a request into a domain command: every field checked, personal values sealed.
+//! - [`counted`] counts how commands end.
 //! - [`catalog`] publishes policies and previews them.
 //! - [`router`] feeds each partition's worker with requests and with the records of one tail.
 //! - [`worker`] decides: the only place where an account's state changes.
@@ -13,6 +14,7 @@
 pub mod answer;
 pub mod catalog;
 pub mod contact;
+pub mod counted;
 pub mod edge;
 mod failure;
 pub mod grpc;
