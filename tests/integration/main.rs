@@ -42,6 +42,7 @@ enum Needs {
     Python,
     OwnKafkaAndPython,
     Mailpit,
+    Collector,
     KafkaAndCollector,
     SharedData,
     KafkaAndSharedData,
@@ -79,6 +80,11 @@ fn main() -> ExitCode {
         ("commands: an account is amended, and time passes without effect", Postgres, commands::amended_and_advanced),
         ("commands: a full queue says when to come back", Postgres, commands::full_queue),
         ("overload: a crowd is answered early, and another tenant finds a place", Postgres, overload::crowd),
+        (
+            "overload: requests that never end hold a share of the room, and not for long",
+            Collector,
+            overload::unfinished
+        ),
         (
             "clock: an instance with a wrong one stops deciding, says so, and goes on when it is right",
             Postgres,
@@ -153,6 +159,7 @@ fn trial(name: &str, needs: Needs, test: impl FnOnce(Arc<Env>) -> Outcome + Send
         Needs::Python => faults::missing(),
         Needs::OwnKafkaAndPython => kafka::own_missing().or_else(faults::missing),
         Needs::Mailpit => mailbox::missing(),
+        Needs::Collector => collector::missing(),
         Needs::KafkaAndCollector => kafka::missing().or_else(collector::missing),
         Needs::SharedData => env::shared_data_missing(),
         Needs::KafkaAndSharedData => kafka::missing().or_else(env::shared_data_missing),

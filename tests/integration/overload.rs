@@ -1,17 +1,19 @@
 //! More is asked than can be answered: each is answered early, nothing hangs, and afterwards all is as before.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use saldo::client::{Said, patiently};
+use saldo::client::{Said, TlsArgs, connect, patiently};
+use saldo_api::{codec::Codec, v1};
 use saldo_auth::Role;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use crate::{
     Failure, Outcome,
+    collector::Collector,
     commands::{invoice, open},
-    env::Env,
+    env::{Env, eventually},
     process::{Saldo, dev_setting, embedded_log},
     the_log,
 };
@@ -98,5 +100,87 @@ pub async fn crowd(_: Arc<Env>) -> Outcome {
     assert_eq!(issued, answered, "what was answered, and nothing else");
     let report = saldo.verify().await?;
     assert_eq!(report["differences"].as_u64(), Some(0), "{report}");
+    saldo.stop().await
+}
+
+/// A call whose request is begun and never ends.
+async fn begin(channel: &Channel, method: &'static str, token: &str, patience: Duration) -> Result<Status, Failure> {
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await?;
+    let mut request = Request::new(futures::stream::pending::<()>());
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    request.set_timeout(patience);
+    let answer = grpc.client_streaming(request, PathAndQuery::from_static(method), Codec::<(), ()>::default()).await;
+    Ok(answer.map(|_| ()).expect_err("a request that is not there is not answered"))
+}
+
+/// As many of one tenant as fill its share of a service's gate, and some more: those are sent away at once, and then
+/// `others` find room; the rest are answered when they have had their time.
+async fn fill<F: Future<Output = Outcome>>(
+    saldo: &Saldo,
+    method: &'static str,
+    share: usize,
+    others: impl FnOnce() -> F,
+) -> Outcome {
+    const BEYOND: usize = 100;
+    let mut channels = Vec::new();
+    for _ in 0..3 {
+        channels.push(connect(&saldo.target.endpoint, &TlsArgs::default()).await?);
+    }
+    let mut begun = JoinSet::new();
+    for n in 0..share + BEYOND {
+        let (channel, token) = (channels[n % channels.len()].clone(), saldo.target.token.clone());
+        begun.spawn(async move { begin(&channel, method, &token, Duration::from_secs(60)).await });
+    }
+    let first = Said::of(&begun.join_next().await.ok_or("an answer")???);
+    assert!(first.reason == "OVERLOADED" && first.retry_after.is_some(), "{method}: {first:?}");
+    others().await?;
+    let mut answers = BTreeMap::from([(first.reason, 1)]);
+    while let Some(answer) = begun.join_next().await {
+        *answers.entry(Said::of(&answer??).reason).or_default() += 1;
+    }
+    let expected = [("OVERLOADED".to_owned(), BEYOND), ("REQUEST_TOO_SLOW".to_owned(), share)];
+    assert_eq!(answers, BTreeMap::from(expected), "{method}");
+    Ok(())
+}
+
+/// Who begins requests and never ends them fills half of each gate, for ten seconds; others find room meanwhile, and
+/// operations see it all. Without a token one gets no room at all.
+pub async fn unfinished(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let collector = Collector::start(dir.path()).await?;
+    let variables = [("SALDO__TELEMETRY__OTLP", collector.url()), ("SALDO__TELEMETRY__INTERVAL_SECONDS", "1".into())];
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let saldo = Saldo::start_with(&dir.path().join("data"), &[], &variables).await?;
+    let neighbour = saldo.clients_as("other", &[Role::Writer, Role::Reader], Duration::from_secs(3_600)).await?;
+    let (mut command, mut catalog, mut query) = (neighbour.command, neighbour.catalog, neighbour.query);
+    let commands = fill(&saldo, "/collections.v1.CommandService/OpenAccount", 4_096, || async move {
+        command.open_account(open("open", "D-1")).await?;
+        Ok(())
+    });
+    let calls = fill(&saldo, "/collections.v1.CatalogService/GetCatalog", 32, || async move {
+        catalog.get_catalog(v1::GetCatalogRequest::default()).await?;
+        Ok(())
+    });
+    let queries = fill(&saldo, "/collections.v1.QueryService/ListParked", 512, || async move {
+        query.list_parked(v1::ListParkedRequest::default()).await?;
+        Ok(())
+    });
+    tokio::try_join!(commands, calls, queries)?;
+    saldo.clients().await?.command.open_account(open("open", "D-1")).await?;
+
+    let channel = connect(&saldo.target.endpoint, &TlsArgs::default()).await?;
+    let method = "/collections.v1.CommandService/OpenAccount";
+    let stranger = begin(&channel, method, "none", EARLY).await?;
+    assert_eq!(stranger.code(), Code::Unauthenticated);
+    begin(&channel, method, &saldo.target.token, Duration::from_millis(300)).await?;
+    for ending in [r#"reason="OVERLOADED""#, r#"reason="REQUEST_TOO_SLOW""#, r#"result="abandoned""#] {
+        let counts = |line: &str| {
+            let command = line.starts_with("saldo_command_requests_total{") && line.contains(r#"method="OpenAccount""#);
+            command && line.contains(ending)
+        };
+        let told = || async { collector.metrics().await.is_ok_and(|text| text.lines().any(counts)) };
+        eventually(&format!("commands are counted with {ending}"), told).await?;
+    }
     saldo.stop().await
 }

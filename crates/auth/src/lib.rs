@@ -7,7 +7,7 @@ mod verify;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Extensions, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 pub use issue::{Issuer, IssuerError};
@@ -81,10 +81,14 @@ struct Claims {
     roles: Vec<String>,
 }
 
+/// The verified caller of a request with these extensions.
+pub fn caller(extensions: &Extensions) -> Result<&Caller, Status> {
+    extensions.get().ok_or_else(|| refuse(Code::Unauthenticated, "TOKEN_MISSING", MISSING))
+}
+
 /// The verified caller, if it has one of these roles.
 pub fn authorize<T>(request: &Request<T>, allowed: &[Role]) -> Result<Caller, Status> {
-    let caller =
-        request.extensions().get::<Caller>().ok_or_else(|| refuse(Code::Unauthenticated, "TOKEN_MISSING", MISSING))?;
+    let caller = caller(request.extensions())?;
     if caller.roles.iter().any(|role| allowed.contains(role)) {
         return Ok(caller.clone());
     }

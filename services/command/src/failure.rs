@@ -34,9 +34,6 @@ pub enum Failure {
     /// The tenant holds its share of the partition's queue, or the answer could not come in time; when to ask again.
     #[error("too many requests wait for this partition; nothing was done, try again later")]
     QueueFull(Duration),
-    /// The process holds as many requests as it may; when to ask again.
-    #[error("too many requests are in this process; nothing was done, try again later")]
-    Overloaded(Duration),
     /// This machine's clock is not the log's.
     #[error("this machine's clock is {0}: it decides nothing until that is mended; ask again with the same request_id")]
     ClockSkewed(Skew),
@@ -72,7 +69,6 @@ impl Failure {
             Failure::Parked(_) => (Code::FailedPrecondition, "ACCOUNT_PARKED"),
             Failure::PolicyParked(_) => (Code::FailedPrecondition, "POLICY_PARKED"),
             Failure::QueueFull(_) => (Code::ResourceExhausted, "QUEUE_FULL"),
-            Failure::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
             Failure::ClockSkewed(_) => (Code::Unavailable, "CLOCK_SKEWED"),
             Failure::ClockUnknown => (Code::Unavailable, "CLOCK_UNKNOWN"),
             Failure::RacesLost => (Code::Aborted, "RACES_LOST"),
@@ -86,7 +82,7 @@ impl Failure {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Failure::QueueFull(after) | Failure::Overloaded(after) => Some(*after),
+            Failure::QueueFull(after) => Some(*after),
             Failure::RacesLost => Some(Duration::from_millis(100)),
             Failure::ClockSkewed(_) => Some(PROBE_EVERY),
             Failure::LogUnknown

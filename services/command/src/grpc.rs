@@ -11,6 +11,7 @@ use saldo_api::v1::{
 };
 use saldo_auth::{Caller, Role, authorize};
 use saldo_domain::ids::TenantId;
+use saldo_gate::{Gate, Held, Limits};
 use saldo_keyring::Keyring;
 use saldo_telemetry::span::Trace;
 use tokio::sync::watch;
@@ -19,9 +20,9 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use crate::{
     answer::Place,
     contact::{self, ContactAnswer},
+    counted::{Counted, Replayed},
     edge::{self, Count, UnderKey},
     failure::Failure,
-    gate::{Gate, Held},
     router::{Commands, NewAsk},
     skew::Standing,
     violations::Violation,
@@ -51,8 +52,9 @@ impl CommandGrpc {
     }
 
     /// The service to be served, of requests of at most so many bytes, behind its gate.
-    pub fn into_service(self, max_request: usize) -> Gate<CommandServiceServer<Self>> {
-        Gate::new(CommandServiceServer::new(self).max_decoding_message_size(max_request))
+    pub fn into_service(self, max_request: usize, limits: Limits) -> Counted<Gate<CommandServiceServer<Self>>> {
+        let report = self.commands.report().clone();
+        Counted::new(Gate::new(CommandServiceServer::new(self).max_decoding_message_size(max_request), limits), report)
     }
 
     /// See [`Commands::clock`].
@@ -61,17 +63,6 @@ impl CommandGrpc {
     }
 
     async fn answer<R: edge::Request>(
-        &self,
-        request: Request<R>,
-        allowed: &[Role],
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        let began = Instant::now();
-        let answer = self.decide(request, allowed).await;
-        self.commands.report().answered(R::METHOD, &answer, began.elapsed());
-        answer
-    }
-
-    async fn decide<R: edge::Request>(
         &self,
         request: Request<R>,
         allowed: &[Role],
@@ -106,11 +97,14 @@ impl CommandGrpc {
             _ => None,
         };
         let place = Place { log_id: self.commands.identity().log_id, partition, replayed: given.replayed };
-        let mut response = given.answer.into_response(request.account_id(), place)?;
-        if let Some(answer) = &mut response.contact {
+        let mut response = Response::new(given.answer.into_response(request.account_id(), place)?);
+        if let Some(answer) = &mut response.get_mut().contact {
             answer.snapshot = snapshot;
         }
-        Ok(Response::new(response))
+        if given.replayed {
+            response.extensions_mut().insert(Replayed);
+        }
+        Ok(response)
     }
 
     /// Checks the whole request before a key is made or anything waits.

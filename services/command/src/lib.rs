@@ -3,19 +3,20 @@
 //!
 //! - [`grpc`] speaks the protocol: who asks, what they may, errors as google.rpc details.
 //! - [`edge`] turns a request into a domain command: every field checked, personal values sealed.
+//! - [`counted`] counts how commands end.
 //! - [`catalog`] publishes policies and previews them.
 //! - [`router`] feeds each partition's worker with requests and with the records of one tail.
 //! - [`worker`] decides: the only place where an account's state changes.
-//! - [`queue`] is what waits for a worker: bounded, and fair between tenants. [`gate`] bounds what is in the process.
+//! - [`queue`] is what waits for a worker: bounded, and fair between tenants.
 //! - [`skew`] compares this machine's clock with the log's.
 //! - [`store`] is the worker's local memory, disposable at any time.
 
 pub mod answer;
 pub mod catalog;
 pub mod contact;
+pub mod counted;
 pub mod edge;
 mod failure;
-pub mod gate;
 pub mod grpc;
 mod personal;
 mod queue;

@@ -1,8 +1,8 @@
 //! What waits for one partition: bounded, and fair between tenants.
 //!
-//! A request holds a place from before it waits until it is answered. A tenant may hold as many places as are free, so one
-//! alone fills half of them, two fill a third each, and whoever comes next always finds some. The worker takes one request
-//! of each tenant in turn, a batch at a time, so a single command waits for the batch under way and its own.
+//! A request holds a place from before it waits until it is answered; no tenant holds more than its share ([`Places`]). The
+//! worker takes one request of each tenant in turn, a batch at a time, so a single command waits for the batch under way and
+//! its own.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use saldo_gate::Places;
 use tokio::sync::Notify;
 
 use crate::failure::Failure;
@@ -30,11 +31,11 @@ pub struct Taker<T>(Arc<Queue<T>>);
 /// A place in the queue, given back when dropped.
 pub struct Place {
     tenant: Arc<str>,
-    places: Arc<Mutex<Places>>,
+    places: Arc<Places>,
 }
 
 struct Queue<T> {
-    places: Arc<Mutex<Places>>,
+    places: Arc<Places>,
     state: Mutex<State<T>>,
     filled: Notify,
 }
@@ -43,35 +44,6 @@ struct State<T> {
     turns: Turns<T>,
     pace: Pace,
     closed: bool,
-}
-
-/// Who holds how many places.
-struct Places {
-    free: usize,
-    held: HashMap<Arc<str>, usize>,
-}
-
-impl Places {
-    fn take(&mut self, tenant: &str) -> Option<Arc<str>> {
-        let held = self.held.get(tenant).copied().unwrap_or(0);
-        if held >= self.free {
-            return None;
-        }
-        let tenant = self.held.get_key_value(tenant).map_or_else(|| tenant.into(), |(tenant, _)| tenant.clone());
-        self.free -= 1;
-        self.held.insert(tenant.clone(), held + 1);
-        Some(tenant)
-    }
-
-    fn give_back(&mut self, tenant: &str) {
-        self.free += 1;
-        if let Some(held) = self.held.get_mut(tenant) {
-            *held -= 1;
-            if *held == 0 {
-                self.held.remove(tenant);
-            }
-        }
-    }
 }
 
 /// What waits, by tenant, and whose turn it is.
@@ -149,7 +121,7 @@ impl Pace {
 /// A queue of so many places.
 pub fn queue<T>(places: usize) -> (Giver<T>, Taker<T>) {
     let queue = Arc::new(Queue {
-        places: Arc::new(Mutex::new(Places { free: places, held: HashMap::new() })),
+        places: Arc::new(Places::new(places)),
         state: Mutex::new(State { turns: Turns::default(), pace: Pace::default(), closed: false }),
         filled: Notify::new(),
     });
@@ -158,13 +130,9 @@ pub fn queue<T>(places: usize) -> (Giver<T>, Taker<T>) {
 
 impl<T> Queue<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        lock(&self.state)
+        // Between any two steps under the lock everything is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Between any two steps under these locks everything is whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> Giver<T> {
@@ -178,7 +146,10 @@ impl<T> Giver<T> {
         if now + wait > deadline {
             return Err(full());
         }
-        let tenant = lock(&self.0.places).take(tenant).ok_or_else(full)?;
+        let tenant = tenant.into();
+        if !self.0.places.take(&tenant, 1) {
+            return Err(full());
+        }
         Ok(Place { tenant, places: self.0.places.clone() })
     }
 
@@ -196,7 +167,7 @@ impl<T> Giver<T> {
 
     /// Places that are taken: what waits, and what is being decided.
     pub fn depth(&self) -> u64 {
-        lock(&self.0.places).held.values().sum::<usize>() as u64
+        self.0.places.taken() as u64
     }
 }
 
@@ -209,7 +180,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.places).give_back(&self.tenant);
+        self.places.give_back(&self.tenant, 1);
     }
 }
 
@@ -278,32 +249,15 @@ mod tests {
         giver.enter(tenant, Instant::now() + MINUTE, Instant::now()).ok()
     }
 
-    fn all(giver: &Giver<u32>, tenant: &str) -> Vec<Place> {
-        std::iter::from_fn(|| enter(giver, tenant)).collect()
-    }
-
     #[test]
-    fn one_tenant_never_takes_all_places() {
-        let (giver, _taker) = queue::<u32>(12);
-        let big = all(&giver, "big");
-        assert_eq!((big.len(), giver.depth()), (6, 6));
-        let other = all(&giver, "other");
-        assert_eq!(other.len(), 3);
-        assert!(enter(&giver, "single").is_some(), "a third finds one too");
-        drop(other);
-        assert!(enter(&giver, "big").is_none(), "it holds what is free");
-        drop(big);
+    fn a_place_is_held_until_the_request_is_done_with() {
+        let (giver, _taker) = queue::<u32>(4);
+        let places = [enter(&giver, "big"), enter(&giver, "big")];
+        assert!(places.iter().all(Option::is_some) && enter(&giver, "big").is_none() && giver.depth() == 2);
+        let other = enter(&giver, "other");
+        assert!(other.is_some(), "another tenant finds one");
+        drop((places, other));
         assert_eq!(giver.depth(), 0);
-        assert_eq!(all(&giver, "big").len(), 6);
-    }
-
-    #[test]
-    fn the_only_place_is_anybodys() {
-        let (giver, _taker) = queue::<u32>(1);
-        let place = enter(&giver, "big");
-        assert!(place.is_some() && enter(&giver, "single").is_none());
-        drop(place);
-        assert!(enter(&giver, "single").is_some());
     }
 
     #[test]

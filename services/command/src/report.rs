@@ -10,10 +10,7 @@ use opentelemetry::{
     KeyValue, global,
     metrics::{Counter, Gauge, Histogram},
 };
-use saldo_api::v1::CommandResponse;
 use saldo_log::acceptor::VoidReason;
-use tonic::{Response, Status};
-use tonic_types::StatusExt;
 
 use crate::{queue::Giver, worker::Ask};
 
@@ -47,10 +44,14 @@ impl Report {
         Self {
             requests: counter(
                 "saldo.command.requests",
-                "Commands answered, by method and result: accepted, replayed, refused, failed; a no with its reason",
+                "Commands that came in, by method and result: accepted, replayed, refused, failed, abandoned by who \
+                 asked; a no with its reason",
                 "{request}",
             ),
-            duration: seconds("saldo.command.duration", "From a command's arrival to its answer, by method"),
+            duration: seconds(
+                "saldo.command.duration",
+                "From a command's arrival to its answer, or until its client stops waiting, by method",
+            ),
             append: seconds("saldo.command.append.duration", "From handing a batch to the log until it is durable"),
             read_back: seconds(
                 "saldo.command.read_back.duration",
@@ -99,16 +100,10 @@ impl Report {
             .build();
     }
 
-    /// A command was answered.
-    pub(crate) fn answered(
-        &self,
-        method: &'static str,
-        answer: &Result<Response<CommandResponse>, Status>,
-        took: Duration,
-    ) {
+    /// A command has ended so, for this reason if it is a no.
+    pub(crate) fn ended(&self, method: &'static str, result: &'static str, reason: Option<String>, took: Duration) {
         let method = KeyValue::new("method", method);
         self.duration.record(took.as_secs_f64(), std::slice::from_ref(&method));
-        let (result, reason) = result_of(answer);
         let mut attributes = vec![method, KeyValue::new("result", result)];
         attributes.extend(reason.map(|reason| KeyValue::new("reason", reason)));
         self.requests.add(1, &attributes);
@@ -158,47 +153,4 @@ impl Report {
 
 fn partition(number: u32) -> KeyValue {
     KeyValue::new("partition", i64::from(number))
-}
-
-/// A refusal says whether it was given before; a failure does not.
-fn result_of(answer: &Result<Response<CommandResponse>, Status>) -> (&'static str, Option<String>) {
-    let status = match answer {
-        Ok(answer) if answer.get_ref().replayed => return ("replayed", None),
-        Ok(_) => return ("accepted", None),
-        Err(status) => status,
-    };
-    let Some(info) = status.get_details_error_info() else { return ("failed", None) };
-    let result = match info.metadata.get("replayed").map(String::as_str) {
-        Some("true") => "replayed",
-        Some(_) => "refused",
-        None => "failed",
-    };
-    (result, Some(info.reason))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{answer::Refused, failure::Failure};
-
-    fn of(answer: Result<CommandResponse, Status>) -> (&'static str, String) {
-        let (result, reason) = result_of(&answer.map(Response::new));
-        (result, reason.unwrap_or_default())
-    }
-
-    fn refused(replayed: bool) -> Status {
-        let refused =
-            Refused { reason: "OVER_ALLOCATION".into(), message: "more than is open".into(), details: Vec::new() };
-        refused.into_status(replayed)
-    }
-
-    #[test]
-    fn every_answer_has_its_result_and_every_no_its_reason() {
-        assert_eq!(of(Ok(CommandResponse::default())), ("accepted", String::new()));
-        assert_eq!(of(Ok(CommandResponse { replayed: true, ..Default::default() })), ("replayed", String::new()));
-        assert_eq!(of(Err(refused(false))), ("refused", "OVER_ALLOCATION".into()));
-        assert_eq!(of(Err(refused(true))), ("replayed", "OVER_ALLOCATION".into()));
-        assert_eq!(of(Err(Failure::RequestIdReused.into())), ("failed", "REQUEST_ID_REUSED".into()));
-        assert_eq!(of(Err(Failure::TimedOut.into())), ("failed", "OUTCOME_UNKNOWN".into()));
-    }
 }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use saldo_gate::Held;
 use saldo_log::{Log, LogError, Record, acceptor::Acceptor, frame, genesis::Identity};
 use saldo_telemetry::span::{Steps, Trace};
 use tokio::{
@@ -19,7 +20,6 @@ use tracing::{error, warn};
 
 use crate::{
     failure::{Failure, StartError},
-    gate::Held,
     queue::{self, Giver},
     report::Report,
     skew::{ClockCheck, Standing},

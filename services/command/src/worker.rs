@@ -21,6 +21,7 @@ use saldo_clock::Clock;
 use saldo_commit::Commit;
 use saldo_crash_point::crash_point;
 use saldo_domain::{document::Document, evolve};
+use saldo_gate::Held;
 use saldo_log::{
     AppendError, Log, NewRecord, Record,
     acceptor::{Acceptor, Verdict},
@@ -36,7 +37,6 @@ use self::live::Live;
 use crate::{
     answer::Answer,
     failure::Failure,
-    gate::Held,
     queue::{Place, Taker},
     report::Report,
     skew::ClockCheck,

@@ -1,10 +1,11 @@
-//! The gRPC server of a process: health for everybody; calls and reflection for who has a token.
+//! The gRPC server of a process: health for everybody; reflection for who has a token; calls, through their gate.
 
 use std::time::Duration;
 
 use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_server::QueryServiceServer};
 use saldo_auth::Verifier;
 use saldo_command::{CatalogGrpc, CommandGrpc, skew::Standing};
+use saldo_gate::{Gate, Limits};
 use saldo_query::QueryGrpc;
 use saldo_telemetry::ServerSpans;
 use saldo_tls::Newest;
@@ -28,6 +29,15 @@ const MAX_ANSWER: usize = 16 << 20;
 const MAX_STREAMS: u32 = 2_048;
 /// Between two looks whether a client is still there; one that is not gives back what its calls hold.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The longest a call may go unanswered: above what any of ours takes, among them the ageing of a large creditor's accounts.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Commands in the process at once.
+const COMMANDS: Limits = Limits { requests: 8_192, bytes: 128 << 20 };
+/// Calls about what creditors publish: seldom, and a preview takes much of a processor's time.
+const CATALOG: Limits = Limits { requests: 64, bytes: 128 << 20 };
+/// Queries: most wait, for the database or for what they are to see; an answer may have [`MAX_ANSWER`].
+const QUERIES: Limits = Limits { requests: 1_024, bytes: 256 << 20 };
 
 /// The command service's name in health.
 const COMMAND: &str = "collections.v1.CommandService";
@@ -61,6 +71,7 @@ impl Served {
             }
         };
         let server = Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
+        let server = server.timeout(LONGEST);
         let mut router = server.layer(ServerSpans::new(saldo_api::method)).add_service(health_service);
         if let Some(verifier) = verifier {
             let reflection = tonic_reflection::server::Builder::configure()
@@ -71,8 +82,9 @@ impl Served {
             router = router.add_service(InterceptedService::new(reflection, verifier.clone()));
             if let Some((command, catalog)) = self.command {
                 follow_clock(command.clock(), health.clone(), follows_clock).await;
-                let command = command.into_service(MAX_REQUEST);
+                let command = command.into_service(MAX_REQUEST, COMMANDS);
                 let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
+                let catalog = Gate::new(catalog, CATALOG);
                 router = router
                     .add_service(InterceptedService::new(command, verifier.clone()))
                     .add_service(InterceptedService::new(catalog, verifier.clone()));
@@ -82,7 +94,7 @@ impl Served {
                 let query = QueryServiceServer::new(query)
                     .max_decoding_message_size(MAX_REQUEST)
                     .max_encoding_message_size(MAX_ANSWER);
-                router = router.add_service(InterceptedService::new(query, verifier));
+                router = router.add_service(InterceptedService::new(Gate::new(query, QUERIES), verifier));
                 names.push("collections.v1.QueryService");
             }
         }
