@@ -21,9 +21,9 @@ impl Moment {
         Self(Duration::new(read.tv_sec.unsigned_abs(), read.tv_nsec.unsigned_abs() as u32))
     }
 
-    /// How long ago it was; nothing where it is still to come.
-    pub fn elapsed(self) -> Duration {
-        Self::now().0.saturating_sub(self.0)
+    /// How long it is after an earlier one; nothing where that is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
     }
 }
 
@@ -43,7 +43,7 @@ mod tests {
     fn moments_follow_each_other() {
         let (first, hour) = (Moment::now(), Duration::from_secs(3_600));
         assert!(first <= Moment::now() && Moment::now() < first + hour);
-        assert!(first.elapsed() < hour);
-        assert_eq!((first + hour).elapsed(), Duration::ZERO);
+        assert_eq!((first + hour).since(first), hour);
+        assert_eq!(first.since(first + hour), Duration::ZERO);
     }
 }
