@@ -10,6 +10,7 @@ use std::{
 use saldo::client::{Clients, Target, TlsArgs};
 use saldo_auth::{Issuer, Role};
 use saldo_test_certificates::{Authority, VALID};
+use sqlx::{Connection, PgConnection};
 
 use crate::{
     Failure, Outcome, conformance,
@@ -26,6 +27,8 @@ pub struct Site {
     dir: PathBuf,
     /// The processes' configuration.
     pub config: PathBuf,
+    /// Their database.
+    database: String,
     issuer: Issuer,
     /// Where the command service's instances listen.
     pub commands: [String; 2],
@@ -49,16 +52,16 @@ impl Site {
         let commands = [free_port()?, free_port()?].map(|port| format!("127.0.0.1:{port}"));
         let config = dir.join("saldo.toml");
         let at = |name: &str| dir.join(name).display().to_string();
+        let database = env.database().await?;
         let text = format!(
             "[log]\nkafka = '{}'\ntopic = '{}'\nreplication_factor = 1\nallow_unsafe = true\npartitions = 4\n\
-             [database]\nurl = '{}'\n[keyring]\ndir = '{}'\n[sending]\nsmtp = '{smtp}'\n\
+             [database]\nurl = '{database}'\n[keyring]\ndir = '{}'\n[sending]\nsmtp = '{smtp}'\n\
              [auth]\npublic_keys = ['{}', '{}']\nservice_key = '{}'\n\
              [tls]\ncertificate = '{}'\nkey = '{}'\nclient_ca = '{}'\n\
              [services]\ncommand = ['https://{}', 'https://{}']\n\
              tls_certificate = '{}'\ntls_key = '{}'\ntls_ca = '{}'\n[tracing]\nfilter = 'warn'\n",
             env.kafka().await?.brokers,
             conformance::topic(),
-            env.database().await?,
             at("keys"),
             at("issuer.pub.pem"),
             at("service.pub.pem"),
@@ -74,7 +77,7 @@ impl Site {
         );
         std::fs::write(&config, text)?;
         let tls = TlsArgs { tls_ca: Some(ca), tls_cert: Some(certificate), tls_key: Some(tls_key) };
-        let site = Self { dir: dir.to_owned(), config, issuer, commands, tls };
+        let site = Self { dir: dir.to_owned(), config, database, issuer, commands, tls };
         let mut create = saldo(&["log", "create"])?;
         create.arg("--config").arg(&site.config);
         let created = tokio::task::spawn_blocking(move || create.output()).await??;
@@ -183,6 +186,9 @@ pub async fn services(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let mail = Moody::start(0).await?;
     let site = Site::lay(dir.path(), &env, &mail.url()).await?;
+    // A scheduler that was stopped keeps its lock, and says nothing.
+    let mut silent = PgConnection::connect(&site.database).await?;
+    sqlx::query("SELECT pg_advisory_lock(hashtext('saldo_scheduler'))").execute(&mut silent).await?;
     let mut commands = vec![
         site.start("command", 1, &site.commands[0].clone())?,
         site.start("command", 2, &site.commands[1].clone())?,
@@ -205,6 +211,7 @@ pub async fn services(env: Arc<Env>) -> Outcome {
     site.succeed(&two, &["policy", "publish", &policy]).await?;
     site.succeed(&two, &["sending", "on"]).await?;
     reminded(&clients, 0..10).await?;
+    assert!(silent.ping().await.is_err(), "its session was ended");
 
     // The first of each is gone, without a word; the second goes on alone.
     for number in [4, 2, 0] {
@@ -216,6 +223,13 @@ pub async fn services(env: Arc<Env>) -> Outcome {
     let clients = two.connect().await?;
     owes(&clients, 10..20).await?;
     reminded(&clients, 10..20).await?;
+    let is_heard: bool = sqlx::query_scalar(
+        "SELECT state_change > clock_timestamp() - interval '5 seconds' FROM pg_locks JOIN pg_stat_activity USING (pid)
+         WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) | objid::bigint = hashtext('saldo_scheduler')",
+    )
+    .fetch_one(&mut PgConnection::connect(&site.database).await?)
+    .await?;
+    assert!(is_heard, "the scheduler that works is heard every second");
     let mut heard = mail.heard();
     heard.sort();
     heard.dedup();

@@ -119,10 +119,11 @@ impl Server {
     fn tls(&self) -> Result<TlsParameters, String> {
         let mut parameters = TlsParameters::builder(self.host.clone());
         if let Some(path) = &self.ca {
-            let wrong = |why: String| format!("{}: {why}", path.display());
-            let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-            let authorities = Certificate::from_pem(&pem).map_err(|error| wrong(error.to_string()))?;
-            parameters = parameters.certificate_store(CertificateStore::None).add_root_certificate(authorities);
+            parameters = parameters.certificate_store(CertificateStore::None);
+            for authority in saldo_tls::certificates(path).map_err(|error| error.to_string())? {
+                let authority = Certificate::from_der(authority.to_vec());
+                parameters = parameters.add_root_certificate(authority.map_err(|error| error.to_string())?);
+            }
         }
         parameters.build().map_err(|error| error.to_string())
     }

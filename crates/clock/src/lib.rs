@@ -1,8 +1,13 @@
-//! The clock that decisions are stamped with, passed in so that it can be another one.
+//! The clock that decisions are stamped with, passed in so that it can be another one; and moments, which no clock's
+//! setting moves.
+
+mod moment;
 
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
+
+pub use moment::Moment;
 
 /// Tells the instant of a decision.
 #[derive(Clone)]

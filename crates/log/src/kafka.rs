@@ -23,6 +23,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord, Producer},
 };
 use saldo_tls::{ClientFiles, Newest, TlsError};
+use tokio::time::Instant;
 
 use crate::{AppendError, Log, LogError, NewRecord, Tail, frame::MAX_COMMIT_BYTES};
 
@@ -42,12 +43,29 @@ pub struct KafkaTls {
     files: ClientFiles,
     /// Read only to know that they changed, and are sound: a client is not made of half a pair.
     newest: Newest<tokio_rustls::rustls::ClientConfig>,
+    /// When to try once more what could not be made of them: rustls takes what librdkafka may not.
+    again: Option<Instant>,
 }
 
 impl KafkaTls {
     /// Reads them, now and whenever they change. Needs a tokio runtime.
     pub fn open(files: ClientFiles) -> Result<Self, TlsError> {
-        Ok(Self { newest: files.clone().open()?, files })
+        Ok(Self { newest: files.clone().open()?, files, again: None })
+    }
+
+    /// Whether clients are to be made anew: the files have changed, or none could be made of them a while ago.
+    fn is_due(&mut self) -> bool {
+        let again = self.again.take_if(|at| *at <= Instant::now()).is_some();
+        if self.newest.is_replaced() {
+            self.again = None;
+            return true;
+        }
+        again
+    }
+
+    /// None could be made.
+    fn try_again(&mut self) {
+        self.again = Some(Instant::now() + saldo_tls::EVERY);
     }
 
     fn settings(&self, config: &mut ClientConfig) {
@@ -166,10 +184,11 @@ impl KafkaLog {
     /// The clients, made anew where TLS files have changed.
     fn clients(&self) -> Result<MutexGuard<'_, Clients>, String> {
         let mut clients = self.clients.lock().map_err(|_| "a thread panicked".to_owned())?;
-        if clients.tls.as_mut().is_some_and(|tls| tls.newest.is_replaced())
+        if clients.tls.as_mut().is_some_and(KafkaTls::is_due)
             && let Err(error) = self.renew(&mut clients)
         {
-            tracing::error!(%error, "no Kafka clients could be made of new TLS files; those before go on");
+            tracing::error!(%error, "no Kafka clients could be made of new TLS files; those before go on meanwhile");
+            clients.tls.as_mut().into_iter().for_each(KafkaTls::try_again);
         }
         Ok(clients)
     }
@@ -293,7 +312,7 @@ impl Log for KafkaLog {
     }
 
     async fn end(&self, partition: u32) -> Result<u64, LogError> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let asked = self.ask(move |asker, topic| {
                 // A partition that is new, or whose broker has just come back, has no leader for a moment.
@@ -304,7 +323,7 @@ impl Log for KafkaLog {
             });
             match asked.await? {
                 Some((_, high)) => return Ok(high.max(0) as u64),
-                None if tokio::time::Instant::now() > deadline => {
+                None if Instant::now() > deadline => {
                     return Err(LogError::Unavailable(format!("partition {partition} has no leader")));
                 }
                 None => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -348,9 +367,9 @@ impl Log for KafkaLog {
             }
         }
         // The answer comes before every broker knows the topic.
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         while self.partition_count().await?.is_none() {
-            if tokio::time::Instant::now() > deadline {
+            if Instant::now() > deadline {
                 return Err(LogError::Unavailable("the topic was created but does not appear".to_owned()));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -386,4 +405,28 @@ fn has_no_leader_yet(error: &KafkaError) -> bool {
 
 fn unavailable(error: KafkaError) -> LogError {
     LogError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use saldo_test_certificates::Authority;
+    use saldo_tls::EVERY;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_that_could_not_be_made_of_new_files_are_tried_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ca = Authority::new("ours").write(dir.path(), "ca").expect("written");
+        let mut tls = KafkaTls::open(ClientFiles { ca: Some(ca), identity: None }).expect("files");
+        assert!(!tls.is_due());
+        Authority::new("theirs").write(dir.path(), "ca").expect("written");
+        sleep(EVERY * 3).await;
+        assert!(tls.is_due() && !tls.is_due());
+        tls.try_again();
+        assert!(!tls.is_due());
+        sleep(EVERY).await;
+        assert!(tls.is_due() && !tls.is_due());
+    }
 }

@@ -10,7 +10,7 @@ mod summary;
 mod write;
 
 pub use rows::{ItemChange, Owner, Personal, Place, Rows};
-pub use schema::{COMPARED, Checkpoint, Schema, ensure, hold, live, only_rebuild, replace};
+pub use schema::{COMPARED, Checkpoint, Schema, ensure, existing, hold, live, only_rebuild, replace};
 pub use summary::{effective_date, summarise};
 pub use write::{Applied, Move, Opened, apply};
 
@@ -31,4 +31,12 @@ pub enum ReadModelError {
         "the read models have the form {0} of a newer release: start that release, or let this one make them anew from the log after `DELETE FROM saldo.live`"
     )]
     Newer(i32),
+    /// An earlier release made them.
+    #[error(
+        "the read models have the form {0} of an earlier release: use that release's `saldo`, or start this one's projector, which makes them anew from the log"
+    )]
+    Older(i32),
+    /// Nobody has made any.
+    #[error("there are no read models in this database: start `saldo projector`, or correct database.url")]
+    Missing,
 }

@@ -170,6 +170,23 @@ pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadMo
     Ok(schema)
 }
 
+/// The build in force, if it is of this release's form. Unlike [`ensure`] it makes and changes nothing.
+pub async fn existing(connection: &mut PgConnection) -> Result<Schema, ReadModelError> {
+    let is_there: bool =
+        sqlx::query_scalar("SELECT to_regclass('saldo.live') IS NOT NULL").fetch_one(&mut *connection).await?;
+    if !is_there {
+        return Err(ReadModelError::Missing);
+    }
+    // Before there was a form to tell, it was the first.
+    let format = "SELECT coalesce((to_jsonb(live) ->> 'format')::int, 1) FROM saldo.live AS live";
+    match sqlx::query_scalar::<_, i32>(format).fetch_optional(&mut *connection).await? {
+        None => Err(ReadModelError::Missing),
+        Some(FORMAT) => live(connection).await,
+        Some(newer) if newer > FORMAT => Err(ReadModelError::Newer(newer)),
+        Some(older) => Err(ReadModelError::Older(older)),
+    }
+}
+
 /// The build in force.
 pub async fn live(connection: &mut PgConnection) -> Result<Schema, ReadModelError> {
     current(connection).await?.ok_or(ReadModelError::Damaged(0))

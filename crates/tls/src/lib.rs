@@ -14,6 +14,7 @@ use tokio_rustls::rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::{CryptoProvider, ring},
+    pki_types::CertificateDer,
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::SingleCertAndKey,
 };
@@ -127,6 +128,11 @@ impl Source for ClientFiles {
         config.resumption = Resumption::disabled();
         Ok(reader.done(config, leaf))
     }
+}
+
+/// The certificates in a file, at least one, for whoever makes something else of them.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    Reader::default().certificates(path)
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -106,7 +106,7 @@ async fn look_after<S: Source>(
     }
 }
 
-fn tell_expiry(leaf: &Leaf, reminded: &mut Option<Instant>) {
+fn tell_expiry(leaf: &Leaf, reminded: &mut Option<(Urgency, Instant)>) {
     #[allow(clippy::disallowed_methods, reason = "nothing is decided by it: it says when to see to a certificate")]
     let left = leaf.expiry.duration_since(SystemTime::now());
     let seconds = match &left {
@@ -120,9 +120,50 @@ fn tell_expiry(leaf: &Leaf, reminded: &mut Option<Instant>) {
         .with_unit("s")
         .build()
         .record(seconds, &[KeyValue::new("certificate", certificate.clone())]);
-    if left.is_ok_and(|left| left >= SOON) || reminded.is_some_and(|told| told.elapsed() < REMIND) {
+    let Some(urgency) = Urgency::of(seconds) else { return };
+    if reminded.is_some_and(|(told, at)| told == urgency && at.elapsed() < REMIND) {
         return;
     }
-    *reminded = Some(Instant::now());
-    warn!(certificate, serial = leaf.serial, days_left = seconds / (24 * 3600), "a certificate in use expires soon");
+    *reminded = Some((urgency, Instant::now()));
+    let days = (seconds / (24 * 3600)).abs();
+    match urgency {
+        Urgency::Soon => {
+            warn!(certificate, serial = leaf.serial, days_left = days, "a certificate in use expires soon")
+        }
+        Urgency::Over => error!(certificate, serial = leaf.serial, days_ago = days, "a certificate in use has expired"),
+    }
+}
+
+/// What there is to say of a certificate's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// It should have been replaced.
+    Soon,
+    /// Nobody takes it any more.
+    Over,
+}
+
+impl Urgency {
+    /// With so many seconds left.
+    fn of(left: i64) -> Option<Self> {
+        match left {
+            ..=0 => Some(Self::Over),
+            left if left.unsigned_abs() < SOON.as_secs() => Some(Self::Soon),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_expired_is_not_said_to_expire_soon() {
+        let days = |count: i64| Urgency::of(count * 24 * 3_600);
+        assert_eq!(
+            [-3, 0, 1, 13, 14].map(days),
+            [Some(Urgency::Over), Some(Urgency::Over), Some(Urgency::Soon), Some(Urgency::Soon), None]
+        );
+    }
 }

@@ -58,7 +58,8 @@ impl Reader {
         Fresh { made, print: self.0.finalize().into(), leaf }
     }
 
-    fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    /// At least one.
+    pub(crate) fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.file(path)?).collect();
         let found = found.unwrap_or_default();
         if found.is_empty() {

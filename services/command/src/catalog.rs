@@ -94,10 +94,9 @@ impl CatalogGrpc {
                 let sending = in_force.rules.sending;
                 return Ok(v1::CatalogResponse { version: *version, sending, replayed: !appended });
             }
-            self.commands.may_decide()?;
             let head = state.head(&caller.tenant);
             let head = head.unwrap_or_else(|| Head { hash: first_parent(&self.identity.log_id, &key), version: 0 });
-            let now = self.clock.now();
+            let now = self.commands.now()?;
             let version = head.version + 1;
             let commit = Commit {
                 request_id: wish.request_id.clone(),

@@ -37,8 +37,8 @@ pub enum Failure {
     /// This machine's clock is not the log's.
     #[error("this machine's clock is {0}: it decides nothing until that is mended; ask again with the same request_id")]
     ClockSkewed(Skew),
-    /// This machine's clock was not yet compared with the log's.
-    #[error("this machine's clock was not yet compared with the log's; ask again with the same request_id")]
+    /// This machine's clock was not compared with the log's, yet or since it was set.
+    #[error("this machine's clock is still to be compared with the log's; ask again with the same request_id")]
     ClockUnknown,
     /// Other writers kept winning the account.
     #[error("other writers kept changing the account; nothing was done, try again")]

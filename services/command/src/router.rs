@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use saldo_gate::Held;
 use saldo_log::{Log, LogError, Record, acceptor::Acceptor, frame, genesis::Identity};
 use saldo_telemetry::span::{Steps, Trace};
@@ -139,9 +140,9 @@ impl Commands {
         self.check.standing()
     }
 
-    /// Fails while nothing may be decided.
-    pub(crate) fn may_decide(&self) -> Result<(), Failure> {
-        self.check.may_decide()
+    /// The instant of a decision that is made now. Fails while nothing may be decided.
+    pub(crate) fn now(&self) -> Result<Timestamp, Failure> {
+        self.check.read_clock().map(|reading| reading.instant)
     }
 
     /// Where figures go.
@@ -190,7 +191,8 @@ impl Commands {
 
     /// Asks the account's worker. "Unknown account" is said only after reading to an end fetched after the request came.
     pub(crate) async fn ask(&self, request: NewAsk) -> Result<Given, Failure> {
-        self.may_decide()?;
+        // A request that cannot be decided takes no place in a queue.
+        self.now()?;
         let partition = self.partition_of(&request.key);
         match self.ask_after(partition, request.clone(), 0).await {
             Err(Failure::AccountUnknown) => {

@@ -4,6 +4,10 @@
 //! A record of our own says most: the log took it after we handed it over and before we read it back, both by our clock.
 //! Any record says that our clock is behind if the log took it in what we hold for the future. At the start, and while the
 //! clock is wrong, a probe is appended: a record that is no frame, so that it is void to every reader.
+//!
+//! What a record shows holds until the clock is set. So the last reading that was shown to be right is kept with the moment
+//! it was taken at: where the clock has gone another way than time since, it was set, and nothing is decided until it is
+//! shown anew.
 
 use std::{
     fmt,
@@ -13,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use saldo_clock::Clock;
+use saldo_clock::{Clock, Moment};
 use saldo_log::{Log, NewRecord, Record, frame::PROBE_KEY};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -32,7 +36,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 pub enum Standing {
     /// Nothing yet; the log is still being read.
     Unknown,
-    /// To be found out, now that a probe is read back at once.
+    /// To be found out, now that a probe is read back at once; or again, since the clock was set.
     Asked,
     /// It may decide.
     Right,
@@ -100,9 +104,29 @@ impl Ahead {
     }
 }
 
+/// What the clock showed, and at which moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    /// By the clock of decisions.
+    pub instant: Timestamp,
+    moment: Moment,
+}
+
+impl Reading {
+    pub(crate) fn of(clock: &Clock) -> Self {
+        Self { instant: clock.now(), moment: Moment::now() }
+    }
+
+    /// How far the clock was set forward between an earlier reading and this one; negative where it was set back.
+    fn set_since(self, earlier: Self) -> SignedDuration {
+        let passed = SignedDuration::try_from(self.moment.since(earlier.moment)).unwrap_or(SignedDuration::MAX);
+        self.instant.duration_since(earlier.instant).saturating_sub(passed)
+    }
+}
+
 struct Probe {
     value: Bytes,
-    after: Timestamp,
+    after: Reading,
 }
 
 /// Collects what records show. Under another clock than the system's there is nothing to find out.
@@ -110,13 +134,15 @@ pub struct ClockCheck {
     clock: Clock,
     standing: watch::Sender<Standing>,
     probe: Mutex<Option<Probe>>,
+    /// The last reading that the log's clock agreed with.
+    right: Mutex<Option<Reading>>,
     report: Report,
 }
 
 impl ClockCheck {
     pub(crate) fn new(clock: Clock, report: Report) -> Self {
         let standing = if clock.is_system() { Standing::Unknown } else { Standing::Right };
-        Self { clock, standing: watch::channel(standing).0, probe: Mutex::default(), report }
+        Self { clock, standing: watch::channel(standing).0, probe: Mutex::default(), right: Mutex::default(), report }
     }
 
     /// What is known, and what comes to be known.
@@ -124,13 +150,35 @@ impl ClockCheck {
         self.standing.subscribe()
     }
 
-    /// Whether anything may be decided.
-    pub(crate) fn may_decide(&self) -> Result<(), Failure> {
+    /// Reads the clock, if anything may be decided by it.
+    pub(crate) fn read_clock(&self) -> Result<Reading, Failure> {
+        let now = Reading::of(&self.clock);
+        self.ask_where_set(now);
         match *self.standing.borrow() {
-            Standing::Right => Ok(()),
+            Standing::Right => Ok(now),
             Standing::Unknown | Standing::Asked => Err(Failure::ClockUnknown),
             Standing::Wrong(skew) => Err(Failure::ClockSkewed(skew)),
         }
+    }
+
+    /// A clock that was set since it was right is to be found out about again.
+    fn ask_where_set(&self, now: Reading) {
+        let Some(right) = *self.right.lock().unwrap_or_else(PoisonError::into_inner) else { return };
+        let set = now.set_since(right);
+        if set.abs() <= TOLERANCE {
+            return;
+        }
+        self.standing.send_if_modified(|standing| {
+            let was_right = *standing == Standing::Right;
+            if was_right {
+                warn!(
+                    by_seconds = set.as_secs(),
+                    "this machine's clock was set: nothing is decided until it is known to be right"
+                );
+                *standing = Standing::Asked;
+            }
+            was_right
+        });
     }
 
     /// The tail has come to the log's end: from here on a probe is read back at once. Waits for what it shows, or until it
@@ -150,9 +198,17 @@ impl ClockCheck {
         }
     }
 
-    /// A commit of ours was read back that was handed over after that instant.
-    pub(crate) fn read_own(&self, after: Timestamp, record: &Record) {
-        self.take_in(record.partition, Ahead::of_own(after, record.appended_at, self.clock.now()));
+    /// A record of ours was read back that was handed over after that reading.
+    pub(crate) fn read_own(&self, after: Reading, record: &Record) {
+        if !self.clock.is_system() {
+            return;
+        }
+        self.take_in(record.partition, Ahead::of_own(after.instant, record.appended_at, self.clock.now()));
+        let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        // The reading that was taken before is the one that was shown to be right: the clock may have been set since.
+        if *self.standing.borrow() == Standing::Right && right.is_none_or(|right| right.moment < after.moment) {
+            *right = Some(after);
+        }
     }
 
     /// Records were read.
@@ -167,15 +223,12 @@ impl ClockCheck {
         for record in records.iter().filter(|record| record.key == PROBE_KEY) {
             let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(own) = probe.take_if(|probe| probe.value == record.value) {
-                self.take_in(record.partition, Ahead::of_own(own.after, record.appended_at, now));
+                self.read_own(own.after, record);
             }
         }
     }
 
     fn take_in(&self, partition: u32, shown: Ahead) {
-        if !self.clock.is_system() {
-            return;
-        }
         if shown.most < SignedDuration::MAX {
             self.report.skew(shown.surely());
         }
@@ -218,7 +271,7 @@ impl ClockCheck {
         let mut nonce = [0u8; 16];
         getrandom::fill(&mut nonce).map_err(|error| error.to_string())?;
         let value: Bytes = [&b"what time is it? "[..], &nonce].concat().into();
-        let after = self.clock.now();
+        let after = Reading::of(&self.clock);
         *self.probe.lock().unwrap_or_else(PoisonError::into_inner) = Some(Probe { value: value.clone(), after });
         let key = Bytes::from_static(PROBE_KEY.as_bytes());
         log.append(vec![NewRecord { partition, key, value, trace: None }]).await.map_err(|error| error.to_string())
@@ -290,19 +343,57 @@ mod tests {
         assert_eq!(skew.to_string(), "at least 6s ahead of the log's");
     }
 
-    #[test]
-    fn another_clock_than_the_systems_is_never_wrong() {
-        let check = ClockCheck::new(Clock::from_fn(|| at(0)), Report::new());
-        let record = Record {
+    fn appended(appended_at: Timestamp) -> Record {
+        Record {
             partition: 0,
             offset: 1,
             key: Bytes::from_static(b"acme/D-1"),
             value: Bytes::new(),
-            appended_at: at(86_400),
+            appended_at,
             trace: None,
-        };
-        check.read(std::slice::from_ref(&record));
-        check.read_own(at(0), &record);
-        assert!(check.may_decide().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_decides_nothing_until_it_is_shown_to_be_right() {
+        let clock = Clock::system();
+        let check = ClockCheck::new(clock.clone(), Report::new());
+        let show = |reading: Reading| check.read_own(reading, &appended(reading.instant));
+        show(Reading::of(&clock));
+        assert!(check.read_clock().is_ok());
+        for forward in [seconds(3_600), seconds(-3_600)] {
+            let now = Reading::of(&clock);
+            let before = Reading { instant: now.instant - forward, ..now };
+            *check.right.lock().expect("no panic") = Some(before);
+            assert!(matches!(check.read_clock(), Err(Failure::ClockUnknown)));
+            assert_eq!(*check.standing().borrow(), Standing::Asked);
+            // What was decided before says nothing of the clock as it is now.
+            show(before);
+            assert!(check.read_clock().is_err());
+            show(Reading::of(&clock));
+            assert!(check.read_clock().is_ok());
+        }
+    }
+
+    #[test]
+    fn how_far_a_clock_was_set_is_what_time_does_not_explain() {
+        let before = Reading { instant: at(0), moment: Moment::now() };
+        let set =
+            |second| Reading { instant: at(second), moment: before.moment + Duration::from_secs(60) }.set_since(before);
+        assert_eq!([60, 3_660, 0].map(set), [seconds(0), seconds(3_600), seconds(-60)]);
+    }
+
+    #[test]
+    fn another_clock_than_the_systems_is_never_wrong() {
+        let hand = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let moved = hand.clone();
+        let clock = Clock::from_fn(move || at(moved.load(std::sync::atomic::Ordering::Relaxed)));
+        let check = ClockCheck::new(clock.clone(), Report::new());
+        for second in [0, 3_600, 60] {
+            hand.store(second, std::sync::atomic::Ordering::Relaxed);
+            check.read(&[appended(at(86_400))]);
+            check.read_own(Reading::of(&clock), &appended(at(86_400)));
+            assert!(check.read_clock().is_ok());
+        }
     }
 }

@@ -15,7 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use saldo_catalog::Catalog;
 use saldo_clock::Clock;
 use saldo_commit::Commit;
@@ -39,7 +38,7 @@ use crate::{
     failure::Failure,
     queue::{Place, Taker},
     report::Report,
-    skew::ClockCheck,
+    skew::{ClockCheck, Reading},
     store::{Store, StoreError, StoredAccount, StoredAnswer},
 };
 
@@ -166,7 +165,7 @@ pub struct Worker {
     /// When what is unresolved was appended.
     appended_at: Instant,
     /// When it was decided, by the clock of decisions.
-    decided_at: Timestamp,
+    decided_at: Reading,
     /// Accounts that lost a race and wait a moment.
     resting: Vec<(Instant, Box<str>)>,
     chains: u64,
@@ -217,7 +216,7 @@ impl Worker {
             log,
             acceptor,
             store,
-            decided_at: basis.clock.now(),
+            decided_at: Reading::of(&basis.clock),
             basis,
             heard,
             position,
@@ -440,15 +439,18 @@ impl Worker {
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable();
         ready.dedup();
-        if let Err(failure) = self.check.may_decide() {
-            for key in ready {
-                if let Some(live) = self.accounts.get_mut(&key) {
-                    live.send_away(&failure);
+        let now = match self.check.read_clock() {
+            Ok(now) => now,
+            Err(failure) => {
+                for key in ready {
+                    if let Some(live) = self.accounts.get_mut(&key) {
+                        live.send_away(&failure);
+                    }
                 }
+                return Ok(());
             }
-            return Ok(());
-        }
-        let (now, catalog) = (self.basis.clock.now(), self.basis.catalog.state());
+        };
+        let catalog = self.basis.catalog.state();
         let mut records: Vec<NewRecord> = Vec::new();
         let mut chains = Vec::new();
         for key in ready {
@@ -465,7 +467,7 @@ impl Worker {
                 continue;
             }
             let place = chain::Place { partition: self.partition, head: self.acceptor.head(&key), chain: self.chains };
-            chain::decide(live, &self.store, place, in_force, now, &mut records)?;
+            chain::decide(live, &self.store, place, in_force, now.instant, &mut records)?;
             if records.len() > before {
                 self.unresolved.push(key.clone());
                 chains.push((key, self.chains));

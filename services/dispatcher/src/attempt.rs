@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use saldo_api::v1::{
     CommandResponse, ContactAnswer, ContactSnapshot, RecordContactOutcomeRequest, StartContactAttemptRequest,
     contact_answer::State,
@@ -10,6 +9,7 @@ use saldo_api::v1::{
 };
 use saldo_channels::mail::Envelope;
 use saldo_client::{Said, is_transient, patiently_until, timed};
+use saldo_clock::Moment;
 use saldo_crash_point::crash_point;
 use saldo_telemetry::{KeyValue, span::around};
 use tokio::time::{sleep, timeout};
@@ -53,7 +53,7 @@ struct Started {
     attempt: u32,
     claim: [u8; 16],
     policy_version: u64,
-    send_before: Timestamp,
+    send_before: Moment,
     snapshot: ContactSnapshot,
 }
 
@@ -110,16 +110,18 @@ async fn start(
         reminder: job.reminder,
         claim: claim.to_vec(),
     };
+    // Before the account decides, however often it has to be asked.
+    let asked = Moment::now();
     let ask = || async {
         let mut commands = means.clients.commands(&job.tenant)?;
         commands.start_contact_attempt(timed(request.clone())).await
     };
     let answer = patiently_until(ask, enough(Some(START_PATIENCE), stop)).await?;
-    Ok(read(answer.into_inner(), claim))
+    Ok(read(answer.into_inner(), claim, asked))
 }
 
-/// What the account's answer allows to whoever holds `claim`.
-fn read(answer: CommandResponse, claim: [u8; 16]) -> Result<Started, &'static str> {
+/// What the account's answer allows to whoever holds `claim` and has asked at that moment.
+fn read(answer: CommandResponse, claim: [u8; 16], asked: Moment) -> Result<Started, &'static str> {
     let contact: ContactAnswer = answer.contact.unwrap_or_default();
     match contact.state() {
         State::Started => {}
@@ -129,9 +131,15 @@ fn read(answer: CommandResponse, claim: [u8; 16]) -> Result<Started, &'static st
         State::Unspecified => return Err("not_understood"),
     }
     let snapshot = contact.snapshot.filter(|snapshot| snapshot.claim == claim).ok_or("used_up")?;
-    // Without an end there is no right.
-    let send_before = letter::instant(snapshot.send_before.as_ref()).unwrap_or(Timestamp::MIN);
+    let send_before = asked + time_to_send(&snapshot);
     Ok(Started { attempt: contact.attempt, claim, policy_version: answer.policy_version, send_before, snapshot })
+}
+
+/// How long a message may take to begin to leave, from the account's decision on. Both its ends are the account's: our own
+/// clock may be wrong. Without them there is no right.
+fn time_to_send(snapshot: &ContactSnapshot) -> Duration {
+    let ends = letter::instant(snapshot.at.as_ref()).zip(letter::instant(snapshot.send_before.as_ref()));
+    ends.and_then(|(at, send_before)| send_before.duration_since(at).try_into().ok()).unwrap_or(Duration::ZERO)
 }
 
 /// The exact bytes, by the catalog that the account decided by, or a newer one; or else what is told instead.
@@ -155,8 +163,8 @@ async fn render(means: &Dispatcher, job: &Job, started: &Started) -> Result<Enve
 
 /// Hands the mail over, if there is still time when its first byte could leave.
 async fn hand_over(means: &Dispatcher, started: &Started, mail: &Envelope) -> (Told, &'static str) {
-    let (clock, send_before) = (means.clock.clone(), started.send_before);
-    let last_look = Box::new(move || clock.now() < send_before);
+    let send_before = started.send_before;
+    let last_look = Box::new(move || Moment::now() < send_before);
     let handed = async { channel::told(means.channel.hand_over(mail, last_look).await, mail) };
     around("hand over", handed, |(_, outcome)| Some(KeyValue::new("outcome", *outcome))).await
 }
@@ -221,13 +229,28 @@ mod tests {
 
     #[test]
     fn only_the_holder_of_the_claim_that_won_may_send() {
-        let started = read(answer(State::Started, Some(OURS)), OURS).expect("ours");
+        let started = read(answer(State::Started, Some(OURS)), OURS, Moment::now()).expect("ours");
         assert_eq!((started.attempt, started.policy_version), (2, 3));
-        // An answer that says nothing of the end leaves no time.
-        assert_eq!(started.send_before, Timestamp::MIN);
         for other in [Some([8; 16]), None] {
-            assert_eq!(read(answer(State::Started, other), OURS).err(), Some("used_up"));
+            assert_eq!(read(answer(State::Started, other), OURS, Moment::now()).err(), Some("used_up"));
         }
+    }
+
+    #[test]
+    fn a_message_has_the_time_that_the_account_gives_it_whatever_our_clock_says() {
+        let instant = |seconds| Some(saldo_api::Timestamp { seconds, nanos: 0 });
+        let long_ago =
+            ContactSnapshot { at: instant(1_000), send_before: instant(1_120), ..ContactSnapshot::default() };
+        assert_eq!(time_to_send(&long_ago), Duration::from_secs(120));
+        let far_off = ContactSnapshot { at: instant(1 << 35), send_before: instant((1 << 35) + 7), ..long_ago.clone() };
+        assert_eq!(time_to_send(&far_off), Duration::from_secs(7));
+        for (at, send_before) in [(1_000, None), (1_000, instant(1_000)), (1_001, instant(1_000))] {
+            let none = ContactSnapshot { at: instant(at), send_before, ..ContactSnapshot::default() };
+            assert_eq!(time_to_send(&none), Duration::ZERO);
+        }
+        let asked = Moment::now();
+        let started = read(answer(State::Started, Some(OURS)), OURS, asked).expect("ours");
+        assert_eq!(started.send_before, asked, "an answer that says nothing of the end leaves no time");
     }
 
     #[test]
@@ -239,9 +262,9 @@ mod tests {
             (State::Closed, "used_up"),
             (State::Unspecified, "not_understood"),
         ] {
-            assert_eq!(read(answer(state, Some(OURS)), OURS).err(), Some(word));
+            assert_eq!(read(answer(state, Some(OURS)), OURS, Moment::now()).err(), Some(word));
         }
-        assert_eq!(read(CommandResponse::default(), OURS).err(), Some("not_understood"));
+        assert_eq!(read(CommandResponse::default(), OURS, Moment::now()).err(), Some("not_understood"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -69,7 +69,7 @@ pub struct Dispatcher {
     pub catalog: Catalog,
     /// Clients of the command service.
     pub clients: ServiceClients,
-    /// Tells what is due, and when it is too late.
+    /// Tells what is due.
     pub clock: Clock,
     /// How messages leave.
     pub channel: Arc<dyn Channel>,

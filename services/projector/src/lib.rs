@@ -34,6 +34,11 @@ pub enum ProjectorError {
     /// One rebuild at a time.
     #[error("another `saldo rebuild` is at it")]
     Rebuilding,
+    /// What an earlier rebuild has left cannot be compared.
+    #[error(
+        "what an earlier rebuild has left stands further in the log than the live read models, and these stand still: nothing was compared or swapped; start a projector and run `saldo rebuild` again, or begin anew with --fresh; --accept-differences swaps without comparing"
+    )]
+    LiveStandsStill,
     /// A defect of ours.
     #[error("writing a batch broke off: {0}")]
     BrokeOff(#[from] tokio::task::JoinError),

@@ -23,6 +23,7 @@ use crate::{
     compare::{self, Differences},
     fold::{Batch, Folding},
     live::READ,
+    standby::{LOOK, STANDSTILL},
 };
 
 /// Records of one transaction, and bytes of their values: two such batches are in memory at once.
@@ -153,6 +154,9 @@ struct Work<'w, P> {
 
 impl<P: FnMut(Progress) + Send> Work<'_, P> {
     async fn all(&mut self) -> Result<End, ProjectorError> {
+        if !self.options.accept_differences && !self.wait_for_live().await? {
+            return Ok(End::Paused);
+        }
         // To where the live build stands, and no further: rows can only be compared at one place.
         let mut far = u64::MAX;
         while far > BATCH as u64
@@ -191,6 +195,35 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     /// How many records it lacks.
     fn behind(&self, until: &[u64]) -> u64 {
         (0u32..).zip(until).map(|(partition, end)| end.saturating_sub(self.folding.next(partition))).sum()
+    }
+
+    /// Whether it has read further than the live build, which stands there.
+    fn is_beyond(&self, live: &[u64]) -> bool {
+        (0u32..).zip(live).any(|(partition, end)| self.folding.next(partition) > *end)
+    }
+
+    /// What an earlier rebuild has left may have read further than the live build, and rows can only be compared at one
+    /// place: waits until that has come as far, while it moves. `false`: it was asked to pause.
+    async fn wait_for_live(&self) -> Result<bool, ProjectorError> {
+        let (mut last, mut since) = (None, Instant::now());
+        loop {
+            let Some(standing) = self.live_standing().await?.filter(|live| self.is_beyond(live)) else {
+                return Ok(true);
+            };
+            if last.is_none() {
+                tracing::info!("the live read models have not come as far as this rebuild has; it waits for them");
+            }
+            if last.as_ref() != Some(&standing) {
+                (last, since) = (Some(standing), Instant::now());
+            }
+            if since.elapsed() >= STANDSTILL {
+                return Err(ProjectorError::LiveStandsStill);
+            }
+            tokio::select! {
+                () = self.options.pause.cancelled() => return Ok(false),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
     }
 
     async fn live_standing(&self) -> Result<Option<Vec<u64>>, ProjectorError> {
@@ -254,15 +287,20 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     async fn fill_in(&mut self, transaction: &mut PgConnection, until: &[u64]) -> Result<(), ProjectorError> {
         let Some(mut tail) = self.folding.tail(self.log, end_of(until)).await? else { return Ok(()) };
         let mut batch = Batch::default();
-        while self.behind(until) > 0 {
+        loop {
+            let read = self.behind(until) == 0;
+            if (read || batch.is_full(BATCH, BATCH_BYTES))
+                && self.build.write_in(transaction, &mem::take(&mut batch)).await? == Written::Overtaken
+            {
+                return Err(ReadModelError::OtherLog.into());
+            }
+            if read {
+                return Ok(());
+            }
             for record in tail.next(READ).await?.iter().filter(|record| record.offset < end_of(until)(record.partition))
             {
                 self.folding.fold(&mut batch, record)?;
             }
-        }
-        match self.build.write_in(transaction, &batch).await? {
-            Written::Yes => Ok(()),
-            Written::Overtaken => Err(ReadModelError::OtherLog.into()),
         }
     }
 
@@ -273,9 +311,9 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
         let live = saldo_readmodel::live(&mut snapshot).await?;
         let Some(standing) = live.standing(&mut snapshot, self.identity, false).await? else { return Ok(true) };
-        // One that an earlier rebuild has left may have read further.
-        if (0u32..).zip(&standing).any(|(partition, end)| self.folding.next(partition) > *end) {
-            return Ok(true);
+        if self.is_beyond(&standing) {
+            let swaps_anyhow = self.options.accept_differences;
+            return if swaps_anyhow { Ok(true) } else { Err(ProjectorError::LiveStandsStill) };
         }
         self.tell(Stage::Comparing, standing.iter().sum());
         self.fill_in(&mut snapshot, &standing).await?;

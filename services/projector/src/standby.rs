@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep};
 use crate::{ProjectorError, report::Report};
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// The longest that whoever works may stand still.
-const STANDSTILL: Duration = Duration::from_secs(10);
+pub(crate) const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// The right to work, while it is kept. Nothing rests on it but thrift.
 pub struct Turn(#[expect(dead_code, reason = "the lock ends with its session")] PgConnection);

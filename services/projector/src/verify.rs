@@ -62,7 +62,7 @@ struct Folded {
     parked: bool,
 }
 
-/// Reads the whole log and compares. Waits up to `patience` for the read models to reach the end the log has now. With a
+/// Reads the whole log and compares; makes and changes nothing. Waits up to `patience` for the read models to reach the end the log has now. With a
 /// key store personal values are compared too, where their keys still exist.
 pub async fn verify(
     log: &dyn Log,
@@ -72,10 +72,10 @@ pub async fn verify(
     patience: Duration,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, ProjectorError> {
-    saldo_readmodel::ensure(pool, identity).await?;
+    saldo_readmodel::existing(&mut *pool.acquire().await?).await?;
     let ends = ends(log, identity).await?;
     wait_for(&ends, identity, pool, patience).await?;
-    let live = saldo_readmodel::live(&mut *pool.acquire().await?).await?;
+    let live = saldo_readmodel::existing(&mut *pool.acquire().await?).await?;
     let mut snapshot = pool.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
     let standing = standing(&live, &mut snapshot, identity).await?;

@@ -17,7 +17,8 @@ use crate::{
     FIRST_PAUSE, Options, SchedulerError,
     behind::Behind,
     report::{self, Report},
-    table::{self, FIRST, Key, Known, Seen, Sole},
+    sole::Sole,
+    table::{self, FIRST, Key, Known, Seen},
     under_way::UnderWay,
     wake::{Woken, wake},
 };
@@ -27,8 +28,6 @@ const PAGE: usize = 2_000;
 /// Accounts asked whose answers are not kept yet, beyond those being asked; a database that is slower than the accounts
 /// holds them up here.
 const MAX_UNWRITTEN: usize = 5_000;
-/// Between two looks whether the lock is still ours.
-const LOCK_CHECK: Duration = Duration::from_secs(1);
 
 /// What the scheduler works with.
 pub(crate) struct Means {
@@ -63,7 +62,6 @@ fn told(woken: &Result<Woken, SchedulerError>) -> Option<KeyValue> {
 struct Alarm<'m> {
     means: &'m Means,
     sole: Sole,
-    lock_check: Instant,
     seen: Seen,
     /// The place in the order of what is due, and the instant that order is of.
     sweep: Option<(Timestamp, (Timestamp, Key))>,
@@ -86,7 +84,6 @@ impl<'m> Alarm<'m> {
         Self {
             means,
             sole,
-            lock_check: now,
             seen: Seen::default(),
             sweep: None,
             due: VecDeque::new(),
@@ -113,10 +110,7 @@ impl<'m> Alarm<'m> {
 
     async fn look(&mut self) -> Result<(), SchedulerError> {
         let pool = &self.means.pool;
-        if Instant::now() >= self.lock_check {
-            self.sole.check().await?;
-            self.lock_check = Instant::now() + LOCK_CHECK;
-        }
+        self.sole.keep().await?;
         self.more = table::sync(pool, &mut self.seen).await?;
         if self.due.is_empty() {
             let first = || (self.means.clock.now(), (FIRST, Key { tenant: String::new(), account: String::new() }));

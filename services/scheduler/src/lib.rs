@@ -4,14 +4,15 @@
 //! - Wake-ups come from the read models' agenda (what commits said) and from the answers to AdvanceTime, which appends
 //!   nothing where nothing is due. Both are kept in `saldo.wakeups`; the higher (account version, catalog version) wins.
 //! - Accounts that were decided under an older catalog than their creditor's are woken too, gently.
-//! - One scheduler works at a time; others wait for its lock. Two would be harmless: AdvanceTime may be asked any number
-//!   of times.
+//! - One scheduler works at a time; others wait for its lock, and take it from one that has fallen silent ([`sole`]). Two
+//!   would be harmless: AdvanceTime may be asked any number of times.
 //!
 //! Nothing rests on it but punctuality. Due is what the injected clock says; pauses and rates are real time.
 
 mod alarm;
 mod behind;
 mod report;
+mod sole;
 mod table;
 mod under_way;
 mod wake;

@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
-use tokio::time::{Duration, sleep};
+use sqlx::{AssertSqlSafe, PgPool, Row};
 
 /// Rows of the agenda taken over at once, for each partition.
 const SYNC_PAGE: i64 = 2_000;
-/// Between two tries to become the one that works.
-const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 const TABLE: &[&str] = &[
     // "Already there, skipping" is nobody's news.
@@ -55,26 +52,6 @@ pub(crate) async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }
     transaction.commit().await
-}
-
-/// The right to be the one that works: a lock that goes with its connection.
-pub(crate) struct Sole(PgConnection);
-
-impl Sole {
-    /// Waits until nobody else has it.
-    pub(crate) async fn wait(pool: &PgPool) -> Result<Self, sqlx::Error> {
-        let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-        let take = "SELECT pg_try_advisory_lock(hashtext('saldo_scheduler'))";
-        while !sqlx::query_scalar::<_, bool>(take).fetch_one(&mut connection).await? {
-            sleep(LOCK_PAUSE).await;
-        }
-        Ok(Self(connection))
-    }
-
-    /// Fails where the connection, and the lock with it, is gone.
-    pub(crate) async fn check(&mut self) -> Result<(), sqlx::Error> {
-        self.0.ping().await
-    }
 }
 
 /// How far a build's agenda was taken over.

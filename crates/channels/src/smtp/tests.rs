@@ -195,6 +195,10 @@ async fn a_private_mail_server_is_trusted_by_its_authority() {
     foreign.write(dir.path(), "ca").expect("written");
     assert!(matches!(server.hand_over(&mail).await, Outcome::Deferred { stage: Stage::Tls, .. }));
     assert_eq!(peer.heard().commands.len(), heard, "nothing more was said to it");
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "").expect("written");
+    let refused = peer.server.clone().trusting(empty.clone()).expect_err("nobody is trusted");
+    assert!(refused.starts_with(&format!("{}: holds no certificate", empty.display())), "{refused}");
     assert!(peer.server.clone().trusting("/no/such.pem".into()).expect_err("no file").starts_with("/no/such.pem: "));
 }
 

@@ -14,7 +14,7 @@ use rdkafka::{
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
-use super::KafkaConfig;
+use super::{KafkaConfig, KafkaTls};
 use crate::{LogError, Record, Tail};
 
 /// How long a poll waits, and so how soon a dropped tail's thread ends.
@@ -74,10 +74,13 @@ fn poll(
     sender: &mpsc::Sender<Result<Vec<Record>, LogError>>,
 ) {
     while !sender.is_closed() {
-        if config.tls.as_mut().is_some_and(|tls| tls.newest.is_replaced()) {
+        if config.tls.as_mut().is_some_and(KafkaTls::is_due) {
             match open(&config, &places) {
                 Ok(new) => consumer = new,
-                Err(error) => error!(%error, "no Kafka reader could be made of new TLS files; the one before goes on"),
+                Err(error) => {
+                    error!(%error, "no Kafka reader could be made of new TLS files; the one before goes on meanwhile");
+                    config.tls.as_mut().into_iter().for_each(KafkaTls::try_again);
+                }
             }
         }
         let mut batch = Vec::new();

@@ -39,6 +39,12 @@ impl Config {
         if smtp.is_some_and(|url| url.query() == Some("tls=none") && !url_is_local(&url)) {
             told.push("sending.smtp: mails are sent in the clear; use smtps:// or STARTTLS".to_owned());
         }
+        let collector = self.telemetry.otlp.as_ref().and_then(|url| Url::parse(url).ok());
+        if collector.is_some_and(|url| url.scheme() == "http" && !url_is_local(&url)) {
+            told.push(
+                "telemetry.otlp: traces and metrics are sent in the clear; name an https:// collector".to_owned(),
+            );
+        }
         told
     }
 }
@@ -66,16 +72,19 @@ mod tests {
             told.iter().map(|line| line.split(':').next().unwrap_or_default().to_owned()).collect()
         };
         assert!(
-            keys("listen = '[::1]:1'\ndatabase.url = 'postgres://localhost/d'\nlog.kafka = 'localhost:9092'")
+            keys("listen = '[::1]:1'\ndatabase.url = 'postgres://localhost/d'\nlog.kafka = 'localhost:9092'\ntelemetry.otlp = 'http://127.0.0.1:4317'")
                 .is_empty()
         );
         let exposed = "listen = '0.0.0.0:1'\ndatabase.url = 'postgres://u@db/d?sslmode=require'\n\
                        log.kafka = 'localhost:1,kafka:9092'\nservices.command = ['http://command:1']\n\
-                       sending.smtp = 'smtp://mail:25?tls=none'";
-        assert_eq!(keys(exposed), ["listen", "database.url", "log.kafka", "services.command", "sending.smtp"]);
+                       sending.smtp = 'smtp://mail:25?tls=none'\ntelemetry.otlp = 'http://collector:4317'";
+        assert_eq!(
+            keys(exposed),
+            ["listen", "database.url", "log.kafka", "services.command", "sending.smtp", "telemetry.otlp"]
+        );
         let protected = "listen = '0.0.0.0:1'\ntls.certificate = 'c'\ntls.key = 'k'\nlog.kafka = 'kafka:9092'\n\
                          log.tls_ca = 'ca'\ndatabase.url = 'postgres://u@db/d?sslmode=verify-full'\n\
-                         services.command = ['https://command:1']\nsending.smtp = 'smtps://mail'";
+                         services.command = ['https://command:1']\nsending.smtp = 'smtps://mail'\ntelemetry.otlp = 'https://collector:4317'";
         assert!(keys(protected).is_empty());
     }
 }
