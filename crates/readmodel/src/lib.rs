@@ -10,7 +10,7 @@ mod summary;
 mod write;
 
 pub use rows::{ItemChange, Owner, Personal, Place, Rows};
-pub use schema::{COMPARED, Checkpoint, Schema, ensure, existing, hold, live, only_rebuild, replace};
+pub use schema::{COMPARED, Checkpoint, Schema, ensure, ensure_any, existing, hold, live, only_rebuild, replace};
 pub use summary::{effective_date, summarise};
 pub use write::{Applied, Move, Opened, apply};
 
@@ -33,7 +33,7 @@ pub enum ReadModelError {
     Newer(i32),
     /// An earlier release made them.
     #[error(
-        "the read models have the form {0} of an earlier release: use that release's `saldo`, or start this one's projector, which makes them anew from the log"
+        "the read models have the form {0} of an earlier release: use that release's `saldo`, or run this one's `saldo rebuild`, which makes them anew from the log"
     )]
     Older(i32),
     /// Nobody has made any.

@@ -144,29 +144,54 @@ const SORTING: &str = "SET LOCAL maintenance_work_mem = '256MB'";
 
 /// Makes what is missing: the base, a build of this release's form, and `bi`. Safe to run by several processes at once.
 pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadModelError> {
-    let mut transaction = pool.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))").execute(&mut *transaction).await?;
-    for statement in BASE {
-        sqlx::query(*statement).execute(&mut *transaction).await?;
-    }
-    let format: Option<i32> =
-        sqlx::query_scalar("SELECT format FROM saldo.live").fetch_optional(&mut *transaction).await?;
-    let standing = current(&mut transaction).await?;
-    let schema = match (standing, format) {
-        (Some(schema), Some(FORMAT)) => schema,
-        // An older release must not throw away what a newer one made, nor the two of them take turns at it.
-        (Some(_), Some(newer)) if newer > FORMAT => return Err(ReadModelError::Newer(newer)),
-        (former, _) => {
-            let schema = create(&mut transaction, identity).await?;
-            schema.index(&mut transaction).await?;
-            point(&mut transaction, &schema).await?;
-            if let Some(former) = former {
+    let (mut transaction, former) = begin(pool).await?;
+    let schema = match former {
+        Some((schema, FORMAT)) => schema,
+        former => {
+            let schema = create_live(&mut transaction, identity).await?;
+            if let Some((former, _)) = former {
                 former.remove(&mut *transaction).await?;
             }
             schema
         }
     };
     transaction.commit().await?;
+    Ok(schema)
+}
+
+/// As [`ensure`], but a build of an earlier form stays in force, for a rebuild to replace. Whether the build in force is of
+/// this release's form.
+pub async fn ensure_any(pool: &PgPool, identity: &Identity) -> Result<bool, ReadModelError> {
+    let (mut transaction, standing) = begin(pool).await?;
+    if standing.is_none() {
+        create_live(&mut transaction, identity).await?;
+    }
+    transaction.commit().await?;
+    Ok(standing.is_none_or(|(_, format)| format == FORMAT))
+}
+
+/// Makes the base, alone at it until the transaction ends. The build in force and its form, which is no newer than this
+/// release's: an older release must not throw away what a newer one made, nor the two of them take turns at it.
+async fn begin(
+    pool: &PgPool,
+) -> Result<(sqlx::Transaction<'static, sqlx::Postgres>, Option<(Schema, i32)>), ReadModelError> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))").execute(&mut *transaction).await?;
+    for statement in BASE {
+        sqlx::query(*statement).execute(&mut *transaction).await?;
+    }
+    let live: Option<(i64, i32)> =
+        sqlx::query_as("SELECT number, format FROM saldo.live FOR SHARE").fetch_optional(&mut *transaction).await?;
+    match live {
+        Some((_, newer)) if newer > FORMAT => Err(ReadModelError::Newer(newer)),
+        live => Ok((transaction, live.map(|(number, format)| (Schema::number(number), format)))),
+    }
+}
+
+async fn create_live(connection: &mut PgConnection, identity: &Identity) -> Result<Schema, ReadModelError> {
+    let schema = create(connection, identity).await?;
+    schema.index(connection).await?;
+    point(connection, &schema).await?;
     Ok(schema)
 }
 
@@ -189,13 +214,9 @@ pub async fn existing(connection: &mut PgConnection) -> Result<Schema, ReadModel
 
 /// The build in force.
 pub async fn live(connection: &mut PgConnection) -> Result<Schema, ReadModelError> {
-    current(connection).await?.ok_or(ReadModelError::Damaged(0))
-}
-
-async fn current(connection: &mut PgConnection) -> Result<Option<Schema>, ReadModelError> {
     let number: Option<i64> =
         sqlx::query_scalar("SELECT number FROM saldo.live FOR SHARE").fetch_optional(connection).await?;
-    Ok(number.map(Schema::number))
+    number.map(Schema::number).ok_or(ReadModelError::Damaged(0))
 }
 
 async fn create(connection: &mut PgConnection, identity: &Identity) -> Result<Schema, ReadModelError> {

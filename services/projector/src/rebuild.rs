@@ -120,7 +120,7 @@ pub async fn rebuild(
     options: &Rebuild,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<Rebuilt, ProjectorError> {
-    saldo_readmodel::ensure(pool, identity).await?;
+    let comparable = saldo_readmodel::ensure_any(pool, identity).await?;
     // Held to the end.
     let Some(_only) = saldo_readmodel::only_rebuild(pool).await? else { return Err(ProjectorError::Rebuilding) };
     let schema = Schema::build(pool, identity, options.fresh).await?;
@@ -134,7 +134,8 @@ pub async fn rebuild(
         filling: Duration::ZERO,
     };
     let at_start = ends(log, identity).await?.iter().sum();
-    let mut work = Work { log, identity, options, progress, at_start, folding, build: Arc::new(build), rebuilt };
+    let build = Arc::new(build);
+    let mut work = Work { log, identity, options, progress, comparable, at_start, folding, build, rebuilt };
     work.rebuilt.end = work.all().await?;
     work.rebuilt.records = work.folding.done();
     Ok(work.rebuilt)
@@ -145,6 +146,8 @@ struct Work<'w, P> {
     identity: &'w Identity,
     options: &'w Rebuild,
     progress: P,
+    /// Whether the live rows are of the same form.
+    comparable: bool,
     /// Records that stood in the log at the start. What comes later is read unpaced, or a busy log would never be reached.
     at_start: u64,
     folding: Folding,
@@ -154,7 +157,7 @@ struct Work<'w, P> {
 
 impl<P: FnMut(Progress) + Send> Work<'_, P> {
     async fn all(&mut self) -> Result<End, ProjectorError> {
-        if !self.options.accept_differences && !self.wait_for_live().await? {
+        if self.comparable && !self.options.accept_differences && !self.wait_for_live().await? {
             return Ok(End::Paused);
         }
         // To where the live build stands, and no further: rows can only be compared at one place.
@@ -168,7 +171,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
             let standing = self.live_standing().await?;
             far = standing.map_or(0, |standing| self.behind(&standing));
         }
-        if !self.compare().await? && !self.options.accept_differences {
+        if self.comparable && !self.compare().await? && !self.options.accept_differences {
             return Ok(End::Different);
         }
         let mut until = ends(self.log, self.identity).await?;

@@ -64,6 +64,7 @@ async fn checked(url: &str, dir: &Path) -> Outcome {
     let keys = Keyring::open(&dir.join("keys"))?;
     leaves_what_is_live(&log, &identity, &pool).await?;
     compares_what_was_left(&log, &identity, &pool, &keys).await?;
+    replaces_an_earlier_form(&log, &identity, &pool, &keys).await?;
     finds_reminders(&log, &identity, &pool, &keys).await?;
     pool.close().await;
     Ok(())
@@ -110,6 +111,26 @@ async fn compares_what_was_left(log: &EmbeddedLog, identity: &Identity, pool: &P
     assert_eq!((rebuilt.end, rebuilt.compared_at, rebuilt.found.differences), (End::Swapped, Some(7), 0));
     cancel.cancel();
     projector.await??;
+    Ok(())
+}
+
+/// What an earlier release made is in force until all of this one's stands beside it. There is nothing to compare.
+async fn replaces_an_earlier_form(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
+    let live = async || sqlx::query_as::<_, (i64, i32)>("SELECT number, format FROM saldo.live").fetch_one(pool).await;
+    let (number, form) = live().await?;
+    sqlx::query("UPDATE saldo.live SET format = format - 1").execute(pool).await?;
+    let options = Rebuild::default();
+    let interrupt = |progress: Progress| {
+        if progress.stage == Stage::Indexing {
+            options.pause.cancel();
+        }
+    };
+    assert_eq!(rebuild(log, identity, pool, keys, &options, interrupt).await?.end, End::Paused);
+    assert_eq!(live().await?, (number, form - 1));
+    let rebuilt = rebuild(log, identity, pool, keys, &Rebuild::default(), |_| {}).await?;
+    assert_eq!((rebuilt.end, rebuilt.compared_at, rebuilt.records), (End::Swapped, None, 7));
+    let (new, new_form) = live().await?;
+    assert!(new != number && new_form == form);
     Ok(())
 }
 
