@@ -122,6 +122,12 @@ pub async fn receivables(_: Arc<Env>) -> Outcome {
     )
     .fetch_one(&mut connection)
     .await?;
+    let of_no_moment: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM bi.aging_as_of(NULL)) + (SELECT count(*) FROM bi.aging_as_of('2013-06-30', NULL))",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!(of_no_moment, 0);
     assert_eq!(apart, 0, "days and instants at which an account's figures are not its ledger's");
     Ok(())
 }

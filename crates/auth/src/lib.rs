@@ -16,7 +16,7 @@ pub use verify::{KeyError, Verifier};
 /// The audience every token must name.
 pub const AUDIENCE: &str = "saldo";
 /// The ErrorInfo domain of our errors.
-const ERROR_DOMAIN: &str = "saldo";
+pub const ERROR_DOMAIN: &str = "saldo";
 
 /// What a caller may do. Roles are not ranked: a caller has those its token names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

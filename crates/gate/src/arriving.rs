@@ -8,6 +8,7 @@ use std::{
 };
 
 use http_body::Frame;
+use saldo_auth::ERROR_DOMAIN;
 use tokio::time::{Sleep, sleep_until};
 use tonic::{
     Code, Status,
@@ -17,7 +18,7 @@ use tonic::{
 
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{ERROR_DOMAIN, Held};
+use crate::Held;
 
 /// The longest a body may be on its way in. It has a megabyte at most, and holds its room all the while.
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(10);

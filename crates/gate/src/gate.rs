@@ -19,12 +19,19 @@ use crate::{Limits, arriving::Arriving, leaving::Leaving, room::Room};
 pub struct Gate<S> {
     inner: S,
     room: Arc<Room>,
+    answers: bool,
 }
 
 impl<S> Gate<S> {
     /// Lets in so much at once.
     pub fn new(inner: S, limits: Limits) -> Self {
-        Self { inner, room: Arc::new(Room::new(limits)) }
+        Self { inner, room: Arc::new(Room::new(limits)), answers: false }
+    }
+
+    /// Counts the bytes of answers too, until they are sent; one that finds no room is not. For services that only read: of
+    /// what was recorded it must not be said that nothing was done.
+    pub fn counting_answers(self) -> Self {
+        Self { answers: true, ..self }
     }
 }
 
@@ -54,10 +61,10 @@ where
         let mut request = request.map(|body| Body::new(Arriving::new(body, held.clone())));
         // With it whoever works on the request holds its room for so long.
         request.extensions_mut().insert(held.clone());
-        let answer = self.inner.call(request);
+        let (answer, counted) = (self.inner.call(request), self.answers);
         Box::pin(async move {
             let answer = answer.await?;
-            Ok(answer.map(|body| Body::new(Leaving::new(body, held))))
+            Ok(if counted { answer.map(|body| Body::new(Leaving::new(body, held))) } else { answer })
         })
     }
 }
@@ -233,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_takes_up_room_until_it_is_gone() {
-        let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 });
+        let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 }).counting_answers();
         let answer = async || {
             let answer = gate.clone().call(of("big", Body::new(Bytewise(Some(200))))).await.expect("infallible");
             let mut body = answer.into_body();
@@ -249,6 +256,15 @@ mod tests {
         assert!(poll_fn(|context| Pin::new(&mut refused).poll_frame(context)).await.is_none());
         drop((unread, refused));
         assert_eq!((gate.room.requests.taken(), gate.room.bytes.taken()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_about_what_was_done_is_given_whatever_else_is_there() {
+        let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 });
+        let answer = gate.clone().call(of("big", Body::new(Bytewise(Some(500))))).await.expect("infallible");
+        let mut body = answer.into_body();
+        let first = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        assert!(first.expect("a frame").expect("no error").is_data());
     }
 
     #[tokio::test]

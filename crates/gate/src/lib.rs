@@ -12,6 +12,3 @@ mod room;
 pub use gate::Gate;
 pub use places::Places;
 pub use room::{Held, Limits};
-
-/// The ErrorInfo domain of our errors.
-const ERROR_DOMAIN: &str = "saldo";

@@ -1,7 +1,7 @@
 //! Places that tenants share.
 //!
-//! A tenant may hold as many places as are free, so one alone takes half of them, two take a third each, and whoever comes
-//! next always finds some.
+//! A tenant may hold as many places as are free, so one alone takes half of them, two take a third each, and a few
+//! together leave some to whoever comes next.
 
 use std::{
     collections::HashMap,

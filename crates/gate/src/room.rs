@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
+use saldo_auth::ERROR_DOMAIN;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{ERROR_DOMAIN, Places};
+use crate::Places;
 
 /// What a request that is sent away is told to wait, at least and at most, in microseconds.
 const RETRY_MICROS: (u64, u64) = (100_000, 5_000_000);

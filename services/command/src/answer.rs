@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use saldo_api::v1;
+use saldo_auth::ERROR_DOMAIN;
 use saldo_commit::{Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
 use saldo_domain::{
     account::Account,
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::{contact::ContactAnswer, failure::ERROR_DOMAIN};
+use crate::contact::ContactAnswer;
 
 /// The domain's "no", as answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use saldo_auth::ERROR_DOMAIN;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -9,9 +10,6 @@ use crate::{
     skew::{PROBE_EVERY, Skew},
     violations::Violation,
 };
-
-/// The ErrorInfo domain of every error of ours.
-pub const ERROR_DOMAIN: &str = "saldo";
 
 /// The system could not, or the request was wrong in itself. Nothing here depends on what the domain allows.
 #[derive(Debug, Clone, thiserror::Error)]

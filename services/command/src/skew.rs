@@ -153,20 +153,21 @@ impl ClockCheck {
     /// Reads the clock, if anything may be decided by it.
     pub(crate) fn read_clock(&self) -> Result<Reading, Failure> {
         let now = Reading::of(&self.clock);
-        self.ask_where_set(now);
+        // A record that was decided before the clock was set may just now have shown it to be right.
+        let was_set = self.was_set(now);
         match *self.standing.borrow() {
-            Standing::Right => Ok(now),
-            Standing::Unknown | Standing::Asked => Err(Failure::ClockUnknown),
+            Standing::Right if !was_set => Ok(now),
+            Standing::Right | Standing::Unknown | Standing::Asked => Err(Failure::ClockUnknown),
             Standing::Wrong(skew) => Err(Failure::ClockSkewed(skew)),
         }
     }
 
-    /// A clock that was set since it was right is to be found out about again.
-    fn ask_where_set(&self, now: Reading) {
-        let Some(right) = *self.right.lock().unwrap_or_else(PoisonError::into_inner) else { return };
+    /// Whether the clock was set since it was right: then it is to be found out about again.
+    fn was_set(&self, now: Reading) -> bool {
+        let Some(right) = *self.right.lock().unwrap_or_else(PoisonError::into_inner) else { return false };
         let set = now.set_since(right);
         if set.abs() <= TOLERANCE {
-            return;
+            return false;
         }
         self.standing.send_if_modified(|standing| {
             let was_right = *standing == Standing::Right;
@@ -179,6 +180,7 @@ impl ClockCheck {
             }
             was_right
         });
+        true
     }
 
     /// The tail has come to the log's end: from here on a probe is read back at once. Waits for what it shows, or until it

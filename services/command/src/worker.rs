@@ -45,7 +45,7 @@ use crate::{
 /// Times a request is decided again after losing its account to another writer.
 const MAX_RACES: u32 = 16;
 /// Accounts kept in memory over all partitions; beyond its share a worker reads the idle ones from the store again.
-const MAX_LIVE: usize = 160_000;
+const MAX_LIVE: usize = 16_384;
 /// Between two looks whether a policy version that an account has used was read here too.
 const CATALOG_PAUSE: Duration = Duration::from_millis(20);
 /// The longest a batch may be on its way: beyond what the log's client tries for, it is not going to be read back.

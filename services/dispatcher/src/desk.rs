@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use crate::{
     Dispatcher, DispatcherError, FIRST_PAUSE,
     attempt::{self, Ended},
-    gate,
+    caught_up,
     jobs::{self, Job},
     report::{self, Report},
 };
@@ -89,7 +89,7 @@ impl Desk {
             Some(ends) => ends,
             None => saldo_log::ends(log.as_ref(), identity).await?,
         };
-        let reached = gate::wait(pool, identity, &ends).await;
+        let reached = caught_up::wait(pool, identity, &ends).await;
         self.ends = Some(ends);
         reached?;
         self.open = true;

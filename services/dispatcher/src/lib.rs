@@ -5,7 +5,7 @@
 //! - [`attempt`] is one job's way: start (the account decides, now), render, hand over, record. Each step takes what the
 //!   one before brought, so none can be left out.
 //! - [`letter`] is what the message says; [`channel`] is how it leaves, and what is certainly known of it afterwards.
-//! - [`gate`] holds everything back at the start until the read models have reached the log's end.
+//! - [`caught_up`] holds everything back at the start until the read models have reached the log's end.
 //!
 //! The residue: between the last look at the clock, right before the message's first byte, and the moment that the
 //! provider has it, the account may change. And whoever dies between the hand-over and the outcome leaves an attempt that
@@ -15,9 +15,9 @@
 //! history only.
 
 mod attempt;
+mod caught_up;
 mod channel;
 mod desk;
-mod gate;
 mod jobs;
 mod letter;
 mod report;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use saldo_auth::ERROR_DOMAIN;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-
-const ERROR_DOMAIN: &str = "saldo";
 
 /// A status with a stable reason.
 pub fn refuse(code: Code, reason: &str, message: &str) -> Status {
@@ -29,8 +28,16 @@ pub fn account_unknown() -> Status {
     refuse(Code::NotFound, "ACCOUNT_UNKNOWN", "the account does not exist")
 }
 
+/// What the database says of a statement that took longer than it may.
+const TOO_LONG: &str = "57014";
+
 /// The database did not answer. What it said goes to our log and not to the caller.
 pub fn database(error: sqlx::Error) -> Status {
+    if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(TOO_LONG)) {
+        tracing::warn!("a query was ended: it took too long");
+        let message = "the query takes too long: ask about one account, or about a day that is less long ago";
+        return refuse(Code::DeadlineExceeded, "QUERY_TOO_SLOW", message);
+    }
     tracing::error!(%error, "a query failed");
     let mut details = ErrorDetails::with_error_info("READ_MODELS_UNAVAILABLE", ERROR_DOMAIN, []);
     details.set_retry_info(Some(Duration::from_secs(1)));

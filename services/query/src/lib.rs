@@ -3,6 +3,7 @@
 mod contacts;
 mod errors;
 mod paging;
+mod turns;
 mod wait;
 
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status};
 
 use errors::{account_unknown, database, invalid, parked};
 use paging::{PageToken, page_size};
+use turns::{Turn, Turns};
 
 /// A page of accounts, and the totals of them all, which stand under no account. What is open is summed up once for both.
 const AGING: &str = "
@@ -41,6 +43,7 @@ const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Se
 #[derive(Clone)]
 pub struct QueryGrpc {
     pool: PgPool,
+    turns: Turns,
     identity: Identity,
     today: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
@@ -48,13 +51,15 @@ pub struct QueryGrpc {
 impl QueryGrpc {
     /// Serves the read models in `pool`, which follow the log of this identity. `now` says which day is today.
     pub fn new(pool: PgPool, identity: Identity, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { pool, identity, today: std::sync::Arc::new(now) }
+        let turns = Turns::over(pool.options().get_max_connections());
+        Self { pool, turns, identity, today: std::sync::Arc::new(now) }
     }
 
-    async fn ready<T>(&self, request: &Request<T>, token: &str) -> Result<Caller, Status> {
+    async fn ready<T>(&self, request: &Request<T>, token: &str) -> Result<(Caller, Turn), Status> {
         let caller = authorize(request, READERS)?;
         wait::for_token(&self.pool, &self.identity, token).await?;
-        Ok(caller)
+        let turn = self.turns.wait(&caller.tenant).await;
+        Ok((caller, turn))
     }
 
     /// Fails where the account is parked or not there.
@@ -79,7 +84,7 @@ impl QueryGrpc {
 #[tonic::async_trait]
 impl QueryService for QueryGrpc {
     async fn get_aging(&self, request: Request<v1::GetAgingRequest>) -> Result<Response<v1::GetAgingResponse>, Status> {
-        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
         let request = request.into_inner();
         let as_of = match request.as_of {
             Some(day) => day_from_request(day).ok_or_else(|| invalid("as_of", REQUEST_DAY_RULE))?,
@@ -132,7 +137,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListOpenItemsRequest>,
     ) -> Result<Response<v1::ListOpenItemsResponse>, Status> {
-        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
         let rows = sqlx::query(
@@ -153,7 +158,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::GetAccountRequest>,
     ) -> Result<Response<v1::GetAccountResponse>, Status> {
-        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
         let mut snapshot = self.pool.begin().await.map_err(database)?;
@@ -213,7 +218,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListHistoryRequest>,
     ) -> Result<Response<v1::ListHistoryResponse>, Status> {
-        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
         let size = page_size(request.page_size)?;
@@ -242,7 +247,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListParkedRequest>,
     ) -> Result<Response<v1::ListParkedResponse>, Status> {
-        let caller = authorize(&request, READERS)?;
+        let (caller, _turn) = self.ready(&request, "").await?;
         let rows = sqlx::query("SELECT account, parked_at, reason FROM bi.parked WHERE tenant = $1 ORDER BY account")
             .bind(&caller.tenant)
             .fetch_all(&self.pool)
@@ -266,7 +271,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListRemindersRequest>,
     ) -> Result<Response<v1::ListRemindersResponse>, Status> {
-        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
         let request = request.into_inner();
         if !request.account_id.is_empty() {
             self.account(&caller, &request.account_id).await?;
@@ -278,7 +283,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListAttemptsRequest>,
     ) -> Result<Response<v1::ListAttemptsResponse>, Status> {
-        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
         contacts::attempts(&self.pool, &caller, &request.account_id).await.map(Response::new)
@@ -288,7 +293,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::GetContactTotalsRequest>,
     ) -> Result<Response<v1::GetContactTotalsResponse>, Status> {
-        let caller = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
         contacts::totals(&self.pool, &caller).await.map(Response::new)
     }
 }

@@ -11,6 +11,7 @@ use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
 use sqlx::{AssertSqlSafe, PgPool};
 use tonic::{Code, Request};
+use tonic_types::StatusExt;
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -87,7 +88,23 @@ async fn asked(pool: &PgPool) -> Outcome {
     newest_first(&service).await?;
     outbox(&service).await?;
     of_one_account(&service).await?;
-    totals(&service).await
+    totals(&service).await?;
+    too_slow(pool, schema.name()).await
+}
+
+/// A query that does not come to an end is ended, and said to be too slow.
+async fn too_slow(pool: &PgPool, schema: &str) -> Outcome {
+    let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "50")]);
+    let service = QueryGrpc::new(PgPool::connect_with(options).await?, IDENTITY, || jiff::Timestamp::UNIX_EPOCH);
+    let mut holds = pool.begin().await?;
+    sqlx::query(AssertSqlSafe(format!("LOCK TABLE {schema}.items"))).execute(&mut *holds).await?;
+    let aging = by(&[Role::Reader], v1::GetAgingRequest::default());
+    let status = service.get_aging(aging).await.expect_err("nobody gets the table");
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+    assert_eq!((status.code(), reason.as_deref()), (Code::DeadlineExceeded, Some("QUERY_TOO_SLOW")));
+    holds.rollback().await?;
+    service.get_aging(by(&[Role::Reader], v1::GetAgingRequest::default())).await?;
+    Ok(())
 }
 
 async fn newest_first(service: &QueryGrpc) -> Outcome {

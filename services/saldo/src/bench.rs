@@ -62,7 +62,8 @@ pub struct BenchArgs {
     /// Partitions of the topics; the more there are, the smaller each one's batches. Configured ones otherwise.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     partitions: Option<u32>,
-    /// Afterwards, run this program against the same Postgres, whose address it finds in DATABASE_URL.
+    /// Afterwards, run this program with the same --seconds, --in-flight and --accounts against the same Postgres, whose
+    /// address it finds in DATABASE_URL.
     #[arg(long, value_name = "PROGRAM")]
     beside: Option<PathBuf>,
     /// What is measured; absent: the command path and the read models.
@@ -192,15 +193,18 @@ async fn measure(
     println!("Command path; times in milliseconds:\n{}", table::plain(&header, 0, lines));
     rows::compare(system, &clients).await?;
     if let Some(program) = &args.beside {
-        run_beside(program, system).await?;
+        run_beside(program, args, system).await?;
     }
     Ok(())
 }
 
-async fn run_beside(program: &Path, system: &System) -> Result<(), Failure> {
+async fn run_beside(program: &Path, args: &BenchArgs, system: &System) -> Result<(), Failure> {
     println!("{}:", program.display());
     let mut command = tokio::process::Command::new(program);
     command.env("DATABASE_URL", system.stores.database()?.url.expose());
+    let in_flight: Vec<String> = args.in_flight.iter().map(usize::to_string).collect();
+    let (seconds, accounts) = (args.seconds.to_string(), args.accounts.to_string());
+    command.args(["--seconds", &seconds, "--in-flight", &in_flight.join(","), "--accounts", &accounts]);
     let ended = command.status().await.map_err(|error| format!("{}: {error}", program.display()))?;
     if ended.success() { Ok(()) } else { Err(format!("{}: {ended}", program.display()).into()) }
 }

@@ -106,7 +106,9 @@ fn interrupted() -> Result<CancellationToken, Failure> {
 fn describe(rebuilt: &Rebuilt) -> String {
     let records = rebuilt.records;
     let mut text = match rebuilt.compared_at {
-        None => "not compared with the live ones, which are of another form or log, or have not come as far\n".to_owned(),
+        None => {
+            "not compared with the live ones, which are of another form or log, or have not come as far\n".to_owned()
+        }
         Some(at) if rebuilt.found.differences == 0 => {
             format!("compared row by row with the live ones behind {at} records: equal\n")
         }

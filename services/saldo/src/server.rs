@@ -94,7 +94,8 @@ impl Served {
                 let query = QueryServiceServer::new(query)
                     .max_decoding_message_size(MAX_REQUEST)
                     .max_encoding_message_size(MAX_ANSWER);
-                router = router.add_service(InterceptedService::new(Gate::new(query, QUERIES), verifier));
+                router =
+                    router.add_service(InterceptedService::new(Gate::new(query, QUERIES).counting_answers(), verifier));
                 names.push("collections.v1.QueryService");
             }
         }

@@ -12,7 +12,10 @@ use saldo_log::{
     genesis::{self, Identity},
     kafka::{KafkaConfig, KafkaLog, KafkaTls},
 };
-use sqlx::{Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use crate::{
     Failure,
@@ -22,8 +25,8 @@ use crate::{
 
 /// Records looked at in one go.
 const LOOKED_AT: usize = 100;
-/// Connections of the queries.
-const QUERY_CONNECTIONS: u32 = 16;
+/// Connections of the tools.
+const TOOL_CONNECTIONS: u32 = 16;
 
 /// Log and database, opened.
 pub struct Stores {
@@ -39,7 +42,7 @@ pub struct Stores {
 
 /// The read models' database.
 pub struct Database {
-    /// Connections for queries and tools.
+    /// Connections for tools.
     pub pool: PgPool,
     /// Its address.
     pub url: Secret,
@@ -82,7 +85,7 @@ impl Stores {
             (None, None) => None,
         };
         let (log, catalog_log) = open_logs(config, log_url.as_ref()).await?;
-        let database = Some(Database { pool: connect(&url, QUERY_CONNECTIONS).await?, url });
+        let database = Some(Database { pool: connect(&url, TOOL_CONNECTIONS, None).await?, url });
         Ok(Self { log, catalog_log, log_url, database, postgres })
     }
 
@@ -94,7 +97,7 @@ impl Stores {
         }
         let database = match &config.database.url {
             _ if !with_database => None,
-            Some(url) => Some(Database { pool: connect(url, QUERY_CONNECTIONS).await?, url: url.clone() }),
+            Some(url) => Some(Database { pool: connect(url, TOOL_CONNECTIONS, None).await?, url: url.clone() }),
             None => return Err("database.url is missing: services apart share a database".into()),
         };
         let (log, catalog_log) = open_logs(config, log_url.as_ref()).await?;
@@ -146,9 +149,14 @@ pub struct Identities {
     pub catalog: Identity,
 }
 
-pub(crate) async fn connect(url: &Secret, connections: u32) -> Result<PgPool, Failure> {
+/// So many connections, opened as they are needed; the first at once. A statement is ended that takes longer than `longest`.
+pub(crate) async fn connect(url: &Secret, connections: u32, longest: Option<Duration>) -> Result<PgPool, Failure> {
     let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
-    let why = match options.connect(url.expose()).await {
+    let mut server: PgConnectOptions = url.expose().parse().map_err(|error| format!("database.url: {error}"))?;
+    if let Some(longest) = longest {
+        server = server.options([("statement_timeout", longest.as_millis().to_string())]);
+    }
+    let why = match options.connect_with(server).await {
         Ok(pool) => return Ok(pool),
         // The pool has tried for a while and says only that: one more try says why.
         Err(sqlx::Error::PoolTimedOut) => PgConnection::connect(url.expose()).await.err(),

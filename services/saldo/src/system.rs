@@ -29,9 +29,12 @@ use crate::{
 
 /// The longest a request waits for its answer.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Connections of the projector, and of those who speak, which nobody's queries are to hold up.
+/// Connections of the queries, of the projector, and of those who speak, which nobody's queries are to hold up.
+const QUERY_CONNECTIONS: u32 = 16;
 const PROJECTOR_CONNECTIONS: u32 = 2;
 const SPEAKING_CONNECTIONS: u32 = 6;
+/// The longest the database may work on a query. With what comes before it, still below the longest a call may take.
+const LONGEST_QUERY: Duration = Duration::from_secs(30);
 /// How long calls in flight, and whatever else is under way, may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long messages that are being handed over may.
@@ -143,7 +146,7 @@ impl System {
         let projector = match (has(Service::Projector), &keyring) {
             (true, Some(keys)) => {
                 let url = &stores.database()?.url;
-                let pool = connect(url, PROJECTOR_CONNECTIONS).await?;
+                let pool = connect(url, PROJECTOR_CONNECTIONS, None).await?;
                 // Nobody who asks at once is to find no tables.
                 saldo_readmodel::ensure(&pool, &identity).await?;
                 let (log, keys) = (stores.log.clone(), keys.clone());
@@ -170,7 +173,8 @@ impl System {
             running = Some(workers);
         }
         if has(Service::Query) {
-            let (pool, clock) = (stores.database()?.pool.clone(), clock.clone());
+            let pool = connect(&stores.database()?.url, QUERY_CONNECTIONS, Some(LONGEST_QUERY)).await?;
+            let clock = clock.clone();
             served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()));
         }
         let secured = tls.is_some();
@@ -192,7 +196,7 @@ impl System {
     async fn speak(&mut self, config: &Config, services: &[Service], voice: Voice) -> Result<(), Failure> {
         let Voice { channels, issuer, published, clock, smtp } = voice;
         let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
-        let pool = connect(&self.stores.database()?.url, SPEAKING_CONNECTIONS).await?;
+        let pool = connect(&self.stores.database()?.url, SPEAKING_CONNECTIONS, None).await?;
         if services.contains(&Service::Scheduler) {
             let options = saldo_scheduler::Options {
                 concurrency: config.sending.wakes,

@@ -22,6 +22,8 @@ use crate::{
 
 /// Invoices under way at once.
 const IN_FLIGHT: usize = 1_024;
+/// Measured first with this part of the accounts.
+const FEW: u32 = 4;
 /// After the last answer, until the stores are saved and what the commands took is given back.
 const REST: Duration = Duration::from_secs(5);
 
@@ -29,7 +31,7 @@ const REST: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 pub struct MemoryArgs {
     /// Accounts.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=150_000))]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(4..=1_000_000))]
     debtors: u32,
     /// Open invoices of each.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -42,12 +44,9 @@ pub async fn run(bench: &BenchArgs, args: &MemoryArgs) -> Outcome {
     let issuer = Issuer::generate()?;
     let mut system = System::start_shown(&config, &issuer, Clock::system()).await?;
     system.stop_projector().await?;
-    let before = resident()?;
-    let filled = fill(args, &system, &issuer).await;
-    tokio::time::sleep(REST).await;
-    let (taken, cache) = (resident()?.saturating_sub(before), cached(&config.data_dir.join("command"))?);
+    let measured = measure(args, &system, &issuer, &config.data_dir.join("command")).await;
     system.stop().await;
-    filled?;
+    let (few, all) = measured?;
     let begun = Instant::now();
     let system = System::start_shown(&config, &issuer, Clock::system()).await?;
     let restarted = begun.elapsed();
@@ -55,29 +54,61 @@ pub async fn run(bench: &BenchArgs, args: &MemoryArgs) -> Outcome {
     dir.close()?;
 
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let each = taken.saturating_sub(cache) / u64::from(args.debtors);
-    let lines = [
-        vec!["memory taken, the process as a whole".to_owned(), mib(taken)],
-        vec!["of it the stores' cache, at most".to_owned(), mib(cache)],
-        vec!["an account, the cache left out".to_owned(), format!("{each} B")],
-        vec!["restart until it serves".to_owned(), format!("{} ms", restarted.as_millis())],
-    ];
-    println!("{} accounts with {} open invoices each:", args.debtors, args.invoices);
-    println!("{}", table::plain(&["what", "figure"], 1, lines));
+    let line = |accounts: u32, taken: &Taken| {
+        [
+            (format!("with {accounts} accounts"), taken.process),
+            ("  of it the stores' cache, at most".to_owned(), taken.cache),
+        ]
+    };
+    let lines = [line(args.debtors / FEW, &few), line(args.debtors, &all)].into_iter().flatten();
+    let mut lines: Vec<_> = lines.map(|(what, bytes)| vec![what, mib(bytes)]).collect();
+    let each = all.beyond_cache().saturating_sub(few.beyond_cache()) / u64::from(args.debtors - args.debtors / FEW);
+    lines.push(vec!["an account more, beyond the cache".to_owned(), format!("{each} B")]);
+    lines.push(vec!["restart until it serves".to_owned(), format!("{} ms", restarted.as_millis())]);
+    println!("Memory of the process, {} open invoices an account:", args.invoices);
+    println!("{}", table::plain(&["", "figure"], 1, lines));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn fill(args: &MemoryArgs, system: &System, issuer: &Issuer) -> Result<(), Failure> {
+/// What is in memory, in bytes.
+struct Taken {
+    process: u64,
+    cache: u64,
+}
+
+impl Taken {
+    fn beyond_cache(&self) -> u64 {
+        self.process.saturating_sub(self.cache)
+    }
+}
+
+/// With a few of the accounts, and with all: what does not depend on how many there are stands in both.
+async fn measure(
+    args: &MemoryArgs,
+    system: &System,
+    issuer: &Issuer,
+    stores: &Path,
+) -> Result<(Taken, Taken), Failure> {
     let token = issuer.issue("bench", "bench", &[Role::Writer], Duration::from_secs(86_400))?;
     let clients = Target::new(system.endpoint(), token).connect().await?;
-    let accounts = args.debtors as usize;
-    open_accounts(&clients, accounts).await?;
+    let taken = async |accounts| -> Result<Taken, Failure> {
+        fill(args, &clients, accounts).await?;
+        tokio::time::sleep(REST).await;
+        Ok(Taken { process: resident()?, cache: cached(stores)? })
+    };
+    Ok((taken(args.debtors / FEW).await?, taken(args.debtors).await?))
+}
+
+/// So many accounts with their invoices; those that are there are passed over.
+async fn fill(args: &MemoryArgs, clients: &Clients, accounts: u32) -> Result<(), Failure> {
+    let accounts = accounts as usize;
+    open_accounts(clients, accounts).await?;
     let bar = progress::records("issuing invoices");
     bar.set_length((accounts * args.invoices as usize) as u64);
     for round in 0..args.invoices as usize {
         let issued = futures::stream::iter(0..accounts).map(|account| issue(clients.clone(), account, round));
-        let issued = issued.buffer_unordered(IN_FLIGHT);
         issued
+            .buffer_unordered(IN_FLIGHT)
             .try_for_each(|()| {
                 bar.inc(1);
                 async { Ok(()) }

@@ -149,7 +149,7 @@ async fn dispatch(
     let (catalog, _) = Catalog::open(catalog_log, &identity).await?;
     let channel = Endpoint::from_shared(format!("http://{}", system.address))?.connect_lazy();
     let dispatcher = Dispatcher {
-        pool: crate::stores::connect(&system.stores.database()?.url, 6).await?,
+        pool: crate::stores::connect(&system.stores.database()?.url, 6, None).await?,
         log: system.stores.log.clone(),
         identity: system.identity,
         catalog,
