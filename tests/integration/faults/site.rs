@@ -204,43 +204,71 @@ impl Site {
         Ok(())
     }
 
-    /// Whether the read models stand at the log's end.
-    async fn read_models_at_end(&self, log: &dyn Log) -> Result<bool, Failure> {
+    /// Where the log ends.
+    async fn end(log: &dyn Log) -> Result<u64, Failure> {
         let mut end = 0;
         for partition in 0..PARTITIONS {
             end += log.end(partition).await?;
         }
-        let mut database = sqlx::PgConnection::connect(&self.database.url(self.database.port)).await?;
+        Ok(end)
+    }
+
+    /// The live build, if it has been read into up to there.
+    async fn read_up_to(&self, end: u64) -> Result<Option<i64>, Failure> {
+        let mut database = self.connect().await?;
         let build: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(&mut database).await?;
         let reached = format!("SELECT sum(next_offset)::bigint FROM rm_{build}.checkpoints");
         let reached: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(reached)).fetch_one(&mut database).await?;
-        Ok(reached as u64 == end)
+        Ok((reached as u64 == end).then_some(build))
     }
 
-    async fn nothing_waits(&self) -> Result<bool, Failure> {
-        let mut database = sqlx::PgConnection::connect(&self.database.url(self.database.port)).await?;
-        let due = "SELECT count(*) FROM bi.reminders WHERE status = 'due'";
-        Ok(sqlx::query_scalar::<_, i64>(due).fetch_one(&mut database).await? == 0)
+    /// Whether, as this build has it, no account is to be woken and no reminder to be sent.
+    async fn nothing_waits(&self, build: i64) -> Result<bool, Failure> {
+        let waiting = format!(
+            "SELECT (SELECT count(*) FROM rm_{build}.reminders WHERE status = 'due')
+                  + (SELECT count(*) FROM rm_{build}.agenda a LEFT JOIN saldo.wakeups w USING (tenant, account)
+                     WHERE a.wakeup_at <= now() AND (w.account_version IS NULL OR w.account_version < a.account_version
+                                                     OR w.wakeup_at <= now()))"
+        );
+        let waiting = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waiting));
+        Ok(waiting.fetch_one(&mut self.connect().await?).await? == 0)
     }
 
-    /// Everybody serves, the read models have come to the log's end, and nothing that is due waits to be sent.
-    pub async fn settle(&self, patience: Duration) -> Outcome {
-        self.all_healthy(patience).await?;
-        within(patience, "everything due is sent", || async { matches!(self.nothing_waits().await, Ok(true)) }).await?;
-        self.read_back(patience).await
+    /// What read models of a moment ago say is not believed: nothing waits, and nothing came to the log meanwhile.
+    async fn is_at_rest(&self, log: &dyn Log) -> Result<bool, Failure> {
+        let end = Self::end(log).await?;
+        let Some(build) = self.read_up_to(end).await? else { return Ok(false) };
+        Ok(self.nothing_waits(build).await? && Self::end(log).await? == end)
     }
 
-    async fn read_back(&self, patience: Duration) -> Outcome {
-        let log = KafkaLog::connect(KafkaConfig {
+    async fn connect(&self) -> Result<sqlx::PgConnection, Failure> {
+        Ok(sqlx::PgConnection::connect(&self.database.url(self.database.port)).await?)
+    }
+
+    async fn log(&self) -> Result<KafkaLog, Failure> {
+        let config = KafkaConfig {
             brokers: self.kafka.brokers.clone(),
             topic: TOPIC.into(),
             replication_factor: 1,
             allow_unsafe: true,
             tls: None,
-        })
-        .await?;
+        };
+        Ok(KafkaLog::connect(config).await?)
+    }
+
+    /// Everybody serves, nothing that is due waits to be sent, and the read models have come to the log's end.
+    pub async fn settle(&self, patience: Duration) -> Outcome {
+        self.all_healthy(patience).await?;
+        let log = self.log().await?;
+        let what = "everything due is sent and read back";
+        within(patience, what, || async { matches!(self.is_at_rest(&log).await, Ok(true)) }).await
+    }
+
+    async fn read_back(&self, patience: Duration) -> Outcome {
+        let log = self.log().await?;
+        let read = async || -> Result<bool, Failure> { Ok(self.read_up_to(Self::end(&log).await?).await?.is_some()) };
         let what = "the read models reach the log's end";
-        within(patience, what, || async { matches!(self.read_models_at_end(&log).await, Ok(true)) }).await
+        within(patience, what, || async { matches!(read().await, Ok(true)) }).await
     }
 
     /// Stops our processes in order, with the read models at the log's end; what came in by mail and what the links have
