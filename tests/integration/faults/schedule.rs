@@ -136,17 +136,27 @@ pub async fn disturb(site: &Site, journal: &Journal, plan: &Plan) -> Outcome {
     let mut seen = HashSet::new();
     for (turn, kind) in deck.into_iter().enumerate() {
         sleep(dice.span(300, 2_000)).await;
-        let link = dice.one(if seen.insert(kind) || turn % 2 == 0 { &busy } else { &any }).ok_or("no links")?;
-        let (mode, span) = match kind {
-            "cut" => (Mode::Cut, dice.span(500, 4_000)),
-            "halve" => (Mode::Halve, dice.span(2_000, 8_000)),
-            "delay" => (Mode::Delay(dice.span(20, 300)), dice.span(2_000, 5_000)),
-            _ => (Mode::Throttle, dice.span(2_000, 5_000)),
+        let first = seen.insert(kind);
+        let link = dice.one(if first || turn % 2 == 0 { &busy } else { &any }).ok_or("no links")?;
+        let (mode, span, noticed): (_, _, &[&str]) = match kind {
+            "cut" => (Mode::Cut, dice.span(500, 4_000), &["reset", "refused"]),
+            "halve" => (Mode::Halve, dice.span(2_000, 8_000), &["held"]),
+            "delay" => (Mode::Delay(dice.span(20, 300)), dice.span(2_000, 5_000), &["late"]),
+            _ => (Mode::Throttle, dice.span(2_000, 5_000), &["throttled"]),
         };
         let before = link.counts.named();
         let at = journal.now();
         link.set(mode);
         sleep(span).await;
+        if first {
+            // Whatever else is down just then: it is to have happened to somebody.
+            let told = format!("{kind} on {} is noticed", link.name);
+            let is_noticed = || async {
+                let now = link.counts.named();
+                now.iter().zip(&before).any(|(now, before)| noticed.contains(&now.0) && now != before)
+            };
+            within(RECOVERY, &told, is_noticed).await?;
+        }
         link.set(Mode::Pass);
         let mut line = json!({ "kind": kind, "target": link.name, "begun": at, "lasted_ms": span.as_millis() as u64 });
         for ((name, before), (_, after)) in before.into_iter().zip(link.counts.named()) {
