@@ -56,11 +56,10 @@ RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $$
       sum(open)::bigint AS balance
     FROM (
       SELECT tenant, account, currency, decimals, kind, due_date, open_minor AS open FROM bi.open_items
-      WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL
       UNION ALL
       SELECT tenant, account, currency, decimals, kind, due_date, -amount_minor FROM bi.ledger
-      WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL
-        AND (effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at)) item
+      WHERE effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at) item
+    WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL
     GROUP BY tenant, account, currency, decimals) figure
   WHERE (not_due, d1_30, d31_60, d61_90, d91_plus, unapplied) <> (0, 0, 0, 0, 0, 0)
 $$;

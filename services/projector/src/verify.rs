@@ -62,8 +62,8 @@ struct Folded {
     parked: bool,
 }
 
-/// Reads the whole log and compares; makes and changes nothing. Waits up to `patience` for the read models to reach the end the log has now. With a
-/// key store personal values are compared too, where their keys still exist.
+/// Reads the whole log and compares; makes and changes nothing. Waits up to `patience` for the read models to reach the end
+/// the log has now. With a key store personal values are compared too, where their keys still exist.
 pub async fn verify(
     log: &dyn Log,
     identity: &Identity,

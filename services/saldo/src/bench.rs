@@ -21,7 +21,6 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt};
 use saldo_api::v1;
 use saldo_auth::{Issuer, Role, Verifier};
 use saldo_clock::Clock;
@@ -210,21 +209,11 @@ async fn run_beside(program: &Path, args: &BenchArgs, system: &System) -> Result
 }
 
 async fn open_accounts(clients: &Clients, count: usize) -> Result<(), Failure> {
-    let bar = progress::records("opening accounts");
-    bar.set_length(count as u64);
-    let opened = futures::stream::iter(0..count).map(|account| {
+    load::each("opening accounts", 0..count, OPENING, |account| {
         let mut clients = clients.clone();
-        async move { clients.command.open_account(open(account)).await }
-    });
-    opened
-        .buffer_unordered(OPENING)
-        .try_for_each(|_| {
-            bar.inc(1);
-            async { Ok(()) }
-        })
-        .await?;
-    bar.finish_and_clear();
-    Ok(())
+        async move { clients.command.open_account(open(account)).await.map(|_| ()).map_err(Failure::from) }
+    })
+    .await
 }
 
 fn line(in_flight: usize, echo: &Figures, bare: &Figures, invoice: &Figures) -> Vec<String> {

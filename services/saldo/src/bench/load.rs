@@ -1,8 +1,11 @@
-//! Closed-loop load: so many in flight, each asking again as soon as it is answered.
+//! Load: so many in flight, each asking again as soon as it is answered; for a while, or for a number of times.
 
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::Failure;
+use crate::progress;
 
 /// What a measurement found.
 #[derive(Debug, Clone, Copy)]
@@ -42,4 +45,28 @@ where
     };
     let per_second = (times.len() as u128 * 1_000_000 / took.as_micros().max(1)) as u64;
     Ok(Figures { per_second, p50: at(50), p99: at(99) })
+}
+
+/// Asks once for each number, `in_flight` at once, and shows how far it is.
+pub async fn each<F>(
+    what: &'static str,
+    numbers: std::ops::Range<usize>,
+    in_flight: usize,
+    ask: impl Fn(usize) -> F,
+) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    let bar = progress::records(what);
+    bar.set_length(numbers.len() as u64);
+    futures::stream::iter(numbers)
+        .map(ask)
+        .buffer_unordered(in_flight)
+        .try_for_each(|()| {
+            bar.inc(1);
+            async { Ok(()) }
+        })
+        .await?;
+    bar.finish_and_clear();
+    Ok(())
 }

@@ -6,16 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, TryStreamExt};
 use saldo_auth::{Issuer, Role};
 use saldo_clock::Clock;
 use saldo_command::STORE_CACHE;
 
-use super::{BenchArgs, invoice, open_accounts, prepare};
+use super::{BenchArgs, invoice, load, open_accounts, prepare};
 use crate::{
     Failure, Outcome,
     client::{Clients, Target},
-    progress,
     system::System,
     table,
 };
@@ -103,20 +101,11 @@ async fn measure(
 async fn fill(args: &MemoryArgs, clients: &Clients, accounts: u32) -> Result<(), Failure> {
     let accounts = accounts as usize;
     open_accounts(clients, accounts).await?;
-    let bar = progress::records("issuing invoices");
-    bar.set_length((accounts * args.invoices as usize) as u64);
-    for round in 0..args.invoices as usize {
-        let issued = futures::stream::iter(0..accounts).map(|account| issue(clients.clone(), account, round));
-        issued
-            .buffer_unordered(IN_FLIGHT)
-            .try_for_each(|()| {
-                bar.inc(1);
-                async { Ok(()) }
-            })
-            .await?;
-    }
-    bar.finish_and_clear();
-    Ok(())
+    let invoices = accounts * args.invoices as usize;
+    load::each("issuing invoices", 0..invoices, IN_FLIGHT, |number| {
+        issue(clients.clone(), number % accounts, number / accounts)
+    })
+    .await
 }
 
 async fn issue(mut clients: Clients, account: usize, round: usize) -> Result<(), Failure> {

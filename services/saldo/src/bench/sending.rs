@@ -22,7 +22,7 @@ use saldo_mail_sink::MailSink;
 use sqlx::{AssertSqlSafe, PgPool};
 use tonic::transport::Endpoint;
 
-use super::BenchArgs;
+use super::{BenchArgs, load};
 use crate::{
     Failure, Outcome,
     client::{Clients, Target, explain},
@@ -167,21 +167,11 @@ async fn dispatch(
 /// Debtors with an invoice that fell due ten days ago.
 async fn owe(clients: &Clients, numbers: std::ops::Range<usize>, what: &'static str) -> Result<(), Failure> {
     let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
-    let bar = progress::records(what);
-    bar.set_length(numbers.len() as u64);
-    futures::stream::iter(numbers)
-        .map(|number| {
-            let clients = clients.clone();
-            async move { one_owes(clients, number, today).await.map_err(|status| explain(&status)) }
-        })
-        .buffer_unordered(OPENING)
-        .try_for_each(|()| {
-            bar.inc(1);
-            async { Ok(()) }
-        })
-        .await?;
-    bar.finish_and_clear();
-    Ok(())
+    load::each(what, numbers, OPENING, |number| {
+        let clients = clients.clone();
+        async move { one_owes(clients, number, today).await.map_err(|status| explain(&status).into()) }
+    })
+    .await
 }
 
 async fn one_owes(mut clients: Clients, number: usize, today: Date) -> Result<(), tonic::Status> {
