@@ -15,6 +15,7 @@ use std::{
 };
 
 pub use seal::{Envelope, HmacKey, Place, SubjectKey, Tampered, TenantKeys};
+use zeroize::Zeroizing;
 
 /// Why a key could not be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -67,12 +68,24 @@ pub struct Keyring {
     requests: tokio::sync::mpsc::Sender<writer::Request>,
 }
 
-/// Keys by what they belong to and by their id.
+/// What is known of the file. There is an entry for each account, so each key stands here once.
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) tenants: HashMap<String, Arc<TenantKeys>>,
-    pub(crate) subjects: HashMap<String, SubjectKey>,
-    pub(crate) by_id: HashMap<[u8; 16], SubjectKey>,
+    /// The key id of `tenant/account`.
+    pub(crate) subjects: HashMap<Box<str>, [u8; 16]>,
+    /// The subjects' keys, by id.
+    pub(crate) keys: HashMap<[u8; 16], Zeroizing<[u8; 32]>>,
+}
+
+impl Known {
+    fn subject(&self, name: &str) -> Option<SubjectKey> {
+        self.key(*self.subjects.get(name)?)
+    }
+
+    fn key(&self, id: [u8; 16]) -> Option<SubjectKey> {
+        self.keys.get(&id).map(|key| SubjectKey { id, key: key.clone() })
+    }
 }
 
 impl Keyring {
@@ -96,16 +109,16 @@ impl Keyring {
     /// The data subject's key, made durable on first use.
     pub async fn subject(&self, tenant: &str, account: &str) -> Result<SubjectKey, KeyringError> {
         let key = format!("{tenant}/{account}");
-        if let Some(found) = self.read(|known| known.subjects.get(&key).cloned()) {
+        if let Some(found) = self.read(|known| known.subject(&key)) {
             return Ok(found);
         }
         self.make(tenant, Some(account)).await?;
-        self.read(|known| known.subjects.get(&key).cloned()).ok_or(KeyringError::Ended)
+        self.read(|known| known.subject(&key)).ok_or(KeyringError::Ended)
     }
 
     /// Opens a seal. `None`: its key is gone, the value was erased; said only after reading all that the store has.
     pub async fn unseal(&self, place: &Place<'_>, envelope: &Envelope) -> Result<Option<String>, UnsealError> {
-        let find = || self.read(|known| known.by_id.get(&envelope.key_id).cloned());
+        let find = || self.read(|known| known.key(envelope.key_id));
         let key = match find() {
             Some(key) => Some(key),
             // Another process may have made it since.

@@ -104,7 +104,7 @@ impl Store {
             }
             let (entry, key) = wrap(&wrapping.wrapping, tenant, Some(account))?;
             bytes.extend(entry.encode());
-            made.push(Made::Subject(name, SubjectKey { id: entry.key_id, key }));
+            made.push(Made::Subject(name.into(), SubjectKey { id: entry.key_id, key }));
         }
         if bytes.is_empty() {
             return Ok(());
@@ -129,7 +129,7 @@ impl Store {
     }
 
     fn has_subject(&self, name: &str, made: &[Made]) -> bool {
-        made.iter().any(|made| matches!(made, Made::Subject(subject, _) if subject == name))
+        made.iter().any(|made| matches!(made, Made::Subject(subject, _) if **subject == *name))
             || self.known.read().is_ok_and(|known| known.subjects.contains_key(name))
     }
 
@@ -174,7 +174,7 @@ impl Store {
             None => Made::Tenant(entry.tenant, Arc::new(TenantKeys::new(key))).remember(&mut known),
             Some(account) => {
                 let name = format!("{}/{account}", entry.tenant);
-                Made::Subject(name, SubjectKey { id: entry.key_id, key }).remember(&mut known);
+                Made::Subject(name.into(), SubjectKey { id: entry.key_id, key }).remember(&mut known);
             }
         }
         Ok(())
@@ -183,7 +183,7 @@ impl Store {
 
 enum Made {
     Tenant(String, Arc<TenantKeys>),
-    Subject(String, SubjectKey),
+    Subject(Box<str>, SubjectKey),
 }
 
 impl Made {
@@ -191,8 +191,8 @@ impl Made {
         match self {
             Made::Tenant(name, keys) => drop(known.tenants.insert(name, keys)),
             Made::Subject(name, key) => {
-                known.by_id.insert(key.id, key.clone());
-                known.subjects.insert(name, key);
+                known.subjects.insert(name, key.id);
+                known.keys.insert(key.id, key.key);
             }
         }
     }

@@ -153,7 +153,7 @@ pub struct Worker {
     limits: Limits,
     /// Accounts that cannot be decided on.
     parked: u64,
-    accounts: HashMap<Box<str>, Live>,
+    accounts: HashMap<Box<str>, Box<Live>>,
     /// Accounts whose state is not saved; they stay in memory until it is.
     changed: HashSet<Box<str>>,
     /// Asks that wait until the tail has read far enough.
@@ -243,7 +243,7 @@ impl Worker {
         asks: Taker<Ask>,
         mut heard: mpsc::Receiver<Heard>,
     ) -> Result<(), WorkerError> {
-        while asks.is_open() || self.accounts.values().any(Live::is_busy) {
+        while asks.is_open() || self.accounts.values().any(|live| live.is_busy()) {
             let timer = self.next_timer();
             // What comes while a batch is on its way waits in the queue, so that every tenant is in the next.
             let taking = self.unresolved.is_empty() && asks.is_open();
@@ -380,7 +380,7 @@ impl Worker {
         self.unsaved_since.get_or_insert_with(Instant::now);
         let _ = self.position.send(position.next);
         for key in touched {
-            match self.accounts.get(&key).and_then(Live::rest) {
+            match self.accounts.get(&key).and_then(|live| live.rest()) {
                 Some(rest) => self.resting.push((Instant::now() + rest, key)),
                 None => self.ready.push(key),
             }

@@ -41,12 +41,13 @@ pub struct Live {
 
 /// The account, from memory or from the store.
 pub fn load<'a>(
-    accounts: &'a mut HashMap<Box<str>, Live>,
+    accounts: &'a mut HashMap<Box<str>, Box<Live>>,
     store: &Store,
     key: &str,
 ) -> Result<&'a mut Live, StoreError> {
     if !accounts.contains_key(key) {
-        accounts.insert(key.into(), Live { stored: store.account(key)?, ..Live::default() });
+        let live = Live { stored: store.account(key)?, ..Live::default() };
+        accounts.insert(key.into(), Box::new(live));
     }
     Ok(accounts.entry(key.into()).or_default())
 }
