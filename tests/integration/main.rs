@@ -99,6 +99,7 @@ fn main() -> ExitCode {
         ("running: an account replayed on both axes", Postgres, running::replay),
         ("running: a log whose keys are elsewhere is left alone", Postgres, running::keys_elsewhere),
         ("running: odd questions are the caller's fault", Postgres, running::odd_questions),
+        ("running: who stops reading is no error", Postgres, running::closed_pipe),
         ("running: a policy's folder is checked", Postgres, running::policy),
         ("running: a draft policy previewed on an account", Postgres, running::preview),
         ("apart: every service a process, several of each, one of each killed", Kafka, apart::services),

@@ -263,6 +263,19 @@ pub async fn odd_questions(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+/// Who reads the first lines only, as `head` does, hears no more of it: the command ends as it would have.
+pub async fn closed_pipe(_: Arc<Env>) -> Outcome {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy");
+    for args in [&["policy", "validate", example, "--samples"][..], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let child = saldo(args)?.stdout(writer).stderr(Stdio::piped()).spawn()?;
+        let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await??;
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{args:?}");
+    }
+    Ok(())
+}
+
 /// The documented example is sound and speaks both languages; what is wrong with a folder is named with its file.
 pub async fn policy(_: Arc<Env>) -> Outcome {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy");

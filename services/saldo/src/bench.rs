@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use anstream::println;
 use saldo_api::v1;
 use saldo_auth::{Issuer, Role, Verifier};
 use saldo_clock::Clock;

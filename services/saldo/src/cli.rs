@@ -21,7 +21,9 @@ Exit codes:
   0  done
   1  failed; the reason stands on stderr
   2  not a command line
-  3  done, but rows were rejected (import), something differs (verify), is wrong (policy) or was not taken (policy try)"
+  3  done, but rows were rejected (import), something differs (verify, rebuild), is wrong (policy) or was not taken (policy \
+try)
+  130  interrupted (rebuild); the next one goes on"
 )]
 pub struct Cli {
     #[command(subcommand)]

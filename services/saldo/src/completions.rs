@@ -1,10 +1,8 @@
 //! `saldo completions`.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
+use anstream::print;
 use clap_complete::Shell;
 
 use crate::{Outcome, cli};
@@ -25,7 +23,7 @@ pub struct CompletionsArgs {
 
 /// Prints them.
 pub fn run(args: CompletionsArgs) -> Outcome {
-    io::stdout().write_all(&script(args.shell))?;
+    print!("{}", String::from_utf8(script(args.shell))?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use anstream::{print, println};
 use futures::StreamExt;
 use indicatif::ProgressBar;
 use jiff::{

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use anstream::println;
 use jiff::SignedDuration;
 use saldo_auth::{Issuer, Role};
 use saldo_clock::Clock;
@@ -80,8 +81,9 @@ pub async fn run(args: DevArgs) -> Outcome {
                 .map_err(|error| format!("--mail-page {}: {error}; is another instance running?", args.mail_page))?,
         ),
     };
-    if let Some(sink) = &sink {
-        config.sending.smtp = Some(Secret::new(format!("smtp://{}?tls=none", sink.smtp_address())));
+    let smtp = sink.as_ref().map(|sink| format!("smtp://{}?tls=none", sink.smtp_address()));
+    if let Some(smtp) = &smtp {
+        config.sending.smtp = Some(Secret::new(smtp.clone()));
     }
     let system = System::start_shown(&config, &issuer, clock(args.clock_ahead)).await?;
     let mail_page = sink.as_ref().and_then(MailSink::web_address).map(|address| format!("http://{address}"));
@@ -89,7 +91,9 @@ pub async fn run(args: DevArgs) -> Outcome {
     write_config(&file, &config, &system)?;
     if args.json {
         let endpoint = system.endpoint();
-        let said = serde_json::json!({ "endpoint": endpoint, "token": token, "config": file, "mail_page": mail_page });
+        let said = serde_json::json!({
+            "endpoint": endpoint, "token": token, "config": file, "mail_page": mail_page, "smtp": smtp,
+        });
         println!("{said}");
     } else {
         // A password of ours is for trying; a named server's stays where it came from.
@@ -97,7 +101,8 @@ pub async fn run(args: DevArgs) -> Outcome {
             None => system.stores.database()?.url.expose().to_owned(),
             Some(url) => url.without_password(),
         };
-        print_guide(&system, &token, &file, &database, mail_page.as_deref());
+        let mails = mail_page.as_ref().zip(smtp.as_ref()).map(|(page, smtp)| format!("{page}   ({smtp} takes them)"));
+        print_guide(&system, &token, &file, &database, mails.as_deref());
     }
     std::io::stdout().flush()?;
     let ended = serve::until_stopped(system, serve::asked_to_stop()).await;
@@ -148,11 +153,11 @@ fn write_config(path: &Path, config: &Config, system: &System) -> Result<(), Fai
     Ok(file.write_all(text.as_bytes())?)
 }
 
-fn print_guide(system: &System, token: &str, config: &Path, database: &str, mail_page: Option<&str>) {
+fn print_guide(system: &System, token: &str, config: &Path, database: &str, mails: Option<&str>) {
     let (address, endpoint, config) = (system.address, system.endpoint(), config.display());
     // What a new user has just built stands on no path yet.
     let saldo = std::env::current_exe().map_or_else(|_| "saldo".to_owned(), |path| path.display().to_string());
-    let mails = mail_page.unwrap_or("go to the server that --smtp names");
+    let mails = mails.unwrap_or("go to the server that --smtp names");
     println!(
         "Saldo is running. Ctrl-C stops it.
 

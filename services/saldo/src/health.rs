@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use anstream::println;
 use tonic::Request;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 

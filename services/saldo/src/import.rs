@@ -7,6 +7,7 @@ mod rows;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anstream::println;
 use clap::{Args, Subcommand};
 
 pub use load::{ImportError, Kind, Outcome, Summary, run};

@@ -4,6 +4,7 @@ pub mod folder;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anstream::println;
 use clap::{Args, Subcommand};
 use saldo_catalog::{Fault, Published};
 use saldo_channels::{Outcome as Sent, mail::Mail, smtp::Server};

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anstream::println;
 use clap::{Args, Subcommand};
 use saldo_api::v1;
 use saldo_catalog::Fault;

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anstream::{print, println};
 use indicatif::ProgressBar;
 use saldo_log::genesis;
 use saldo_projector::{End, Progress, Rebuild, Rebuilt, Stage};

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, process::ExitCode};
 
+use anstream::println;
 use jiff::{Timestamp, civil::Date};
 use saldo_commit::Commit;
 use saldo_domain::{ids::AccountKey, money::format_minor};
@@ -139,7 +140,7 @@ fn state(rows: &Rows, as_of: Option<Date>) -> State {
 }
 
 fn print(key: &str, chain: &[Link], rows: &Rows, state: &State, args: &ReplayArgs) {
-    println!("{key}: {} commits", chain.len());
+    println!("{key}: {} commit{}", chain.len(), if chain.len() == 1 { "" } else { "s" });
     for link in chain {
         match &link.commit {
             Ok(commit) => {

@@ -14,7 +14,7 @@ pub fn day(date: Option<&v1::Date>) -> String {
     date.map(|date| format!("{:04}-{:02}-{:02}", date.year, date.month, date.day)).unwrap_or_default()
 }
 
-/// A plain table; the columns from `numbers` on are aligned to the right.
+/// A plain table, which says so where there is nothing; the columns from `numbers` on are aligned to the right.
 pub fn plain(header: &[&str], numbers: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table
@@ -24,6 +24,9 @@ pub fn plain(header: &[&str], numbers: usize, rows: impl IntoIterator<Item = Vec
         .set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
+    }
+    if table.row_count() == 0 {
+        table.add_row(["none"]);
     }
     for column in table.column_iter_mut().skip(numbers) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use anstream::{print, println};
 use saldo_auth::{Issuer, Role};
 use saldo_domain::ids::TenantId;
 

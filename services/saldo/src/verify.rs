@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use anstream::{print, println};
 use saldo_keyring::Keyring;
 use saldo_log::genesis;
 use saldo_projector::{Difference, Differences, Report};

@@ -2,6 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use anstream::println;
 use saldo_auth::{Issuer, Role};
 use saldo_clock::Clock;
 

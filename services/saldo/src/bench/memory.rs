@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anstream::println;
 use saldo_auth::{Issuer, Role};
 use saldo_clock::Clock;
 use saldo_command::STORE_CACHE;

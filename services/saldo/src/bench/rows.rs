@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anstream::println;
 use futures::TryStreamExt;
 use saldo_keyring::Keyring;
 use saldo_log::ends;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anstream::println;
 use futures::{StreamExt, TryStreamExt};
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use saldo_api::v1;
