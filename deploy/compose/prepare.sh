@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
 # Makes what compose.yaml needs and nobody may know: keys, a password, the Kafka cluster's id. Run again it changes nothing.
+#   ./prepare.sh renew                 makes the certificates anew, under the same authority
 set -euo pipefail
+renew=no
+case ${1:-} in
+  '') ;;
+  renew) renew=yes ;;
+  *) echo "usage: $0 [renew]" >&2 && exit 2 ;;
+esac
 cd "$(dirname "$0")"
 umask 077
 mkdir -p secrets
 
 # Two key pairs for tokens: the issuer's (your identity provider's public key in earnest), and that of scheduler and dispatcher.
 # Containers read single files as a user of their own; the folder keeps everybody else out.
+# A public key that is there stays, since it may be your identity provider's.
 for name in issuer service; do
+  [ -e "secrets/$name.pub.pem" ] && continue
   [ -e "secrets/$name.pem" ] || openssl genpkey -algorithm ed25519 -out "secrets/$name.pem"
   openssl pkey -in "secrets/$name.pem" -pubout -out "secrets/$name.pub.pem"
   chmod 0644 "secrets/$name.pub.pem"
@@ -15,21 +24,24 @@ done
 chmod 0644 secrets/service.pem
 
 # For compose.tls.yaml: an authority, and certificates of a year for Kafka, Postgres and Saldo, each for both sides of a connection.
-# Delete one and run this again to renew it; Saldo reads it by itself, Kafka and Postgres want a restart.
+# Saldo reads new ones by itself, Kafka and Postgres want a restart.
 if [ ! -e secrets/ca.pem ]; then
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=Saldo's own authority" \
     -keyout secrets/ca.key.pem -out secrets/ca.pem 2>/dev/null
 fi
+# A container sees what is written into the file that it was given, and not another file in its place.
 certify() {
   local name=$1 names=$2
-  [ -e "secrets/$name.cert.pem" ] && return
+  [ -e "secrets/$name.cert.pem" ] && [ $renew = no ] && return
   openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
-    -keyout "secrets/$name.key.pem" -out "secrets/$name.csr" 2>/dev/null
-  openssl x509 -req -in "secrets/$name.csr" -CA secrets/ca.pem -CAkey secrets/ca.key.pem -days 365 -extfile <(
+    -keyout secrets/new.key.pem -out secrets/new.csr 2>/dev/null
+  openssl x509 -req -in secrets/new.csr -CA secrets/ca.pem -CAkey secrets/ca.key.pem -days 365 -extfile <(
     echo "subjectAltName=$names"
     echo "extendedKeyUsage=serverAuth,clientAuth"
-  ) -out "secrets/$name.cert.pem" 2>/dev/null
-  rm "secrets/$name.csr"
+  ) -out secrets/new.cert.pem 2>/dev/null
+  cat secrets/new.key.pem >"secrets/$name.key.pem"
+  cat secrets/new.cert.pem >"secrets/$name.cert.pem"
+  rm secrets/new.*
 }
 certify kafka DNS:kafka-1,DNS:kafka-2,DNS:kafka-3
 certify postgres DNS:postgres

@@ -82,9 +82,11 @@ pub async fn traces_and_metrics(env: Arc<Env>) -> Outcome {
     let made_due = collector.span("waking", |span| {
         span.service == "saldo-scheduler" && span.name == "wake" && span.attribute("result") == Some("advanced")
     });
-    part(&format!("{COMMANDS}/AdvanceTime"), &made_due.await?).await?;
-    let attempt = collector.span("the attempt", |span| {
-        span.service == "saldo-dispatcher" && span.name == "attempt" && span.attribute("outcome") == Some("accepted")
+    let advanced = part(&format!("{COMMANDS}/AdvanceTime"), &made_due.await?).await?;
+    let due = linked(part("append", &advanced).await?);
+    let attempt = collector.span("the attempt, linked to what made it due", move |span| {
+        let accepted = span.attribute("outcome") == Some("accepted");
+        span.service == "saldo-dispatcher" && span.name == "attempt" && accepted && due(span)
     });
     let attempt = attempt.await?;
     part(&format!("{COMMANDS}/StartContactAttempt"), &attempt).await?;

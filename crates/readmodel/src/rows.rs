@@ -191,7 +191,7 @@ impl Rows {
     }
 
     /// Adds a commit.
-    pub fn add(&mut self, owner: &Owner, place: Place, commit: &Commit) {
+    pub fn add(&mut self, owner: &Owner, place: Place, trace: Option<&str>, commit: &Commit) {
         let mut ledger = Lines { rows: &mut self.ledger, items: &mut self.items, owner, place, line: 0 };
         commit.events.iter().for_each(|event| ledger.post(event));
         let account = self.accounts.entry(owner.clone()).or_default();
@@ -200,7 +200,7 @@ impl Rows {
         account.next_wakeup = commit.next_wakeup;
         account.catalog_version = commit.catalog_version;
         (account.partition, account.offset) = (place.partition, place.offset);
-        self.contacts.add(owner, place, commit);
+        self.contacts.add(owner, place, trace, commit);
         for (index, event) in (0..).zip(&commit.events) {
             profile(account, event);
             if let Some(personal) = personal(owner, event) {

@@ -23,7 +23,7 @@ const ONLY_GROW: [&str; 2] = ["ledger", "history"];
 
 /// The form of the tables, raised whenever they or what stands in them changes. There is no migration: a database with an
 /// earlier form gets a fresh build, filled from the log.
-const FORMAT: i32 = 3;
+const FORMAT: i32 = 4;
 
 /// One build: its schema's name, `rm_<n>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ CREATE TABLE {s}.reminders (
     step text NOT NULL, tone text NOT NULL, channel text NOT NULL, template text NOT NULL, due_at timestamptz NOT NULL,
     retry_of bigint, status text NOT NULL, reason text, ready_at timestamptz, until timestamptz, attempts int NOT NULL,
     changed_at timestamptz NOT NULL, needs_person bool NOT NULL, version bigint NOT NULL, partition int NOT NULL,
-    record_offset bigint NOT NULL, PRIMARY KEY (tenant, account, reminder));
+    record_offset bigint NOT NULL, trace text, PRIMARY KEY (tenant, account, reminder));
 CREATE TABLE {s}.attempts (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, reminder bigint NOT NULL,
     attempt int NOT NULL, step text NOT NULL, tone text NOT NULL, channel text NOT NULL, recipient bytea NOT NULL,

@@ -25,9 +25,6 @@ const SPAN_DELAY: Duration = Duration::from_secs(1);
 
 /// Bounds of a histogram's buckets, in seconds: from what memory takes to what nobody waits for.
 const SECONDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// The same in milliseconds, for what is counted in whole ones.
-const MILLISECONDS: [f64; 14] =
-    [1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 60_000.0];
 
 /// Where to, and how much.
 #[derive(Debug, Clone)]
@@ -50,6 +47,11 @@ pub struct Exporting {
     metrics: SdkMeterProvider,
 }
 
+/// Which of several this process is: whoever reads it in an alarm finds the machine, or the container, and the process.
+fn instance() -> String {
+    format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id())
+}
+
 /// Begins exporting. Call it once, within a Tokio runtime and before whatever records metrics begins; a collector that is
 /// not there is nobody's problem but its own.
 pub fn start(settings: Settings) -> Result<Exporting, ExporterBuildError> {
@@ -57,7 +59,7 @@ pub fn start(settings: Settings) -> Result<Exporting, ExporterBuildError> {
     let resource = Resource::builder_empty()
         .with_service_name(service)
         .with_attribute(KeyValue::new("service.version", version))
-        .with_attribute(KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()))
+        .with_attribute(KeyValue::new("service.instance.id", instance()))
         .build();
 
     let spans = SpanExporter::builder().with_tonic().with_endpoint(&otlp).with_timeout(EXPORT_TIMEOUT).build()?;
@@ -84,12 +86,10 @@ pub fn start(settings: Settings) -> Result<Exporting, ExporterBuildError> {
 
 /// Histograms of times have buckets made for times.
 fn buckets(instrument: &Instrument) -> Option<Stream> {
-    let boundaries = match (instrument.kind(), instrument.unit()) {
-        (InstrumentKind::Histogram, "s") => SECONDS.to_vec(),
-        (InstrumentKind::Histogram, "ms") => MILLISECONDS.to_vec(),
-        _ => return None,
-    };
-    let aggregation = Aggregation::ExplicitBucketHistogram { boundaries, record_min_max: true };
+    if (instrument.kind(), instrument.unit()) != (InstrumentKind::Histogram, "s") {
+        return None;
+    }
+    let aggregation = Aggregation::ExplicitBucketHistogram { boundaries: SECONDS.to_vec(), record_min_max: true };
     Stream::builder().with_aggregation(aggregation).build().ok()
 }
 
@@ -121,7 +121,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::span::{Trace, around};
+    use crate::span::{Links, Trace, around};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_collector_that_is_not_there_holds_up_no_end() {
@@ -135,7 +135,7 @@ mod tests {
         });
         let exporting = exporting.expect("started");
         let part = async { Trace::current().begin("part").traceparent() };
-        assert!(around("whole", part, |_| None).await.is_some(), "sampled");
+        assert!(around("whole", Links::default(), part, |_| None).await.is_some(), "sampled");
         assert!(Trace::current().begin("outside").traceparent().is_none());
         global::meter("saldo.test").u64_counter("saldo.test").build().add(1, &[]);
         let asked = Instant::now();

@@ -15,5 +15,19 @@ pub mod span;
 mod tolerant;
 
 pub use opentelemetry::KeyValue;
+use opentelemetry::global;
 pub use parent::traceparent;
 pub use server::ServerSpans;
+
+/// Counts how often this service was kept from its work by what it needs, such as Postgres or the log, and tries again. Said
+/// with 0 where the work begins, so that there is a figure.
+pub fn interrupted(times: u64) {
+    global::meter("saldo")
+        .u64_counter("saldo.interruptions")
+        .with_description(
+            "Times that a service was kept from its work, by Postgres, the log or the key store, and tried again",
+        )
+        .with_unit("{interruption}")
+        .build()
+        .add(times, &[]);
+}

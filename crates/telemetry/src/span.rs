@@ -86,23 +86,31 @@ impl Steps {
     }
 }
 
-/// Does this under a span of its own, a part of what it is done in, or else the beginning of a trace. In one word of ours,
-/// `told` says what came of it.
+/// Does this under a span of its own, linked to what is behind it: a part of what it is done in, or else the beginning of a
+/// trace. In one word of ours, `told` says what came of it.
 pub async fn around<T>(
     name: &'static str,
+    links: Links,
     work: impl Future<Output = T>,
     told: impl FnOnce(&T) -> Option<KeyValue>,
 ) -> T {
     let Some(tracer) = tracer() else { return work.await };
-    let span = tracer.span_builder(name).start_with_context(tracer, &Context::current());
+    let span = tracer.span_builder(name).with_links(links.0).start_with_context(tracer, &Context::current());
     under(span, work, told).await
 }
 
-/// The spans behind a batch, some of them where they are many.
+/// The spans behind what is done, some of them where they are many.
 #[derive(Debug, Default)]
 pub struct Links(Vec<Link>);
 
 impl Links {
+    /// To the one it comes from.
+    pub fn to(traceparent: Option<&str>) -> Self {
+        let mut links = Self::default();
+        links.note(traceparent);
+        links
+    }
+
     /// Takes in where a part of the batch comes from, as [`Open::traceparent`] said.
     pub fn note(&mut self, traceparent: Option<&str>) {
         if let (Some(text), Some(_)) = (traceparent, tracer())

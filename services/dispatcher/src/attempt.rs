@@ -11,7 +11,10 @@ use saldo_channels::mail::Envelope;
 use saldo_client::{Said, is_transient, patiently_until, timed};
 use saldo_clock::Moment;
 use saldo_crash_point::crash_point;
-use saldo_telemetry::{KeyValue, span::around};
+use saldo_telemetry::{
+    KeyValue,
+    span::{Links, around},
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
@@ -166,7 +169,7 @@ async fn hand_over(means: &Dispatcher, started: &Started, mail: &Envelope) -> (T
     let send_before = started.send_before;
     let last_look = Box::new(move || Moment::now() < send_before);
     let handed = async { channel::told(means.channel.hand_over(mail, last_look).await, mail) };
-    around("hand over", handed, |(_, outcome)| Some(KeyValue::new("outcome", *outcome))).await
+    around("hand over", Links::default(), handed, |(_, outcome)| Some(KeyValue::new("outcome", *outcome))).await
 }
 
 /// Tells the account, for as long as it takes: the same request each time.

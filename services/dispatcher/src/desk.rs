@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use saldo_telemetry::{KeyValue, span::around};
+use saldo_telemetry::{
+    KeyValue,
+    span::{Links, around},
+};
 use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout_at},
@@ -11,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    Dispatcher, DispatcherError, FIRST_PAUSE,
+    DRAIN, Dispatcher, DispatcherError, FIRST_PAUSE,
     attempt::{self, Ended},
     caught_up,
     jobs::{self, Job},
@@ -20,8 +23,6 @@ use crate::{
 
 /// Between two removals of old leases.
 const TIDY: Duration = Duration::from_secs(60);
-/// The longest that what is under way is waited for after a stop: every step of a hand-over as slow as the channel bears.
-const DRAIN: Duration = Duration::from_secs(300);
 
 /// A dispatcher at work.
 pub(crate) struct Desk {
@@ -124,9 +125,10 @@ impl Desk {
         while self.has_room()
             && let Some(job) = self.taken.pop_front()
         {
+            let due = Links::to(job.trace.as_deref());
             let attempt = attempt::run(self.means.clone(), job, self.stop.clone());
             let told = |ended: &Ended| Some(KeyValue::new("outcome", ended.outcome));
-            self.attempts.spawn(around("attempt", attempt, told));
+            self.attempts.spawn(around("attempt", due, attempt, told));
         }
     }
 

@@ -34,6 +34,8 @@ pub(crate) struct Job {
     pub(crate) account: String,
     pub(crate) reminder: u64,
     pub(crate) version: u64,
+    /// The trace of the commit that made it due, or deferred it.
+    pub(crate) trace: Option<String>,
 }
 
 /// Makes the table where it is missing.
@@ -59,17 +61,23 @@ pub(crate) async fn lease(
 ) -> Result<Vec<Job>, sqlx::Error> {
     let build = live(pool).await?;
     let statement = format!(
-        "INSERT INTO saldo.jobs AS j (tenant, account, reminder, version, taken_until)
-         SELECT tenant, account, reminder, version, now() + $2 * interval '1 millisecond'
-         FROM rm_{build}.reminders AS r
-         WHERE ready_at <= $1 AND NOT EXISTS (
-             SELECT FROM saldo.jobs AS taken
-             WHERE taken.tenant = r.tenant AND taken.account = r.account AND taken.reminder = r.reminder
-               AND taken.version = r.version AND taken.taken_until > now())
-         ORDER BY ready_at, tenant, account, reminder LIMIT $3
-         ON CONFLICT (tenant, account, reminder, version) DO UPDATE SET taken_until = excluded.taken_until
-         WHERE j.taken_until <= now()
-         RETURNING tenant, account, reminder, version"
+        "WITH due AS MATERIALIZED (
+             SELECT tenant, account, reminder, version, ready_at, trace
+             FROM rm_{build}.reminders AS r
+             WHERE ready_at <= $1 AND NOT EXISTS (
+                 SELECT FROM saldo.jobs AS taken
+                 WHERE taken.tenant = r.tenant AND taken.account = r.account AND taken.reminder = r.reminder
+                   AND taken.version = r.version AND taken.taken_until > now())
+             ORDER BY ready_at, tenant, account, reminder LIMIT $3),
+         leased AS (
+             INSERT INTO saldo.jobs AS j (tenant, account, reminder, version, taken_until)
+             SELECT tenant, account, reminder, version, now() + $2 * interval '1 millisecond' FROM due
+             ON CONFLICT (tenant, account, reminder, version) DO UPDATE SET taken_until = excluded.taken_until
+             WHERE j.taken_until <= now()
+             RETURNING tenant, account, reminder, version)
+         SELECT tenant, account, reminder, version, trace
+         FROM due JOIN leased USING (tenant, account, reminder, version)
+         ORDER BY ready_at, tenant, account, reminder"
     );
     let rows = sqlx::query(AssertSqlSafe(statement))
         .bind(now.to_sqlx())
@@ -83,6 +91,7 @@ pub(crate) async fn lease(
             account: row.try_get(1)?,
             reminder: row.try_get::<i64, _>(2)? as u64,
             version: row.try_get::<i64, _>(3)? as u64,
+            trace: row.try_get(4)?,
         })
     };
     rows.into_iter().map(job).collect()

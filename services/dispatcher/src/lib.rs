@@ -37,6 +37,8 @@ pub use channel::{Channel, LastLook};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest that [`Dispatcher::run`] waits, after a stop, for messages that are being handed over.
+pub const DRAIN: Duration = Duration::from_secs(110);
 
 /// How much the dispatcher does at once.
 #[derive(Debug, Clone)]
@@ -111,11 +113,13 @@ impl Dispatcher {
         let stop = cancel.child_token();
         let mut desk = desk::Desk::new(self, stop.clone());
         let mut pause = FIRST_PAUSE;
+        saldo_telemetry::interrupted(0);
         let outcome = loop {
             match desk.work(&mut pause).await {
                 Ok(()) => break Ok(()),
                 Err(error) if error.is_transient() => {
                     warn!(%error, "the dispatcher goes on when it can");
+                    saldo_telemetry::interrupted(1);
                     tokio::select! {
                         () = cancel.cancelled() => break Ok(()),
                         () = sleep(pause) => {}

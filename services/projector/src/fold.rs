@@ -172,7 +172,7 @@ impl Folding {
         }
         let place = Place { partition: record.partition, offset: record.offset, version: frame.version, known_at };
         match *commit {
-            Ok(commit) => batch.rows.add(&owner, place, &commit),
+            Ok(commit) => batch.rows.add(&owner, place, record.trace.as_deref(), &commit),
             Err(why) => {
                 tracing::error!(account = %owner.account, tenant = %owner.tenant, offset = record.offset, %why, "account parked");
                 self.parked.insert(owner.clone());

@@ -55,11 +55,13 @@ async fn project(
     report: &Report,
 ) -> Result<(), ProjectorError> {
     let mut pause = FIRST_PAUSE;
+    saldo_telemetry::interrupted(0);
     loop {
         match follow(log, identity, pool, keyring, report, &mut pause).await {
             Ok(()) => {}
             Err(error) if error.is_transient() => {
                 warn!(%error, "the projector goes on when it can");
+                saldo_telemetry::interrupted(1);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }

@@ -22,7 +22,7 @@ pub struct Report {
     lag_seconds: Gauge<u64>,
     parked: Gauge<u64>,
     records: Counter<u64>,
-    batch: Histogram<u64>,
+    batch: Histogram<f64>,
     /// As the log's: it stamps its records with the machine's time.
     clock: Clock,
     standing: Mutex<Standing>,
@@ -71,7 +71,9 @@ impl Report {
                 .build(),
             lag_seconds: meter
                 .u64_gauge("saldo.projector.lag_seconds")
-                .with_description("Age of the oldest of them; 0 when caught up")
+                .with_description(
+                    "Age of the oldest of them, or how long the log's end could not be asked; 0 when caught up",
+                )
                 .with_unit("s")
                 .build(),
             parked: meter
@@ -85,9 +87,9 @@ impl Report {
                 .with_unit("{record}")
                 .build(),
             batch: meter
-                .u64_histogram("saldo.projector.batch_milliseconds")
+                .f64_histogram("saldo.projector.batch.duration")
                 .with_description("Time to write one batch")
-                .with_unit("ms")
+                .with_unit("s")
                 .build(),
             clock: Clock::system(),
             standing: Mutex::default(),
@@ -97,10 +99,15 @@ impl Report {
     /// Says every few seconds how far behind the log the read models are. Ends never.
     pub async fn watch(&self, log: &dyn Log, identity: &Identity) {
         let mut looks = tokio::time::interval(EVERY);
+        let mut asked = Instant::now();
         loop {
             looks.tick().await;
-            // Whoever reads the log says what is wrong with it; the figures stay as they were.
-            let Ok(ends) = ends(log, identity).await else { continue };
+            // Whoever reads the log says what is wrong with it.
+            let Ok(ends) = ends(log, identity).await else {
+                self.lag_seconds.record(asked.elapsed().as_secs(), &[]);
+                continue;
+            };
+            asked = Instant::now();
             let end: u64 = ends.iter().sum();
             let now = self.clock.now();
             self.with(|standing| {
@@ -117,8 +124,9 @@ impl Report {
         self.with(|standing| standing.done = Some(done));
     }
 
-    /// Somebody else's checkpoints stand behind so many records.
+    /// Somebody else's checkpoints stand behind so many records, and what is parked is theirs to say.
     pub fn looks_on(&self, done: u64) {
+        self.parked.record(0, &[]);
         self.with(|standing| (standing.done, standing.writing, standing.waiting) = (Some(done), None, None));
     }
 
@@ -135,7 +143,7 @@ impl Report {
     /// It was written.
     pub fn wrote(&self, records: usize, took: Duration) {
         self.records.add(records as u64, &[]);
-        self.batch.record(took.as_millis().try_into().unwrap_or(u64::MAX), &[]);
+        self.batch.record(took.as_secs_f64(), &[]);
         self.with(|standing| standing.writing = None);
     }
 

@@ -89,7 +89,7 @@ enum Action {
     /// Any number of instances, each with a data_dir of its own. Needs auth.public_keys, log.kafka and the key store; no
     /// Postgres. Listens on 127.0.0.1:50051.
     #[command(
-        after_help = "Examples:\n  saldo command --config /etc/saldo/saldo.toml\n  saldo command --config /etc/saldo/saldo.toml --listen 127.0.0.1:50061 --data-dir /var/lib/saldo/second"
+        after_help = "Examples:\n  saldo command --config /etc/saldo/saldo.toml\n  saldo command --config /etc/saldo/saldo.toml --listen 127.0.0.1:50061 --data-dir /var/lib/saldo/second --keyring-dir /var/lib/saldo/keyring"
     )]
     Command(Overrides),
     /// Run the projector alone: folds the log into the read models.

@@ -1,22 +1,30 @@
 //! Connections of the gRPC server: in the clear or over TLS, and from this process itself.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use futures::{Stream, stream};
 use saldo_tls::Newest;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, duplex},
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// The longest a TLS handshake may take.
+/// Connections at once, below the 1,024 files that a process may usually open; whoever comes then waits to be accepted.
+const CONNECTIONS: usize = 768;
+/// The longest a TLS handshake may take, and the longest that a connection may wait for its first byte.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Handshakes under way at once; whoever comes then waits to be accepted.
-const HANDSHAKES: u32 = 256;
+/// Handshakes under way at once.
+const HANDSHAKES: usize = 256;
 /// Connections that are made and not yet served.
 const AHEAD: usize = 16;
 /// After a failure to accept, such as too many open files.
@@ -48,14 +56,71 @@ impl Io for DuplexStream {
     }
 }
 
-/// Any of them.
-pub type Connection = Box<dyn Io>;
+/// Any of them, with its place among them.
+pub struct Connection {
+    io: Box<dyn Io>,
+    _place: Option<OwnedSemaphorePermit>,
+    /// Until the first byte has come: when it is too late for it.
+    silent: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connection {
+    fn from_outside(io: impl Io + 'static, place: OwnedSemaphorePermit) -> Self {
+        Self { io: Box::new(io), _place: Some(place), silent: Some(Box::pin(sleep(HANDSHAKE))) }
+    }
+}
 
 impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.as_ref().info()
+        self.io.info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        match &mut self.silent {
+            Some(silent) if read.is_pending() => {
+                ready!(silent.as_mut().poll(context));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            _ => {
+                self.silent.take_if(|_| read.is_ready());
+                read
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
 
@@ -68,7 +133,8 @@ impl Within {
     pub async fn open(self) -> io::Result<DuplexStream> {
         let (ours, theirs) = duplex(WITHIN);
         let ended = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
-        self.0.send(Box::new(theirs)).await.map(|()| ours).map_err(ended)
+        let theirs = Connection { io: Box::new(theirs), _place: None, silent: None };
+        self.0.send(theirs).await.map(|()| ours).map_err(ended)
     }
 }
 
@@ -86,18 +152,19 @@ pub fn connections(
 }
 
 async fn accept(listener: TcpListener, tls: Option<Newest<ServerConfig>>, sender: mpsc::Sender<Connection>) {
-    let handshakes = std::sync::Arc::new(Semaphore::new(HANDSHAKES as usize));
+    let (places, handshakes) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(HANDSHAKES)));
     loop {
         let next = async {
-            let place = handshakes.clone().acquire_owned().await.map_err(io::Error::other)?;
+            let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+            let handshake = handshakes.clone().acquire_owned().await.map_err(io::Error::other)?;
             let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true).map(|()| (stream, place))
+            stream.set_nodelay(true).map(|()| (stream, place, handshake))
         };
         let accepted = tokio::select! {
             () = sender.closed() => return,
             accepted = next => accepted,
         };
-        let (stream, place) = match accepted {
+        let (stream, place, handshake) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -106,7 +173,7 @@ async fn accept(listener: TcpListener, tls: Option<Newest<ServerConfig>>, sender
             }
         };
         let Some(tls) = &tls else {
-            if sender.send(Box::new(stream)).await.is_err() {
+            if sender.send(Connection::from_outside(stream, place)).await.is_err() {
                 return;
             }
             continue;
@@ -115,12 +182,52 @@ async fn accept(listener: TcpListener, tls: Option<Newest<ServerConfig>>, sender
         tokio::spawn(async move {
             let peer = stream.peer_addr().ok();
             let secured = timeout(HANDSHAKE, acceptor.accept(stream)).await;
-            drop(place);
+            drop(handshake);
             match secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 // Where nobody serves any more there is nobody to tell.
-                Ok(stream) => drop(sender.send(Box::new(stream)).await),
+                Ok(stream) => drop(sender.send(Connection::from_outside(stream, place)).await),
                 Err(error) => tracing::debug!(?peer, %error, "a TLS handshake failed"),
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn beyond_the_most_a_connection_waits_for_one_to_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let (connections, _within) = connections(listener, None);
+        let mut connections = Box::pin(connections);
+        let (mut clients, mut served) = (Vec::new(), Vec::new());
+        for _ in 0..CONNECTIONS {
+            clients.push(TcpStream::connect(address).await.expect("connected"));
+            served.push(connections.next().await.expect("served").expect("a connection"));
+        }
+        clients.push(TcpStream::connect(address).await.expect("connected"));
+        assert!(timeout(Duration::from_millis(100), connections.next()).await.is_err(), "one too many is served");
+        served.pop();
+        assert!(timeout(HANDSHAKE, connections.next()).await.is_ok(), "it is served when another has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_nothing_is_cut_off() {
+        let (places, mut byte) = (Arc::new(Semaphore::new(2)), [0; 1]);
+        let place = || places.clone().try_acquire_owned().expect("a place");
+        let (_silent, ours) = duplex(WITHIN);
+        let error = Connection::from_outside(ours, place()).read(&mut byte).await.expect_err("cut off");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+
+        let (mut speaks, ours) = duplex(WITHIN);
+        let mut connection = Connection::from_outside(ours, place());
+        speaks.write_all(b"a").await.expect("written");
+        connection.read_exact(&mut byte).await.expect("read");
+        assert!(timeout(HANDSHAKE * 100, connection.read(&mut byte)).await.is_err(), "later it may be silent");
     }
 }

@@ -77,7 +77,7 @@ pub async fn run(args: ReplayArgs) -> Outcome {
     for link in &chain {
         if let Ok(commit) = &link.commit {
             let place = Place { partition: 0, offset: link.offset, version: link.version, known_at: link.known_at };
-            rows.add(&owner, place, commit);
+            rows.add(&owner, place, None, commit);
         }
     }
     let state = state(&rows, args.as_of);

@@ -37,8 +37,8 @@ const SPEAKING_CONNECTIONS: u32 = 6;
 const LONGEST_QUERY: Duration = Duration::from_secs(30);
 /// How long calls in flight, and whatever else is under way, may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long messages that are being handed over may.
-const HAND_OVER: Duration = Duration::from_secs(120);
+/// How long scheduler and dispatcher may: with messages that are being handed over, and what it then has to say of them.
+const HAND_OVER: Duration = saldo_dispatcher::DRAIN.saturating_add(DRAIN);
 
 /// How services are started. Whatever can be wrong in their settings is said before anything is opened.
 pub struct Start<'s> {

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use saldo_catalog::Catalog;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
-use saldo_telemetry::{KeyValue, span::around};
+use saldo_telemetry::{
+    KeyValue,
+    span::{Links, around},
+};
 use sqlx::PgPool;
 use tokio::{
     task::{JoinHandle, JoinSet},
@@ -133,7 +136,7 @@ impl<'m> Alarm<'m> {
         {
             if self.under_way.begin(&key) {
                 let woken = wake(self.means.clients.clone(), self.means.clock.clone(), key);
-                self.asking.spawn(around("wake", woken, told));
+                self.asking.spawn(around("wake", Links::default(), woken, told));
             }
         }
     }

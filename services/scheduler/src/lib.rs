@@ -82,6 +82,7 @@ pub async fn run(
 ) -> Result<(), Infallible> {
     let means = alarm::Means { pool, catalog, clients, clock, options };
     let mut pause = FIRST_PAUSE;
+    saldo_telemetry::interrupted(0);
     loop {
         let outcome = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
@@ -89,6 +90,7 @@ pub async fn run(
         };
         let Err(error) = outcome;
         warn!(%error, "the scheduler goes on when it can");
+        saldo_telemetry::interrupted(1);
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
             () = sleep(pause) => {}

@@ -117,9 +117,11 @@ impl Report {
     }
 }
 
-/// What was not told yet, is told at the end.
+/// What was not told yet, is told at the end; from then on it is another scheduler's to say how many are due.
 impl Drop for Report {
     fn drop(&mut self) {
         self.tell_troubles();
+        self.waiting.record(0, &[]);
+        self.oldest.record(0, &[]);
     }
 }

@@ -74,6 +74,8 @@ pub struct ReminderChange {
     pub needs_person: bool,
     /// The newest commit about it.
     pub place: Place,
+    /// The trace that commit was written under, for who works on it next to link to: W3C's `traceparent`.
+    pub trace: Option<Box<str>>,
 }
 
 /// An attempt as it was started.
@@ -123,8 +125,8 @@ pub struct Contacts {
 
 impl Contacts {
     /// Adds a commit.
-    pub(super) fn add(&mut self, owner: &Owner, place: Place, commit: &Commit) {
-        let mut said = Said { contacts: self, owner, place, commit };
+    pub(super) fn add(&mut self, owner: &Owner, place: Place, trace: Option<&str>, commit: &Commit) {
+        let mut said = Said { contacts: self, owner, place, trace, commit };
         commit.events.iter().for_each(|event| said.hear(event));
     }
 
@@ -153,6 +155,7 @@ impl ReminderChange {
     fn then(&mut self, later: ReminderChange) {
         self.needs_person = later.needs_person;
         self.place = later.place;
+        self.trace = later.trace;
         self.saying = later.saying.or(self.saying.take());
         self.attempts = later.attempts.or(self.attempts);
         if later.if_waiting && self.standing.ready_at.is_none() {
@@ -177,6 +180,7 @@ struct Said<'c> {
     contacts: &'c mut Contacts,
     owner: &'c Owner,
     place: Place,
+    trace: Option<&'c str>,
     commit: &'c Commit,
 }
 
@@ -278,6 +282,7 @@ impl Said<'_> {
             changed_at: self.commit.recorded_at,
             needs_person: false,
             place: self.place,
+            trace: self.trace.map(Into::into),
         }
     }
 

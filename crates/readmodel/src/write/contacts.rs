@@ -59,7 +59,7 @@ impl Writer<'_> {
         let mut new = self.new_rows(
             "reminders",
             "tenant, account, reminder, step, tone, channel, template, due_at, retry_of, status, reason, ready_at, until,
-             attempts, changed_at, needs_person, version, partition, record_offset",
+             attempts, changed_at, needs_person, version, partition, record_offset, trace",
             rows.0.len(),
         );
         for (key, row) in &rows.0 {
@@ -84,6 +84,7 @@ impl Writer<'_> {
                 &(row.place.version as i64),
                 &(row.place.partition as i32),
                 &(row.place.offset as i64),
+                &row.trace.as_deref(),
             ]);
         }
         new.send(self.connection).await
@@ -101,7 +102,7 @@ impl Writer<'_> {
              SET step = coalesce(c.step, r.step), tone = coalesce(c.tone, r.tone),
                  channel = coalesce(c.channel, r.channel), template = coalesce(c.template, r.template),
                  attempts = coalesce(c.attempts, r.attempts), needs_person = c.needs_person, version = c.version,
-                 partition = c.partition, record_offset = c.record_offset,
+                 partition = c.partition, record_offset = c.record_offset, trace = c.trace,
                  ready_at = c.ready_at::timestamptz, until = c.until::timestamptz,
                  status = CASE WHEN c.if_waiting AND r.ready_at IS NULL THEN r.status ELSE c.status END,
                  reason = CASE WHEN c.if_waiting AND r.ready_at IS NULL THEN r.reason ELSE c.reason END,
@@ -109,9 +110,9 @@ impl Writer<'_> {
                                    ELSE c.changed_at::timestamptz END
              FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
                          $9::text[], $10::text[], $11::text[], $12::text[], $13::bool[], $14::text[], $15::bool[],
-                         $16::bigint[], $17::int[], $18::bigint[])
+                         $16::bigint[], $17::int[], $18::bigint[], $19::text[])
                AS c(tenant, account, reminder, step, tone, channel, template, attempts, status, reason, ready_at, until,
-                    if_waiting, changed_at, needs_person, version, partition, record_offset)
+                    if_waiting, changed_at, needs_person, version, partition, record_offset, trace)
              WHERE r.tenant = c.tenant AND r.account = c.account AND r.reminder = c.reminder",
         ))
         .bind(tenants)
@@ -132,6 +133,7 @@ impl Writer<'_> {
         .bind(rows.of(|row| row.place.version as i64))
         .bind(rows.of(|row| row.place.partition as i32))
         .bind(rows.of(|row| row.place.offset as i64))
+        .bind(rows.of(|row| row.trace.as_deref().map(str::to_owned)))
         .execute(&mut *self.connection)
         .await?;
         Ok(())

@@ -53,7 +53,7 @@ impl Story {
     pub fn rows(&self) -> Rows {
         let mut rows = Rows::default();
         for (index, commit) in self.commits.iter().enumerate() {
-            rows.add(&self.owner(), self.place(index, index as u64), commit);
+            rows.add(&self.owner(), self.place(index, index as u64), None, commit);
         }
         rows
     }

@@ -41,7 +41,8 @@ async fn write(
 ) -> Outcome {
     let mut rows = Rows::default();
     for (offset, (story, index)) in log.iter().enumerate().take(batch.end).skip(batch.start) {
-        rows.add(&story.owner(), story.place(*index, offset as u64), &story.commits[*index]);
+        let trace = format!("the trace of {offset}");
+        rows.add(&story.owner(), story.place(*index, offset as u64), Some(&trace), &story.commits[*index]);
     }
     let to = Position { next: batch.end as u64, last_hash: [0; 32] };
     let moves = [Move { partition: 0, from: batch.start as u64, to, known_instant: None }];

@@ -53,7 +53,7 @@ fn catalog() -> TenantCatalog {
 }
 
 fn job() -> Job {
-    Job { tenant: "acme".into(), account: "D-0042".into(), reminder: 3, version: 9 }
+    Job { tenant: "acme".into(), account: "D-0042".into(), reminder: 3, version: 9, trace: None }
 }
 
 fn day_of(year: i32, month: i32, day: i32) -> Option<v1::Date> {
