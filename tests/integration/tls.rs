@@ -163,7 +163,20 @@ async fn install(cluster: &Path, admin: &str, authority: &Authority, names: &[&s
     Ok(())
 }
 
-/// `verify-full` and `verify-ca` in the database's URL. Files and certificates count from the next connection on.
+/// Has Postgres ask everybody who comes over TLS for a certificate of this authority.
+async fn ask_for_certificates(cluster: &Path, admin: &str, authority: &Authority) -> Outcome {
+    std::fs::write(cluster.join("clients.pem"), &authority.pem)?;
+    let rules = cluster.join("pg_hba.conf");
+    let before = std::fs::read_to_string(&rules)?;
+    std::fs::write(&rules, format!("hostssl all all all scram-sha-256 clientcert=verify-ca\n{before}"))?;
+    let mut admin = PgConnection::connect(admin).await?;
+    for sql in ["ALTER SYSTEM SET ssl_ca_file = 'clients.pem'", "SELECT pg_reload_conf()"] {
+        sqlx::query(sql).execute(&mut admin).await?;
+    }
+    Ok(())
+}
+
+/// `verify-full` and `verify-ca` in the database's URL, and a certificate to show with `sslcert` and `sslkey`. Files and certificates count from the next connection on.
 pub async fn postgres(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let home = dir.path().join("postgres");
@@ -205,6 +218,25 @@ pub async fn postgres(_: Arc<Env>) -> Outcome {
         connected(&any_name).await.is_err_and(|refused| refused.contains("expired"))
     })
     .await?;
+
+    install(&cluster, &admin, &ours, &[HERE], VALID).await?;
+    let clients = Authority::new("clients");
+    ask_for_certificates(&cluster, &admin, &clients).await?;
+    eventually("who shows none is refused", || async {
+        connected(&full).await.is_err_and(|refused| refused.contains("client certificate"))
+    })
+    .await?;
+    let showing = |name: &str, authority: &Authority, valid: Valid| {
+        let (certificate, key) = authority.certify(&["saldo"], valid).write(dir.path(), name)?;
+        Ok::<_, Failure>(format!("{full}&sslcert={}&sslkey={}", certificate.display(), key.display()))
+    };
+    let right = showing("right", &clients, VALID)?;
+    assert_eq!(connected(&right).await, Ok(true));
+    connected(&showing("foreign", &foreign, VALID)?).await.expect_err("of another authority");
+    connected(&showing("expired", &clients, EXPIRED)?).await.expect_err("expired");
+    let saldo = Saldo::start(&dir.path().join("data"), &["--database-url", &right]).await?;
+    saldo.verify().await?;
+    saldo.stop().await?;
     Ok(server.stop().await?)
 }
 
@@ -300,6 +332,19 @@ mod over_kafka {
             }
         };
         let shown = clients.certify(&["saldo"], VALID).write(dir.path(), "client")?;
+        let create = |identity: bool| {
+            let mut create = crate::process::saldo(&["log", "create", "--kafka", &server.brokers])?;
+            create.env("SALDO__LOG__TOPIC", format!("{topic}.p")).env("SALDO__LOG__REPLICATION_FACTOR", "1");
+            create.env("SALDO__LOG__ALLOW_UNSAFE", "true").env("SALDO__LOG__TLS_CA", &ca);
+            if identity {
+                create.env("SALDO__LOG__TLS_CERTIFICATE", &shown.0).env("SALDO__LOG__TLS_KEY", &shown.1);
+            }
+            Ok::<_, Failure>(async { tokio::task::spawn_blocking(move || create.output()).await })
+        };
+        let created = create(true)?.await??;
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+        let refused = create(false)?.await??;
+        assert!(!refused.status.success(), "a process without a certificate");
         let log = connect(&ca, Some(shown.clone())).await?;
         log.create(1).await?;
         assert!(append(&log, "one").await);
