@@ -68,5 +68,5 @@ fn acceptance(data: &[u8]) {
 
 fn record(offset: u64, key: &str, value: Vec<u8>) -> Record {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    Record { partition: 0, offset, key, value: value.into(), appended_at: Timestamp::UNIX_EPOCH }
+    Record { partition: 0, offset, key, value: value.into(), appended_at: Timestamp::UNIX_EPOCH, trace: None }
 }

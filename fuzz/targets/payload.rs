@@ -79,7 +79,7 @@ fn fold(commit: &Commit) {
     let mut documents: HashMap<DocumentKey, Document> = HashMap::new();
     for version in 1..=2 {
         let place = Place { partition: 0, offset: version, version, known_at: commit.recorded_at };
-        rows.add(&owner, place, commit);
+        rows.add(&owner, place, Some("trace"), commit);
         for event in &commit.events {
             evolve(&mut account, event);
             for key in Document::touched(event) {
