@@ -101,6 +101,9 @@ pub async fn traces_and_metrics(env: Arc<Env>) -> Outcome {
         return Err(format!("not exported: {:?}", used.difference(&exported().await?).collect::<Vec<_>>()).into());
     }
     let (metrics, taken) = (collector.metrics().await?, collector.taken()?);
+    let query = |line: &&str| line.starts_with("saldo_calls_total{") && line.contains("service=\"query\"");
+    let answered = |line: &str| line.contains("method=\"ListReminders\"") && line.contains("code=\"Ok\"");
+    assert!(metrics.lines().filter(query).any(answered), "queries are counted: {metrics}");
     for secret in ["Ana Gil", "Sánchez", ADDRESS, ACCOUNT, "acme", "somebody", &request_id, &target.token] {
         assert!(!taken.contains(secret) && !metrics.contains(secret), "{secret} was exported");
     }

@@ -2,6 +2,7 @@
 
 mod aging;
 mod bench;
+mod calls;
 mod cli;
 pub mod client;
 mod completions;

@@ -17,6 +17,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     Failure,
+    calls::Calls,
     incoming::{Within, connections},
     task::Task,
 };
@@ -84,7 +85,7 @@ impl Served {
                 follow_clock(command.clock(), health.clone(), follows_clock).await;
                 let command = command.into_service(MAX_REQUEST, COMMANDS);
                 let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
-                let catalog = Gate::new(catalog, CATALOG);
+                let catalog = Calls::new("catalog", Gate::new(catalog, CATALOG));
                 router = router
                     .add_service(InterceptedService::new(command, verifier.clone()))
                     .add_service(InterceptedService::new(catalog, verifier.clone()));
@@ -94,8 +95,8 @@ impl Served {
                 let query = QueryServiceServer::new(query)
                     .max_decoding_message_size(MAX_REQUEST)
                     .max_encoding_message_size(MAX_ANSWER);
-                router =
-                    router.add_service(InterceptedService::new(Gate::new(query, QUERIES).counting_answers(), verifier));
+                let query = Calls::new("query", Gate::new(query, QUERIES).counting_answers());
+                router = router.add_service(InterceptedService::new(query, verifier));
                 names.push("collections.v1.QueryService");
             }
         }
