@@ -146,7 +146,10 @@ fn main() -> ExitCode {
         tests.extend(tests![("faults: a long run", OwnKafkaAndPython, faults::long_run)]);
     }
     #[cfg(feature = "kafka-tls")]
-    tests.extend(tests![("tls: Kafka, by who certifies whom, replaced while it runs", OwnKafka, tls::kafka)]);
+    tests.extend(tests![
+        ("tls: Kafka, by who certifies whom, replaced while it runs", OwnKafka, tls::kafka),
+        ("tls: Kafka, by how long a broker's certificate is good", Postgres, tls::time),
+    ]);
     let conclusion = libtest_mimic::run(&arguments, tests);
     env::shut_down();
     conclusion.exit_code()

@@ -249,7 +249,7 @@ async fn connected(url: &str) -> Result<bool, String> {
 }
 
 #[cfg(feature = "kafka-tls")]
-pub use over_kafka::kafka;
+pub use over_kafka::{kafka, time};
 
 #[cfg(feature = "kafka-tls")]
 mod over_kafka {
@@ -262,7 +262,9 @@ mod over_kafka {
         Log, LogError, NewRecord,
         kafka::{KafkaConfig, KafkaLog, KafkaTls},
     };
-    use saldo_tls::Identity;
+    use saldo_tls::{Identity, ServerFiles};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
     use crate::{
@@ -376,6 +378,28 @@ mod over_kafka {
         server.run().await?;
         let refused = connect(&ca, Some(shown)).await.map(drop);
         assert!(matches!(refused, Err(LogError::Unavailable(_))), "a broker of another name");
+        Ok(())
+    }
+
+    /// A broker's certificate has its time. No Kafka: one would not start with an expired certificate, and whom the client
+    /// trusts is seen when it has shaken hands.
+    pub async fn time(_: Arc<Env>) -> Outcome {
+        let dir = tempfile::tempdir()?;
+        let ours = Authority::new("ours");
+        let ca = ours.write(dir.path(), "ca")?;
+        for (valid, trusted) in [(VALID, true), (EXPIRED, false)] {
+            let (certificate, key) = ours.certify(&[HERE], valid).write(dir.path(), "broker")?;
+            let shown = ServerFiles { identity: Identity { certificate, key }, client_ca: None }.open()?;
+            let listener = TcpListener::bind((HERE, 0)).await?;
+            let brokers = listener.local_addr()?.to_string();
+            let tls = Some(KafkaTls::open(ClientFiles { ca: Some(ca.clone()), identity: None })?);
+            let config = KafkaConfig { brokers, topic: topic(), replication_factor: 1, allow_unsafe: true, tls };
+            let client = tokio::spawn(KafkaLog::connect(config));
+            let (stream, _) = listener.accept().await?;
+            let shaken = TlsAcceptor::from(shown.get()).accept(stream).await;
+            assert_eq!(shaken.is_ok(), trusted, "{:?}", shaken.err());
+            client.abort();
+        }
         Ok(())
     }
 }

@@ -143,18 +143,34 @@ pub fn connections(
     listener: TcpListener,
     tls: Option<Newest<ServerConfig>>,
 ) -> (impl Stream<Item = io::Result<Connection>>, Within) {
+    up_to(CONNECTIONS, listener, tls)
+}
+
+fn up_to(
+    most: usize,
+    listener: TcpListener,
+    tls: Option<Newest<ServerConfig>>,
+) -> (impl Stream<Item = io::Result<Connection>>, Within) {
     let (sender, receiver) = mpsc::channel(AHEAD);
-    tokio::spawn(accept(listener, tls, sender.clone()));
+    tokio::spawn(accept(most, listener, tls, sender.clone()));
     let connections = stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|connection| (Ok(connection), receiver))
     });
     (connections, Within(sender))
 }
 
-async fn accept(listener: TcpListener, tls: Option<Newest<ServerConfig>>, sender: mpsc::Sender<Connection>) {
-    let (places, handshakes) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(HANDSHAKES)));
+async fn accept(
+    most: usize,
+    listener: TcpListener,
+    tls: Option<Newest<ServerConfig>>,
+    sender: mpsc::Sender<Connection>,
+) {
+    let (places, handshakes) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(HANDSHAKES)));
     loop {
         let next = async {
+            if places.available_permits() == 0 {
+                tracing::debug!(most, "further connections wait for one to end");
+            }
             let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
             let handshake = handshakes.clone().acquire_owned().await.map_err(io::Error::other)?;
             let (stream, _) = listener.accept().await?;
@@ -203,10 +219,10 @@ mod tests {
     async fn beyond_the_most_a_connection_waits_for_one_to_end() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let (connections, _within) = connections(listener, None);
+        let (connections, _within) = up_to(3, listener, None);
         let mut connections = Box::pin(connections);
         let (mut clients, mut served) = (Vec::new(), Vec::new());
-        for _ in 0..CONNECTIONS {
+        for _ in 0..3 {
             clients.push(TcpStream::connect(address).await.expect("connected"));
             served.push(connections.next().await.expect("served").expect("a connection"));
         }

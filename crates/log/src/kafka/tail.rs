@@ -118,8 +118,13 @@ pub(super) fn trace_header(trace: &str) -> OwnedHeaders {
 
 fn trace(message: &impl Message) -> Option<Box<str>> {
     let header = message.headers()?.iter().find(|header| header.key == TRACE)?;
-    let text = std::str::from_utf8(header.value?).ok()?;
-    (text.len() <= MAX_TRACE).then(|| text.into())
+    traceparent(header.value?)
+}
+
+/// Readers keep it, in Postgres too: nothing comes in that is no word.
+fn traceparent(header: &[u8]) -> Option<Box<str>> {
+    let is_one = header.len() <= MAX_TRACE && header.iter().all(u8::is_ascii_graphic);
+    std::str::from_utf8(header).ok().filter(|_| is_one).map(Into::into)
 }
 
 fn record(message: &impl Message) -> Record {
@@ -144,5 +149,19 @@ fn fatal(error: &KafkaError) -> Option<LogError> {
             Some(LogError::Unavailable(error.to_string()))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_one_short_word() {
+        let whole = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(traceparent(whole.as_bytes()).as_deref(), Some(whole));
+        for other in ["00-4bf9\0", "two words", "né", &"0".repeat(MAX_TRACE + 1)] {
+            assert_eq!(traceparent(other.as_bytes()), None, "{other:?}");
+        }
     }
 }
