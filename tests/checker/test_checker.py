@@ -216,6 +216,15 @@ class Planted(unittest.TestCase):
         self.world.journal.append(dict(self.world.answer("b")))
         self.found("a command is answered first once")
 
+    def test_two_that_wrote_the_same_give_the_first_answer_each(self):
+        world = self.world
+        world.values.append(world.values[2])
+        world.journal.append(dict(world.answer("b")))
+        self.found()
+        self.assertEqual(world.judge().counts["commits written the same by two"], 1)
+        world.journal.append(dict(world.answer("b")))
+        self.found("a command is answered first once")
+
     def test_a_yes_that_the_log_refuses_and_a_no_that_it_took(self):
         world = self.world
         world.answer("d").update(ok=True, version=4, partition=0, offset=5, events=[])
