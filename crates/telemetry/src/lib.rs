@@ -7,6 +7,7 @@
 //! What is exported holds no personal data and no ids: spans have names that stand in the code, and attributes of a few
 //! fixed words. That is why spans are not made of `tracing`'s, which carry whatever is logged under them.
 
+mod counted;
 pub mod export;
 mod parent;
 mod sampler;
@@ -14,6 +15,7 @@ mod server;
 pub mod span;
 mod tolerant;
 
+pub use counted::{Counted, Tally};
 pub use opentelemetry::KeyValue;
 use opentelemetry::global;
 pub use parent::traceparent;

@@ -13,16 +13,17 @@ use saldo_auth::{Caller, Role, authorize};
 use saldo_domain::ids::TenantId;
 use saldo_gate::{Gate, Held, Limits};
 use saldo_keyring::Keyring;
-use saldo_telemetry::span::Trace;
+use saldo_telemetry::{Counted, span::Trace};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
     answer::Place,
     contact::{self, ContactAnswer},
-    counted::{Counted, Replayed},
+    counted::Replayed,
     edge::{self, Count, UnderKey},
     failure::Failure,
+    report::Report,
     router::{Commands, NewAsk},
     skew::Standing,
     violations::Violation,
@@ -52,9 +53,10 @@ impl CommandGrpc {
     }
 
     /// The service to be served, of requests of at most so many bytes, behind its gate.
-    pub fn into_service(self, max_request: usize, limits: Limits) -> Counted<Gate<CommandServiceServer<Self>>> {
+    pub fn into_service(self, max_request: usize, limits: Limits) -> Counted<Gate<CommandServiceServer<Self>>, Report> {
         let report = self.commands.report().clone();
-        Counted::new(Gate::new(CommandServiceServer::new(self).max_decoding_message_size(max_request), limits), report)
+        let service = CommandServiceServer::new(self).max_decoding_message_size(max_request);
+        Counted::new(Gate::new(service, limits), saldo_api::method, report)
     }
 
     /// See [`Commands::clock`].

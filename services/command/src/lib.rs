@@ -3,7 +3,7 @@
 //!
 //! - [`grpc`] speaks the protocol: who asks, what they may, errors as google.rpc details.
 //! - [`edge`] turns a request into a domain command: every field checked, personal values sealed.
-//! - [`counted`] counts how commands end.
+//! - [`counted`] says how commands end, in figures.
 //! - [`catalog`] publishes policies and previews them.
 //! - [`router`] feeds each partition's worker with requests and with the records of one tail.
 //! - [`worker`] decides: the only place where an account's state changes.

@@ -7,7 +7,7 @@ use saldo_auth::Verifier;
 use saldo_command::{CatalogGrpc, CommandGrpc, skew::Standing};
 use saldo_gate::{Gate, Limits};
 use saldo_query::QueryGrpc;
-use saldo_telemetry::ServerSpans;
+use saldo_telemetry::{Counted, ServerSpans};
 use saldo_tls::Newest;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_rustls::rustls::ServerConfig;
@@ -85,7 +85,7 @@ impl Served {
                 follow_clock(command.clock(), health.clone(), follows_clock).await;
                 let command = command.into_service(MAX_REQUEST, COMMANDS);
                 let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
-                let catalog = Calls::new("catalog", Gate::new(catalog, CATALOG));
+                let catalog = Counted::new(Gate::new(catalog, CATALOG), saldo_api::method, Calls::of("catalog"));
                 router = router
                     .add_service(InterceptedService::new(command, verifier.clone()))
                     .add_service(InterceptedService::new(catalog, verifier.clone()));
@@ -95,7 +95,8 @@ impl Served {
                 let query = QueryServiceServer::new(query)
                     .max_decoding_message_size(MAX_REQUEST)
                     .max_encoding_message_size(MAX_ANSWER);
-                let query = Calls::new("query", Gate::new(query, QUERIES).counting_answers());
+                let query = Gate::new(query, QUERIES).counting_answers();
+                let query = Counted::new(query, saldo_api::method, Calls::of("query"));
                 router = router.add_service(InterceptedService::new(query, verifier));
                 names.push("collections.v1.QueryService");
             }

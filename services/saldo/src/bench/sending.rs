@@ -9,7 +9,6 @@ use std::{
 };
 
 use anstream::println;
-use futures::{StreamExt, TryStreamExt};
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use saldo_api::v1;
 use saldo_auth::{Issuer, Role};
@@ -228,37 +227,27 @@ async fn counted(pool: &PgPool, rows: &str, condition: &str) -> Result<u64, Fail
 /// The floor: as many mails of the same kind over as many connections, and nothing else.
 async fn bare(pool: &Pool, args: &SendingArgs) -> Result<(), Failure> {
     let text = "Dear Bench,\n\nBy our records the following was still open: F-1, 123.45 EUR.\n".repeat(8);
-    let bar = progress::records("bare loop");
-    bar.set_length(args.debtors as u64);
-    futures::stream::iter(0..args.debtors)
-        .map(|number| {
-            let (pool, text) = (pool.clone(), text.clone());
-            async move {
-                let mail = Mail {
-                    from_name: "Ejemplo, S.L.".into(),
-                    from: "cobros@example.com".into(),
-                    reply_to: None,
-                    to: format!("debtor{number}@example.com"),
-                    subject: "Payment reminder".into(),
-                    html: Some(format!("<p>{text}</p>")),
-                    text,
-                    id: format!("bare-{number}"),
-                    date: Timestamp::UNIX_EPOCH,
-                };
-                match pool.hand_over(&mail.build()?, || true).await {
-                    Sent::Accepted { .. } => Ok::<_, Failure>(()),
-                    other => Err(format!("the mail server did not take a bare mail: {other:?}").into()),
-                }
+    load::each("bare loop", 0..args.debtors, args.connections as usize, |number| {
+        let (pool, text) = (pool.clone(), text.clone());
+        async move {
+            let mail = Mail {
+                from_name: "Ejemplo, S.L.".into(),
+                from: "cobros@example.com".into(),
+                reply_to: None,
+                to: format!("debtor{number}@example.com"),
+                subject: "Payment reminder".into(),
+                html: Some(format!("<p>{text}</p>")),
+                text,
+                id: format!("bare-{number}"),
+                date: Timestamp::UNIX_EPOCH,
+            };
+            match pool.hand_over(&mail.build()?, || true).await {
+                Sent::Accepted { .. } => Ok(()),
+                other => Err(format!("the mail server did not take a bare mail: {other:?}").into()),
             }
-        })
-        .buffer_unordered(args.connections as usize)
-        .try_for_each(|()| {
-            bar.inc(1);
-            async { Ok(()) }
-        })
-        .await?;
-    bar.finish_and_clear();
-    Ok(())
+        }
+    })
+    .await
 }
 
 /// Debtors who come evenly over a minute and owe at once; from the reminder's commit to the outcome's.
