@@ -10,9 +10,9 @@ use saldo_api::v1::{
     command_service_server::{CommandService, CommandServiceServer},
 };
 use saldo_auth::{Caller, authorize};
-use saldo_domain::ids::TenantId;
+use saldo_domain::ids::{AccountKey, TenantId};
 use saldo_gate::{Admission, Gate, Limits};
-use saldo_keyring::{Keyring, KeyringError};
+use saldo_keyring::{Keyring, KeyringError, SubjectKey};
 use saldo_telemetry::{Counted, span::Trace};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
@@ -122,7 +122,7 @@ impl CommandGrpc {
         let (command, sealed) = if personal_values == 0 {
             (edge::command(request, &mut Count::default())?, Vec::new())
         } else {
-            let subject = self.keyring.subject(key.tenant.as_str(), key.account.as_str()).await.map_err(key_store)?;
+            let subject = self.subject_key::<R>(&key, deadline).await?;
             let mut seal = UnderKey::new(&key, &subject, &tenant_keys);
             let command = edge::command(request, &mut seal)?;
             match seal.failed {
@@ -149,6 +149,23 @@ impl CommandGrpc {
             deadline,
             admission,
         })
+    }
+}
+
+impl CommandGrpc {
+    /// The key that an account's personal values are sealed under. It is made for an account that exists or is being opened,
+    /// and for no other: an account id may be mistyped.
+    async fn subject_key<R: Rpc>(&self, key: &AccountKey, deadline: Instant) -> Result<SubjectKey, Failure> {
+        let (tenant, account) = (key.tenant.as_str(), key.account.as_str());
+        if let Some(known) = self.keyring.known_subject(tenant, account) {
+            return Ok(known);
+        }
+        // While nothing can be decided, nothing is asked of the log.
+        self.commands.now()?;
+        if !R::OPENS_ACCOUNT && !self.commands.has_history(&key.to_string(), deadline).await? {
+            return Err(Failure::AccountUnknown);
+        }
+        self.keyring.subject(tenant, account).await.map_err(key_store)
     }
 }
 

@@ -201,12 +201,37 @@ impl Commands {
 
     /// An account as it stands where its partition is read to.
     pub(crate) async fn look(&self, key: &str) -> Result<StoredAccount, Failure> {
+        let seen = self.ask_worker(key, Message::Look);
+        tokio::time::timeout(self.patience, seen).await.map_err(|_| Failure::TimedOut)?
+    }
+
+    /// Whether an account has a history. "No" is said only after reading up to an end fetched after the request came.
+    pub(crate) async fn has_history(&self, key: &str, deadline: Instant) -> Result<bool, Failure> {
+        let found_out = async {
+            if self.ask_worker(key, Message::Head).await?.version > 0 {
+                return Ok(true);
+            }
+            let partition = self.partition_of(key);
+            let end = self.log.end(partition).await.map_err(|_| Failure::LogUnknown)?;
+            let position = self.positions.get(partition as usize).ok_or(Failure::Stopped)?;
+            position.clone().wait_for(|next| *next >= end).await.map_err(|_| Failure::Stopped)?;
+            Ok(self.ask_worker(key, Message::Head).await?.version > 0)
+        };
+        tokio::time::timeout_at(deadline.into(), found_out).await.map_err(|_| Failure::TimedOut)?
+    }
+
+    /// Asks the worker of an account something about it.
+    async fn ask_worker<T>(
+        &self,
+        key: &str,
+        question: impl FnOnce(Box<str>, oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Failure> {
         let worker = self.workers.get(self.partition_of(key) as usize).ok_or(Failure::Stopped)?;
-        let (reply, seen) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         let sender = worker.upgrade().ok_or(Failure::Stopped)?;
-        sender.send(Message::Look(key.into(), reply)).await.map_err(|_| Failure::Stopped)?;
+        sender.send(question(key.into(), reply)).await.map_err(|_| Failure::Stopped)?;
         drop(sender);
-        tokio::time::timeout(self.patience, seen).await.map_err(|_| Failure::TimedOut)?.map_err(|_| Failure::Stopped)
+        answer.await.map_err(|_| Failure::Stopped)
     }
 
     /// Has a command decided. "Unknown account" is said only after reading up to an end fetched after the request came.

@@ -14,7 +14,7 @@ use std::{
 use saldo_catalog::Catalog;
 use saldo_clock::Clock;
 use saldo_crash_point::crash_point;
-use saldo_log::{AppendError, Log, NewRecord, Record};
+use saldo_log::{AppendError, Log, NewRecord, Record, acceptor::Head};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -63,6 +63,8 @@ pub enum Message {
     Reopened(oneshot::Sender<u64>),
     /// Asks for an account as it stands.
     Look(Box<str>, oneshot::Sender<StoredAccount>),
+    /// Asks for the head of an account.
+    Head(Box<str>, oneshot::Sender<Head>),
 }
 
 /// A partition's worker.
@@ -167,6 +169,10 @@ impl Worker {
             Message::Look(key, seen) => {
                 // Nobody may wait any more.
                 let _ = seen.send(self.partition.account(&key)?.stored.clone());
+                Ok(())
+            }
+            Message::Head(key, seen) => {
+                let _ = seen.send(self.partition.head(&key));
                 Ok(())
             }
         }
