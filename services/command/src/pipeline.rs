@@ -4,6 +4,7 @@
 //! - [`request`]: one request on its way to its answer.
 //! - [`clock_check`]: whether this machine's clock may decide.
 //! - [`store`]: a partition's local memory on disk, disposable at any time.
+//! - [`fold`]: folds one accepted commit.
 //! - [`account`]: an account in memory, its commits in flight and its requests.
 //! - [`chain`]: decides what waits for one account as one chain of commits.
 //! - [`partition`]: the accounts of one partition, as the log has them.
@@ -18,6 +19,7 @@ mod chain;
 mod clock_check;
 mod commands;
 mod feed;
+mod fold;
 mod partition;
 mod queue;
 mod request;

@@ -2,26 +2,29 @@
 
 use jiff::Timestamp;
 use saldo_api::v1::{self, contact_answer::State};
-use saldo_commit::{Commit, timestamp_to_api};
 use saldo_domain::{
     account::Account,
     command::Command,
-    contact::{Deferred, Stage, Started, Withheld},
+    dunning::{
+        self, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown, ContactWithheld,
+        DeferredReason, ReminderState, WithheldReason,
+    },
     event::Event,
 };
+use saldo_facts::{Commit, timestamp_to_api};
 use serde::{Deserialize, Serialize};
 
 /// The part of an answer that is about a reminder; a function of the commit, like the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReminderAnswer {
     /// An attempt is started.
-    Started(Box<Started>),
+    Started(Box<ContactStarted>),
     /// The reminder waits.
     Deferred {
         /// The reminder.
         reminder: u64,
         /// Why, where this command deferred it.
-        reason: Option<Deferred>,
+        reason: Option<DeferredReason>,
         /// Until when.
         until: Timestamp,
     },
@@ -30,7 +33,7 @@ pub enum ReminderAnswer {
         /// The reminder.
         reminder: u64,
         /// Why.
-        reason: Withheld,
+        reason: WithheldReason,
     },
     /// The reminder was closed before, or another sender has it.
     UsedUp {
@@ -50,16 +53,16 @@ impl ReminderAnswer {
     /// What a commit did last, since time may have brought something before.
     pub fn of(commit: &Commit) -> Option<Self> {
         commit.events.iter().rev().find_map(|event| match event {
-            Event::ContactStarted(started) => Some(Self::Started(started.clone())),
-            Event::ContactDeferred { reminder, reason, until, .. } => {
+            Event::Dunning(dunning::Fact::ContactStarted(started)) => Some(Self::Started(Box::new(started.clone()))),
+            Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { reminder, reason, until, .. })) => {
                 Some(Self::Deferred { reminder: *reminder, reason: Some(*reason), until: *until })
             }
-            Event::ContactWithheld { reminder, reason, .. } => {
+            Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, .. })) => {
                 Some(Self::Withheld { reminder: *reminder, reason: *reason })
             }
-            Event::ContactAccepted { reminder, attempt, .. }
-            | Event::ContactRejected { reminder, attempt, .. }
-            | Event::ContactUnknown { reminder, attempt, .. } => {
+            Event::Dunning(dunning::Fact::ContactAccepted(ContactAccepted { reminder, attempt, .. }))
+            | Event::Dunning(dunning::Fact::ContactRejected(ContactRejected { reminder, attempt, .. }))
+            | Event::Dunning(dunning::Fact::ContactUnknown(ContactUnknown { reminder, attempt, .. })) => {
                 Some(Self::Closed { reminder: *reminder, attempt: *attempt })
             }
             _ => None,
@@ -69,16 +72,16 @@ impl ReminderAnswer {
     /// What a command found that brought nothing about.
     pub fn of_nothing(command: &Command, account: &Account) -> Option<Self> {
         match command {
-            Command::StartContactAttempt { reminder, .. } => {
-                let open = account.contacts.open.as_ref().filter(|open| open.number == *reminder);
-                Some(match open.map(|open| &open.stage) {
-                    Some(Stage::Due { from: Some(until) }) => {
+            Command::Dunning(dunning::Command::StartContactAttempt { reminder, .. }) => {
+                let open = account.dunning.open.as_ref().filter(|open| open.number == *reminder);
+                Some(match open.map(|open| &open.state) {
+                    Some(ReminderState::Due { from: Some(until) }) => {
                         Self::Deferred { reminder: *reminder, reason: None, until: *until }
                     }
                     _ => Self::UsedUp { reminder: *reminder },
                 })
             }
-            Command::RecordContactOutcome { reminder, attempt, .. } => {
+            Command::Dunning(dunning::Command::RecordContactOutcome { reminder, attempt, .. }) => {
                 Some(Self::Closed { reminder: *reminder, attempt: *attempt })
             }
             _ => None,
@@ -93,7 +96,7 @@ impl ReminderAnswer {
                 v1::ContactAnswer { attempt: started.attempt, ..answer(State::Started, started.reminder) }
             }
             Self::Deferred { reminder, reason, until } => v1::ContactAnswer {
-                reason: reason.map(Deferred::name).unwrap_or_default().to_owned(),
+                reason: reason.map(DeferredReason::name).unwrap_or_default().to_owned(),
                 due_from: Some(timestamp_to_api(until)),
                 ..answer(State::Deferred, reminder)
             },

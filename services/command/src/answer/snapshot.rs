@@ -1,12 +1,12 @@
 //! What a message is made of, for whoever holds the claim.
 
 use saldo_api::v1;
-use saldo_commit::{
-    date_to_api, listed_to_api, saying_to_api,
+use saldo_domain::{dunning::ContactStarted, sealed::Sealed};
+use saldo_facts::{
+    date_to_api, listed_to_api, notice_to_api,
     sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message},
     timestamp_to_api, unlisted_to_api,
 };
-use saldo_domain::{contact::Started, profile::Sealed};
 use saldo_keyring::{Envelope, Keyring, KeyringError, Place, UnsealError};
 
 use crate::edge::{AMENDED, OPENED};
@@ -15,12 +15,12 @@ use crate::edge::{AMENDED, OPENED};
 pub async fn snapshot(
     keyring: &Keyring,
     record_key: &str,
-    started: &Started,
+    started: &ContactStarted,
 ) -> Result<v1::ContactSnapshot, KeyringError> {
     Ok(v1::ContactSnapshot {
         claim: started.claim.0.to_vec(),
         send_before: Some(timestamp_to_api(started.send_before)),
-        saying: Some(saying_to_api(&started.saying)),
+        saying: Some(notice_to_api(&started.notice)),
         language: started.language.clone(),
         name: open(keyring, record_key, DISPLAY_NAME, &started.name).await?,
         address: open(keyring, record_key, CONTACT_ADDRESS, &started.address).await?,

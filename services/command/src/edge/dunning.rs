@@ -2,7 +2,10 @@
 
 use saldo_api::v1;
 use saldo_auth::Role;
-use saldo_domain::{command::Command, contact::Claim};
+use saldo_domain::{
+    command::Command,
+    dunning::{self, Claim},
+};
 
 use super::{Fields, OPERATORS, Rpc, SENDERS, outcome};
 
@@ -13,7 +16,7 @@ impl Rpc for v1::StartContactAttemptRequest {
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reminder = reminder(self.reminder, fields);
         let claim = claim(&self.claim, fields);
-        Some(Command::StartContactAttempt { reminder: reminder?, claim: claim? })
+        Some(dunning::Command::StartContactAttempt { reminder: reminder?, claim: claim? }.into())
     }
 
     fn clear_personal(&mut self) {}
@@ -32,7 +35,15 @@ impl Rpc for v1::RecordContactOutcomeRequest {
         let attempt = attempt(self.attempt, fields);
         let claim = claim(&self.claim, fields);
         let outcome = outcome::read(self.outcome.as_ref(), fields);
-        Some(Command::RecordContactOutcome { reminder: reminder?, attempt: attempt?, claim: claim?, outcome: outcome? })
+        Some(
+            dunning::Command::RecordContactOutcome {
+                reminder: reminder?,
+                attempt: attempt?,
+                claim: claim?,
+                outcome: outcome?,
+            }
+            .into(),
+        )
     }
 
     fn clear_personal(&mut self) {
@@ -46,7 +57,7 @@ impl Rpc for v1::RetryContactRequest {
         &["REMINDER_UNKNOWN", "ATTEMPT_UNDER_WAY", "NOTHING_TO_SETTLE", "SENDING_OFF"];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
-        Some(Command::RetryContact { reminder: reminder(self.reminder, fields)? })
+        Some(dunning::Command::RetryContact { reminder: reminder(self.reminder, fields)? }.into())
     }
 
     fn clear_personal(&mut self) {}
@@ -57,7 +68,7 @@ impl Rpc for v1::DropContactRequest {
     const REFUSALS: &'static [&'static str] = &["REMINDER_UNKNOWN", "ATTEMPT_UNDER_WAY", "NOTHING_TO_SETTLE"];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
-        Some(Command::DropContact { reminder: reminder(self.reminder, fields)? })
+        Some(dunning::Command::DropContact { reminder: reminder(self.reminder, fields)? }.into())
     }
 
     fn clear_personal(&mut self) {}

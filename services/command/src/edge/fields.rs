@@ -2,13 +2,13 @@
 
 use jiff::civil::Date;
 use saldo_api::v1;
-use saldo_commit::{REQUEST_DAY_RULE, day_from_request};
 use saldo_domain::{
-    command::Designation,
     ids::DocumentNumber,
+    ledger::Designation,
     money::{Currency, Money, check_amount},
-    profile::Sealed,
+    sealed::Sealed,
 };
+use saldo_facts::{REQUEST_DAY_RULE, day_from_request};
 
 use super::seal::{Personal, Seal};
 use crate::{failure::Failure, violations::Violation};

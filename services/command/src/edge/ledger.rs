@@ -2,8 +2,14 @@
 
 use saldo_api::v1;
 use saldo_auth::Role;
-use saldo_commit::sealed::{DESCRIPTION, REASON, REMITTANCE};
-use saldo_domain::{command::Command, invoice};
+use saldo_domain::{
+    command::Command,
+    ledger::{self, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded, PaymentReversed, invoice},
+};
+use saldo_facts::{
+    declare::Fact,
+    sealed::{DESCRIPTION, REASON, REMITTANCE},
+};
 
 use super::{Fields, RECORDERS, Rpc};
 
@@ -21,13 +27,14 @@ impl Rpc for v1::IssueInvoiceRequest {
             let due = fields.date(&format!("instalments[{index}].due_date"), part.due_date);
             parts.push(due.map(|due| (due, part.amount_minor)));
         }
-        let description = fields.free_text("description", "invoice.issued", DESCRIPTION, &self.description);
+        let description = fields.free_text("description", InvoiceIssued::TYPE, DESCRIPTION, &self.description);
         let (number, total, issue_date, due_date) = (number?, total?, issue_date?, due_date?);
         let parts: Vec<_> = parts.into_iter().collect::<Option<_>>()?;
         match invoice::schedule(total, issue_date, due_date, &parts) {
-            Ok(instalments) => {
-                Some(Command::IssueInvoice { number, total, issue_date, instalments, description: description? })
-            }
+            Ok(instalments) => Some(
+                ledger::Command::IssueInvoice { number, total, issue_date, instalments, description: description? }
+                    .into(),
+            ),
             Err(faults) => {
                 faults.into_iter().for_each(|fault| fields.add(fault.field, fault.rule));
                 None
@@ -56,14 +63,17 @@ impl Rpc for v1::CreditInvoiceRequest {
         let invoice = fields.number("invoice_number", &self.invoice_number);
         let amount = fields.amount("amount", self.amount.as_ref());
         let credit_date = fields.date("credit_date", self.credit_date);
-        let reason = fields.free_text("reason", "invoice.credited", REASON, &self.reason);
-        Some(Command::CreditInvoice {
-            credit_note: credit_note?,
-            invoice: invoice?,
-            amount: amount?,
-            credit_date: credit_date?,
-            reason: reason?,
-        })
+        let reason = fields.free_text("reason", InvoiceCredited::TYPE, REASON, &self.reason);
+        Some(
+            ledger::Command::CreditInvoice {
+                credit_note: credit_note?,
+                invoice: invoice?,
+                amount: amount?,
+                credit_date: credit_date?,
+                reason: reason?,
+            }
+            .into(),
+        )
     }
 
     fn clear_personal(&mut self) {
@@ -79,8 +89,8 @@ impl Rpc for v1::VoidInvoiceRequest {
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let number = fields.number("invoice_number", &self.invoice_number);
         let void_date = fields.date("void_date", self.void_date);
-        let reason = fields.free_text("reason", "invoice.voided", REASON, &self.reason);
-        Some(Command::VoidInvoice { number: number?, void_date: void_date?, reason: reason? })
+        let reason = fields.free_text("reason", InvoiceVoided::TYPE, REASON, &self.reason);
+        Some(ledger::Command::VoidInvoice { number: number?, void_date: void_date?, reason: reason? }.into())
     }
 
     fn clear_personal(&mut self) {
@@ -105,14 +115,17 @@ impl Rpc for v1::RecordPaymentRequest {
         let amount = fields.amount("amount", self.amount.as_ref());
         let value_date = fields.date("value_date", self.value_date);
         let designations = fields.designations(&self.allocations);
-        let remittance = fields.free_text("remittance", "payment.recorded", REMITTANCE, &self.remittance);
-        Some(Command::RecordPayment {
-            reference: reference?,
-            amount: amount?,
-            value_date: value_date?,
-            designations: designations?,
-            remittance: remittance?,
-        })
+        let remittance = fields.free_text("remittance", PaymentRecorded::TYPE, REMITTANCE, &self.remittance);
+        Some(
+            ledger::Command::RecordPayment {
+                reference: reference?,
+                amount: amount?,
+                value_date: value_date?,
+                designations: designations?,
+                remittance: remittance?,
+            }
+            .into(),
+        )
     }
 
     fn clear_personal(&mut self) {
@@ -137,7 +150,7 @@ impl Rpc for v1::AllocatePaymentRequest {
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reference = fields.number("reference", &self.reference);
         let designations = fields.designations(&self.allocations);
-        Some(Command::AllocatePayment { reference: reference?, designations: designations? })
+        Some(ledger::Command::AllocatePayment { reference: reference?, designations: designations? }.into())
     }
 
     fn clear_personal(&mut self) {}
@@ -151,8 +164,11 @@ impl Rpc for v1::ReversePaymentRequest {
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reference = fields.number("reference", &self.reference);
         let reversal_date = fields.date("reversal_date", self.reversal_date);
-        let reason = fields.free_text("reason", "payment.reversed", REASON, &self.reason);
-        Some(Command::ReversePayment { reference: reference?, reversal_date: reversal_date?, reason: reason? })
+        let reason = fields.free_text("reason", PaymentReversed::TYPE, REASON, &self.reason);
+        Some(
+            ledger::Command::ReversePayment { reference: reference?, reversal_date: reversal_date?, reason: reason? }
+                .into(),
+        )
     }
 
     fn clear_personal(&mut self) {

@@ -1,12 +1,11 @@
 //! Reads what a sender reports of an attempt.
 
-use saldo_api::v1::{self, record_contact_outcome_request::Outcome};
-use saldo_commit::sealed::{MESSAGE, REPLY};
+use saldo_api::v1::{self, record_contact_outcome_request::Outcome as Reported};
 use saldo_domain::{
-    contact::{Failed, HandOver, Handed},
-    policy::is_name,
-    profile::Sealed,
+    dunning::{HandOverFailure, HandedOver, Outcome, policy::is_name},
+    sealed::Sealed,
 };
+use saldo_facts::sealed::{MESSAGE, REPLY};
 use sha2::{Digest, Sha256};
 
 use super::{Fields, seal::CONTACT};
@@ -17,36 +16,36 @@ const MAX_MESSAGE: usize = 600_000;
 const MAX_MESSAGE_ID: usize = 998;
 
 /// The outcome of an attempt.
-pub fn read(outcome: Option<&Outcome>, fields: &mut Fields<'_>) -> Option<HandOver> {
+pub fn read(outcome: Option<&Reported>, fields: &mut Fields<'_>) -> Option<Outcome> {
     match outcome {
         None => {
             fields.add("outcome", "is required");
             None
         }
-        Some(Outcome::Accepted(accepted)) => {
+        Some(Reported::Accepted(accepted)) => {
             let handed = handed("accepted.handed", accepted.handed.as_ref(), fields);
             let reply = reply("accepted.reply", &accepted.reply, fields);
             match handed? {
-                Some(handed) => Some(HandOver::Accepted { handed, reply: reply? }),
+                Some(handed) => Some(Outcome::Accepted { handed, reply: reply? }),
                 None => {
                     fields.add("accepted.handed", "is required");
                     None
                 }
             }
         }
-        Some(Outcome::Rejected(rejected)) => {
-            let failed = failed("rejected.error", rejected.error.as_ref(), fields);
+        Some(Reported::Rejected(rejected)) => {
+            let failure = failed("rejected.error", rejected.error.as_ref(), fields);
             let handed = handed("rejected.handed", rejected.handed.as_ref(), fields);
-            Some(HandOver::Rejected { failed: failed?, handed: handed? })
+            Some(Outcome::Rejected { failure: failure?, handed: handed? })
         }
-        Some(Outcome::Deferred(error)) => Some(HandOver::Deferred(failed("deferred", Some(error), fields)?)),
-        Some(Outcome::Unknown(unknown)) => {
-            Some(HandOver::Unknown { handed: handed("unknown.handed", unknown.handed.as_ref(), fields)? })
+        Some(Reported::Deferred(error)) => Some(Outcome::Deferred(failed("deferred", Some(error), fields)?)),
+        Some(Reported::Unknown(unknown)) => {
+            Some(Outcome::Unknown { handed: handed("unknown.handed", unknown.handed.as_ref(), fields)? })
         }
     }
 }
 
-fn handed(path: &str, handed: Option<&v1::HandedMessage>, fields: &mut Fields<'_>) -> Option<Option<Handed>> {
+fn handed(path: &str, handed: Option<&v1::HandedMessage>, fields: &mut Fields<'_>) -> Option<Option<HandedOver>> {
     let Some(handed) = handed else { return Some(None) };
     let id = &handed.message_id;
     let id_fits = (1..=MAX_MESSAGE_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -63,10 +62,10 @@ fn handed(path: &str, handed: Option<&v1::HandedMessage>, fields: &mut Fields<'_
     }
     let path = &format!("{path}.message");
     let message = fields.seal(path, CONTACT, MESSAGE, text);
-    Some(Some(Handed { message_id: id.clone(), sha256: Sha256::digest(text.as_bytes()).into(), message }))
+    Some(Some(HandedOver { message_id: id.clone(), sha256: Sha256::digest(text.as_bytes()).into(), message }))
 }
 
-fn failed(path: &str, error: Option<&v1::HandOverError>, fields: &mut Fields<'_>) -> Option<Failed> {
+fn failed(path: &str, error: Option<&v1::HandOverError>, fields: &mut Fields<'_>) -> Option<HandOverFailure> {
     let Some(error) = error else {
         fields.add(path, "is required");
         return None;
@@ -80,7 +79,7 @@ fn failed(path: &str, error: Option<&v1::HandOverError>, fields: &mut Fields<'_>
         return None;
     }
     let reply = reply(&format!("{path}.reply"), &error.reply, fields)?;
-    Some(Failed { stage: error.stage.clone(), code: error.code, reply })
+    Some(HandOverFailure { stage: error.stage.clone(), code: error.code, reply })
 }
 
 fn reply(path: &str, text: &str, fields: &mut Fields<'_>) -> Option<Option<Sealed>> {
@@ -88,24 +87,24 @@ fn reply(path: &str, text: &str, fields: &mut Fields<'_>) -> Option<Option<Seale
 }
 
 /// Empties every value that [`read`] seals.
-pub fn clear_personal(outcome: &mut Outcome) {
+pub fn clear_personal(outcome: &mut Reported) {
     let empty = |handed: &mut Option<v1::HandedMessage>| {
         if let Some(handed) = handed {
             handed.message.clear();
         }
     };
     match outcome {
-        Outcome::Accepted(accepted) => {
+        Reported::Accepted(accepted) => {
             empty(&mut accepted.handed);
             accepted.reply.clear();
         }
-        Outcome::Rejected(rejected) => {
+        Reported::Rejected(rejected) => {
             empty(&mut rejected.handed);
             if let Some(error) = &mut rejected.error {
                 error.reply.clear();
             }
         }
-        Outcome::Deferred(error) => error.reply.clear(),
-        Outcome::Unknown(unknown) => empty(&mut unknown.handed),
+        Reported::Deferred(error) => error.reply.clear(),
+        Reported::Unknown(unknown) => empty(&mut unknown.handed),
     }
 }

@@ -2,7 +2,7 @@
 
 use saldo_api::v1;
 use saldo_auth::Role;
-use saldo_domain::command::Command;
+use saldo_domain::{command::Command, party};
 
 use super::{Fields, RECORDERS, Rpc, profile};
 
@@ -12,7 +12,7 @@ impl Rpc for v1::OpenAccountRequest {
     const OPENS_ACCOUNT: bool = true;
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
-        profile::whole(self.profile.as_ref(), fields).map(Command::OpenAccount)
+        profile::whole(self.profile.as_ref(), fields).map(party::Command::OpenAccount).map(Into::into)
     }
 
     fn clear_personal(&mut self) {
@@ -25,7 +25,9 @@ impl Rpc for v1::AmendAccountRequest {
     const REFUSALS: &'static [&'static str] = &[];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
-        profile::change(self.profile.as_ref(), self.update_mask.as_ref(), fields).map(Command::AmendAccount)
+        profile::change(self.profile.as_ref(), self.update_mask.as_ref(), fields)
+            .map(party::Command::AmendAccount)
+            .map(Into::into)
     }
 
     fn clear_personal(&mut self) {

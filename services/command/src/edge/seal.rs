@@ -1,11 +1,8 @@
 //! Seals the personal values of a request, before anything else sees them.
 
 use saldo_api::v1;
-use saldo_commit::sealed::{MESSAGE, opaque};
-use saldo_domain::{
-    ids::AccountKey,
-    profile::{Channel, Sealed},
-};
+use saldo_domain::{ids::AccountKey, party::Channel, sealed::Sealed};
+use saldo_facts::sealed::{MESSAGE, opaque};
 use saldo_keyring::{KeyringError, Place, SubjectKey, TenantKeys};
 
 /// One personal value of a request, and the field that it will stand in.
@@ -15,7 +12,7 @@ pub struct Personal<'a> {
     pub path: &'a str,
     /// The type of the event that will hold it.
     pub event_type: &'a str,
-    /// The field of the event, from [`saldo_commit::sealed`].
+    /// The field of the event, from [`saldo_facts::sealed`].
     pub field: &'a str,
     /// The value itself.
     pub text: &'a str,
@@ -84,7 +81,7 @@ impl Seal for UnderKey<'_> {
 
     /// Addresses are compared without case and without surrounding space.
     fn digest(&self, channel: Channel, address: &str) -> [u8; 32] {
-        let channel = (saldo_commit::channel_to_api(channel) as i32).to_be_bytes();
+        let channel = (saldo_facts::channel_to_api(channel) as i32).to_be_bytes();
         self.tenant.digest.hmac(&[&channel, address.trim().to_lowercase().as_bytes()])
     }
 }

@@ -1,20 +1,25 @@
 //! Decides what waits for one account as one chain of commits on top of the account's head.
 
-use std::{cell::RefCell, collections::HashMap, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use saldo_catalog::TenantCatalog;
-use saldo_commit::{Commit, Refusal};
 use saldo_domain::{
     Context, Decision, Rules,
     account::Account,
     command::{Command, NO_RULES},
     document::{Document, DocumentKey, Documents},
+    dunning,
     event::Event,
-    evolve, handle, next_wakeup,
+    evolve, handle, next_wakeup, party,
     refusal::Refusal as Refused,
 };
+use saldo_facts::{Commit, Refusal};
 use saldo_log::{
     NewRecord,
     acceptor::Head,
@@ -59,6 +64,7 @@ pub fn decide(
     let Some(key) = waiting.front().map(|queued| queued.key.clone()) else { return Ok(()) };
     let mut chain = Chain {
         head: start.head,
+        before: &live.stored.account,
         account: live.stored.account.clone(),
         recorded_at: live.stored.recorded_at,
         parked: live.stored.parked.as_deref(),
@@ -76,7 +82,7 @@ pub fn decide(
             live.waiting.push_back(queued);
             continue;
         }
-        match chain.decide(&mut queued, now)? {
+        match chain.decide(&mut queued, &live.in_flight, now)? {
             Decided::Answer(reply) => queued.answer(reply),
             Decided::Commit(commit, value) => {
                 let trace = queued.steps.next("append").traceparent();
@@ -102,9 +108,10 @@ enum Decided {
     Commit(Box<Commit>, Vec<u8>),
 }
 
-/// The account as the commits of the chain leave it.
+/// The account as the commits of the chain leave it. It is copied once for the whole chain and folded in place.
 struct Chain<'c> {
     head: Head,
+    before: &'c Account,
     account: Account,
     recorded_at: Option<Timestamp>,
     parked: Option<&'c str>,
@@ -114,7 +121,13 @@ struct Chain<'c> {
 }
 
 impl Chain<'_> {
-    fn decide(&mut self, queued: &mut QueuedCommand, now: Timestamp) -> Result<Decided, StoreError> {
+    /// Decides one command behind the commits `decided` of this chain.
+    fn decide(
+        &mut self,
+        queued: &mut QueuedCommand,
+        decided: &VecDeque<InFlight>,
+        now: Timestamp,
+    ) -> Result<Decided, StoreError> {
         // recorded_at never goes back along a chain.
         let now = self.recorded_at.map_or(now, |last| last.max(now));
         if let Some(known) = self.remembered(queued, now)? {
@@ -131,16 +144,14 @@ impl Chain<'_> {
         };
         queued.steps.next("decide");
         let context = Context { now, rules, zones: saldo_catalog::zone };
-        let Decision { events, refusal } = handle(&self.account, &self.documents, &queued.command, &context);
+        let Decision { events, refusal } = handle(&mut self.account, &self.documents, &queued.command, &context);
         if let Some(error) = self.documents.failed.take() {
             return Err(error);
         }
-        if matches!(refusal, Some(Refused::AccountUnknown)) {
+        if matches!(refusal, Some(Refused::Party(party::Refusal::AccountUnknown))) {
             return Ok(Decided::Answer(Err(Failure::AccountUnknown)));
         }
-        let mut after = self.account.clone();
-        events.iter().for_each(|event| evolve(&mut after, event));
-        let wakeup = next_wakeup(&after, &context);
+        let wakeup = next_wakeup(&self.account, &context);
         let policy = self.in_force.version;
         if events.is_empty() && refusal.is_none() {
             let answer = Answer::of_nothing(&queued.command, &self.account, self.head.version, now, wakeup, policy);
@@ -151,15 +162,23 @@ impl Chain<'_> {
         let (tenant, account, payload) = (&queued.tenant, &queued.account, commit.encode());
         let value = frame::encode(frame::Kind::Commit, tenant, account, version, self.head.hash, &payload);
         if value.len() > MAX_COMMIT_BYTES {
+            self.go_back(decided);
             let rule = format!("the commit would have {} bytes; at most {MAX_COMMIT_BYTES} are kept", value.len());
             let violation = Violation { field: "request".into(), rule };
             return Ok(Decided::Answer(Err(Failure::Invalid(vec![violation]))));
         }
         commit.events.iter().for_each(|event| self.documents.evolve(event));
-        self.account = after;
         self.recorded_at = Some(now);
         self.head = Head { hash: frame::hash(&value), version };
         Ok(Decided::Commit(Box::new(commit), value))
+    }
+
+    /// Takes back the newest decision: the account stands behind the commits `decided` again. That is rare, so nothing is kept
+    /// for it.
+    fn go_back(&mut self, decided: &VecDeque<InFlight>) {
+        self.account = self.before.clone();
+        let events = decided.iter().flat_map(|in_flight| &in_flight.commit.events);
+        events.for_each(|event| evolve(&mut self.account, event));
     }
 
     /// The answer that was given to this request id.
@@ -171,7 +190,10 @@ impl Chain<'_> {
 
 /// The rules to decide by. By a policy that cannot be read nobody is spoken to; decisions about money go on.
 fn rules<'c>(in_force: &'c TenantCatalog, command: &Command) -> Result<&'c Rules, Failure> {
-    let speaks = matches!(command, Command::StartContactAttempt { .. } | Command::RetryContact { .. });
+    let speaks = matches!(
+        command,
+        Command::Dunning(dunning::Command::StartContactAttempt { .. } | dunning::Command::RetryContact { .. })
+    );
     match &in_force.parked {
         Some(why) if speaks => Err(Failure::PolicyParked(why.clone())),
         Some(_) => Ok(&NO_RULES),

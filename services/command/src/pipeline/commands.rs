@@ -8,7 +8,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use saldo_log::{Log, LogError, acceptor::Acceptor, frame, genesis::Identity};
+use saldo_facts::Commit;
+use saldo_log::{Log, LogError, frame, genesis::Identity};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -23,7 +24,7 @@ use super::{
     partition::Partition,
     queue::{self, QueueSender},
     request::{NewCommand, QueuedCommand, Reply},
-    store::{Resumed, Store, StoreError, StoredAccount},
+    store::StoredAccount,
     worker::{Basis, Message, Shared, Worker},
 };
 use crate::{
@@ -105,13 +106,12 @@ impl Commands {
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), HashMap::new(), Vec::new());
         for number in 0..identity.partitions {
             let path = options.store_dir.join(format!("partition-{number}.redb"));
-            let (store, acceptor, parked) =
-                open(&path, &identity, number).map_err(|error| store_error(&path, error.to_string()))?;
-            next.push((number, acceptor.start()));
+            let partition = Partition::open(&path, &identity, number, Commit::decode, metrics.clone())
+                .map_err(|error| store_error(&path, error.to_string()))?;
+            next.push((number, partition.start()));
             let (queue, commands) = queue::queue(options.queue);
             let (sender, messages) = mpsc::channel(MESSAGES);
-            let (moved, position) = watch::channel(acceptor.position().map_or(0, |position| position.next));
-            let partition = Partition::new(number, identity.partitions, acceptor, store, parked, metrics.clone());
+            let (moved, position) = watch::channel(partition.position().map_or(0, |position| position.next));
             let worker = Worker::new(partition, shared.clone(), sender.clone(), moved);
             let (runtime, failed) = (runtime.clone(), failed.clone());
             threads.push(std::thread::Builder::new().name(format!("partition-{number}")).spawn(move || {
@@ -292,14 +292,4 @@ impl Running {
 
 fn store_error(path: &Path, why: String) -> StartError {
     StartError::Store { path: path.display().to_string(), why }
-}
-
-/// A partition's store, the acceptor where the store was saved, and how many of its accounts are parked.
-fn open(path: &Path, identity: &Identity, partition: u32) -> Result<(Store, Acceptor, u64), StoreError> {
-    let store = Store::open(path, identity.log_id)?;
-    let (acceptor, parked) = match store.resume()? {
-        Some(Resumed { position, heads, parked }) => (Acceptor::resume(identity, partition, position, heads), parked),
-        None => (Acceptor::new(identity, partition), 0),
-    };
-    Ok((store, acceptor, parked))
 }

@@ -3,24 +3,25 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use saldo_commit::Commit;
-use saldo_domain::{document::Document, evolve};
 use saldo_log::{
     Record,
     acceptor::{Acceptor, Diverged, Head, Position, Verdict},
     frame::Frame,
+    genesis::Identity,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     account::LiveAccount,
+    fold::{Decoder, fold},
     request::Reply,
-    store::{Store, StoreError, StoredAnswer},
+    store::{Resumed, Store, StoreError, UnreadCommit},
 };
-use crate::{answer::Answer, metrics::CommandMetrics};
+use crate::metrics::CommandMetrics;
 
 /// Accounts kept in memory over all partitions. Beyond its share a partition reads idle accounts from the store again.
 const MAX_LIVE: usize = 16_384;
@@ -28,6 +29,8 @@ const MAX_LIVE: usize = 16_384;
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// Answers given between two saves at most, over all partitions, which bounds the memory they take.
 const MAX_UNSAVED: usize = 80_000;
+/// Bytes of parked accounts' commits between two saves at most, over all partitions; likewise.
+const MAX_UNSAVED_BYTES: usize = 64 << 20;
 
 /// Why a partition cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,7 @@ pub struct Partition {
     pub number: u32,
     acceptor: Acceptor,
     store: Store,
+    decode: Decoder,
     accounts: HashMap<Box<str>, Box<LiveAccount>>,
     /// Accounts whose state is not saved; they stay in memory until it is.
     changed: HashSet<Box<str>>,
@@ -60,30 +64,74 @@ pub struct Partition {
 struct Limits {
     live: usize,
     unsaved: usize,
+    unsaved_bytes: usize,
 }
 
 impl Partition {
-    /// Goes on where the store was saved, with so many accounts parked. The limits are shared by so many partitions.
-    pub fn new(
+    /// Opens the store in this file and goes on where it was saved. Accounts that were parked are read again.
+    pub fn open(
+        path: &Path,
+        identity: &Identity,
         number: u32,
-        partitions: u32,
-        acceptor: Acceptor,
-        store: Store,
-        parked: u64,
+        decode: Decoder,
         metrics: CommandMetrics,
-    ) -> Self {
-        let share = |of: usize| of.div_ceil(partitions.max(1) as usize);
-        Self {
+    ) -> Result<Self, StoreError> {
+        let store = Store::open(path, identity.log_id)?;
+        let (acceptor, parked) = match store.resume()? {
+            Some(Resumed { position, heads, parked }) => (Acceptor::resume(identity, number, position, heads), parked),
+            None => (Acceptor::new(identity, number), Vec::new()),
+        };
+        let share = |of: usize| of.div_ceil(identity.partitions.max(1) as usize);
+        let mut partition = Self {
             number,
             acceptor,
             store,
+            decode,
             accounts: HashMap::new(),
             changed: HashSet::new(),
-            parked,
+            parked: parked.len() as u64,
             unsaved_since: None,
-            limits: Limits { live: share(MAX_LIVE), unsaved: share(MAX_UNSAVED) },
+            limits: Limits {
+                live: share(MAX_LIVE),
+                unsaved: share(MAX_UNSAVED),
+                unsaved_bytes: share(MAX_UNSAVED_BYTES),
+            },
             metrics,
+        };
+        for key in parked {
+            partition.read_again(&key)?;
         }
+        Ok(partition)
+    }
+
+    /// Folds the commits of a parked account that this release can read. The account is parked no more when it can read all.
+    fn read_again(&mut self, key: &str) -> Result<(), StoreError> {
+        let live = load(&mut self.accounts, &self.store, key)?;
+        live.stored.parked = None;
+        for UnreadCommit { version, offset, payload } in self.store.unread(key)? {
+            match (self.decode)(&payload) {
+                Ok(commit) => {
+                    fold(&mut live.stored, &mut self.store, key, &commit, version, offset)?;
+                    self.store.forget_unread(key, version);
+                }
+                Err(why) => {
+                    live.stored.parked = Some(why.to_string());
+                    break;
+                }
+            }
+        }
+        if live.stored.parked.is_none() {
+            info!(partition = self.number, "a parked account is read again");
+            self.parked = self.parked.saturating_sub(1);
+        }
+        self.changed.insert(key.into());
+        self.unsaved_since.get_or_insert_with(Instant::now);
+        self.keep_tidy()
+    }
+
+    /// The offset to open the tail at.
+    pub fn start(&self) -> u64 {
+        self.acceptor.start()
     }
 
     /// Reads records in log order: answers the commands whose commits they are, and folds every accepted commit. `own` sees
@@ -132,37 +180,27 @@ impl Partition {
                 own(record);
                 (Ok(in_flight.commit), Some(in_flight.queued))
             }
-            None => (Commit::decode(frame.payload), None),
+            None => ((self.decode)(frame.payload), None),
         };
-        if live.stored.parked.is_some() {
-            return Ok(());
-        }
         let commit = match commit {
-            Ok(commit) => commit,
-            Err(why) => {
-                warn!(partition = self.number, offset = record.offset, %why, "account parked");
-                self.parked += 1;
-                live.park(why.to_string());
+            Ok(commit) if live.stored.parked.is_none() => commit,
+            unread => {
+                if let (None, Err(why)) = (&live.stored.parked, &unread) {
+                    warn!(partition = self.number, offset = record.offset, %why, "account parked");
+                    self.parked += 1;
+                    live.park(why.to_string());
+                }
+                let payload = frame.payload.to_vec();
+                let unread = UnreadCommit { version: frame.version, offset: record.offset, payload };
+                self.store.keep_unread(key, unread);
                 return Ok(());
             }
         };
-        for event in &commit.events {
-            evolve(&mut live.stored.account, event);
-            for document_key in Document::touched(event) {
-                let before = self.store.document(key, &document_key)?;
-                if let Some(after) = Document::evolve(&document_key, before, event) {
-                    self.store.put_document(key, &document_key, after);
-                }
-            }
-        }
-        live.stored.recorded_at = Some(commit.recorded_at);
-        live.stored.catalog_version = live.stored.catalog_version.max(commit.catalog_version);
-        let answer = Answer::of(&commit, frame.version, record.offset);
+        let answer = fold(&mut live.stored, &mut self.store, key, &commit, frame.version, record.offset)?;
         match queued {
-            Some(queued) => queued.answer(Ok(Reply { answer: answer.clone(), replayed: false })),
+            Some(queued) => queued.answer(Ok(Reply { answer, replayed: false })),
             None => self.metrics.races_lost(live.lose_race()),
         }
-        self.store.put_answer(key, &commit.request_id, StoredAnswer { fingerprint: commit.fingerprint, answer });
         Ok(())
     }
 
@@ -213,7 +251,9 @@ impl Partition {
 
     /// Saves the store from time to time, and drops idle accounts from memory when there are many.
     pub fn keep_tidy(&mut self) -> Result<(), StoreError> {
-        if self.save_at().is_some_and(|at| at <= Instant::now()) || self.store.unsaved() >= self.limits.unsaved {
+        let full =
+            self.store.unsaved() >= self.limits.unsaved || self.store.unsaved_bytes() >= self.limits.unsaved_bytes;
+        if full || self.save_at().is_some_and(|at| at <= Instant::now()) {
             self.save()?;
         }
         if self.accounts.len() > self.limits.live {
@@ -226,9 +266,15 @@ impl Partition {
     /// Saves what has changed, with the position it belongs to.
     pub fn save(&mut self) -> Result<(), StoreError> {
         if let (Some(_), Some(position)) = (self.unsaved_since.take(), self.acceptor.position()) {
-            let states = self.changed.iter().filter_map(|key| Some((key, self.accounts.get(key)?)));
-            let rows = states.map(|(key, live)| (&**key, self.acceptor.head(key), &live.stored));
-            self.store.save(rows, position)?;
+            let (changed, accounts, acceptor) = (&self.changed, &mut self.accounts, &self.acceptor);
+            self.store.save(position, |writer| {
+                for key in changed {
+                    if let Some(live) = accounts.get_mut(key) {
+                        writer.write(key, acceptor.head(key), &mut live.stored)?;
+                    }
+                }
+                Ok(())
+            })?;
             self.changed.clear();
             self.metrics.accounts(self.number, self.accounts.len(), self.parked);
         }
