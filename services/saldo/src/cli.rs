@@ -19,6 +19,7 @@ mod replay;
 mod sending;
 mod serve;
 mod token;
+mod values;
 mod verify;
 
 use std::pin::Pin;
@@ -184,6 +185,21 @@ mod tests {
             }
         }
         look(&bare(), "saldo");
+    }
+
+    #[test]
+    fn an_instant_or_a_day_in_another_form_is_answered_with_an_example() {
+        for (args, example) in [
+            (&["aging", "--known-at", "2026-11-27"][..], "2026-11-27T00:00:00Z"),
+            (&["replay", "acme/D-1", "--until", "2026-11-27"], "2026-11-27T00:00:00Z"),
+            (&["preview", "D-1", "--from", "today"], "2026-11-27T00:00:00Z"),
+            (&["aging", "--as-of", "27.11.2026"], "2026-11-27"),
+            (&["replay", "acme/D-1", "--as-of", "27.11.2026"], "2026-11-27"),
+        ] {
+            let args = ["saldo"].iter().chain(args).chain(&["--token", "t"][..if args[0] == "replay" { 0 } else { 2 }]);
+            let error = bare().try_get_matches_from(args).expect_err("not an instant").to_string();
+            assert!(error.contains(&format!("such as {example}")), "{error}");
+        }
     }
 
     #[test]

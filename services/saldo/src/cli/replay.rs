@@ -14,7 +14,7 @@ use saldo_log::{
 };
 use saldo_readmodel::{Owner, Place, Rows};
 
-use super::Run;
+use super::{Run, values};
 use crate::{
     Outcome,
     config::{Config, Overrides},
@@ -36,10 +36,10 @@ pub struct Replay {
     #[arg(value_name = "TENANT/ACCOUNT", value_parser = key)]
     account: AccountKey,
     /// Use only what was known at this instant; absent: everything.
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
     until: Option<Timestamp>,
     /// Show the state that was true on this day; absent: with every fact that is known.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
     as_of: Option<Date>,
     /// Print JSON.
     #[arg(long)]
