@@ -391,11 +391,12 @@ pub async fn preview(_: Arc<Env>) -> Outcome {
             "Mon 2026-02-02 09:00 due-today friendly: F-1/1",
             "Mon 2026-02-09 09:00 first-reminder friendly: F-1/1",
             "Mon 2026-02-23 09:00 second-reminder firm: F-1/1",
-            "Fri 2026-02-27 09:00 courtesy friendly: F-2/1",
-            "Mon 2026-03-02 09:00 due-today friendly: F-2/1",
-            "Mon 2026-03-09 09:00 first-reminder friendly: F-2/1",
+            // These messages list F-1 too, which is overdue: none speaks more mildly than the message before.
+            "Fri 2026-02-27 09:00 second-reminder firm: F-2/1",
+            "Mon 2026-03-02 09:00 second-reminder firm: F-2/1",
+            "Mon 2026-03-09 09:00 second-reminder firm: F-2/1",
             "Tue 2026-03-17 09:00 formal-demand formal: F-1/1",
-            "Mon 2026-03-23 09:00 second-reminder firm: F-2/1",
+            "Mon 2026-03-23 09:00 formal-demand formal: F-2/1",
             "Thu 2026-04-16 09:00 formal-demand formal: F-2/1",
         ]
     );
