@@ -1,4 +1,4 @@
-//! The room that requests share, and what one of them takes up of it.
+//! The capacity that requests share, and the part of it that one request takes up.
 
 use std::{
     sync::{
@@ -13,54 +13,54 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::Places;
+use crate::FairSemaphore;
 
-/// What a request that is sent away is told to wait, at least and at most, in microseconds.
+/// The shortest and the longest wait that is told to a request that is sent away, in microseconds.
 const RETRY_MICROS: (u64, u64) = (100_000, 5_000_000);
-/// How much of the usual time of a request the newest one makes up.
+/// The newest request counts for one part in so many of the usual time.
 const WEIGHT: u64 = 64;
 
-/// How much is let in at once, of all tenants together.
+/// How much is admitted at once, of all tenants together.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Requests.
     pub requests: usize,
-    /// Bytes of their bodies, and of those of their answers. What they are decoded to takes a small multiple.
+    /// Bytes of request bodies and of response bodies. A decoded message takes a small multiple of its bytes.
     pub bytes: usize,
 }
 
-/// Room for requests and their bytes.
-pub(crate) struct Room {
-    pub(crate) requests: Places,
-    pub(crate) bytes: Places,
+/// The capacity of a process for requests and their bytes.
+pub(crate) struct Capacity {
+    pub(crate) requests: FairSemaphore,
+    pub(crate) bytes: FairSemaphore,
     /// How long requests usually take.
     usual_micros: AtomicU64,
 }
 
-/// What a request takes up, given back when its answer is on its way and nobody works on it any more.
-pub struct Held {
-    room: Arc<Room>,
+/// A request's part of the capacity. It is given back when the answer is on its way and nobody works on the request.
+pub struct Admission {
+    capacity: Arc<Capacity>,
     tenant: Arc<str>,
     bytes: AtomicUsize,
     since: Instant,
 }
 
-impl Room {
+impl Capacity {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            requests: Places::new(limits.requests),
-            bytes: Places::new(limits.bytes),
+            requests: FairSemaphore::new(limits.requests),
+            bytes: FairSemaphore::new(limits.bytes),
             usual_micros: AtomicU64::new(0),
         }
     }
 
-    /// Room for one more request of this tenant.
-    pub(crate) fn enter(self: &Arc<Self>, tenant: &str) -> Result<Held, Status> {
+    /// Admits one more request of this tenant.
+    pub(crate) fn admit(self: &Arc<Self>, tenant: &str) -> Result<Admission, Status> {
         let tenant = tenant.into();
         if !self.requests.take(&tenant, 1) {
             return Err(self.overloaded());
         }
-        Ok(Held { room: self.clone(), tenant, bytes: AtomicUsize::new(0), since: Instant::now() })
+        Ok(Admission { capacity: self.clone(), tenant, bytes: AtomicUsize::new(0), since: Instant::now() })
     }
 
     fn overloaded(&self) -> Status {
@@ -72,30 +72,30 @@ impl Room {
     }
 }
 
-impl Held {
-    /// When it came.
+impl Admission {
+    /// When the request came.
     pub(crate) fn since(&self) -> Instant {
         self.since
     }
 
-    /// Room for so many bytes of it.
+    /// Takes so many bytes for it.
     pub(crate) fn take(&self, bytes: usize) -> Result<(), Status> {
-        if !self.room.bytes.take(&self.tenant, bytes) {
-            return Err(self.room.overloaded());
+        if !self.capacity.bytes.take(&self.tenant, bytes) {
+            return Err(self.capacity.overloaded());
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 }
 
-impl Drop for Held {
+impl Drop for Admission {
     fn drop(&mut self) {
-        self.room.bytes.give_back(&self.tenant, *self.bytes.get_mut());
-        self.room.requests.give_back(&self.tenant, 1);
+        self.capacity.bytes.give_back(&self.tenant, *self.bytes.get_mut());
+        self.capacity.requests.give_back(&self.tenant, 1);
         let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let usual = &self.room.usual_micros;
+        let usual = &self.capacity.usual_micros;
         let before = usual.load(Ordering::Relaxed);
-        // Two that end at once may lose one of them, which an average can bear.
+        // Of two requests that end at once one may not be counted, which an average can bear.
         usual.store(before - before / WEIGHT + took / WEIGHT, Ordering::Relaxed);
     }
 }

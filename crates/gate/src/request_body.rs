@@ -1,4 +1,4 @@
-//! A request's body: its bytes are counted as they come, and they must come in time.
+//! The body of a request: its bytes are counted as they come, and they must come in time.
 
 use std::{
     pin::Pin,
@@ -18,40 +18,40 @@ use tonic::{
 
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::Held;
+use crate::Admission;
 
-/// The longest a body may be on its way in. It has a megabyte at most, and holds its room all the while.
+/// The longest that a body may take to come. It has a megabyte at most, and takes up capacity all the while.
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// A body on its way in.
-pub(crate) struct Arriving {
+pub(crate) struct RequestBody {
     body: Body,
-    held: Arc<Held>,
-    /// When it is late; most are there before anybody asks.
+    admission: Arc<Admission>,
+    /// Ends when the body is late. Most bodies are there before anybody waits.
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl Arriving {
-    pub(crate) fn new(body: Body, held: Arc<Held>) -> Self {
-        Self { body, held, late: None }
+impl RequestBody {
+    pub(crate) fn new(body: Body, admission: Arc<Admission>) -> Self {
+        Self { body, admission, late: None }
     }
 }
 
-impl HttpBody for Arriving {
+impl HttpBody for RequestBody {
     type Data = Bytes;
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
-            let late = this.late.get_or_insert_with(|| Box::pin(sleep_until(this.held.since() + BODY_TIME)));
+            let late = this.late.get_or_insert_with(|| Box::pin(sleep_until(this.admission.since() + BODY_TIME)));
             ready!(late.as_mut().poll(context));
             return Poll::Ready(Some(Err(too_slow())));
         };
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            this.held.take(data.len())?;
+            this.admission.take(data.len())?;
         }
         Poll::Ready(frame)
     }

@@ -1,4 +1,4 @@
-//! An answer's body. It takes up room until it is on its way: a client that reads slowly is not to pile up answers here.
+//! The body of an answer. It takes up capacity until it is sent, so that a client that reads slowly piles up no answers here.
 
 use std::{
     pin::Pin,
@@ -13,23 +13,23 @@ use tonic::{
     codegen::{Body as HttpBody, Bytes, http::HeaderMap},
 };
 
-use crate::Held;
+use crate::Admission;
 
 /// A body on its way out.
-pub(crate) struct Leaving {
+pub(crate) struct ResponseBody {
     body: Body,
-    held: Arc<Held>,
-    /// There was no room for it, which was said in its place.
+    admission: Arc<Admission>,
+    /// There was no capacity for the body; the status that says so was sent instead.
     over: bool,
 }
 
-impl Leaving {
-    pub(crate) fn new(body: Body, held: Arc<Held>) -> Self {
-        Self { body, held, over: false }
+impl ResponseBody {
+    pub(crate) fn new(body: Body, admission: Arc<Admission>) -> Self {
+        Self { body, admission, over: false }
     }
 }
 
-impl HttpBody for Leaving {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -40,7 +40,7 @@ impl HttpBody for Leaving {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && let Err(overloaded) = self.held.take(data.len())
+            && let Err(overloaded) = self.admission.take(data.len())
         {
             self.over = true;
             let mut trailers = HeaderMap::new();

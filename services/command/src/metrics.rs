@@ -1,9 +1,6 @@
-//! Figures of the command service for the meter. No attribute names a tenant, an account or a person.
+//! The metrics of the command service. No attribute names a tenant, an account or a person.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use opentelemetry::{
@@ -12,11 +9,9 @@ use opentelemetry::{
 };
 use saldo_log::acceptor::VoidReason;
 
-use crate::{queue::Giver, worker::Ask};
-
-/// Counts. Cheap to clone.
+/// The instruments. Cheap to clone.
 #[derive(Clone)]
-pub struct Report {
+pub struct CommandMetrics {
     requests: Counter<u64>,
     duration: Histogram<f64>,
     append: Histogram<f64>,
@@ -29,7 +24,7 @@ pub struct Report {
     skew: Gauge<f64>,
 }
 
-impl Report {
+impl CommandMetrics {
     pub(crate) fn new() -> Self {
         let meter = global::meter("saldo.command");
         let seconds = |name: &'static str, description: &'static str| {
@@ -84,23 +79,22 @@ impl Report {
         }
     }
 
-    /// Watches how full the queues are, for as long as they are there.
-    pub(crate) fn watch_queues(&self, queues: &Arc<[Giver<Ask>]>) {
-        let queues: Weak<[Giver<Ask>]> = Arc::downgrade(queues);
+    /// Observes how many requests hold a permit of each queue, by partition. `depths` has nothing to say once the queues are
+    /// gone.
+    pub(crate) fn observe_queues(&self, depths: impl Fn() -> Option<Vec<u64>> + Send + Sync + 'static) {
         global::meter("saldo.command")
             .u64_observable_gauge("saldo.command.queue.depth")
-            .with_description("Requests that hold a place, by partition")
+            .with_description("Requests that wait or are being decided, by partition")
             .with_unit("{request}")
             .with_callback(move |observer| {
-                let Some(queues) = queues.upgrade() else { return };
-                for (number, queue) in queues.iter().enumerate() {
-                    observer.observe(queue.depth(), &[partition(number as u32)]);
+                for (number, depth) in depths().unwrap_or_default().into_iter().enumerate() {
+                    observer.observe(depth, &[partition(number as u32)]);
                 }
             })
             .build();
     }
 
-    /// A command has ended so, for this reason if it is a no.
+    /// A command has ended with this result, and with this reason where it was refused or failed.
     pub(crate) fn ended(&self, method: &'static str, result: &'static str, reason: Option<String>, took: Duration) {
         let method = KeyValue::new("method", method);
         self.duration.record(took.as_secs_f64(), std::slice::from_ref(&method));

@@ -1,4 +1,4 @@
-//! What a command did to a reminder, and the snapshot for whoever may send it.
+//! What a command did to a reminder.
 
 use jiff::Timestamp;
 use saldo_api::v1::{self, contact_answer::State};
@@ -11,49 +11,46 @@ use saldo_domain::{
     },
     event::Event,
 };
-use saldo_facts::{Commit, date_to_api, listed_to_api, notice_to_api, timestamp_to_api, unlisted_to_api};
-use saldo_keyring::{Keyring, KeyringError};
+use saldo_facts::{Commit, timestamp_to_api};
 use serde::{Deserialize, Serialize};
 
-use crate::personal::{ProfileField, open_profile_value};
-
-/// Part of the answer to a command about a reminder; a function of the commit, as the rest of it.
+/// The part of an answer that is about a reminder; a function of the commit, like the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ContactAnswer {
+pub enum ReminderAnswer {
     /// An attempt is started.
     Started(Box<ContactStarted>),
     /// The reminder waits.
     Deferred {
-        /// Which.
+        /// The reminder.
         reminder: u64,
-        /// Why, where it was said just now.
+        /// Why, where this command deferred it.
         reason: Option<DeferredReason>,
         /// Until when.
         until: Timestamp,
     },
     /// Nothing is sent.
     Withheld {
-        /// Which.
+        /// The reminder.
         reminder: u64,
         /// Why.
         reason: WithheldReason,
     },
-    /// It was closed before, or another sender has it.
+    /// The reminder was closed before, or another sender has it.
     UsedUp {
-        /// Which.
+        /// The reminder.
         reminder: u64,
     },
     /// An outcome is recorded.
     Closed {
-        /// Which.
+        /// The reminder.
         reminder: u64,
         /// The attempt.
         attempt: u32,
     },
 }
 
-impl ContactAnswer {
-    /// What a commit did; the last of it where time brought something too.
+impl ReminderAnswer {
+    /// What a commit did last, since time may have brought something before.
     pub fn of(commit: &Commit) -> Option<Self> {
         commit.events.iter().rev().find_map(|event| match event {
             Event::Dunning(dunning::Fact::ContactStarted(started)) => Some(Self::Started(Box::new(started.clone()))),
@@ -72,7 +69,7 @@ impl ContactAnswer {
         })
     }
 
-    /// What a command found that had nothing to do.
+    /// What a command found that brought nothing about.
     pub fn of_nothing(command: &Command, account: &Account) -> Option<Self> {
         match command {
             Command::Dunning(dunning::Command::StartContactAttempt { reminder, .. }) => {
@@ -91,7 +88,7 @@ impl ContactAnswer {
         }
     }
 
-    /// As the protocol says it, without the snapshot.
+    /// The message of the protocol, without the snapshot.
     pub fn into_api(self) -> v1::ContactAnswer {
         let answer = |state: State, reminder| v1::ContactAnswer { state: state.into(), reminder, ..Default::default() };
         match self {
@@ -110,27 +107,4 @@ impl ContactAnswer {
             Self::Closed { reminder, attempt } => v1::ContactAnswer { attempt, ..answer(State::Closed, reminder) },
         }
     }
-}
-
-/// All that the message of an attempt is made of, name and address opened.
-pub async fn snapshot(
-    keyring: &Keyring,
-    record_key: &str,
-    started: &ContactStarted,
-) -> Result<v1::ContactSnapshot, KeyringError> {
-    Ok(v1::ContactSnapshot {
-        claim: started.claim.0.to_vec(),
-        send_before: Some(timestamp_to_api(started.send_before)),
-        saying: Some(notice_to_api(&started.notice)),
-        language: started.language.clone(),
-        name: open_profile_value(keyring, record_key, ProfileField::Name, &started.name).await?,
-        address: open_profile_value(keyring, record_key, ProfileField::Address, &started.address).await?,
-        day: Some(date_to_api(started.day)),
-        items: started.items.iter().map(listed_to_api).collect(),
-        at: Some(timestamp_to_api(started.at)),
-        unapplied: (started.unapplied.iter())
-            .map(|(currency, minor)| v1::Money { minor_units: *minor, currency: currency.to_string() })
-            .collect(),
-        unlisted: started.unlisted.iter().map(unlisted_to_api).collect(),
-    })
 }
