@@ -10,7 +10,7 @@ use saldo_log::{
     frame::Frame,
     genesis::Identity,
 };
-use saldo_readmodel::{Move, Owner, Place, Rows, Schema};
+use saldo_readmodel::{Accepted, CommitPosition, Move, Owner, Parked, Rows, Schema};
 use sqlx::PgPool;
 
 use crate::ProjectorError;
@@ -105,10 +105,7 @@ impl Folding {
             };
             (partition, Partition { acceptor, known_instant: checkpoint.known_instant })
         });
-        Ok(Self {
-            partitions: partitions.collect(),
-            parked: parked.into_iter().map(|(tenant, account)| Owner { tenant, account }).collect(),
-        })
+        Ok(Self { partitions: partitions.collect(), parked: parked.into_iter().collect() })
     }
 
     /// A tail of the partitions that are not there yet, where each one stands; its last record comes once more.
@@ -165,18 +162,27 @@ impl Folding {
         partition.known_instant = partition.known_instant.max(recorded_at);
         let known_at = partition.known_instant.unwrap_or(record.appended_at);
         partition.reach(batch, record);
-        batch.rows.extend(frame.key(), record.partition, Head { hash, version: frame.version });
+        batch.rows.standing.extend(frame.key(), record.partition, Head { hash, version: frame.version });
         let owner = Owner { tenant: frame.tenant.to_owned(), account: frame.account.to_owned() };
         if self.parked.contains(&owner) {
             return;
         }
-        let place = Place { partition: record.partition, offset: record.offset, version: frame.version, known_at };
+        let (partition, offset) = (record.partition, record.offset);
         match *commit {
-            Ok(commit) => batch.rows.add(&owner, place, record.trace.as_deref(), &commit),
+            Ok(commit) => {
+                let position = CommitPosition { partition, offset, version: frame.version, known_at };
+                let trace = record.trace.as_deref();
+                batch.rows.add(&Accepted { owner: &owner, position, trace, commit: &commit });
+            }
             Err(why) => {
-                tracing::error!(account = %owner.account, tenant = %owner.tenant, offset = record.offset, %why, "account parked");
+                tracing::error!(account = %owner.account, tenant = %owner.tenant, offset, %why, "account parked");
+                let unknown = match &why {
+                    DecodeError::UnknownVersion { kind, version } => Some((kind.clone(), *version)),
+                    DecodeError::Malformed { .. } => None,
+                };
+                let parked = Parked { at: known_at, reason: why.to_string(), partition, offset, unknown };
                 self.parked.insert(owner.clone());
-                batch.rows.parked.insert(owner, (known_at, why.to_string()));
+                batch.rows.standing.parked.insert(owner, parked);
             }
         }
     }

@@ -2,22 +2,25 @@
 
 use std::{
     mem,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
+use saldo_readmodel::Models;
 use saldo_telemetry::span::{Links, linked};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use crate::{
     ProjectorError,
     build::{Build, Written},
     fold::{Batch, Folding},
+    rebuild::{End, Rebuild, rebuild},
     report::Report,
     standby,
 };
@@ -29,6 +32,8 @@ const BATCH_BYTES: usize = 8 << 20;
 pub(crate) const READ: usize = 5_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two tries to put models in force that were made anew.
+const RENEW_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs until `cancel`, or until the log turns out to be another one. Trouble with Postgres, the log or the key store
 /// is waited out. Of several one works and the others stand by ([`standby`]).
@@ -80,9 +85,20 @@ async fn follow(
     report: &Report,
     pause: &mut Duration,
 ) -> Result<(), ProjectorError> {
-    let schema = saldo_readmodel::ensure(pool, identity).await?;
+    saldo_readmodel::ensure(pool, identity).await?;
     // Given up with this function.
     let _turn = standby::turn(log, identity, pool, report).await?;
+    let schema = saldo_readmodel::ensure(pool, identity).await?;
+    let lacks = schema.lacks();
+    if schema.is_foreign() {
+        return renew(log, identity, pool, keyring, lacks).await;
+    }
+    if !lacks.is_empty() {
+        schema.supersede(pool, identity).await?;
+    }
+    let mut renewing = pin!(async {
+        if lacks.is_empty() { std::future::pending().await } else { renew(log, identity, pool, keyring, lacks).await }
+    });
     let mut folding = Folding::resume(pool, &schema, identity).await?;
     report.stands_at(folding.done(), folding.parked());
     let build = Arc::new(Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: true });
@@ -102,6 +118,8 @@ async fn follow(
             });
         }
         tokio::select! {
+            // The new build is in force: what was folded for the former one is read again.
+            renewed = &mut renewing => return renewed,
             Some(ended) = writing.join_next() => {
                 let (written, records, done, parked, took) = ended??;
                 if written == Written::Overtaken {
@@ -119,5 +137,41 @@ async fn follow(
                 report.waits(batch.oldest);
             }
         }
+    }
+}
+
+/// Makes models anew that are missing or of an earlier release, in a build beside the live one, and puts them in force.
+/// The former ones are served until then. Whatever stands in the way is said, and tried again.
+async fn renew(
+    log: &dyn Log,
+    identity: &Identity,
+    pool: &PgPool,
+    keyring: &Keyring,
+    models: Models,
+) -> Result<(), ProjectorError> {
+    let names = models.iter().copied().collect::<Vec<_>>().join(", ");
+    info!(models = names, "read models of an earlier release are made anew beside the live ones, which serve on");
+    let options = Rebuild { models, ..Rebuild::default() };
+    loop {
+        match rebuild(log, identity, pool, keyring, &options, |_| {}).await {
+            Ok(rebuilt) if rebuilt.end == End::Swapped => {
+                info!(models = names, records = rebuilt.records, "the read models made anew are in force");
+                return Ok(());
+            }
+            Ok(rebuilt) => {
+                let found = rebuilt.found.examples.first();
+                error!(
+                    models = names,
+                    differences = rebuilt.found.differences,
+                    ?found,
+                    "the new read models were not put in force: the rows beside them differ from the log; run `saldo verify`, then `saldo rebuild`"
+                );
+            }
+            // Somebody else's rebuild makes all of them.
+            Err(ProjectorError::Rebuilding | ProjectorError::LiveStandsStill) => {}
+            Err(error) if error.is_transient() => warn!(%error, "read models are made anew when that is possible"),
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(RENEW_PAUSE).await;
     }
 }

@@ -49,7 +49,7 @@ async fn with_rows() -> Outcome {
 const ROWS: &str = "
 INSERT INTO {s}.accounts (tenant, account, version)
 SELECT tenant, account, 1 FROM (VALUES ('acme', 'D-1'), ('acme', 'D-2'), ('acme', 'D-3'), ('other', 'D-1')) a(tenant, account);
-INSERT INTO {s}.parked VALUES ('acme', 'D-3', '2026-03-02', 'a newer event');
+INSERT INTO {s}.parked VALUES ('acme', 'D-3', '2026-03-02', 'a newer event', 0, 0);
 INSERT INTO {s}.reminders (tenant, account, reminder, step, tone, channel, template, due_at, retry_of, status, reason,
                            ready_at, until, attempts, changed_at, needs_person, version, partition, record_offset)
 SELECT tenant, account, reminder, 'second', 'firm', 'email', 'second', due_at::timestamptz, retry_of, status, reason,

@@ -60,6 +60,7 @@ pub async fn run(args: RebuildArgs) -> Outcome {
     let options = Rebuild {
         fresh: args.fresh,
         accept_differences: args.accept_differences,
+        models: saldo_readmodel::all_models(),
         records_per_second: args.records_per_second,
         pause: interrupted()?,
     };

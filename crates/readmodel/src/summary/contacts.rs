@@ -9,7 +9,7 @@ use saldo_domain::{
     profile::Channel,
 };
 
-use crate::rows::tone;
+use crate::models::reminders::tone;
 
 /// What happened, for people; empty for an event of another kind.
 pub fn summarise(event: &Event) -> String {
