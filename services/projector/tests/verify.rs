@@ -65,6 +65,7 @@ async fn checked(url: &str, dir: &Path) -> Outcome {
     leaves_what_is_live(&log, &identity, &pool).await?;
     compares_what_was_left(&log, &identity, &pool, &keys).await?;
     replaces_an_earlier_form(&log, &identity, &pool, &keys).await?;
+    renews_what_is_older(&log, &identity, &pool, &keys).await?;
     finds_reminders(&log, &identity, &pool, &keys).await?;
     pool.close().await;
     Ok(())
@@ -134,12 +135,59 @@ async fn replaces_an_earlier_form(log: &EmbeddedLog, identity: &Identity, pool: 
     Ok(())
 }
 
+/// One model of an earlier release and one that is missing are made anew by the projector, beside the live ones. These
+/// answer until then, and go on; the tables of all other models are the same ones afterwards.
+async fn renews_what_is_older(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
+    let number = async || sqlx::query_scalar::<_, i64>("SELECT number FROM saldo.live").fetch_one(pool).await;
+    let first = number().await?;
+    let table = async |build: i64, table: &str| {
+        let oid = format!("SELECT 'rm_{build}.{table}'::regclass::oid::bigint");
+        sqlx::query_scalar::<_, i64>(AssertSqlSafe(oid)).fetch_one(pool).await
+    };
+    let (reminders, attempts) = (table(first, "reminders").await?, table(first, "attempts").await?);
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "UPDATE rm_{first}.models SET version = version - 1 WHERE model = 'reminders';
+         UPDATE rm_{first}.reminders SET tone = 'as the earlier release had it';
+         DELETE FROM rm_{first}.models WHERE model = 'agenda';
+         DROP TABLE rm_{first}.agenda"
+    )))
+    .execute(pool)
+    .await?;
+    let refused = verify(log, identity, pool, None, Duration::ZERO, |_| {}).await.expect_err("not all can be compared");
+    assert!(matches!(refused, ProjectorError::ReadModel(ReadModelError::OlderModel(_))), "{refused}");
+    append(log, identity, "D-4", vec![due(1)]).await?;
+    let cancel = CancellationToken::new();
+    let run = saldo_projector::run(Arc::new(log.clone()), *identity, pool.clone(), keys.clone(), cancel.clone());
+    let projector = tokio::spawn(run);
+    let mut served = 0;
+    let second = loop {
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM bi.reminders").fetch_one(pool).await?;
+        assert!(rows >= 4, "reminders are served all the while");
+        served += 1;
+        match number().await? {
+            same if same == first => tokio::time::sleep(Duration::from_millis(5)).await,
+            other => break other,
+        }
+        assert!(served < 4_000, "the new models come into force");
+    };
+    assert_ne!(table(second, "reminders").await?, reminders);
+    assert_eq!(table(second, "attempts").await?, attempts, "what is of this release stays");
+    append(log, identity, "D-5", vec![due(1)]).await?;
+    let report = verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?;
+    assert_eq!((report.found.differences, report.behind), (0, 0), "{report:?}");
+    let older: i64 = sqlx::query_scalar("SELECT count(*) FROM saldo.models WHERE superseded_by IS NOT NULL").fetch_one(pool).await?;
+    assert_eq!(older, 0);
+    cancel.cancel();
+    projector.await??;
+    Ok(())
+}
+
 async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
     let check = async || -> Result<Report, Failure> {
         Ok(verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?)
     };
     let report = check().await?;
-    assert_eq!((report.found.differences, report.events), (0, 6), "{report:?}");
+    assert_eq!((report.found.differences, report.events), (0, 8), "{report:?}");
     let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await?;
     for (change, back) in [
         ("attempts = 1", "attempts = 0"),
@@ -158,9 +206,12 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
     Ok(())
 }
 
-fn histories() -> [(&'static str, Vec<Event>); 3] {
+fn due(reminder: u64) -> Event {
     let saying = Saying { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
-    let due = |reminder| Event::ReminderDue { reminder, saying: saying.clone(), takes: Vec::new(), retry_of: None };
+    Event::ReminderDue { reminder, saying, takes: Vec::new(), retry_of: None }
+}
+
+fn histories() -> [(&'static str, Vec<Event>); 3] {
     let took = Took { steps: Vec::new(), on: date(2026, 3, 2) };
     let withheld = Event::ContactWithheld { reminder: 1, reason: Withheld::NoContactPoint, took };
     let reason = Deferred::OutsideHours;
