@@ -11,8 +11,8 @@ mod value;
 mod writer;
 
 pub use batch::{Applied, Move, Parked, Standing, apply};
-pub use build::{Checkpoint, Models, Schema, all_models};
+pub use build::{Checkpoint, Models, Schema, Unread, all_models};
 pub use declare::{Column, Declaration, Kind, Shown, Table, View, comment_on_column};
-pub use live::{ensure, existing, hold, keep, live, only_rebuild, replace};
+pub use live::{begin_anew, ensure, existing, hold, keep, live, only_rebuild, replace};
 pub use value::Value;
 pub use writer::{Arrays, TableRows, Writer};

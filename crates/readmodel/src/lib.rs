@@ -8,8 +8,8 @@ mod models;
 mod summary;
 
 pub use engine::{
-    Applied, Checkpoint, Models, Move, Parked, Schema, all_models, apply, ensure, existing, hold, keep, live,
-    only_rebuild, replace,
+    Applied, Checkpoint, Models, Move, Parked, Schema, Unread, all_models, apply, begin_anew, ensure, existing, hold,
+    keep, live, only_rebuild, replace,
 };
 pub use models::{
     Accepted, CommitPosition, DECLARATIONS, Owner, Rows,

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use saldo_commit::Commit;
 use saldo_keyring::Keyring;
 use saldo_log::{Log, LogError, Record, Tail, ends, genesis::Identity};
 use saldo_readmodel::{Models, ReadModelError, Schema};
@@ -21,7 +22,7 @@ use crate::{
     ProjectorError,
     build::{Build, Written},
     compare::{self, Differences},
-    fold::{Batch, Folding},
+    fold::{Batch, Decode, Folding},
     live::READ,
     standby::{LOOK, STANDSTILL},
 };
@@ -45,6 +46,8 @@ pub struct Rebuild {
     pub accept_differences: bool,
     /// The models to make anew. All others go over from the live build as they are.
     pub models: Models,
+    /// How commits are read.
+    pub decode: Decode,
     /// Read no more than this in a second of what stands in the log at the start.
     pub records_per_second: Option<NonZeroU32>,
     /// Leave it where it stands, once cancelled.
@@ -55,7 +58,14 @@ impl Default for Rebuild {
     fn default() -> Self {
         let pause = CancellationToken::new();
         let models = saldo_readmodel::all_models();
-        Self { fresh: false, accept_differences: false, models, records_per_second: None, pause }
+        Self {
+            fresh: false,
+            accept_differences: false,
+            models,
+            decode: Commit::decode,
+            records_per_second: None,
+            pause,
+        }
     }
 }
 
@@ -132,7 +142,7 @@ pub async fn rebuild(
     let models = if comparable { options.models.clone() } else { saldo_readmodel::all_models() };
     let partial = models != saldo_readmodel::all_models();
     let schema = Schema::build(pool, identity, options.fresh, &models).await?;
-    let folding = Folding::resume(pool, &schema, identity).await?;
+    let folding = Folding::resume(pool, &schema, identity).await?.reading(options.decode);
     let build = Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: false };
     let rebuilt = Rebuilt {
         end: End::Paused,

@@ -4,7 +4,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc
 
 use jiff::{SignedDuration, Timestamp, civil::date};
 use libtest_mimic::{Arguments, Trial};
-use saldo_commit::Commit;
+use saldo_commit::{Commit, DecodeError, event_type};
 use saldo_domain::{
     contact::{Deferred, Saying, Took, Withheld},
     event::Event,
@@ -66,6 +66,7 @@ async fn checked(url: &str, dir: &Path) -> Outcome {
     compares_what_was_left(&log, &identity, &pool, &keys).await?;
     replaces_an_earlier_form(&log, &identity, &pool, &keys).await?;
     renews_what_is_older(&log, &identity, &pool, &keys).await?;
+    heals_what_an_older_reader_parked(&log, &identity, &pool, &keys).await?;
     finds_reminders(&log, &identity, &pool, &keys).await?;
     pool.close().await;
     Ok(())
@@ -175,10 +176,57 @@ async fn renews_what_is_older(log: &EmbeddedLog, identity: &Identity, pool: &PgP
     append(log, identity, "D-5", vec![due(1)]).await?;
     let report = verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?;
     assert_eq!((report.found.differences, report.behind), (0, 0), "{report:?}");
-    let older: i64 = sqlx::query_scalar("SELECT count(*) FROM saldo.models WHERE superseded_by IS NOT NULL").fetch_one(pool).await?;
+    let older: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM saldo.models WHERE superseded_by IS NOT NULL").fetch_one(pool).await?;
     assert_eq!(older, 0);
     cancel.cancel();
     projector.await??;
+    Ok(())
+}
+
+/// A release before `contact.deferred`.
+fn older_reader(payload: &[u8]) -> Result<Commit, DecodeError> {
+    let commit = Commit::decode(payload)?;
+    if commit.events.iter().any(|event| event_type(event) == "contact.deferred") {
+        return Err(DecodeError::UnknownVersion { kind: "contact.deferred".into(), version: 1 });
+    }
+    Ok(commit)
+}
+
+/// A projector of an older release parks an account whose fact it does not know. The newer one reads that account again by
+/// itself, and its rows are those of the log.
+async fn heals_what_an_older_reader_parked(
+    log: &EmbeddedLog,
+    identity: &Identity,
+    pool: &PgPool,
+    keys: &Keyring,
+) -> Outcome {
+    append(log, identity, "D-6", vec![due(1), waits(), dropped()]).await?;
+    append(log, identity, "D-7", vec![due(1)]).await?;
+    let parked = async |expected: &[&str]| -> Outcome {
+        for _ in 0..2_000 {
+            let found: Vec<String> = sqlx::query_scalar("SELECT account FROM bi.parked").fetch_all(pool).await?;
+            let reached: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM bi.accounts WHERE account = 'D-7')")
+                .fetch_one(pool)
+                .await?;
+            if found == expected && reached {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err(format!("these are not the parked accounts: {expected:?}").into())
+    };
+    for (decode, expected) in [(older_reader as saldo_projector::Decode, &["D-6"][..]), (Commit::decode, &[])] {
+        let cancel = CancellationToken::new();
+        let (log, keys) = (Arc::new(log.clone()), keys.clone());
+        let run = saldo_projector::run_reading(decode, log, *identity, pool.clone(), keys, cancel.clone());
+        let projector = tokio::spawn(run);
+        parked(expected).await?;
+        cancel.cancel();
+        projector.await??;
+    }
+    let report = verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?;
+    assert_eq!((report.found.differences, report.behind, report.parked), (0, 0, 0), "{report:?}");
     Ok(())
 }
 
@@ -187,7 +235,7 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
         Ok(verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?)
     };
     let report = check().await?;
-    assert_eq!((report.found.differences, report.events), (0, 8), "{report:?}");
+    assert_eq!((report.found.differences, report.events), (0, 12), "{report:?}");
     let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await?;
     for (change, back) in [
         ("attempts = 1", "attempts = 0"),
@@ -211,12 +259,19 @@ fn due(reminder: u64) -> Event {
     Event::ReminderDue { reminder, saying, takes: Vec::new(), retry_of: None }
 }
 
+fn waits() -> Event {
+    Event::ContactDeferred { reminder: 1, attempt: 0, reason: Deferred::OutsideHours, until: at(600), failed: None }
+}
+
+fn dropped() -> Event {
+    let took = Took { steps: Vec::new(), on: date(2026, 3, 2) };
+    Event::ContactWithheld { reminder: 1, reason: Withheld::Dropped, took }
+}
+
 fn histories() -> [(&'static str, Vec<Event>); 3] {
     let took = Took { steps: Vec::new(), on: date(2026, 3, 2) };
     let withheld = Event::ContactWithheld { reminder: 1, reason: Withheld::NoContactPoint, took };
-    let reason = Deferred::OutsideHours;
-    let waits = Event::ContactDeferred { reminder: 1, attempt: 0, reason, until: at(600), failed: None };
-    [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits]), ("D-3", vec![due(1), withheld, due(2)])]
+    [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits()]), ("D-3", vec![due(1), withheld, due(2)])]
 }
 
 fn at(minute: i64) -> Timestamp {

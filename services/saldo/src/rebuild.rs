@@ -60,9 +60,9 @@ pub async fn run(args: RebuildArgs) -> Outcome {
     let options = Rebuild {
         fresh: args.fresh,
         accept_differences: args.accept_differences,
-        models: saldo_readmodel::all_models(),
         records_per_second: args.records_per_second,
         pause: interrupted()?,
+        ..Rebuild::default()
     };
     let mut shown = Shown::new(args.json || !std::io::stderr().is_terminal());
     let pool = &stores.database()?.pool;

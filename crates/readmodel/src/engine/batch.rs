@@ -9,6 +9,7 @@ use sqlx::PgConnection;
 
 use super::{
     Column, Declaration, Kind, Schema, Shown, Table, View,
+    build::Unread,
     writer::{Arrays, TableRows, Writer},
 };
 use crate::{Opened, Owner, ReadModelError};
@@ -111,12 +112,8 @@ pub struct Parked {
     pub at: Timestamp,
     /// Why it cannot be read.
     pub reason: String,
-    /// Its partition.
-    pub partition: u32,
-    /// Its offset.
-    pub offset: u64,
-    /// Type and version of the fact that this release does not know, where that is the reason.
-    pub unknown: Option<(String, u32)>,
+    /// The commit.
+    pub commit: Unread,
 }
 
 /// What a batch adds to the tables of the engine.
@@ -149,10 +146,10 @@ impl Standing {
                 &owner.account.as_str(),
                 &row.at,
                 &row.reason.as_str(),
-                &(row.partition as i32),
-                &(row.offset as i64),
-                &row.unknown.as_ref().map(|(kind, _)| kind.as_str()),
-                &row.unknown.as_ref().map(|(_, version)| *version as i32),
+                &(row.commit.partition as i32),
+                &(row.commit.offset as i64),
+                &row.commit.unknown.as_ref().map(|(kind, _)| kind.as_str()),
+                &row.commit.unknown.as_ref().map(|(_, version)| *version as i32),
             ]);
         }
         writer.write(parked).await

@@ -361,11 +361,57 @@ impl Schema {
     }
 
     /// Accounts that stand still.
-    pub async fn parked(&self, connection: &mut PgConnection) -> Result<Vec<Owner>, ReadModelError> {
-        let statement = format!("SELECT tenant, account FROM {}.parked", self.name());
+    pub async fn parked(&self, connection: &mut PgConnection) -> Result<Vec<(Owner, Unread)>, ReadModelError> {
+        let statement = format!(
+            "SELECT tenant, account, partition, record_offset, fact_type, fact_version FROM {}.parked",
+            self.name()
+        );
         let rows = sqlx::query(AssertSqlSafe(statement)).fetch_all(connection).await?;
-        rows.into_iter().map(|row| Ok(Owner { tenant: row.try_get(0)?, account: row.try_get(1)? })).collect()
+        rows.into_iter()
+            .map(|row| {
+                let owner = Owner { tenant: row.try_get(0)?, account: row.try_get(1)? };
+                let unknown = row.try_get::<Option<String>, _>(4)?.zip(row.try_get::<Option<i32>, _>(5)?);
+                let unread = Unread {
+                    partition: row.try_get::<i32, _>(2)? as u32,
+                    offset: row.try_get::<i64, _>(3)? as u64,
+                    unknown: unknown.map(|(kind, version)| (kind, version as u32)),
+                };
+                Ok((owner, unread))
+            })
+            .collect()
     }
+
+    /// Forgets that these accounts stand still. Whoever writes to the build must begin anew: the caller holds it, and adds
+    /// what it lacks of them in the same transaction.
+    pub async fn unpark(
+        &self,
+        transaction: &mut PgConnection,
+        owners: impl IntoIterator<Item = &Owner>,
+    ) -> Result<(), ReadModelError> {
+        let (tenants, accounts): (Vec<&str>, Vec<&str>) =
+            owners.into_iter().map(|owner| (owner.tenant.as_str(), owner.account.as_str())).unzip();
+        sqlx::query(AssertSqlSafe(format!(
+            "DELETE FROM {}.parked p USING unnest($1::text[], $2::text[]) AS o(tenant, account)
+             WHERE p.tenant = o.tenant AND p.account = o.account",
+            self.name()
+        )))
+        .bind(tenants)
+        .bind(accounts)
+        .execute(transaction)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The commit with which an account came to stand still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset.
+    pub offset: u64,
+    /// Type and version of the fact that was not known, where that was the reason.
+    pub unknown: Option<(String, u32)>,
 }
 
 async fn remove(database: impl PgExecutor<'_>, schema: &str) -> Result<(), ReadModelError> {

@@ -133,6 +133,12 @@ impl Schema {
     }
 }
 
+/// Tells everyone who writes to the live build to begin anew, in the transaction that holds it.
+pub async fn begin_anew(transaction: &mut PgConnection) -> Result<(), ReadModelError> {
+    sqlx::query("UPDATE saldo.live SET epoch = epoch + 1").execute(transaction).await?;
+    Ok(())
+}
+
 /// Puts a build in force: `bi` and the views of queries show it.
 async fn point(transaction: &mut PgConnection, schema: &Schema) -> Result<Schema, ReadModelError> {
     let epoch: i32 = sqlx::query_scalar(
