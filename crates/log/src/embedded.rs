@@ -268,8 +268,8 @@ impl EmbeddedTail {
     async fn look(&self, max: usize) -> Result<Vec<Record>, LogError> {
         let (partitions, offsets): (Vec<i32>, Vec<i64>) =
             self.next.iter().map(|(partition, offset)| (*partition as i32, *offset as i64)).unzip();
-        let partitions = self.next.len().max(1);
-        let (share, bytes) = ((max / partitions).max(1) as i64, (READ_BYTES / partitions) as i64);
+        let count = self.next.len().max(1);
+        let (share, bytes) = ((max / count).max(1) as i64, (READ_BYTES / count) as i64);
         let rows = sqlx::query(
             "SELECT r.partition, r.record_offset, r.key, r.value, r.appended_at
              FROM unnest($2::int[], $3::bigint[]) AS w(partition, first)

@@ -5,7 +5,6 @@
 
 mod engine;
 mod models;
-mod summary;
 
 pub use engine::{
     Applied, Checkpoint, Models, Move, Parked, Schema, Unread, all_models, apply, begin_anew, ensure, existing, hold,
@@ -16,7 +15,6 @@ pub use models::{
     ledger::ItemChange,
     personal::{Opened, SealedValues},
 };
-pub use summary::{effective_date, summarise};
 
 /// Why the database did not do as asked.
 #[derive(Debug, thiserror::Error)]

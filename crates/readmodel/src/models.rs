@@ -13,7 +13,7 @@ pub mod personal;
 pub mod reminders;
 
 use jiff::Timestamp;
-use saldo_commit::Commit;
+use saldo_facts::Commit;
 
 use crate::{
     ReadModelError,

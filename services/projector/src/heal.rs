@@ -84,7 +84,7 @@ async fn knows(log: &dyn Log, decode: Decode, unread: &Unread, fact: &(String, u
     let Some(record) = records.first().filter(|record| record.offset == unread.offset) else { return Ok(false) };
     let Ok(frame) = Frame::parse(&record.value) else { return Ok(false) };
     Ok(match decode(frame.payload) {
-        Err(saldo_commit::DecodeError::UnknownVersion { kind, version }) => (kind, version) != *fact,
+        Err(saldo_facts::DecodeError::UnknownVersion { kind, version }) => (kind, version) != *fact,
         Ok(_) | Err(_) => true,
     })
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use saldo_commit::Commit;
+use saldo_facts::Commit;
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
 use saldo_readmodel::Models;

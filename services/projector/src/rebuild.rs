@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use saldo_commit::Commit;
+use saldo_facts::Commit;
 use saldo_keyring::Keyring;
 use saldo_log::{Log, LogError, Record, Tail, ends, genesis::Identity};
 use saldo_readmodel::{Models, ReadModelError, Schema};

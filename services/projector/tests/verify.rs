@@ -4,14 +4,15 @@ use std::{os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc
 
 use jiff::{SignedDuration, Timestamp, civil::date};
 use libtest_mimic::{Arguments, Trial};
-use saldo_commit::{Commit, DecodeError, event_type};
 use saldo_domain::{
-    contact::{Deferred, Saying, Took, Withheld},
+    dunning::{
+        ContactDeferred, ContactWithheld, DeferredReason, Notice, ReminderDue, StepsTaken, Tone, WithheldReason,
+    },
     event::Event,
-    policy::Tone,
-    profile::Channel,
+    party::Channel,
 };
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
+use saldo_facts::{Commit, DecodeError, event_type};
 use saldo_keyring::Keyring;
 use saldo_log::{
     Log, NewRecord,
@@ -201,7 +202,7 @@ async fn heals_what_an_older_reader_parked(
     pool: &PgPool,
     keys: &Keyring,
 ) -> Outcome {
-    append(log, identity, "D-6", vec![due(1), waits(), dropped()]).await?;
+    append(log, identity, "D-6", vec![due(1), waits(), withheld(WithheldReason::Dropped)]).await?;
     append(log, identity, "D-7", vec![due(1)]).await?;
     let parked = async |expected: &[&str]| -> Outcome {
         for _ in 0..2_000 {
@@ -255,23 +256,23 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
 }
 
 fn due(reminder: u64) -> Event {
-    let saying = Saying { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
-    Event::ReminderDue { reminder, saying, takes: Vec::new(), retry_of: None }
+    let notice = Notice { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
+    ReminderDue { reminder, notice, takes: Vec::new(), retry_of: None }.into()
 }
 
 fn waits() -> Event {
-    Event::ContactDeferred { reminder: 1, attempt: 0, reason: Deferred::OutsideHours, until: at(600), failed: None }
+    let (reason, until) = (DeferredReason::OutsideHours, at(600));
+    ContactDeferred { reminder: 1, attempt: 0, reason, until, failure: None }.into()
 }
 
-fn dropped() -> Event {
-    let took = Took { steps: Vec::new(), on: date(2026, 3, 2) };
-    Event::ContactWithheld { reminder: 1, reason: Withheld::Dropped, took }
+fn withheld(reason: WithheldReason) -> Event {
+    let took = StepsTaken { steps: Vec::new(), on: date(2026, 3, 2) };
+    ContactWithheld { reminder: 1, reason, took, hold: None }.into()
 }
 
 fn histories() -> [(&'static str, Vec<Event>); 3] {
-    let took = Took { steps: Vec::new(), on: date(2026, 3, 2) };
-    let withheld = Event::ContactWithheld { reminder: 1, reason: Withheld::NoContactPoint, took };
-    [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits()]), ("D-3", vec![due(1), withheld, due(2)])]
+    let nobody = withheld(WithheldReason::NoContactPoint);
+    [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits()]), ("D-3", vec![due(1), nobody, due(2)])]
 }
 
 fn at(minute: i64) -> Timestamp {

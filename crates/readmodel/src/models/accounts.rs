@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use saldo_domain::{event::Event, profile::DebtorKind};
+use saldo_domain::{
+    event::Event,
+    party::{AccountAmended, AccountOpened, DebtorKind, Fact},
+};
 
 use super::{Accepted, Model, Owner};
 use crate::{
@@ -66,7 +69,11 @@ impl Model for Accounts {
         let row = self.0.entry(accepted.owner.clone()).or_default();
         row.is_new |= accepted.position.version == 1;
         row.version = accepted.position.version;
-        accepted.commit.events.iter().for_each(|event| row.profile(event));
+        for event in &accepted.commit.events {
+            if let Event::Party(fact) = event {
+                row.profile(fact);
+            }
+        }
     }
 
     async fn write(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
@@ -90,25 +97,24 @@ impl Model for Accounts {
 }
 
 impl Row {
-    fn profile(&mut self, event: &Event) {
+    fn profile(&mut self, fact: &Fact) {
         let kind = |kind: DebtorKind| match kind {
             DebtorKind::Consumer => "consumer",
             DebtorKind::Business => "business",
         };
-        match event {
-            Event::AccountOpened(profile) => {
+        match fact {
+            Fact::AccountOpened(AccountOpened(profile)) => {
                 self.kind = Some(kind(profile.kind));
                 self.language = Some(profile.language.clone());
                 self.time_zone = Some(profile.time_zone.clone());
                 self.country = Some(profile.country.clone());
             }
-            Event::AccountAmended(change) => {
+            Fact::AccountAmended(AccountAmended(change)) => {
                 self.kind = change.kind.map(kind).or(self.kind);
                 self.language = change.language.clone().or(self.language.take());
                 self.time_zone = change.time_zone.clone().or(self.time_zone.take());
                 self.country = change.country.clone().or(self.country.take());
             }
-            _ => {}
         }
     }
 }

@@ -6,13 +6,13 @@ use std::{collections::BTreeMap, mem};
 
 use jiff::Timestamp;
 use saldo_domain::{
-    contact::{Handed, Saying},
+    dunning::{Fact, HandedOver, Notice},
     event::Event,
 };
 
 use super::{
     Accepted, CommitPosition, Model,
-    reminders::{ReminderKey, tone, why},
+    reminders::{ReminderKey, why},
 };
 use crate::{
     ReadModelError,
@@ -128,7 +128,7 @@ pub struct AttemptKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptStart {
     /// How it speaks.
-    pub saying: Saying,
+    pub notice: Notice,
     /// The template's language.
     pub language: String,
     /// Keyed digest of the address.
@@ -169,7 +169,11 @@ impl Model for Attempts {
     const DECLARATION: Declaration = Declaration::new("attempts", 1, &[ATTEMPTS], &[VIEW]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
-        accepted.commit.events.iter().for_each(|event| self.fold(accepted, event));
+        for event in &accepted.commit.events {
+            if let Event::Dunning(fact) = event {
+                self.fold(accepted, fact);
+            }
+        }
     }
 
     async fn write(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
@@ -183,11 +187,11 @@ impl Model for Attempts {
                     &key.reminder.owner.account.as_str(),
                     &(key.reminder.reminder as i64),
                     &(key.attempt as i32),
-                    &start.map(|start| start.saying.step.as_str()),
-                    &start.map(|start| tone(start.saying.tone)),
-                    &start.map(|start| start.saying.channel.name()),
+                    &start.map(|start| start.notice.step.as_str()),
+                    &start.map(|start| start.notice.tone.name()),
+                    &start.map(|start| start.notice.channel.name()),
                     &start.map(|start| start.recipient.as_slice()),
-                    &start.map(|start| start.saying.template.as_str()),
+                    &start.map(|start| start.notice.template.as_str()),
                     &start.map(|start| start.language.as_str()),
                     &start.map(|start| start.policy_version as i64),
                     &start.map(|start| start.at),
@@ -207,8 +211,8 @@ impl Model for Attempts {
 }
 
 impl Attempts {
-    fn fold(&mut self, accepted: &Accepted<'_>, event: &Event) {
-        let ends = |status, reason, handed: Option<&Handed>| AttemptChange {
+    fn fold(&mut self, accepted: &Accepted<'_>, fact: &Fact) {
+        let ends = |status, reason, handed: Option<&HandedOver>| AttemptChange {
             started: None,
             status,
             reason,
@@ -216,10 +220,10 @@ impl Attempts {
             handed: handed.map(|handed| (handed.message_id.clone(), handed.sha256)),
             position: accepted.position,
         };
-        let (of, change) = match event {
-            Event::ContactStarted(started) => {
+        let (reminder, attempt, change) = match fact {
+            Fact::ContactStarted(started) => {
                 let start = AttemptStart {
-                    saying: started.saying.clone(),
+                    notice: started.notice.clone(),
                     language: started.language.clone(),
                     recipient: started.recipient,
                     policy_version: accepted.commit.catalog_version,
@@ -227,27 +231,28 @@ impl Attempts {
                     send_before: started.send_before,
                 };
                 let change = AttemptChange { started: Some(start), ended_at: None, ..ends("started", None, None) };
-                ((started.reminder, started.attempt), change)
+                (started.reminder, started.attempt, change)
             }
             // Attempt 0: the reminder waits without having been started.
-            Event::ContactDeferred { attempt: 0, .. } => return,
-            Event::ContactDeferred { reminder, attempt, reason, failed, .. } => {
-                ((*reminder, *attempt), ends("deferred", Some(why(reason.name(), failed.as_ref())), None))
+            Fact::ContactDeferred(deferred) if deferred.attempt > 0 => {
+                let reason = why(deferred.reason.name(), deferred.failure.as_ref());
+                (deferred.reminder, deferred.attempt, ends("deferred", Some(reason), None))
             }
-            Event::ContactAccepted { reminder, attempt, handed, .. } => {
-                ((*reminder, *attempt), ends("accepted", None, Some(handed)))
+            Fact::ContactAccepted(accepted) => {
+                (accepted.reminder, accepted.attempt, ends("accepted", None, Some(&accepted.handed)))
             }
-            Event::ContactRejected { reminder, attempt, reason, failed, handed, .. } => {
-                let reason = Some(why(reason.name(), Some(failed)));
-                ((*reminder, *attempt), ends("rejected", reason, handed.as_ref()))
+            Fact::ContactRejected(rejected) => {
+                let reason = why(rejected.reason.name(), Some(&rejected.failure));
+                (rejected.reminder, rejected.attempt, ends("rejected", Some(reason), rejected.handed.as_ref()))
             }
-            Event::ContactUnknown { reminder, attempt, reason, handed, .. } => {
-                ((*reminder, *attempt), ends("unknown", Some(reason.name().to_owned()), handed.as_ref()))
+            Fact::ContactUnknown(unknown) => {
+                let reason = unknown.reason.name().to_owned();
+                (unknown.reminder, unknown.attempt, ends("unknown", Some(reason), unknown.handed.as_ref()))
             }
-            _ => return,
+            Fact::ReminderDue(_) | Fact::ContactWithheld(_) | Fact::ContactDeferred(_) => return,
         };
-        let reminder = ReminderKey { owner: accepted.owner.clone(), reminder: of.0 };
-        let key = AttemptKey { reminder, attempt: of.1 };
+        let reminder = ReminderKey { owner: accepted.owner.clone(), reminder };
+        let key = AttemptKey { reminder, attempt };
         match self.changes.get_mut(&key) {
             Some(before) => before.then(change),
             None => drop(self.changes.insert(key, change)),

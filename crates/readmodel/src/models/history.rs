@@ -1,13 +1,12 @@
 //! An account's history: one row an event, and one a refused command.
 
 use jiff::{Timestamp, civil::Date};
-use saldo_commit::event_type;
+use saldo_facts::{effective_date, event_type, summarise};
 
 use super::{Accepted, CommitPosition, Model, Owner};
 use crate::{
     ReadModelError,
     engine::{Column, Declaration, Kind, Shown, Table, TableRows, View, Writer},
-    summary::{effective_date, summarise},
 };
 
 const HISTORY: Table = Table {

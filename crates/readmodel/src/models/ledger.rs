@@ -7,8 +7,12 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use saldo_domain::{
-    event::{AllocationLine, Event},
+    event::Event,
     ids::DocumentNumber,
+    ledger::{
+        AllocationLine, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentRecorded,
+        PaymentReversed,
+    },
     money::Currency,
 };
 
@@ -195,7 +199,11 @@ impl Model for Ledger {
     fn add(&mut self, accepted: &Accepted<'_>) {
         let Accepted { owner, position, commit, .. } = *accepted;
         let mut lines = Lines { rows: &mut self.rows, items: &mut self.items, owner, position, line: 0 };
-        commit.events.iter().for_each(|event| lines.post(event));
+        for event in &commit.events {
+            if let Event::Ledger(fact) = event {
+                lines.post(fact);
+            }
+        }
     }
 
     async fn write(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
@@ -302,9 +310,9 @@ impl Lines<'_> {
     }
 
     /// Entries of one event. What a payment or credit brings is first all unapplied; applying it moves it to the item.
-    fn post(&mut self, event: &Event) {
-        match event {
-            Event::InvoiceIssued { number, total, issue_date, instalments, .. } => {
+    fn post(&mut self, fact: &Fact) {
+        match fact {
+            Fact::InvoiceIssued(InvoiceIssued { number, total, issue_date, instalments, .. }) => {
                 for part in instalments {
                     let item = Item {
                         kind: "invoice",
@@ -317,7 +325,7 @@ impl Lines<'_> {
                     self.make(item, part.amount);
                 }
             }
-            Event::InvoiceVoided { number, currency, void_date, instalments, .. } => {
+            Fact::InvoiceVoided(InvoiceVoided { number, currency, void_date, instalments, .. }) => {
                 for part in instalments {
                     let item = Item {
                         kind: "invoice",
@@ -330,18 +338,18 @@ impl Lines<'_> {
                     self.push(item, *void_date, -part.amount);
                 }
             }
-            Event::InvoiceCredited { credit_note, amount, credit_date, lines, .. } => {
+            Fact::InvoiceCredited(InvoiceCredited { credit_note, amount, credit_date, lines, .. }) => {
                 self.make(credit("credit_note", credit_note, amount.currency, *credit_date), -amount.minor);
                 self.apply("credit_note", credit_note, amount.currency, lines);
             }
-            Event::PaymentRecorded { reference, amount, value_date, .. } => {
+            Fact::PaymentRecorded(PaymentRecorded { reference, amount, value_date, .. }) => {
                 self.make(credit("payment", reference, amount.currency, *value_date), -amount.minor);
             }
-            Event::PaymentAllocated { reference, currency, lines, .. } => {
+            Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
                 self.apply("payment", reference, *currency, lines);
             }
             // What was applied is first unapplied again, not before the day it took effect, and then all of it goes.
-            Event::PaymentReversed { reference, amount, reversal_date, lines, .. } => {
+            Fact::PaymentReversed(PaymentReversed { reference, amount, reversal_date, lines, .. }) => {
                 for line in lines {
                     let day = line.effective_date.max(*reversal_date);
                     self.push(applied(line, amount.currency), day, line.amount);
@@ -350,16 +358,6 @@ impl Lines<'_> {
                 let payment = credit("payment", reference, amount.currency, *reversal_date);
                 self.push(payment, *reversal_date, amount.minor);
             }
-            // Who owes, and what was said: it changes nothing of what is owed.
-            Event::AccountOpened(_)
-            | Event::AccountAmended(_)
-            | Event::ReminderDue { .. }
-            | Event::ContactStarted(_)
-            | Event::ContactWithheld { .. }
-            | Event::ContactDeferred { .. }
-            | Event::ContactAccepted { .. }
-            | Event::ContactRejected { .. }
-            | Event::ContactUnknown { .. } => {}
         }
     }
 

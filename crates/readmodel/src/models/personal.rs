@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use saldo_commit::event_type;
 use saldo_domain::{
     event::Event,
-    profile::{Channel, Sealed},
+    party::{AccountAmended, AccountOpened, Channel, ContactPoint, Fact},
+    sealed::Sealed,
 };
+use saldo_facts::event_type;
 
 use super::{Accepted, Model, Owner};
 use crate::{
@@ -104,20 +105,19 @@ impl Model for Personal {
 }
 
 fn sealed_values(owner: &Owner, event: &Event) -> Option<SealedValues> {
-    let display_name = match event {
-        Event::AccountOpened(profile) => Some(profile.display_name.clone()),
-        Event::AccountAmended(change) => change.display_name.clone(),
-        _ => return None,
+    let Event::Party(fact) = event else { return None };
+    let (display_name, contact_points) = match fact {
+        Fact::AccountOpened(AccountOpened(profile)) => {
+            (Some(profile.display_name.clone()), Some(&profile.contact_points))
+        }
+        Fact::AccountAmended(AccountAmended(change)) => (change.display_name.clone(), change.contact_points.as_ref()),
     };
-    let replaces = match event {
-        Event::AccountAmended(change) => change.contact_points.is_some(),
-        _ => true,
-    };
-    let points = event.contact_points().iter().map(|point| (point.channel, point.address.clone()));
+    let sealed =
+        |points: &Vec<ContactPoint>| points.iter().map(|point| (point.channel, point.address.clone())).collect();
     Some(SealedValues {
         owner: owner.clone(),
         event_type: event_type(event),
         display_name,
-        contact_points: replaces.then(|| points.collect()),
+        contact_points: contact_points.map(sealed),
     })
 }

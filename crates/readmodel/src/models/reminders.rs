@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use saldo_domain::{
-    contact::{Failed, Saying, Withheld},
+    dunning::{Fact, HandOverFailure, Notice, WithheldReason},
     event::Event,
-    policy::Tone,
 };
 
 use super::{Accepted, CommitPosition, Model, Owner};
@@ -164,7 +163,7 @@ pub struct ReminderChange {
     /// Present where the batch makes the row.
     pub fell_due: Option<FellDue>,
     /// How it speaks, if that changes.
-    pub saying: Option<Saying>,
+    pub notice: Option<Notice>,
     /// Attempts started so far, if that changes.
     pub attempts: Option<u32>,
     /// Where it stands now.
@@ -194,7 +193,11 @@ impl Model for Reminders {
     const DECLARATION: Declaration = Declaration::new("reminders", 1, &[REMINDERS], &[VIEW, BY_STEP, WITHHELD]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
-        accepted.commit.events.iter().for_each(|event| self.fold(accepted, event));
+        for event in &accepted.commit.events {
+            if let Event::Dunning(fact) = event {
+                self.fold(accepted, fact);
+            }
+        }
     }
 
     async fn write(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
@@ -205,10 +208,10 @@ impl Model for Reminders {
         for (key, row) in &self.changes {
             let (tenant, account) = (key.owner.tenant.as_str(), key.owner.account.as_str());
             let (number, attempts) = (key.reminder as i64, row.attempts.map(|number| number as i32));
-            let step = row.saying.as_ref().map(|saying| saying.step.as_str());
-            let tone = row.saying.as_ref().map(|saying| tone(saying.tone));
-            let channel = row.saying.as_ref().map(|saying| saying.channel.name());
-            let template = row.saying.as_ref().map(|saying| saying.template.as_str());
+            let step = row.notice.as_ref().map(|notice| notice.step.as_str());
+            let tone = row.notice.as_ref().map(|notice| notice.tone.name());
+            let channel = row.notice.as_ref().map(|notice| notice.channel.name());
+            let template = row.notice.as_ref().map(|notice| notice.template.as_str());
             let Standing { status, reason, ready_at, until } = &row.standing;
             let (reason, trace) = (reason.as_deref(), row.trace.as_deref());
             let version = row.position.version as i64;
@@ -315,58 +318,60 @@ impl Reminders {
         Ok(())
     }
 
-    fn fold(&mut self, accepted: &Accepted<'_>, event: &Event) {
+    fn fold(&mut self, accepted: &Accepted<'_>, fact: &Fact) {
         let stands = |standing| stands(accepted, standing);
         let owner = accepted.owner;
-        match event {
-            Event::ReminderDue { reminder, saying, retry_of, .. } => {
+        match fact {
+            Fact::ReminderDue(due) => {
                 let at = accepted.commit.recorded_at;
-                let older = |reminder| ReminderKey { owner: owner.clone(), reminder };
-                self.changes.range_mut(older(0)..older(*reminder)).for_each(|(_, older)| older.needs_person = false);
-                self.newest.insert(owner.clone(), *reminder);
+                let key = |reminder| ReminderKey { owner: owner.clone(), reminder };
+                self.changes.range_mut(key(0)..key(due.reminder)).for_each(|(_, older)| older.needs_person = false);
+                self.newest.insert(owner.clone(), due.reminder);
                 let standing = Standing { ready_at: Some(at), ..standing("due", None) };
                 let change = ReminderChange {
-                    fell_due: Some(FellDue { at, retry_of: *retry_of }),
-                    saying: Some(saying.clone()),
+                    fell_due: Some(FellDue { at, retry_of: due.retry_of }),
+                    notice: Some(due.notice.clone()),
                     attempts: Some(0),
                     ..stands(standing)
                 };
-                self.change(owner, *reminder, change);
+                self.change(owner, due.reminder, change);
             }
-            Event::ContactStarted(started) => {
+            Fact::ContactStarted(started) => {
                 let standing = Standing { until: Some(started.send_before), ..standing("started", None) };
                 let change = ReminderChange {
-                    saying: Some(started.saying.clone()),
+                    notice: Some(started.notice.clone()),
                     attempts: Some(started.attempt),
                     ..stands(standing)
                 };
                 self.change(owner, started.reminder, change);
             }
-            Event::ContactWithheld { reminder, reason, .. } => {
+            Fact::ContactWithheld(withheld) => {
+                let by = withheld.hold.as_ref().map_or_else(String::new, |hold| format!(": {hold}"));
+                let reason = format!("{}{by}", withheld.reason.name());
                 let change = ReminderChange {
-                    if_waiting: *reason == Withheld::Dropped,
-                    needs_person: *reason == Withheld::NoContactPoint,
-                    ..stands(standing("withheld", Some(reason.name().to_owned())))
+                    if_waiting: withheld.reason == WithheldReason::Dropped,
+                    needs_person: withheld.reason == WithheldReason::NoContactPoint,
+                    ..stands(standing("withheld", Some(reason)))
                 };
-                self.change(owner, *reminder, change);
+                self.change(owner, withheld.reminder, change);
             }
-            Event::ContactDeferred { reminder, reason, until, failed, .. } => {
-                let reason = Some(why(reason.name(), failed.as_ref()));
-                let standing = Standing { ready_at: Some(*until), until: Some(*until), ..standing("deferred", reason) };
-                self.change(owner, *reminder, stands(standing));
+            Fact::ContactDeferred(deferred) => {
+                let (reason, until) = (why(deferred.reason.name(), deferred.failure.as_ref()), Some(deferred.until));
+                let standing = Standing { ready_at: until, until, ..standing("deferred", Some(reason)) };
+                self.change(owner, deferred.reminder, stands(standing));
             }
-            Event::ContactAccepted { reminder, .. } => {
-                self.change(owner, *reminder, stands(standing("accepted", None)));
+            Fact::ContactAccepted(accepted) => {
+                self.change(owner, accepted.reminder, stands(standing("accepted", None)));
             }
-            Event::ContactRejected { reminder, reason, failed, .. } => {
-                let standing = standing("rejected", Some(why(reason.name(), Some(failed))));
-                self.change(owner, *reminder, ReminderChange { needs_person: true, ..stands(standing) });
+            Fact::ContactRejected(rejected) => {
+                let reason = why(rejected.reason.name(), Some(&rejected.failure));
+                let standing = standing("rejected", Some(reason));
+                self.change(owner, rejected.reminder, ReminderChange { needs_person: true, ..stands(standing) });
             }
-            Event::ContactUnknown { reminder, reason, .. } => {
-                let standing = standing("unknown", Some(reason.name().to_owned()));
-                self.change(owner, *reminder, ReminderChange { needs_person: true, ..stands(standing) });
+            Fact::ContactUnknown(unknown) => {
+                let standing = standing("unknown", Some(unknown.reason.name().to_owned()));
+                self.change(owner, unknown.reminder, ReminderChange { needs_person: true, ..stands(standing) });
             }
-            _ => {}
         }
     }
 
@@ -384,7 +389,7 @@ impl ReminderChange {
         self.needs_person = later.needs_person;
         self.position = later.position;
         self.trace = later.trace;
-        self.saying = later.saying.or(self.saying.take());
+        self.notice = later.notice.or(self.notice.take());
         self.attempts = later.attempts.or(self.attempts);
         if later.if_waiting && self.standing.ready_at.is_none() {
             return;
@@ -398,7 +403,7 @@ impl ReminderChange {
 fn stands(accepted: &Accepted<'_>, standing: Standing) -> ReminderChange {
     ReminderChange {
         fell_due: None,
-        saying: None,
+        notice: None,
         attempts: None,
         standing,
         if_waiting: false,
@@ -414,19 +419,10 @@ fn standing(status: &'static str, reason: Option<String>) -> Standing {
 }
 
 /// `refused: rcpt 550`; the provider's own words may repeat an address and stay sealed.
-pub(super) fn why(reason: &str, failed: Option<&Failed>) -> String {
-    match failed {
+pub(super) fn why(reason: &str, failure: Option<&HandOverFailure>) -> String {
+    match failure {
         None => reason.to_owned(),
-        Some(Failed { stage, code: 0, .. }) => format!("{reason}: {stage}"),
-        Some(Failed { stage, code, .. }) => format!("{reason}: {stage} {code}"),
-    }
-}
-
-/// A tone as rows have it.
-pub fn tone(tone: Tone) -> &'static str {
-    match tone {
-        Tone::Friendly => "friendly",
-        Tone::Firm => "firm",
-        Tone::Formal => "formal",
+        Some(HandOverFailure { stage, code: 0, .. }) => format!("{reason}: {stage}"),
+        Some(HandOverFailure { stage, code, .. }) => format!("{reason}: {stage} {code}"),
     }
 }
