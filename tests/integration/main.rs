@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         ("kafka: conformance", Kafka, conformance::kafka),
         ("kafka: the broker is killed and comes back", OwnKafka, conformance::kafka_broker_killed),
         ("kafka: cut and regrown, it is refused", OwnKafka, conformance::kafka_regrown),
+        ("kafka: records were deleted, and the error says where", Kafka, conformance::kafka_deleted),
         ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
         ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
         (
@@ -110,6 +111,8 @@ fn main() -> ExitCode {
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
+        ("access: every rpc by its declaration, and none without a token", Postgres, access::declared),
+        ("bad input: a mistyped account id makes no key", Postgres, bad_input::mistyped_accounts),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
         ("read models: every column of bi is described", Postgres, readmodels::comments),

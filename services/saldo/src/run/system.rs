@@ -7,7 +7,7 @@ use saldo_catalog::Catalog;
 use saldo_channels::smtp::Server;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
-use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::Running};
+use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, Running};
 use saldo_keyring::Keyring;
 use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
