@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anstream::println;
 use saldo_api::v1;
+use saldo_domain::dunning::attempt::WithheldReason;
 use saldo_facts::timestamp_from_api;
 use serde::Serialize;
 
@@ -94,7 +95,7 @@ impl Run for Outbox {
                 line.status.clone(),
                 line.reason.clone(),
                 line.until.clone().unwrap_or_default(),
-                if line.needs_person { "retry or drop".to_owned() } else { String::new() },
+                line.advice().to_owned(),
             ]
         });
         let header = ["account", "reminder", "step", "due", "status", "why", "until", "a person should"];
@@ -103,6 +104,17 @@ impl Run for Outbox {
             println!("there are more; name an account, or raise --most");
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Line {
+    /// The act that a person can choose.
+    fn advice(&self) -> &'static str {
+        match (self.needs_person, WithheldReason::parse(&self.reason)) {
+            (false, _) => "",
+            (true, Some(WithheldReason::NoContactPoint)) => "add an address",
+            (true, _) => "retry or drop",
+        }
     }
 }
 
@@ -121,5 +133,21 @@ fn line(view: v1::ReminderView) -> Line {
         attempts: view.attempts,
         due_at: instant(view.due_at).unwrap_or_default(),
         needs_person: view.needs_person,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reminder_without_an_address_asks_for_an_address() {
+        let view = |status: &str, reason: &str, needs_person| {
+            let (status, reason) = (status.to_owned(), reason.to_owned());
+            line(v1::ReminderView { status, reason, needs_person, ..Default::default() }).advice()
+        };
+        assert_eq!(view("withheld", "no_contact_point", true), "add an address");
+        assert_eq!(view("unknown", "", true), "retry or drop");
+        assert_eq!(view("due", "", false), "");
     }
 }
