@@ -135,6 +135,7 @@ CREATE INDEX ON {s}.ledger USING brin (effective_date, known_at) WITH (autosumma
 CREATE INDEX ON {s}.agenda (partition, record_offset);
 CREATE INDEX ON {s}.items (tenant, account) WHERE open_minor <> 0;
 CREATE INDEX ON {s}.reminders (ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX ON {s}.reminders (channel, tenant, ready_at, account, reminder) WHERE ready_at IS NOT NULL;
 CREATE INDEX ON {s}.reminders (tenant, due_at, account, reminder);
 CREATE INDEX ON {s}.reminders (tenant, due_at, account, reminder)
     WHERE needs_person OR status IN ('due', 'deferred', 'started');

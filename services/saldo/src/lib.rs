@@ -32,6 +32,7 @@ mod table;
 mod task;
 mod telemetry;
 mod token;
+mod transports;
 mod verify;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use saldo_auth::{Issuer, Verifier};
 use saldo_catalog::Catalog;
-use saldo_channels::smtp::Server;
+use saldo_channels::Transports;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
 use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::Running};
@@ -25,6 +25,7 @@ use crate::{
     service::Service,
     stores::{Stores, connect},
     task::Task,
+    transports,
 };
 
 /// The longest a request waits for its answer.
@@ -48,7 +49,8 @@ pub struct Start<'s> {
     verifier: Option<Verifier>,
     /// Signs the tokens of those who ask.
     issuer: Option<Arc<Issuer>>,
-    smtp: Option<Server>,
+    /// How messages leave.
+    transports: Transports,
     /// How gRPC is served.
     tls: Option<Newest<ServerConfig>>,
     /// How other services are asked.
@@ -83,22 +85,16 @@ impl<'s> Start<'s> {
                 Some(Verifier::new(accepted.iter().map(String::as_str))?)
             }
         };
-        let smtp = match &config.sending.smtp {
-            Some(url) if services.contains(&Service::Dispatcher) => {
-                let server: Server = url.expose().parse().map_err(|error| format!("sending.smtp: {error}"))?;
-                Some(match &config.sending.smtp_ca {
-                    None => server,
-                    Some(ca) => server.trusting(ca.clone()).map_err(|error| format!("sending.smtp_ca: {error}"))?,
-                })
-            }
-            _ => None,
+        let transports = match services.contains(&Service::Dispatcher) {
+            true => transports::configured(&config.sending)?,
+            false => Transports::default(),
         };
         let tls = config.tls.files()?.map(|files| files.open().map_err(|error| format!("tls: {error}"))).transpose()?;
         let asking = match any(Service::asks) && !own {
             true => Some(config.services.files()?.open().map_err(|error| format!("services: {error}"))?),
             false => None,
         };
-        Ok(Self { services, clock, verifier, issuer: issuer.map(Arc::new), smtp, tls, asking })
+        Ok(Self { services, clock, verifier, issuer: issuer.map(Arc::new), transports, tls, asking })
     }
 }
 
@@ -126,7 +122,7 @@ pub struct System {
 impl System {
     /// Starts services and returns when they are ready.
     pub async fn start(config: &Config, start: Start<'_>, ground: Ground) -> Result<Self, Failure> {
-        let Start { services, clock, verifier, issuer, smtp, tls, asking } = start;
+        let Start { services, clock, verifier, issuer, transports, tls, asking } = start;
         let Ground { stores, identities, keyring } = ground;
         let identity = identities.accounts;
         let has = |service| services.contains(&service);
@@ -187,14 +183,14 @@ impl System {
                 true => [saldo_client::within(move || within.clone().open())?].into(),
                 false => named_instances(config, asking.as_ref())?,
             };
-            system.speak(config, services, Voice { channels, issuer, published, clock, smtp }).await?;
+            system.speak(config, services, Voice { channels, issuer, published, clock, transports }).await?;
         }
         Ok(system)
     }
 
     /// Starts scheduler and dispatcher. Without a mail server reminders fall due and wait.
     async fn speak(&mut self, config: &Config, services: &[Service], voice: Voice) -> Result<(), Failure> {
-        let Voice { channels, issuer, published, clock, smtp } = voice;
+        let Voice { channels, issuer, published, clock, transports } = voice;
         let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
         let pool = connect(&self.stores.database()?.url, SPEAKING_CONNECTIONS, None).await?;
         if services.contains(&Service::Scheduler) {
@@ -212,10 +208,10 @@ impl System {
         if !services.contains(&Service::Dispatcher) {
             return Ok(());
         }
-        let Some(server) = smtp else {
+        if transports.is_empty() {
             tracing::warn!("sending.smtp is not set: reminders fall due and wait in the outbox");
             return Ok(());
-        };
+        }
         let dispatcher = saldo_dispatcher::Dispatcher {
             pool,
             log: self.stores.log.clone(),
@@ -223,7 +219,7 @@ impl System {
             catalog: published,
             clients: clients("dispatcher"),
             clock,
-            channel: Arc::new(saldo_channels::smtp::Pool::new(server, config.sending.smtp_connections)),
+            transports,
             options: saldo_dispatcher::Options {
                 concurrency: config.sending.attempts,
                 poll: config.sending.poll,
@@ -309,7 +305,7 @@ struct Voice {
     issuer: Arc<Issuer>,
     published: Catalog,
     clock: Clock,
-    smtp: Option<Server>,
+    transports: Transports,
 }
 
 /// The command service's instances that are named.
