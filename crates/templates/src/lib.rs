@@ -1,7 +1,7 @@
 //! Messages from templates: MiniJinja, strict, bounded in time and size.
 //!
-//! A fault of a template is found when it is published, and not when a debtor's message is due: [`Template::check`]
-//! compiles the template, compares the names in it with those of [`Variables`], and renders it on samples.
+//! A fault of a template is found when it is published, and not when a debtor's message is due. [`Template::check`] compiles
+//! the template, compares the names in it with those of [`Variables`], and renders it on samples.
 
 mod variables;
 mod words;

@@ -64,9 +64,9 @@ impl Queue {
         Self { channel, last: String::new() }
     }
 
-    /// Leases what is due at `now`, at most `most`, and gives it in the order in which it should be worked on: the oldest
-    /// reminder of each tenant, then the second oldest of each, and so on. The tenants behind the one that had its turn last
-    /// come first, so no tenant waits for another one's backlog.
+    /// Leases at most `most` reminders that are due at `now`. Their order is the order of work: the oldest reminder of each
+    /// tenant, then the second oldest of each, and so on. The tenants after the one that had its turn last come first. So no
+    /// tenant waits for another one's backlog.
     pub(crate) async fn lease(
         &mut self,
         pool: &PgPool,

@@ -4,8 +4,7 @@
 //! - Wake-ups come from two sources: from the read models' agenda, which is what commits said, and from the answers to
 //!   AdvanceTime, which appends nothing where nothing is due. Both are kept in `saldo.wakeups` ([`wakeups`]). The higher
 //!   (account version, catalog version) wins.
-//! - An account that was decided under an older catalog version than its creditor's is woken too, at a limited rate
-//!   ([`stale`]).
+//! - An account is also woken if its creditor has published something since it was decided, at a limited rate ([`stale`]).
 //! - One scheduler works at a time. The others wait for its lock, and take the lock from one that has fallen silent
 //!   ([`leader`]). Two at once would be harmless, since AdvanceTime may be asked any number of times.
 //!

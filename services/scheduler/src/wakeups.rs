@@ -194,8 +194,8 @@ pub async fn write(pool: &PgPool, updates: Vec<(Key, Update)>) -> Result<Vec<Key
         versions.push(answer.map(|answer| answer.account_version as i64));
         catalogs.push(answer.map(|answer| answer.catalog_version as i64));
     }
-    // An answer of the same versions knows more than the commit, since it was computed later. Of an account that could not
-    // be woken, a later wake-up or none at all stays.
+    // An answer of the same versions knows more than the commit, since it was computed later. If an account could not be
+    // woken, its wake-up is only ever moved to a later instant.
     sqlx::query(
         "WITH learned AS MATERIALIZED (
              SELECT l.* FROM unnest($1::text[], $2::text[], $3::text[]::timestamptz[], $4::bigint[], $5::bigint[])

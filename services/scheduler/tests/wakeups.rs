@@ -66,7 +66,8 @@ async fn agenda_and_answers(pool: &PgPool) -> Outcome {
             wakeups::write(pool, answers(round)),
             wakeups::write(pool, answers(round)),
         );
-        (one?, other?);
+        one?;
+        other?;
         assert_eq!((first?.len(), second?.len()), (ACCOUNTS as usize, ACCOUNTS as usize));
     }
     let newest = "SELECT count(*) FROM saldo.wakeups WHERE account_version = $1";

@@ -221,8 +221,8 @@ async fn within<T>(patience: Duration, step: impl Future<Output = Result<T, Erro
 }
 
 /// The message with its dots doubled (RFC 5321, 4.5.2), and the mark that ends it. The last line has its own end already.
-/// All of it is one piece, so that it is written at once: an end that is written alone would wait until the peer has
-/// acknowledged the rest (Nagle's algorithm), and peers delay that by 40 ms.
+/// All of it is one piece, so that it is written at once. An end that is written alone would wait until the peer has
+/// acknowledged the rest (Nagle's algorithm). Peers delay the acknowledgement by 40 ms.
 fn on_the_wire(mail: &str) -> String {
     let mut wire = String::with_capacity(mail.len() + mail.len() / 50 + 5);
     for line in mail.split_inclusive('\n') {

@@ -35,7 +35,7 @@ pub(super) struct Point<'m> {
     pub(super) stage: &'m str,
 }
 
-/// What reached the peer.
+/// Everything that has reached the server.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Transcript {
     /// Each command line with its connection.
@@ -108,17 +108,17 @@ impl Peer {
         Self { server, transcript }
     }
 
-    /// What it has transcript until now.
+    /// Everything that has reached the server until now.
     pub(super) fn transcript(&self) -> Transcript {
         self.transcript.borrow().clone()
     }
 
-    /// Waits for it to have transcript something.
+    /// Waits until this has reached the server.
     pub(super) async fn until(&self, what: impl Fn(&Transcript) -> bool) -> Transcript {
         let mut transcript = self.transcript.subscribe();
         let found =
             tokio::time::timeout(Duration::from_secs(20), transcript.wait_for(|transcript| what(transcript))).await;
-        found.expect("it is transcript in time").expect("the peer lives").clone()
+        found.expect("it happens in time").expect("the server lives").clone()
     }
 }
 
