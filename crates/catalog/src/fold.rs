@@ -6,8 +6,8 @@ use std::{
 };
 
 use jiff::Timestamp;
-use saldo_commit::{CatalogEvent, Commit};
-use saldo_domain::{Rules, policy::Policy};
+use saldo_domain::{Rules, dunning::Policy};
+use saldo_facts::{CatalogEvent, Commit};
 use saldo_log::{
     Record,
     acceptor::{Acceptor, Diverged, Head, Verdict},

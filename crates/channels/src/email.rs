@@ -9,7 +9,7 @@ pub mod smtp;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use saldo_domain::profile::Channel;
+use saldo_domain::party::Channel;
 
 use crate::{Draft, LastLook, Message, Outcome, RenderError, Stage, Transport};
 pub use mime::{Envelope, Mail};
@@ -68,7 +68,7 @@ impl Transport for Email {
 
 #[cfg(test)]
 mod tests {
-    use saldo_domain::policy::Sender;
+    use saldo_domain::dunning::policy::Sender;
     use saldo_templates::{Language, Template, Variables, samples};
 
     use super::*;

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use saldo_domain::{policy::Sender, profile::Channel};
+use saldo_domain::{dunning::policy::Sender, party::Channel};
 use saldo_templates::{Template, Variables};
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ pub trait Transport: Send + Sync {
 
     /// The longest that a hand-over may take. After this time the dispatcher drops the hand-over: the outcome is unknown if
     /// the last look had allowed the message, and otherwise it is certain that nothing was handed over. A hand-over that
-    /// takes longer than [`saldo_domain::contact::UNKNOWN_AFTER`] comes too late for the account in any case.
+    /// takes longer than [`saldo_domain::dunning::attempt::UNKNOWN_AFTER`] comes too late for the account in any case.
     fn patience(&self) -> Duration;
 
     /// The message as the channel sends it. Pure: the same draft gives the same bytes, whatever the transport is connected
@@ -90,7 +90,7 @@ impl Stage {
     }
 }
 
-/// The rule of [`saldo_domain::policy::is_name`], which cannot run while a constant is compiled.
+/// The rule of [`saldo_domain::dunning::policy::is_name`], which cannot run while a constant is compiled.
 const fn is_stage_name(name: &[u8]) -> bool {
     let mut at = 0;
     while at < name.len() {
@@ -148,7 +148,7 @@ pub enum Outcome {
 
 #[cfg(test)]
 mod tests {
-    use saldo_domain::policy::is_name;
+    use saldo_domain::dunning::policy::is_name;
 
     use super::*;
 

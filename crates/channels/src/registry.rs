@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use saldo_domain::profile::Channel;
+use saldo_domain::party::Channel;
 
 use crate::Transport;
 

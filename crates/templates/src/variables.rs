@@ -1,7 +1,7 @@
 //! The variables that a template may use: the debtor, the creditor, and every open item by currency.
 
 use jiff::{ToSpan, civil::Date};
-use saldo_domain::{money::Currency, policy::Tone};
+use saldo_domain::{dunning::Tone, money::Currency};
 use serde::Serialize;
 
 use crate::words::{Language, amount, day};

@@ -8,13 +8,13 @@ use saldo_api::v1::{self, catalog_service_server::CatalogService};
 use saldo_auth::{Caller, Role, authorize};
 use saldo_catalog::{CHAIN, Catalog, Fault, Published, Source, TenantCatalog, sources::POLICY, sources::template_name};
 use saldo_clock::Clock;
-use saldo_commit::{
-    CatalogEvent, Commit, REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, saying_to_api, timestamp_to_api,
-};
 use saldo_domain::{
     Context, Rules,
+    dunning::preview::preview,
     ids::{AccountId, AccountKey, TenantId},
-    preview::preview,
+};
+use saldo_facts::{
+    CatalogEvent, Commit, REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, notice_to_api, timestamp_to_api,
 };
 use saldo_keyring::Keyring;
 use saldo_log::{
@@ -285,7 +285,7 @@ impl CatalogService for CatalogGrpc {
         if let Some(why) = stored.parked {
             return Err(Failure::Parked(why).into());
         }
-        let Some(profile) = &stored.account.profile else { return Err(Failure::AccountUnknown.into()) };
+        let Some(profile) = &stored.account.party.profile else { return Err(Failure::AccountUnknown.into()) };
         let zone = policy.contact.zone(&profile.time_zone).to_owned();
         let account = stored.account.clone();
         // Hundreds of contacts about thousands of items take a while.
@@ -297,7 +297,7 @@ impl CatalogService for CatalogGrpc {
         .map_err(|_| Failure::Stopped)?;
         let contacts = planned.iter().map(|planned| v1::PlannedContact {
             at: Some(timestamp_to_api(planned.at)),
-            saying: Some(saying_to_api(&planned.saying)),
+            saying: Some(notice_to_api(&planned.notice)),
             language: planned.language.clone(),
             withheld: planned.withheld.map(|reason| reason.name().to_owned()).unwrap_or_default(),
             items: planned.items.iter().map(listed_to_api).collect(),

@@ -24,7 +24,7 @@ const CHECKPOINT: &str = "checkpoint";
 pub const STORE_CACHE: usize = 16 << 20;
 
 /// Raise it when a stored shape changes: an older store is then emptied and read anew from the log.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The store's own errors; none is a reason to give up anything but the store.
 #[derive(Debug, thiserror::Error)]
@@ -247,6 +247,7 @@ fn document_row(account: &str, key: &DocumentKey) -> Vec<u8> {
         DocumentKind::Invoice => 1,
         DocumentKind::CreditNote => 2,
         DocumentKind::Payment => 3,
+        DocumentKind::Hold => 4,
     };
     let digest = Sha256::digest(key.number.as_str());
     [account.as_bytes(), &[0, kind], &digest[..16]].concat()

@@ -9,8 +9,8 @@ use saldo_api::v1::{
 use saldo_channels::{Message, Transport};
 use saldo_client::{Said, is_transient, patiently_until, timed};
 use saldo_clock::Moment;
-use saldo_commit::channel_from_api;
 use saldo_crash_point::crash_point;
+use saldo_facts::channel_from_api;
 use saldo_telemetry::{
     KeyValue,
     span::{Links, around},

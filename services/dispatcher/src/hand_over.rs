@@ -7,7 +7,7 @@ use std::sync::{
 
 use saldo_channels::{Message, Outcome, Stage, Transport};
 use saldo_clock::Moment;
-use saldo_domain::contact::UNKNOWN_AFTER;
+use saldo_domain::dunning::attempt::UNKNOWN_AFTER;
 use tokio::time::timeout;
 
 /// The transport did not come to an end within its patience, and nothing had left.
@@ -44,7 +44,7 @@ mod tests {
 
     use futures::future::BoxFuture;
     use saldo_channels::{Draft, LastLook, RenderError};
-    use saldo_domain::profile::Channel;
+    use saldo_domain::party::Channel;
 
     use super::*;
 

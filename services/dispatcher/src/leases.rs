@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use saldo_domain::profile::Channel;
+use saldo_domain::party::Channel;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 
 /// How long after its end a lease is removed.

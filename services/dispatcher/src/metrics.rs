@@ -10,7 +10,7 @@ use opentelemetry::{
     metrics::{Counter, Gauge},
 };
 use saldo_channels::Transports;
-use saldo_domain::profile::Channel;
+use saldo_domain::party::Channel;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 

@@ -5,7 +5,7 @@ use saldo_api::v1::{
     record_contact_outcome_request::{Accepted, Outcome as Recorded, Rejected, Unknown},
 };
 use saldo_channels::{Message, Outcome};
-use saldo_domain::contact::LAST_LOOK;
+use saldo_domain::dunning::attempt::LAST_LOOK;
 
 /// Longest words of a provider that are kept, in characters, as the command service takes them.
 const MAX_REPLY: usize = 2_000;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use saldo_domain::profile::Channel;
+use saldo_domain::party::Channel;
 use saldo_telemetry::{
     KeyValue,
     span::{Links, around},

@@ -23,10 +23,10 @@ use saldo_catalog::{CHAIN, Catalog};
 use saldo_channels::{Draft, LastLook, Message, Outcome, RenderError, Transport, Transports};
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
-use saldo_commit::{CatalogEvent, Commit};
 use saldo_dispatcher::{Dispatcher, Options};
-use saldo_domain::profile::Channel;
+use saldo_domain::party::Channel;
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, run_child};
+use saldo_facts::{CatalogEvent, Commit};
 use saldo_log::{
     Log, NewRecord,
     embedded::EmbeddedLog,

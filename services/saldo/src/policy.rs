@@ -12,7 +12,7 @@ use saldo_channels::{
     email::{Mail, Server},
 };
 use saldo_clock::Clock;
-use saldo_domain::policy::Step;
+use saldo_domain::dunning::policy::Step;
 use saldo_templates::{Language, Parts, Party, Template, Variables, samples};
 use serde::Serialize;
 use serde_json::json;

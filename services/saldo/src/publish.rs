@@ -6,7 +6,7 @@ use anstream::println;
 use clap::{Args, Subcommand};
 use saldo_api::v1;
 use saldo_catalog::Fault;
-use saldo_commit::timestamp_from_api;
+use saldo_facts::timestamp_from_api;
 use serde_json::json;
 use tonic::Status;
 use tonic_types::{FieldViolation, StatusExt};

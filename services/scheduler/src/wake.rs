@@ -78,7 +78,7 @@ pub(crate) async fn wake(clients: ServiceClients, clock: Clock, key: Key) -> Res
 
 fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Update) {
     let advanced = !answer.consistency_token.is_empty();
-    let next = answer.next_wakeup.and_then(|at| saldo_commit::timestamp_from_api(at).ok());
+    let next = answer.next_wakeup.and_then(|at| saldo_facts::timestamp_from_api(at).ok());
     // Still due though nothing happened: the command service's clock is behind ours. Trying at once would be a hot loop.
     let early = |at: Timestamp| !advanced && at <= asked;
     let wakeup_at = next.map(|at| if early(at) { later(asked, AFTER_EARLY.seconds()) } else { at });

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use saldo_catalog::{Published, Source};
 use saldo_channels::{LastLook, Outcome, RenderError};
-use saldo_domain::{Rules, profile::Channel};
+use saldo_domain::{Rules, party::Channel};
 
 use super::*;
 

@@ -19,8 +19,8 @@ use saldo_channels::{
 };
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
-use saldo_commit::date_to_api;
 use saldo_dispatcher::Dispatcher;
+use saldo_facts::date_to_api;
 use saldo_mail_sink::MailSink;
 use sqlx::{AssertSqlSafe, PgPool};
 use tonic::transport::Endpoint;
