@@ -24,7 +24,7 @@ const CHECKPOINT: &str = "checkpoint";
 pub const STORE_CACHE: usize = 16 << 20;
 
 /// Raise it when a stored shape changes: an older store is then emptied and read anew from the log.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// The store's own errors; none is a reason to give up anything but the store.
 #[derive(Debug, thiserror::Error)]

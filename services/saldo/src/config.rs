@@ -180,7 +180,7 @@ pub struct SendingConfig {
     pub smtp_ca: Option<PathBuf>,
     /// Connections to the mail server at most.
     pub smtp_connections: usize,
-    /// Attempts under way at once.
+    /// Attempts under way at once, for each channel.
     pub attempts: usize,
     /// Accounts woken at once.
     pub wakes: usize,
