@@ -24,7 +24,7 @@ use crate::{
     Dispatcher,
     hand_over::hand_over,
     leases::Job,
-    outcome::{self, Named},
+    outcome::{self, AttemptOutcome},
     render::{self, NoMessage},
 };
 
@@ -75,10 +75,10 @@ pub(crate) async fn run(dispatcher: Arc<Dispatcher>, job: Job, stop: Cancellatio
         }
     };
     crash_point("dispatcher.started");
-    let (recorded, outcome) = deliver(&dispatcher, &job, &started).await;
-    let recorded = record(&dispatcher, &job, &started, recorded, &stop).await;
+    let AttemptOutcome { recorded, name: outcome } = deliver(&dispatcher, &job, &started).await;
+    let answer = record(&dispatcher, &job, &started, recorded, &stop).await;
     crash_point("dispatcher.recorded");
-    let trouble = recorded.err().map(|status| {
+    let trouble = answer.err().map(|status| {
         let reason = reason(&status);
         tracing::error!(
             tenant = job.tenant,
@@ -95,21 +95,21 @@ pub(crate) async fn run(dispatcher: Arc<Dispatcher>, job: Job, stop: Cancellatio
 }
 
 /// Renders the message and hands it over.
-async fn deliver(dispatcher: &Dispatcher, job: &Job, started: &Started) -> Named {
+async fn deliver(dispatcher: &Dispatcher, job: &Job, started: &Started) -> AttemptOutcome {
     let Some(transport) = transport(dispatcher, &started.snapshot) else {
         return outcome::deferred(CHANNEL, "this dispatcher is not configured to send by the step's channel");
     };
     match render(dispatcher, job, started, transport).await {
         Ok(message) => {
             crash_point("dispatcher.rendered");
-            let named = async {
+            let handing_over = async {
                 let outcome = hand_over(transport, &message, started.send_before).await;
                 outcome::of_hand_over(outcome, &message)
             };
-            let told = |(_, outcome): &Named| Some(KeyValue::new("outcome", *outcome));
-            let named = around("hand over", Links::default(), named, told).await;
+            let name = |outcome: &AttemptOutcome| Some(KeyValue::new("outcome", outcome.name));
+            let outcome = around("hand over", Links::default(), handing_over, name).await;
             crash_point("dispatcher.handed-over");
-            named
+            outcome
         }
         Err(no_message) => no_message,
     }
@@ -173,7 +173,7 @@ async fn render(
     job: &Job,
     started: &Started,
     transport: &dyn Transport,
-) -> Result<Message, Named> {
+) -> Result<Message, AttemptOutcome> {
     let version = started.policy_version;
     let arrives = dispatcher.catalog.wait_for(|state| state.tenant(&job.tenant).version >= version);
     if timeout(CATALOG_PATIENCE, arrives).await != Ok(true) {
