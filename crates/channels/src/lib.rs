@@ -12,7 +12,7 @@
 //! 1. A folder beside [`email`] with a type that implements [`Transport`]. The folder holds everything that the channel
 //!    alone knows: its format, its protocol, the names of its stages.
 //! 2. The settings that the transport needs, in the configuration.
-//! 3. One line where the process fills its registry (`services/saldo/src/transports.rs`).
+//! 3. One line where the process fills its registry (`services/saldo/src/run/transports.rs`).
 
 pub mod email;
 mod port;
