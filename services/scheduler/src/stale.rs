@@ -1,4 +1,5 @@
-//! Accounts whose catalog version has been overtaken: swept creditor by creditor, no faster than agreed.
+//! Accounts that were decided under an older catalog version than their creditor's. They are gone through creditor by
+//! creditor, no faster than agreed.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,17 +11,17 @@ use saldo_catalog::State;
 use sqlx::PgPool;
 use tokio::time::{Duration, Instant};
 
-use crate::table::{self, Key};
+use crate::wakeups::{self, Key};
 
-/// Accounts of one creditor taken at a time, so that no creditor waits for another's whole portfolio.
+/// Accounts of one creditor read at a time, so that no creditor waits for another's whole portfolio.
 const PAGE: usize = 500;
-/// Accounts that wait in memory; about ten seconds' worth at the usual rate.
+/// Accounts that wait in memory: about ten seconds of work at the usual rate.
 const MAX_WAITING: usize = 5_000;
-/// Between two sweeps of one creditor. What is left after one could not be woken, or came meanwhile.
+/// Between two sweeps of one creditor. Accounts that are left after a sweep could not be woken, or came meanwhile.
 const REST: Duration = Duration::from_secs(60);
 
-/// Those to be woken after what is due.
-pub(crate) struct Behind {
+/// The accounts to wake when nothing is due.
+pub(crate) struct Stale {
     limiter: DefaultDirectRateLimiter,
     waiting: VecDeque<Key>,
     sweeps: BTreeMap<String, Sweep>,
@@ -41,23 +42,23 @@ impl Sweep {
     }
 }
 
-impl Behind {
+impl Stale {
     pub(crate) fn new(per_second: NonZeroU32) -> Self {
         let limiter = RateLimiter::direct(Quota::per_second(per_second));
         Self { limiter, waiting: VecDeque::new(), sweeps: BTreeMap::new(), last: String::new() }
     }
 
-    /// Fetches more where none wait.
+    /// Reads more accounts where none wait.
     pub(crate) async fn look(&mut self, pool: &PgPool, catalog: &State) -> Result<(), sqlx::Error> {
         if !self.waiting.is_empty() {
             return Ok(());
         }
         let versions: Vec<_> = catalog.versions().map(|(tenant, version)| (tenant.to_owned(), version)).collect();
-        let mut behind = table::tenants_behind(pool, &versions).await?;
+        let mut behind = wakeups::tenants_behind(pool, &versions).await?;
         behind.sort();
         self.sweeps.retain(|tenant, _| behind.binary_search_by(|(one, _)| one.cmp(tenant)).is_ok());
         let turn = behind.partition_point(|(tenant, _)| *tenant <= self.last);
-        // Whoever comes after the one that had its turn last is first.
+        // The creditors after the one that had its turn last come first.
         let before: Vec<_> = behind.drain(..turn).collect();
         behind.extend(before);
         for (tenant, version) in behind {
@@ -78,7 +79,7 @@ impl Behind {
         if sweep.resting.is_some_and(|until| Instant::now() < until) {
             return Ok(());
         }
-        let page = table::behind(pool, tenant, version, &sweep.after, PAGE).await?;
+        let page = wakeups::behind(pool, tenant, version, &sweep.after, PAGE).await?;
         let ended = page.len() < PAGE;
         if let Some(last) = page.last().filter(|_| !ended) {
             sweep.after = last.clone();
@@ -90,12 +91,12 @@ impl Behind {
         Ok(())
     }
 
-    /// One that is wanted once more.
+    /// An account that is wanted once more.
     pub(crate) fn push(&mut self, key: Key) {
         self.waiting.push_back(key);
     }
 
-    /// The next one, if it may be woken already.
+    /// The next account, if the rate allows it already.
     pub(crate) fn next(&mut self) -> Option<Key> {
         if self.waiting.is_empty() || self.limiter.check().is_err() {
             return None;
@@ -110,11 +111,11 @@ mod tests {
 
     #[test]
     fn no_more_are_woken_than_agreed() {
-        let mut behind = Behind::new(NonZeroU32::new(5).expect("above 0"));
-        assert_eq!(behind.next(), None);
+        let mut stale = Stale::new(NonZeroU32::new(5).expect("above 0"));
+        assert_eq!(stale.next(), None);
         let key = |number: u32| Key { tenant: "acme".into(), account: format!("D-{number}") };
-        behind.waiting.extend((0..100).map(key));
-        let woken: Vec<_> = std::iter::from_fn(|| behind.next()).take(100).collect();
+        stale.waiting.extend((0..100).map(key));
+        let woken: Vec<_> = std::iter::from_fn(|| stale.next()).take(100).collect();
         assert_eq!(woken, (0..5).map(key).collect::<Vec<_>>());
     }
 }

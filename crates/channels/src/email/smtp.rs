@@ -1,9 +1,11 @@
-//! SMTP, stage by stage (RFC 5321): up to the message's first byte a failure is certainly no hand-over; behind it only the
-//! server's answer says what happened. [`Pool`] keeps connections for the next mail; [`Server::hand_over`] makes one for
-//! each.
+//! SMTP, stage by stage (RFC 5321). Before the message's first byte every failure means that nothing was handed over. After
+//! it only the server's reply says what happened.
+//!
+//! [`Pool`] keeps connections for the next mail. [`Server::hand_over`] opens one connection for one mail.
 
-mod line;
+mod connection;
 mod pool;
+pub mod stage;
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -12,34 +14,13 @@ use lettre::transport::smtp::{
     client::{Certificate, CertificateStore, TlsParameters},
 };
 use percent_encoding::percent_decode_str;
-use serde::Serialize;
 use url::Url;
 
-use crate::{Outcome, mail::Envelope};
-use line::Line;
+use crate::{Outcome, email::Envelope};
+use connection::Connection;
 pub use pool::{MAX_POOL, Pool};
 
-/// Where in the conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Reaching the server, its greeting, EHLO.
-    Connect,
-    /// STARTTLS, or TLS from the start.
-    Tls,
-    /// Who we are.
-    Auth,
-    /// The sender.
-    Mail,
-    /// The recipient.
-    Rcpt,
-    /// Leave to send the message.
-    Data,
-    /// The message itself.
-    Message,
-}
-
-/// How the line is secured.
+/// How a connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Security {
     /// Not at all.
@@ -50,17 +31,20 @@ enum Security {
     StartTls,
 }
 
-/// A server and how to speak to it: `smtps://user:password@host[:465]`, or `smtp://…[:587]` with STARTTLS, or in the clear
-/// with `?tls=none`, which a password is never sent over.
+/// A mail server and how to reach it:
+///
+/// - `smtps://user:password@host[:465]` with TLS from the first byte on,
+/// - `smtp://user:password@host[:587]` with STARTTLS,
+/// - `smtp://host[:25]?tls=none` without encryption. No password is ever sent this way.
 #[derive(Clone)]
 pub struct Server {
     host: String,
     port: u16,
     security: Security,
     credentials: Option<Credentials>,
-    /// Who certifies it, and nobody else does; absent: the authorities that browsers trust.
+    /// The only authorities that may certify it; absent: the authorities that browsers trust.
     ca: Option<PathBuf>,
-    /// The longest that one step of the conversation may take (RFC 5321, 4.5.3.2, allows minutes).
+    /// The longest that one step of the conversation may take. RFC 5321, 4.5.3.2, allows minutes.
     pub patience: Duration,
 }
 
@@ -69,7 +53,7 @@ pub struct Server {
 #[error("must be smtps://user:password@host, smtp://user:password@host:587 or smtp://host:25?tls=none: {0}")]
 pub struct InvalidServer(&'static str);
 
-/// The longest one step may take, unless told otherwise.
+/// The longest that one step may take by default.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl FromStr for Server {
@@ -109,7 +93,8 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Trusts the authorities in this PEM file and no others. It is read with each connection, and now, to say what is wrong.
+    /// Trusts the authorities in this PEM file and no others. The file is read for each connection. It is also read now, so
+    /// that a fault in it is reported at the start.
     pub fn trusting(mut self, ca: PathBuf) -> Result<Self, String> {
         self.ca = Some(ca);
         self.tls().map(|_| self)
@@ -130,12 +115,12 @@ impl Server {
 
     /// Hands one mail over on a connection of its own.
     pub async fn hand_over(&self, mail: &Envelope) -> Outcome {
-        let mut line = match Line::open(self).await {
-            Ok(line) => line,
+        let mut connection = match Connection::open(self).await {
+            Ok(connection) => connection,
             Err(outcome) => return outcome,
         };
-        let outcome = line.hand_over(mail, || true).await;
-        line.close().await;
+        let outcome = connection.hand_over(mail, || true).await;
+        connection.close().await;
         outcome
     }
 }

@@ -1,4 +1,4 @@
-//! What a template can speak of: the debtor, the creditor, and every open item by currency.
+//! The variables that a template may use: the debtor, the creditor, and every open item by currency.
 
 use jiff::{ToSpan, civil::Date};
 use saldo_domain::{dunning::Tone, money::Currency};
@@ -6,26 +6,26 @@ use serde::Serialize;
 
 use crate::words::{Language, amount, day};
 
-/// One message's content. Amounts and days are text in the letter's language already.
+/// The values for one message. Amounts and days are text in the message's language already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Letter {
+pub struct Variables {
     /// Who owes.
     pub debtor: Party,
     /// Who is owed.
     pub creditor: Party,
     /// How to pay.
     pub payment: String,
-    /// The debtor's account with the creditor.
+    /// The id of the debtor's account.
     pub account: String,
     /// The step's name.
     pub step: String,
     /// The step's tone.
     pub tone: Tone,
-    /// The day it is written.
+    /// The day the message is written.
     pub today: String,
     /// What is open, oldest due first.
-    pub items: Vec<Line>,
-    /// How many open items there are beyond these.
+    pub items: Vec<Item>,
+    /// How many more open items there are.
     pub more: u32,
     /// Sums by currency.
     pub totals: Vec<Total>,
@@ -33,8 +33,8 @@ pub struct Letter {
     pub overdue: bool,
 }
 
-/// The names that [`Letter`] has, with those of its parts that are not in lists.
-pub(crate) const VARIABLES: [&str; 15] = [
+/// The names of all [`Variables`], with the fields of those that are no lists.
+pub(crate) const NAMES: [&str; 15] = [
     "debtor",
     "debtor.name",
     "debtor.email",
@@ -52,18 +52,18 @@ pub(crate) const VARIABLES: [&str; 15] = [
     "overdue",
 ];
 
-/// A name and where it is reached.
+/// Who the message is from, or to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Party {
-    /// As it wants to be called.
+    /// The name.
     pub name: String,
-    /// Its e-mail address.
+    /// The e-mail address.
     pub email: String,
 }
 
 /// An open item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct Item {
     /// The invoice's number.
     pub document: String,
     /// The instalment's number, from 1.
@@ -72,7 +72,7 @@ pub struct Line {
     pub due: String,
     /// Days past due; 0 or less is not due.
     pub days: i64,
-    /// What is left.
+    /// The unpaid rest.
     pub open: String,
 }
 
@@ -81,26 +81,26 @@ pub struct Line {
 pub struct Total {
     /// ISO 4217.
     pub currency: String,
-    /// All that is open.
+    /// All open items.
     pub open: String,
-    /// What of it is past due.
+    /// The overdue part of these.
     pub overdue: String,
-    /// What stands in the debtor's favour and is not applied yet; absent where nothing does.
+    /// Payments and credits that are not applied to an item yet; absent where there are none.
     pub credit: Option<String>,
-    /// What is open less what is not applied yet.
+    /// The open items less these payments and credits.
     pub balance: String,
 }
 
-/// Letters of every kind that a template meets: before the due date and after it, one item and many, one currency and
-/// two, names with everything that needs escaping.
-pub fn samples(language: Language) -> Vec<Letter> {
+/// Values of every kind that a template meets: before the due date and after it, one item and many, one currency and two,
+/// names with every character that needs escaping.
+pub fn samples(language: Language) -> Vec<Variables> {
     let today = Date::constant(2026, 3, 2);
     let currencies: Vec<Currency> = ["EUR", "USD"].iter().filter_map(|code| Currency::new(code).ok()).collect();
-    let letter = |tone, name: &str, items: &[(i64, i64, usize)]| {
+    let sample = |tone, name: &str, items: &[(i64, i64, usize)]| {
         let of = |index: &usize| currencies.get(*index).copied();
         let lines = items.iter().enumerate().filter_map(|(number, (days, minor, index))| {
             let due = today.checked_sub(days.days()).unwrap_or(today);
-            Some(Line {
+            Some(Item {
                 document: format!("F-2026/{:03}", number + 1),
                 instalment: 1,
                 due: day(due, language),
@@ -114,7 +114,7 @@ pub fn samples(language: Language) -> Vec<Letter> {
                 mine.map(|(_, minor, _)| minor).sum()
             };
             let (open, overdue) = (sum(false), sum(true));
-            // The letter of several items has something in the debtor's favour.
+            // The sample with three items has something in the debtor's favour.
             let credit = if items.len() == 3 { 5_000 } else { 0 };
             (open != 0).then(|| Total {
                 currency: currency.to_string(),
@@ -124,7 +124,7 @@ pub fn samples(language: Language) -> Vec<Letter> {
                 balance: amount(open - credit, *currency, language),
             })
         });
-        Letter {
+        Variables {
             debtor: Party { name: name.to_owned(), email: "ana@example.com".to_owned() },
             creditor: Party { name: "Ejemplo, S.L.".to_owned(), email: "cobros@example.com".to_owned() },
             payment: "IBAN ES91 2100 0418 4502 0005 1332".to_owned(),
@@ -140,9 +140,9 @@ pub fn samples(language: Language) -> Vec<Letter> {
     };
     let many: Vec<(i64, i64, usize)> = (0..200).map(|n| (n - 20, 1_000 + n, 0)).collect();
     vec![
-        letter(Tone::Friendly, "Ana Gil", &[(-3, 123_450, 0)]),
-        letter(Tone::Friendly, "Ana Gil", &[(0, 123_450, 0)]),
-        letter(Tone::Firm, "Muñoz & <Hijos> \"S.A.\"", &[(15, 123_450, 0), (2, 99, 1), (-5, 100_000_000, 0)]),
-        letter(Tone::Formal, "O'Neil", &many),
+        sample(Tone::Friendly, "Ana Gil", &[(-3, 123_450, 0)]),
+        sample(Tone::Friendly, "Ana Gil", &[(0, 123_450, 0)]),
+        sample(Tone::Firm, "Muñoz & <Hijos> \"S.A.\"", &[(15, 123_450, 0), (2, 99, 1), (-5, 100_000_000, 0)]),
+        sample(Tone::Formal, "O'Neil", &many),
     ]
 }

@@ -1,94 +1,88 @@
-//! What a message says: from the snapshot that the account answered with to the exact bytes. Pure.
+//! From the account's answer to the exact message. Pure.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use saldo_api::v1::{self, ContactSnapshot};
 use saldo_catalog::TenantCatalog;
-use saldo_channels::mail::{Envelope, Mail};
+use saldo_channels::{Draft, Message, Transport};
 use saldo_domain::{dunning::policy::Sender, money::Currency};
 use saldo_facts::{date_from_api, tone_from_api};
-use saldo_templates::{Language, Letter, Line, Party, Total, amount, day};
+use saldo_templates::{Item, Language, Party, Total, Variables, amount, day};
 use sha2::{Digest, Sha256};
 
-use crate::jobs::Job;
+use crate::leases::Job;
 
-/// Why there is no message.
+/// Why there is no message. Never holds personal data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoLetter {
-    /// Another try would fail the same. Never holds personal data.
+pub(crate) enum NoMessage {
+    /// Another attempt would fail in the same way.
     #[error("{0}")]
     Final(String),
-    /// What is in force here has changed since, or cannot be read: another try may do better.
+    /// What is in force here has changed since the account decided, or cannot be read. Another attempt may do better.
     #[error("{0}")]
     NotNow(String),
 }
 
-fn never(why: impl Into<String>) -> NoLetter {
-    NoLetter::Final(why.into())
+fn never(why: impl Into<String>) -> NoMessage {
+    NoMessage::Final(why.into())
 }
 
-/// The mail for an attempt that was decided under `policy_version`, by what is in force.
-pub(crate) fn mail(
+/// The message of an attempt that was decided under `policy_version`, by the catalog in force.
+pub(crate) fn message(
     job: &Job,
     snapshot: &ContactSnapshot,
     policy_version: u64,
     catalog: &TenantCatalog,
-) -> Result<Envelope, NoLetter> {
+    transport: &dyn Transport,
+) -> Result<Message, NoMessage> {
     if catalog.parked.is_some() {
-        return Err(NoLetter::NotNow("the policy in force cannot be read by this release".to_owned()));
+        return Err(NoMessage::NotNow("the policy in force cannot be read by this release".to_owned()));
     }
     if snapshot.address.is_empty() || snapshot.name.is_empty() {
         return Err(never("the debtor's name or address was erased"));
     }
     let policy = catalog.rules.policy.as_ref();
     let saying = snapshot.saying.as_ref().ok_or_else(|| never("the snapshot has no saying"))?;
-    if saying.channel() != v1::Channel::Email {
-        return Err(never("this release hands over e-mails only"));
-    }
     let named = (saying.template.clone(), snapshot.language.clone());
     let (Some(policy), Some(template)) = (policy, catalog.templates.get(&named)) else {
         let why = format!("there is no template {}.{}", named.0, named.1);
-        // A policy that was replaced meanwhile may have left the template out; the next attempt goes by the new one.
+        // A policy that was published meanwhile may have left the template out. The next attempt goes by the new policy.
         let replaced = catalog.version > policy_version;
-        return Err(if replaced { NoLetter::NotNow(why) } else { NoLetter::Final(why) });
+        return Err(if replaced { NoMessage::NotNow(why) } else { NoMessage::Final(why) });
     };
     let language = Language::parse(&snapshot.language).ok_or_else(|| never("the language is none of ours"))?;
-    let letter = letter(&job.account, snapshot, saying, language, &policy.sender).map_err(never)?;
-    let message = template.render(&letter).map_err(|error| never(error.to_string()))?;
-    let mail = Mail {
-        from_name: policy.sender.name.clone(),
-        from: policy.sender.email.clone(),
-        reply_to: policy.sender.reply_to.clone(),
-        to: snapshot.address.clone(),
-        subject: message.subject,
-        text: message.text,
-        html: message.html,
-        id: message_id(job),
-        date: instant(snapshot.at.as_ref()).ok_or_else(|| never("the snapshot has no instant"))?,
+    let variables = variables(&job.account, snapshot, saying, language, &policy.sender).map_err(never)?;
+    let draft = Draft {
+        id: &message_id(job),
+        template,
+        variables: &variables,
+        sender: &policy.sender,
+        address: &snapshot.address,
+        at: instant(snapshot.at.as_ref()).ok_or_else(|| never("the snapshot has no instant"))?,
     };
-    mail.build().map_err(|error| never(error.to_string()))
+    transport.render(&draft).map_err(|error| never(error.to_string()))
 }
 
-/// The left part of the Message-ID: of the reminder alone, so that a second try of it is seen to be the same message, and
-/// without saying whose it is.
+/// Names the reminder at every attempt, so that a second message is recognised as the same one. A hash, since the channel
+/// shows this name and it must not say whose account it is.
 fn message_id(job: &Job) -> String {
     let digest = Sha256::digest(format!("{}/{}/{}", job.tenant, job.account, job.reminder));
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An instant of a message; `None` where it is absent or none.
+/// An instant of the API; `None` where it is absent or out of range.
 pub(crate) fn instant(at: Option<&saldo_api::Timestamp>) -> Option<Timestamp> {
     at.and_then(|at| saldo_facts::timestamp_from_api(*at).ok())
 }
 
-fn letter(
+fn variables(
     account: &str,
     snapshot: &ContactSnapshot,
     saying: &v1::Saying,
     language: Language,
     sender: &Sender,
-) -> Result<Letter, &'static str> {
+) -> Result<Variables, &'static str> {
     let today = snapshot.day.and_then(date_from_api).ok_or("the snapshot has no day")?;
     let mut items = Vec::with_capacity(snapshot.items.len());
     let mut sums: BTreeMap<Currency, (i64, i64)> = BTreeMap::new();
@@ -102,7 +96,7 @@ fn letter(
         if days > 0 {
             *overdue = add(*overdue)?;
         }
-        items.push(Line {
+        items.push(Item {
             document: item.invoice_number.clone(),
             instalment: item.instalment,
             due: day(due, language),
@@ -132,7 +126,7 @@ fn letter(
             balance: amount(open.saturating_sub(credit), currency, language),
         }
     });
-    Ok(Letter {
+    Ok(Variables {
         debtor: Party { name: snapshot.name.clone(), email: snapshot.address.clone() },
         creditor: Party { name: sender.name.clone(), email: sender.email.clone() },
         payment: sender.payment.clone(),

@@ -1,4 +1,4 @@
-//! `saldo.wakeups`: when each account wants to be woken, as far as the agenda and the answers have said.
+//! `saldo.wakeups`: when each account wants to be woken, as the agenda and the answers have said.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 const SYNC_PAGE: i64 = 2_000;
 
 const TABLE: &[&str] = &[
-    // "Already there, skipping" is nobody's news.
+    // "Already there, skipping" is no news for anybody.
     "SET LOCAL client_min_messages = warning",
-    // The one under which every service makes its tables: they share a schema.
+    // Every service makes its tables under this lock, since they share a schema.
     "SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))",
     "CREATE SCHEMA IF NOT EXISTS saldo",
     "CREATE TABLE IF NOT EXISTS saldo.wakeups (
@@ -24,29 +24,35 @@ const TABLE: &[&str] = &[
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub(crate) tenant: String,
-    pub(crate) account: String,
+pub struct Key {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id within the tenant.
+    pub account: String,
 }
 
 /// What an account's answer said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) wakeup_at: Option<Timestamp>,
-    pub(crate) account_version: u64,
-    pub(crate) catalog_version: u64,
+pub struct Answer {
+    /// When the account wants to be woken next, if ever.
+    pub wakeup_at: Option<Timestamp>,
+    /// The version of the account that answered.
+    pub account_version: u64,
+    /// The version of its creditor's catalog that it was decided under.
+    pub catalog_version: u64,
 }
 
-/// What is known of an account after asking it.
+/// What is known about an account after it was woken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Known {
+pub enum Update {
+    /// The account answered.
     Answered(Answer),
-    /// It could not be woken, and is not asked again before.
+    /// The account could not be woken, and is not tried again before this instant.
     NotBefore(Timestamp),
 }
 
 /// Makes the table where it is missing.
-pub(crate) async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     for statement in TABLE {
         sqlx::query(*statement).execute(&mut *transaction).await?;
@@ -54,19 +60,21 @@ pub(crate) async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
     transaction.commit().await
 }
 
-/// How far a build's agenda was taken over.
+/// How far the agenda of one build of the read models was taken over.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub struct Checkpoint {
     build: i64,
     offsets: BTreeMap<i32, i64>,
 }
 
-/// Takes over what the agenda has new. True where there is more.
-pub(crate) async fn sync(pool: &PgPool, seen: &mut Seen) -> Result<bool, sqlx::Error> {
+/// Takes over what is new in the agenda. True if there is more.
+pub async fn sync(pool: &PgPool, checkpoint: &mut Checkpoint) -> Result<bool, sqlx::Error> {
     let build = live(pool).await?;
-    if seen.build != build {
-        *seen = Seen { build, offsets: BTreeMap::new() };
+    if checkpoint.build != build {
+        *checkpoint = Checkpoint { build, offsets: BTreeMap::new() };
     }
+    // Rows are locked in the order of their keys, here and in `write`. In any other order the two could wait for each other
+    // for ever.
     let statement = format!(
         "WITH seen AS (
             SELECT c.partition, coalesce(s.after, -1) AS after
@@ -80,21 +88,21 @@ pub(crate) async fn sync(pool: &PgPool, seen: &mut Seen) -> Result<bool, sqlx::E
                 ORDER BY record_offset LIMIT $3) AS a),
         merged AS (
             INSERT INTO saldo.wakeups AS w (tenant, account, wakeup_at, account_version, catalog_version)
-            SELECT tenant, account, wakeup_at, account_version, catalog_version FROM page
+            SELECT tenant, account, wakeup_at, account_version, catalog_version FROM page ORDER BY tenant, account
             ON CONFLICT (tenant, account) DO UPDATE SET wakeup_at = excluded.wakeup_at,
                 account_version = excluded.account_version, catalog_version = excluded.catalog_version
             WHERE (excluded.account_version, excluded.catalog_version) > (w.account_version, w.catalog_version))
         SELECT partition, max(record_offset), count(*) FROM page GROUP BY partition"
     );
     let rows = sqlx::query(AssertSqlSafe(statement))
-        .bind(seen.offsets.keys().copied().collect::<Vec<_>>())
-        .bind(seen.offsets.values().copied().collect::<Vec<_>>())
+        .bind(checkpoint.offsets.keys().copied().collect::<Vec<_>>())
+        .bind(checkpoint.offsets.values().copied().collect::<Vec<_>>())
         .bind(SYNC_PAGE)
         .fetch_all(pool)
         .await?;
     let mut more = false;
     for row in rows {
-        seen.offsets.insert(row.try_get(0)?, row.try_get(1)?);
+        checkpoint.offsets.insert(row.try_get(0)?, row.try_get(1)?);
         more |= row.try_get::<i64, _>(2)? >= SYNC_PAGE;
     }
     Ok(more)
@@ -105,10 +113,10 @@ async fn live(pool: &PgPool) -> Result<i64, sqlx::Error> {
 }
 
 /// Before every wake-up: the year 1.
-pub(crate) const FIRST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+pub const FIRST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 
-/// A page of what is due, oldest first, behind a place in that order.
-pub(crate) async fn due(
+/// A page of what is due, oldest first, from after this position on.
+pub async fn due(
     pool: &PgPool,
     now: Timestamp,
     after: &(Timestamp, Key),
@@ -133,11 +141,8 @@ pub(crate) async fn due(
     rows.into_iter().map(of).collect()
 }
 
-/// Those of the creditors that have accounts decided under an older catalog than the one given.
-pub(crate) async fn tenants_behind(
-    pool: &PgPool,
-    versions: &[(String, u64)],
-) -> Result<Vec<(String, u64)>, sqlx::Error> {
+/// The creditors among these that have accounts decided under an older catalog version than the given one.
+pub async fn tenants_behind(pool: &PgPool, versions: &[(String, u64)]) -> Result<Vec<(String, u64)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT v.tenant, v.version FROM unnest($1::text[], $2::bigint[]) AS v(tenant, version)
          WHERE EXISTS (SELECT FROM saldo.wakeups w WHERE w.tenant = v.tenant AND w.catalog_version < v.version)",
@@ -149,9 +154,9 @@ pub(crate) async fn tenants_behind(
     rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)? as u64))).collect()
 }
 
-/// A page of a creditor's accounts decided under an older catalog than `version`, the oldest catalog first, behind a place
-/// in that order.
-pub(crate) async fn behind(
+/// A page of a creditor's accounts that were decided under an older catalog version than `version`, the oldest version
+/// first, from after this position on.
+pub async fn behind(
     pool: &PgPool,
     tenant: &str,
     version: u64,
@@ -173,65 +178,51 @@ pub(crate) async fn behind(
     rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Keeps what was learned.
-pub(crate) async fn write(pool: &PgPool, mut known: Vec<(Key, Known)>) -> Result<Vec<Key>, sqlx::Error> {
-    // Two schedulers lock rows in the same order.
-    known.sort_by(|(one, _), (other, _)| one.cmp(other));
+/// Writes down what was learned. Gives the accounts back.
+pub async fn write(pool: &PgPool, updates: Vec<(Key, Update)>) -> Result<Vec<Key>, sqlx::Error> {
     let (mut tenants, mut accounts, mut wakeups) = (Vec::new(), Vec::new(), Vec::new());
+    // Absent where the account could not be woken.
     let (mut versions, mut catalogs) = (Vec::new(), Vec::new());
-    let mut held = (Vec::new(), Vec::new(), Vec::new());
-    for (key, known) in &known {
-        match known {
-            Known::Answered(answer) => {
-                tenants.push(key.tenant.as_str());
-                accounts.push(key.account.as_str());
-                wakeups.push(answer.wakeup_at.map(|at| at.to_string()));
-                versions.push(answer.account_version as i64);
-                catalogs.push(answer.catalog_version as i64);
-            }
-            Known::NotBefore(at) => {
-                held.0.push(key.tenant.as_str());
-                held.1.push(key.account.as_str());
-                held.2.push(at.to_string());
-            }
-        }
+    for (key, update) in &updates {
+        tenants.push(key.tenant.as_str());
+        accounts.push(key.account.as_str());
+        let (wakeup_at, answer) = match update {
+            Update::Answered(answer) => (answer.wakeup_at, Some(answer)),
+            Update::NotBefore(at) => (Some(*at), None),
+        };
+        wakeups.push(wakeup_at.map(|at| at.to_string()));
+        versions.push(answer.map(|answer| answer.account_version as i64));
+        catalogs.push(answer.map(|answer| answer.catalog_version as i64));
     }
-    if !tenants.is_empty() {
-        // Of the same versions the answer knows more than the commit: it was computed later.
-        sqlx::query(
-            "UPDATE saldo.wakeups w SET wakeup_at = a.wakeup_at::timestamptz,
-                 account_version = a.account_version, catalog_version = a.catalog_version
-             FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
-                  AS a(tenant, account, wakeup_at, account_version, catalog_version)
-             WHERE w.tenant = a.tenant AND w.account = a.account
-               AND (a.account_version, a.catalog_version) >= (w.account_version, w.catalog_version)",
-        )
-        .bind(tenants)
-        .bind(accounts)
-        .bind(wakeups)
-        .bind(versions)
-        .bind(catalogs)
-        .execute(pool)
-        .await?;
-    }
-    if !held.0.is_empty() {
-        // What is later anyway, or never, stays.
-        sqlx::query(
-            "UPDATE saldo.wakeups w SET wakeup_at = h.until::timestamptz
-             FROM unnest($1::text[], $2::text[], $3::text[]) AS h(tenant, account, until)
-             WHERE w.tenant = h.tenant AND w.account = h.account AND w.wakeup_at < h.until::timestamptz",
-        )
-        .bind(held.0)
-        .bind(held.1)
-        .bind(held.2)
-        .execute(pool)
-        .await?;
-    }
-    Ok(known.into_iter().map(|(key, _)| key).collect())
+    // An answer of the same versions knows more than the commit, since it was computed later. If an account could not be
+    // woken, its wake-up is only ever moved to a later instant.
+    sqlx::query(
+        "WITH learned AS MATERIALIZED (
+             SELECT l.* FROM unnest($1::text[], $2::text[], $3::text[]::timestamptz[], $4::bigint[], $5::bigint[])
+                 AS l(tenant, account, wakeup_at, account_version, catalog_version)),
+         locked AS MATERIALIZED (
+             SELECT w.tenant, w.account FROM saldo.wakeups AS w JOIN learned USING (tenant, account)
+             ORDER BY w.tenant, w.account FOR UPDATE OF w)
+         UPDATE saldo.wakeups AS w SET wakeup_at = l.wakeup_at,
+             account_version = coalesce(l.account_version, w.account_version),
+             catalog_version = coalesce(l.catalog_version, w.catalog_version)
+         FROM learned AS l JOIN locked USING (tenant, account)
+         WHERE w.tenant = l.tenant AND w.account = l.account
+           AND CASE WHEN l.account_version IS NULL THEN w.wakeup_at < l.wakeup_at
+               ELSE (l.account_version, l.catalog_version) >= (w.account_version, w.catalog_version) END",
+    )
+    .bind(tenants)
+    .bind(accounts)
+    .bind(wakeups)
+    .bind(versions)
+    .bind(catalogs)
+    .execute(pool)
+    .await?;
+    Ok(updates.into_iter().map(|(key, _)| key).collect())
 }
 
-/// How many are due, and since when.
-pub(crate) async fn backlog(pool: &PgPool, now: Timestamp) -> Result<(u64, Option<Timestamp>), sqlx::Error> {
+/// How many accounts are due, and since when the oldest is.
+pub async fn backlog(pool: &PgPool, now: Timestamp) -> Result<(u64, Option<Timestamp>), sqlx::Error> {
     let row = sqlx::query("SELECT count(*), min(wakeup_at) FROM saldo.wakeups WHERE wakeup_at <= $1")
         .bind(now.to_sqlx())
         .fetch_one(pool)

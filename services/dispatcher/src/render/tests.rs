@@ -1,9 +1,11 @@
-//! Letters from snapshots, by templates that stand in the documentation.
+//! Messages from snapshots, by the templates of the documentation.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use saldo_catalog::{Published, Source};
-use saldo_domain::Rules;
+use saldo_channels::{LastLook, Outcome, RenderError};
+use saldo_domain::{Rules, party::Channel};
 
 use super::*;
 
@@ -56,6 +58,43 @@ fn job() -> Job {
     Job { tenant: "acme".into(), account: "D-0042".into(), reminder: 3, version: 9, trace: None }
 }
 
+/// Takes the text of a template as it is.
+struct Plain;
+
+impl Transport for Plain {
+    fn channel(&self) -> Channel {
+        Channel::Sms
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn render(&self, draft: &Draft<'_>) -> Result<Message, RenderError> {
+        let text = draft.template.render(draft.variables).map_err(|error| RenderError(error.to_string()))?.text;
+        Ok(Message {
+            id: draft.id.to_owned(),
+            from: draft.sender.name.clone(),
+            to: draft.address.to_owned(),
+            media_type: "text/plain",
+            content: text.into_bytes(),
+        })
+    }
+
+    fn hand_over<'t>(&'t self, _: &'t Message, _: LastLook) -> BoxFuture<'t, Outcome> {
+        Box::pin(async { Outcome::Withdrawn })
+    }
+}
+
+fn render(
+    job: &Job,
+    snapshot: &ContactSnapshot,
+    policy_version: u64,
+    catalog: &TenantCatalog,
+) -> Result<Message, NoMessage> {
+    message(job, snapshot, policy_version, catalog, &Plain)
+}
+
 fn day_of(year: i32, month: i32, day: i32) -> Option<v1::Date> {
     Some(v1::Date { year, month, day })
 }
@@ -90,15 +129,16 @@ fn snapshot(language: &str) -> ContactSnapshot {
     }
 }
 
-fn letter_of(language: &str) -> Letter {
+fn variables_of(language: &str) -> Variables {
     let (snapshot, catalog) = (snapshot(language), catalog());
     let (saying, policy) = (snapshot.saying.as_ref().expect("saying"), catalog.rules.policy.as_ref().expect("policy"));
-    letter("D-0042", &snapshot, saying, Language::parse(language).expect("language"), &policy.sender).expect("letter")
+    variables("D-0042", &snapshot, saying, Language::parse(language).expect("language"), &policy.sender)
+        .expect("variables")
 }
 
 #[test]
-fn a_letter_writes_amounts_and_days_as_its_language_does() {
-    let spanish = letter_of("es");
+fn amounts_and_days_are_written_as_the_language_does() {
+    let spanish = variables_of("es");
     assert_eq!(spanish.today, "2 de marzo de 2026");
     let lines: Vec<_> = spanish.items.iter().map(|item| (item.due.as_str(), item.days, item.open.as_str())).collect();
     assert_eq!(
@@ -109,43 +149,44 @@ fn a_letter_writes_amounts_and_days_as_its_language_does() {
             ("7 de marzo de 2026", -5, "1.000,00 EUR")
         ]
     );
-    let english = letter_of("en");
+    let english = variables_of("en");
     assert_eq!((english.today.as_str(), english.items[0].open.as_str()), ("2 March 2026", "1,234.50 EUR"));
 }
 
 #[test]
 fn totals_are_by_currency_and_only_what_is_past_due_is_overdue() {
-    let letter = letter_of("en");
-    let totals: Vec<_> = letter.totals.iter().map(|one| (one.open.as_str(), one.overdue.as_str())).collect();
+    let variables = variables_of("en");
+    let totals: Vec<_> = variables.totals.iter().map(|one| (one.open.as_str(), one.overdue.as_str())).collect();
     assert_eq!(totals, [("2,234.50 EUR", "1,234.50 EUR"), ("0.99 USD", "0.99 USD")]);
-    assert!(letter.overdue);
+    assert!(variables.overdue);
 }
 
 #[test]
-fn the_mail_is_the_same_at_every_try_of_its_reminder() {
+fn the_message_is_the_same_at_every_attempt_of_its_reminder() {
     let (catalog, snapshot) = (catalog(), snapshot("es"));
-    let first = mail(&job(), &snapshot, 4, &catalog).expect("mail");
-    let second = mail(&Job { version: 12, ..job() }, &snapshot, 4, &catalog).expect("mail");
-    assert_eq!(first.bytes(), second.bytes());
-    let other = mail(&Job { reminder: 4, ..job() }, &snapshot, 4, &catalog).expect("mail");
-    assert_ne!(first.message_id(), other.message_id());
-    // SHA-256 of "acme/D-0042/3": history refers to it, so it never changes.
-    assert!(first.message_id().starts_with("1bb23c2c2d24be862eb0c30432eb4ede@"), "{}", first.message_id());
+    let first = render(&job(), &snapshot, 4, &catalog).expect("a message");
+    let second = render(&Job { version: 12, ..job() }, &snapshot, 4, &catalog).expect("a message");
+    assert_eq!(first, second);
+    let other = render(&Job { reminder: 4, ..job() }, &snapshot, 4, &catalog).expect("a message");
+    assert_ne!(first.id, other.id);
+    // SHA-256 of "acme/D-0042/3". The history refers to it, so it never changes.
+    assert_eq!(first.id, "1bb23c2c2d24be862eb0c30432eb4ede");
 }
 
 #[test]
-fn the_mail_speaks_to_the_debtor_in_the_creditors_name() {
-    let text = String::from_utf8(mail(&job(), &snapshot("en"), 4, &catalog()).expect("mail").bytes().to_vec());
-    let text = text.expect("ascii");
-    for part in ["To: ana@example.com", "Date: Mon, 02 Mar 2026 09:00:00 +0000", "1,234.50 EUR", "F-3"] {
+fn the_message_speaks_to_the_debtor_in_the_creditors_name() {
+    let message = render(&job(), &snapshot("en"), 4, &catalog()).expect("a message");
+    assert_eq!((message.from.as_str(), message.to.as_str()), ("Ejemplo, S.L.", "ana@example.com"));
+    let text = String::from_utf8(message.content).expect("text");
+    for part in ["Muñoz & Hijos", "1,234.50 EUR", "F-3"] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
 }
 
 #[test]
 fn what_cannot_be_written_is_final_and_names_nobody() {
-    let final_word = |snapshot: ContactSnapshot| match mail(&job(), &snapshot, 4, &catalog()) {
-        Err(NoLetter::Final(why)) => why,
+    let final_word = |snapshot: ContactSnapshot| match render(&job(), &snapshot, 4, &catalog()) {
+        Err(NoMessage::Final(why)) => why,
         other => panic!("{other:?}"),
     };
     let good = snapshot("es");
@@ -156,7 +197,6 @@ fn what_cannot_be_written_is_final_and_names_nobody() {
         ContactSnapshot { saying: None, ..good.clone() },
         ContactSnapshot { day: day_of(2026, 2, 30), ..good.clone() },
         ContactSnapshot { at: None, ..good.clone() },
-        ContactSnapshot { address: "ana\r\nBcc: all@example.com".into(), ..good.clone() },
         ContactSnapshot { items: vec![item("F-1", "EUR", None, 1)], ..good.clone() },
         ContactSnapshot { items: vec![item("F-1", "EUR", day_of(2026, 1, 1), i64::MAX); 2], ..good.clone() },
     ] {
@@ -168,16 +208,16 @@ fn what_cannot_be_written_is_final_and_names_nobody() {
 #[test]
 fn a_template_that_is_gone_since_is_tried_again_under_the_new_policy() {
     let replaced = TenantCatalog { templates: Arc::default(), version: 5, ..catalog() };
-    let outcome = mail(&job(), &snapshot("es"), 4, &replaced);
-    assert!(matches!(outcome, Err(NoLetter::NotNow(_))), "{outcome:?}");
+    let outcome = render(&job(), &snapshot("es"), 4, &replaced);
+    assert!(matches!(outcome, Err(NoMessage::NotNow(_))), "{outcome:?}");
     let parked = TenantCatalog { parked: Some("?".into()), ..catalog() };
-    assert!(matches!(mail(&job(), &snapshot("es"), 4, &parked), Err(NoLetter::NotNow(_))));
+    assert!(matches!(render(&job(), &snapshot("es"), 4, &parked), Err(NoMessage::NotNow(_))));
 }
 
 #[test]
 fn what_stands_in_the_debtors_favour_is_said() {
-    let letter = letter_of("en");
-    let told: Vec<_> = letter.totals.iter().map(|total| (total.credit.as_deref(), total.balance.as_str())).collect();
+    let variables = variables_of("en");
+    let told: Vec<_> = variables.totals.iter().map(|total| (total.credit.as_deref(), total.balance.as_str())).collect();
     assert_eq!(told, [(Some("50.00 EUR"), "2,184.50 EUR"), (None, "0.99 USD")]);
 }
 
@@ -191,7 +231,7 @@ fn what_is_not_listed_is_counted_and_summed_up() {
         overdue_minor: 400,
     });
     let (saying, policy) = (snapshot.saying.as_ref().expect("saying"), catalog.rules.policy.as_ref().expect("policy"));
-    let letter = letter("D-0042", &snapshot, saying, Language::English, &policy.sender).expect("letter");
-    let eur = letter.totals.iter().find(|total| total.currency == "EUR").expect("euros");
-    assert_eq!((letter.more, eur.open.as_str(), eur.overdue.as_str()), (3, "2,244.50 EUR", "1,238.50 EUR"));
+    let variables = variables("D-0042", &snapshot, saying, Language::English, &policy.sender).expect("variables");
+    let eur = variables.totals.iter().find(|total| total.currency == "EUR").expect("euros");
+    assert_eq!((variables.more, eur.open.as_str(), eur.overdue.as_str()), (3, "2,244.50 EUR", "1,238.50 EUR"));
 }

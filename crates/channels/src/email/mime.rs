@@ -1,4 +1,4 @@
-//! The exact bytes of a mail: a pure function of what is in it, so that a second try hands over the same.
+//! The exact bytes of a mail. They are a pure function of its parts, so that a second attempt hands over the same bytes.
 
 use std::time::SystemTime;
 
@@ -9,6 +9,10 @@ use lettre::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::Message as Rendered;
+
+/// What a mail is, as a media type (RFC 2046, 5.2.1).
+const MEDIA_TYPE: &str = "message/rfc822";
 /// Longest mail, encoded, in bytes: some pages of text and the same as HTML, and far below what any server takes.
 pub const MAX_MAIL_BYTES: usize = 600_000;
 /// Longest id, in bytes: the Message-ID's line stays below 998 (RFC 5322, 2.1.1) whatever the domain.
@@ -19,9 +23,9 @@ const MAX_ID: usize = 128;
 pub struct Mail {
     /// The sender's name, as people read it.
     pub from_name: String,
-    /// The sender's address, which failures come back to as well.
+    /// The sender's address. Bounces come back to it as well.
     pub from: String,
-    /// Answers go here, if not to the sender.
+    /// Replies go here, if not to the sender.
     pub reply_to: Option<String>,
     /// The recipient's address.
     pub to: String,
@@ -38,17 +42,17 @@ pub struct Mail {
     pub date: Timestamp,
 }
 
-/// Bytes to hand over, with the envelope.
+/// A mail as bytes, with the envelope that SMTP needs (RFC 5321, 2.3.1).
 #[derive(Debug, Clone)]
 pub struct Envelope {
-    pub(crate) from: Address,
-    pub(crate) to: Address,
-    pub(crate) text: String,
+    pub(super) from: Address,
+    pub(super) to: Address,
+    pub(super) text: String,
     message_id: String,
 }
 
 impl Envelope {
-    /// The whole mail, header and body, every line ended by CR LF, and none by less; ASCII, since what is not is encoded.
+    /// The whole mail, header and body. Every line ends with CR LF. All of it is ASCII, since everything else is encoded.
     pub fn bytes(&self) -> &[u8] {
         self.text.as_bytes()
     }
@@ -58,9 +62,36 @@ impl Envelope {
         &self.message_id
     }
 
-    /// SHA-256 of the bytes, which are also exactly what the server receives.
+    /// SHA-256 of the bytes. The server receives exactly these bytes.
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(&self.text).into()
+    }
+}
+
+impl From<Envelope> for Rendered {
+    fn from(mail: Envelope) -> Self {
+        Self {
+            id: mail.message_id,
+            from: mail.from.to_string(),
+            to: mail.to.to_string(),
+            media_type: MEDIA_TYPE,
+            content: mail.text.into_bytes(),
+        }
+    }
+}
+
+/// The envelope of a message that [`Mail::build`] made.
+impl TryFrom<&Rendered> for Envelope {
+    type Error = MailError;
+
+    fn try_from(message: &Rendered) -> Result<Self, MailError> {
+        if message.media_type != MEDIA_TYPE {
+            return Err(MailError { field: "media_type", rule: "must be message/rfc822" });
+        }
+        let text = str::from_utf8(&message.content).ok().filter(|text| text.is_ascii() && text.ends_with("\r\n"));
+        let text = text.ok_or(MailError { field: "content", rule: "must be ASCII that ends with CR LF" })?.to_owned();
+        let (from, to) = (address("from", &message.from)?, address("to", &message.to)?);
+        Ok(Self { from, to, text, message_id: message.id.clone() })
     }
 }
 
@@ -68,9 +99,9 @@ impl Envelope {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {rule}")]
 pub struct MailError {
-    /// Which.
+    /// The part.
     pub field: &'static str,
-    /// What it must be.
+    /// What the part must be.
     pub rule: &'static str,
 }
 
@@ -90,7 +121,7 @@ impl Mail {
         if self.date < Timestamp::UNIX_EPOCH {
             return Err(MailError { field: "date", rule: "must not be before 1970" });
         }
-        // Encoding only adds: what is too long before it need not be encoded to find out.
+        // Encoding only adds bytes, so a mail that is too long already need not be encoded first.
         let parts = [Some(&self.text), self.html.as_ref(), Some(&self.subject), Some(&self.from_name)];
         within_bounds(parts.into_iter().flatten().map(String::len).sum())?;
         let mut builder = Message::builder()
@@ -113,7 +144,7 @@ impl Mail {
         let unusual = MailError { field: "mail", rule: "could not be put together" };
         let message = message.map_err(|_| unusual.clone())?;
         let mut text = String::from_utf8(message.formatted()).ok().filter(|text| text.is_ascii()).ok_or(unusual)?;
-        // The last line's end belongs to the mail: on its way it is the first half of what ends the message.
+        // The end of the last line belongs to the mail. On the wire it is the first half of the mark that ends a message.
         if !text.ends_with("\r\n") {
             text.push_str("\r\n");
         }
@@ -131,8 +162,8 @@ impl Mail {
         Ok(format!("{}@{}", self.id, from.domain()))
     }
 
-    /// What stands between the parts. As a hash of the id and of them it is another one in every mail, the same at every
-    /// build, and in none of the parts, whoever wrote them.
+    /// The line between the parts. It is a hash of the id and of the parts. So every mail has its own, every build of one
+    /// mail has the same, and no part can contain it, whoever wrote the part.
     fn boundary(&self, html: &str) -> String {
         let mut hash = Sha256::new();
         for part in [&self.id, &self.text, html] {
@@ -154,8 +185,8 @@ fn address(field: &'static str, text: &str) -> Result<Address, MailError> {
     address.ok_or(MailError { field, rule: "must be an e-mail address in ASCII" })
 }
 
-/// The text with every line ended by CR LF, however it was ended. A CR or LF alone is no end of a line to every server,
-/// and what two of them read differently can hide a second mail in a first.
+/// The text with CR LF at the end of every line, whatever stood there. Servers disagree whether a CR or LF alone ends a
+/// line, and bytes that two servers read differently can hide a second mail in a first one (SMTP smuggling).
 fn lines(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n").replace('\n', "\r\n")
 }

@@ -11,29 +11,28 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
-    table::Key,
     wake::{Outcome, Woken},
+    wakeups::Key,
 };
 
-/// Between two reports.
+/// Between two looks at the backlog.
 pub(crate) const EVERY: Duration = Duration::from_secs(3);
 /// So many due at once are worth watching.
 const MANY: u64 = 1_000;
-/// Reasons told apart in one report; the command service has fewer.
+/// Reasons told apart between two warnings; the command service has fewer.
 const MAX_REASONS: usize = 20;
 
-/// Counts, and says.
-pub(crate) struct Report {
+pub(crate) struct Metrics {
     woken: Counter<u64>,
     waiting: Gauge<u64>,
     oldest: Gauge<u64>,
-    /// Since the beginning.
+    /// Accounts woken since the beginning.
     done: u64,
     backlog: Option<Backlog>,
     troubles: BTreeMap<String, Trouble>,
 }
 
-/// Many that are due at once.
+/// Many accounts that are due at once.
 struct Backlog {
     since: Instant,
     done_before: u64,
@@ -44,7 +43,7 @@ struct Trouble {
     example: Key,
 }
 
-impl Report {
+impl Metrics {
     pub(crate) fn new() -> Self {
         let meter = global::meter("saldo.scheduler");
         Self {
@@ -69,8 +68,8 @@ impl Report {
         }
     }
 
-    /// Takes in what came of one account.
-    pub(crate) fn note(&mut self, woken: &Woken) {
+    /// An account was woken, or could not be.
+    pub(crate) fn woken(&mut self, woken: &Woken) {
         self.done += 1;
         self.woken.add(1, &[KeyValue::new("result", woken.outcome.name())]);
         let (Outcome::Failed(reason) | Outcome::OutOfReach(reason)) = &woken.outcome else { return };
@@ -80,13 +79,14 @@ impl Report {
         }
     }
 
-    /// Whether many are being worked off.
+    /// Whether a backlog is being worked off.
     pub(crate) fn has_backlog(&self) -> bool {
         self.backlog.is_some()
     }
 
-    /// Says where it stands. `worked_off` says that all which was due when it was looked last is done.
-    pub(crate) fn tell(&mut self, (waiting, oldest): (u64, Option<Timestamp>), now: Timestamp, worked_off: bool) {
+    /// So many accounts are due, the oldest since this instant. `worked_off` says that everything found by the last look is
+    /// done.
+    pub(crate) fn backlog(&mut self, (waiting, oldest): (u64, Option<Timestamp>), now: Timestamp, worked_off: bool) {
         self.waiting.record(waiting, &[]);
         let seconds = oldest.map_or(0, |oldest| now.duration_since(oldest).as_secs());
         self.oldest.record(seconds.try_into().unwrap_or(0), &[]);
@@ -117,8 +117,8 @@ impl Report {
     }
 }
 
-/// What was not told yet, is told at the end; from then on it is another scheduler's to say how many are due.
-impl Drop for Report {
+/// Troubles that the log was not told yet are told at the end. From then on another scheduler says how many accounts are due.
+impl Drop for Metrics {
     fn drop(&mut self) {
         self.tell_troubles();
         self.waiting.record(0, &[]);

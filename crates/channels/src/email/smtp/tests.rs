@@ -1,4 +1,4 @@
-//! Against a peer that follows a script: what is certain is said, what is not stands as unknown.
+//! Hand-overs to a scripted server: the outcome says what is certain, and everything else is unknown.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,27 +16,27 @@ use tokio_rustls::{
 };
 
 use super::{
-    peer::{Peer, Trouble},
+    peer::{Fault, Peer},
     *,
 };
-use crate::mail::tests::letter;
+use crate::email::mime::tests::sample;
 
 /// A peer that answers each command with success, save at `at`.
-async fn peer(at: &'static str, trouble: Option<Trouble>) -> Peer {
-    Peer::start(move |moment| trouble.filter(|_| moment.stage == at)).await
+async fn peer(at: &'static str, fault: Option<Fault>) -> Peer {
+    Peer::start(move |point| fault.filter(|_| point.stage == at)).await
 }
 
-async fn outcome(at: &'static str, trouble: Option<Trouble>) -> Outcome {
-    peer(at, trouble).await.server.hand_over(&letter().build().expect("a mail")).await
+async fn outcome(at: &'static str, fault: Option<Fault>) -> Outcome {
+    peer(at, fault).await.server.hand_over(&sample().build().expect("a mail")).await
 }
 
 #[tokio::test]
 async fn what_is_accepted_is_what_was_built() {
     let peer = peer("", None).await;
-    let mail = letter().build().expect("a mail");
+    let mail = sample().build().expect("a mail");
     let outcome = peer.server.hand_over(&mail).await;
     assert_eq!(outcome, Outcome::Accepted { reply: "2.0.0 queued as 42".into() });
-    let heard = peer.heard().messages;
+    let transcript = peer.transcript().messages;
     for header in [
         // "Ejemplo, S.L.", whose comma and dots must not be read as more addresses (RFC 2047, 5).
         "From: =?utf-8?b?RWplbXBsbywgUy5MLg==?= <cobros@example.com>",
@@ -45,25 +45,25 @@ async fn what_is_accepted_is_what_was_built() {
         "Message-ID: <reminder-1@example.com>",
         "Date: Mon, 02 Mar 2026 09:00:00 +0000",
     ] {
-        assert!(heard.contains(header), "{header:?} is missing in:\n{heard}");
+        assert!(transcript.contains(header), "{header:?} is missing in:\n{transcript}");
     }
     // A dot alone on a line was doubled on its way (RFC 5321, 4.5.2), and nothing else was changed.
     assert!(mail.bytes().is_ascii(), "no server has to know 8BITMIME");
     let sent = String::from_utf8(mail.bytes().to_vec()).expect("text").replace("\r\n", "\n");
-    assert_eq!(heard.replace("\n..", "\n."), sent);
+    assert_eq!(transcript.replace("\n..", "\n."), sent);
 }
 
 #[tokio::test]
 async fn before_the_message_a_temporary_answer_or_none_is_no_hand_over() {
     for (at, stage) in [
-        ("greeting", Stage::Connect),
-        ("EHLO", Stage::Connect),
-        ("MAIL", Stage::Mail),
-        ("RCPT", Stage::Rcpt),
-        ("DATA", Stage::Data),
+        ("greeting", stage::CONNECT),
+        ("EHLO", stage::CONNECT),
+        ("MAIL", stage::MAIL),
+        ("RCPT", stage::RCPT),
+        ("DATA", stage::DATA),
     ] {
-        for trouble in [Trouble::Says("451 4.3.0 try later"), Trouble::Drops, Trouble::Sleeps] {
-            let outcome = outcome(at, Some(trouble)).await;
+        for fault in [Fault::Says("451 4.3.0 try later"), Fault::Drops, Fault::Sleeps] {
+            let outcome = outcome(at, Some(fault)).await;
             assert!(matches!(outcome, Outcome::Deferred { stage: found, .. } if found == stage), "{at}: {outcome:?}");
         }
     }
@@ -72,35 +72,37 @@ async fn before_the_message_a_temporary_answer_or_none_is_no_hand_over() {
 #[tokio::test]
 async fn a_final_no_is_final_and_quotes_the_server() {
     for (at, stage) in
-        [("MAIL", Stage::Mail), ("RCPT", Stage::Rcpt), ("DATA", Stage::Data), ("message", Stage::Message)]
+        [("MAIL", stage::MAIL), ("RCPT", stage::RCPT), ("DATA", stage::DATA), ("message", stage::MESSAGE)]
     {
-        let outcome = outcome(at, Some(Trouble::Says("550 5.1.1 no such user"))).await;
-        let Outcome::Rejected { stage: found, reply } = &outcome else { panic!("{at}: {outcome:?}") };
+        let outcome = outcome(at, Some(Fault::Says("550 5.1.1 no such user"))).await;
+        let Outcome::Rejected { stage: found, reply, .. } = &outcome else { panic!("{at}: {outcome:?}") };
         assert!(*found == stage && reply.contains("550") && reply.contains("no such user"), "{outcome:?}");
+        let Outcome::Rejected { code, content_left, .. } = outcome else { panic!("{at}") };
+        assert_eq!((code, content_left), (550, at == "message"));
     }
     // A server that turns everybody away says nothing of the message.
-    let outcome = outcome("greeting", Some(Trouble::Says("554 no service"))).await;
-    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Connect, .. }), "{outcome:?}");
+    let outcome = outcome("greeting", Some(Fault::Says("554 no service"))).await;
+    assert!(matches!(outcome, Outcome::Deferred { stage: stage::CONNECT, .. }), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn behind_the_first_byte_only_an_answer_is_an_answer() {
-    for trouble in [Trouble::Drops, Trouble::Sleeps, Trouble::Says("nonsense")] {
-        let outcome = outcome("message", Some(trouble)).await;
+    for fault in [Fault::Drops, Fault::Sleeps, Fault::Says("nonsense")] {
+        let outcome = outcome("message", Some(fault)).await;
         assert!(matches!(outcome, Outcome::Unknown { .. }), "{outcome:?}");
     }
-    let outcome = outcome("message", Some(Trouble::Says("452 4.2.2 mailbox full"))).await;
-    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Message, .. }), "{outcome:?}");
+    let outcome = outcome("message", Some(Fault::Says("452 4.2.2 mailbox full"))).await;
+    assert!(matches!(outcome, Outcome::Deferred { stage: stage::MESSAGE, code: 452, .. }), "{outcome:?}");
 }
 
-/// A yes that can only be to something else: the message would be read as commands.
+/// A positive reply that can only belong to another command. After it the message would be read as commands.
 #[tokio::test]
 async fn without_leave_no_message_is_sent() {
-    let peer = peer("DATA", Some(Trouble::Says("250 ok"))).await;
-    let outcome = peer.server.hand_over(&letter().build().expect("a mail")).await;
-    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Data, .. }), "{outcome:?}");
-    let heard = peer.until(|heard| heard.open == 0).await;
-    assert_eq!(heard.commands.last().map(|(_, command)| command.as_str()), Some("DATA"));
+    let peer = peer("DATA", Some(Fault::Says("250 ok"))).await;
+    let outcome = peer.server.hand_over(&sample().build().expect("a mail")).await;
+    assert!(matches!(outcome, Outcome::Deferred { stage: stage::DATA, .. }), "{outcome:?}");
+    let transcript = peer.until(|transcript| transcript.open == 0).await;
+    assert_eq!(transcript.commands.last().map(|(_, command)| command.as_str()), Some("DATA"));
 }
 
 #[tokio::test]
@@ -108,19 +110,19 @@ async fn nobody_listening_and_no_tls_where_it_was_asked_for_are_no_hand_over() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     drop(listener);
-    let mail = letter().build().expect("a mail");
+    let mail = sample().build().expect("a mail");
     let nobody: Server = format!("smtp://127.0.0.1:{port}?tls=none").parse().expect("a server");
-    assert!(matches!(nobody.hand_over(&mail).await, Outcome::Deferred { stage: Stage::Connect, .. }));
+    assert!(matches!(nobody.hand_over(&mail).await, Outcome::Deferred { stage: stage::CONNECT, .. }));
     let plain = peer("", None).await;
     let asked: Server = format!("smtp://127.0.0.1:{}", plain.server.port).parse().expect("a server");
     let outcome = asked.hand_over(&mail).await;
-    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Tls, .. }), "{outcome:?}");
-    assert_eq!(plain.heard().messages, "", "nothing was said in the clear");
+    assert!(matches!(outcome, Outcome::Deferred { stage: stage::TLS, .. }), "{outcome:?}");
+    assert_eq!(plain.transcript().messages, "", "nothing was said in the clear");
     let plain = peer("", None).await;
     let mut wrapped: Server = format!("smtps://127.0.0.1:{}", plain.server.port).parse().expect("a server");
     wrapped.patience = Duration::from_millis(500);
     let outcome = wrapped.hand_over(&mail).await;
-    assert!(matches!(outcome, Outcome::Deferred { stage: Stage::Tls, .. }), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Deferred { stage: stage::TLS, .. }), "{outcome:?}");
 }
 
 fn acceptor(certified: &Certified) -> TlsAcceptor {
@@ -135,8 +137,8 @@ fn acceptor(certified: &Certified) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(tls))
 }
 
-/// A certificate of nobody we trust, that is over or another's is no server of ours: neither from the first byte nor after
-/// STARTTLS is a word of the mail said.
+/// A certificate that is expired, for another name or of an unknown authority is not our server's. Nothing of the mail is
+/// said, neither with TLS from the first byte nor after STARTTLS.
 #[tokio::test]
 async fn a_wrong_certificate_is_no_hand_over() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -170,31 +172,31 @@ async fn a_wrong_certificate_is_no_hand_over() {
         if trusts_ours {
             server = server.trusting(ca.clone()).expect("an authority");
         }
-        let outcome = server.hand_over(&letter().build().expect("a mail")).await;
-        let Outcome::Deferred { stage: Stage::Tls, why } = &outcome else { panic!("{scheme}: {outcome:?}") };
+        let outcome = server.hand_over(&sample().build().expect("a mail")).await;
+        let Outcome::Deferred { stage: stage::TLS, why, .. } = &outcome else { panic!("{scheme}: {outcome:?}") };
         assert!(why.contains(said), "{said}: {why}");
         assert!(!shaken.await.expect("the peer"), "no session came about");
     }
 }
 
-/// A mail server of one's own authority: who we are is said once it is known who it is. The authority's file is read with
-/// each connection.
+/// A mail server that a private authority certifies. We log in only once the server has shown who it is. The authority's
+/// file is read for each connection.
 #[tokio::test]
 async fn a_private_mail_server_is_trusted_by_its_authority() {
     let dir = tempfile::tempdir().expect("a folder");
     let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
     let ca = ours.write(dir.path(), "ca").expect("written");
     let peer = Peer::start_secured(acceptor(&ours.certify(&["localhost"], VALID))).await;
-    let mail = letter().build().expect("a mail");
+    let mail = sample().build().expect("a mail");
     let server = peer.server.clone().trusting(ca).expect("an authority");
     assert!(matches!(server.hand_over(&mail).await, Outcome::Accepted { .. }));
     // "\0ana\0s:cret" (RFC 4616).
-    let known = peer.heard().commands.iter().any(|(_, command)| command == "AUTH PLAIN AGFuYQBzOmNyZXQ=");
-    assert!(known, "{:?}", peer.heard().commands);
-    let heard = peer.heard().commands.len();
+    let known = peer.transcript().commands.iter().any(|(_, command)| command == "AUTH PLAIN AGFuYQBzOmNyZXQ=");
+    assert!(known, "{:?}", peer.transcript().commands);
+    let transcript = peer.transcript().commands.len();
     foreign.write(dir.path(), "ca").expect("written");
-    assert!(matches!(server.hand_over(&mail).await, Outcome::Deferred { stage: Stage::Tls, .. }));
-    assert_eq!(peer.heard().commands.len(), heard, "nothing more was said to it");
+    assert!(matches!(server.hand_over(&mail).await, Outcome::Deferred { stage: stage::TLS, .. }));
+    assert_eq!(peer.transcript().commands.len(), transcript, "nothing more was said to it");
     let empty = dir.path().join("empty.pem");
     std::fs::write(&empty, "").expect("written");
     let refused = peer.server.clone().trusting(empty.clone()).expect_err("nobody is trusted");

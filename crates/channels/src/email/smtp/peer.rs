@@ -12,9 +12,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Server;
 
-/// What the peer does at a moment instead of agreeing.
+/// What the server does at a point instead of agreeing.
 #[derive(Clone, Copy)]
-pub(super) enum Trouble {
+pub(super) enum Fault {
     /// Says this.
     Says(&'static str),
     /// Says this, and drops the line.
@@ -26,7 +26,7 @@ pub(super) enum Trouble {
 }
 
 /// Where in the conversations.
-pub(super) struct Moment<'m> {
+pub(super) struct Point<'m> {
     /// Which connection, counted from 1.
     pub(super) connection: usize,
     /// Which mail on it, counted from 1; 0 before the first.
@@ -35,9 +35,9 @@ pub(super) struct Moment<'m> {
     pub(super) stage: &'m str,
 }
 
-/// What reached the peer.
+/// Everything that has reached the server.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Heard {
+pub(super) struct Transcript {
     /// Each command line with its connection.
     pub(super) commands: Vec<(usize, String)>,
     /// What came after DATA.
@@ -52,32 +52,31 @@ pub(super) struct Heard {
 
 pub(super) struct Peer {
     pub(super) server: Server,
-    heard: Arc<watch::Sender<Heard>>,
+    transcript: Arc<watch::Sender<Transcript>>,
 }
 
-type Script = Arc<dyn Fn(Moment<'_>) -> Option<Trouble> + Send + Sync>;
+type Script = Arc<dyn Fn(Point<'_>) -> Option<Fault> + Send + Sync>;
 
 impl Peer {
     /// Answers each command with success, save where the script says otherwise.
-    pub(super) async fn start(script: impl Fn(Moment<'_>) -> Option<Trouble> + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(script: impl Fn(Point<'_>) -> Option<Fault> + Send + Sync + 'static) -> Self {
         Self::listen(None, script).await
     }
 
     /// The same over TLS from the first byte, as `localhost`, which asks who is there.
     pub(super) async fn start_secured(acceptor: TlsAcceptor) -> Self {
-        let offers =
-            |moment: Moment<'_>| (moment.stage == "EHLO").then_some(Trouble::Says("250-peer\r\n250 AUTH PLAIN"));
+        let offers = |point: Point<'_>| (point.stage == "EHLO").then_some(Fault::Says("250-peer\r\n250 AUTH PLAIN"));
         Self::listen(Some(acceptor), offers).await
     }
 
     async fn listen(
         tls: Option<TlsAcceptor>,
-        script: impl Fn(Moment<'_>) -> Option<Trouble> + Send + Sync + 'static,
+        script: impl Fn(Point<'_>) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let heard = Arc::new(watch::Sender::new(Heard::default()));
-        let (hearing, script): (_, Script) = (heard.clone(), Arc::new(script));
+        let transcript = Arc::new(watch::Sender::new(Transcript::default()));
+        let (recording, script): (_, Script) = (transcript.clone(), Arc::new(script));
         let url = match tls {
             None => format!("smtp://127.0.0.1:{port}?tls=none"),
             Some(_) => format!("smtps://ana:s%3Acret@localhost:{port}"),
@@ -85,40 +84,41 @@ impl Peer {
         tokio::spawn(async move {
             for connection in 1.. {
                 let (stream, _) = listener.accept().await.expect("a client");
-                hearing.send_modify(|heard| {
-                    heard.connections = connection;
-                    heard.open += 1;
-                    heard.most_open = heard.most_open.max(heard.open);
+                recording.send_modify(|transcript| {
+                    transcript.connections = connection;
+                    transcript.open += 1;
+                    transcript.most_open = transcript.most_open.max(transcript.open);
                 });
-                let (hearing, script, tls) = (hearing.clone(), script.clone(), tls.clone());
+                let (recording, script, tls) = (recording.clone(), script.clone(), tls.clone());
                 tokio::spawn(async move {
                     match tls {
-                        None => converse(connection, stream, &script, &hearing).await,
+                        None => converse(connection, stream, &script, &recording).await,
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {
-                                converse(connection, stream, &script, &hearing).await;
+                                converse(connection, stream, &script, &recording).await;
                             }
                         }
                     }
-                    hearing.send_modify(|heard| heard.open -= 1);
+                    recording.send_modify(|transcript| transcript.open -= 1);
                 });
             }
         });
         let mut server: Server = url.parse().expect("a server");
         server.patience = Duration::from_millis(500);
-        Self { server, heard }
+        Self { server, transcript }
     }
 
-    /// What it has heard until now.
-    pub(super) fn heard(&self) -> Heard {
-        self.heard.borrow().clone()
+    /// Everything that has reached the server until now.
+    pub(super) fn transcript(&self) -> Transcript {
+        self.transcript.borrow().clone()
     }
 
-    /// Waits for it to have heard something.
-    pub(super) async fn until(&self, what: impl Fn(&Heard) -> bool) -> Heard {
-        let mut heard = self.heard.subscribe();
-        let found = tokio::time::timeout(Duration::from_secs(20), heard.wait_for(|heard| what(heard))).await;
-        found.expect("it is heard in time").expect("the peer lives").clone()
+    /// Waits until this has reached the server.
+    pub(super) async fn until(&self, what: impl Fn(&Transcript) -> bool) -> Transcript {
+        let mut transcript = self.transcript.subscribe();
+        let found =
+            tokio::time::timeout(Duration::from_secs(20), transcript.wait_for(|transcript| what(transcript))).await;
+        found.expect("it happens in time").expect("the server lives").clone()
     }
 }
 
@@ -126,7 +126,7 @@ async fn converse(
     connection: usize,
     stream: impl AsyncRead + AsyncWrite,
     script: &Script,
-    heard: &watch::Sender<Heard>,
+    transcript: &watch::Sender<Transcript>,
 ) {
     let (read, mut write) = split(stream);
     let mut lines = BufReader::new(read).lines();
@@ -140,12 +140,12 @@ async fn converse(
             "QUIT" => "221 bye",
             _ => "250 ok",
         };
-        let (answer, drops) = match script(Moment { connection, mail, stage: &stage }) {
+        let (answer, drops) = match script(Point { connection, mail, stage: &stage }) {
             None => (usual, stage == "QUIT"),
-            Some(Trouble::Says(answer)) => (answer, false),
-            Some(Trouble::SaysAndDrops(answer)) => (answer, true),
-            Some(Trouble::Drops) => return,
-            Some(Trouble::Sleeps) => std::future::pending().await,
+            Some(Fault::Says(answer)) => (answer, false),
+            Some(Fault::SaysAndDrops(answer)) => (answer, true),
+            Some(Fault::Drops) => return,
+            Some(Fault::Sleeps) => std::future::pending().await,
         };
         if write.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() || drops {
             return;
@@ -155,7 +155,9 @@ async fn converse(
             loop {
                 match lines.next_line().await {
                     Ok(Some(line)) if line == "." => break,
-                    Ok(Some(line)) => heard.send_modify(|heard| heard.messages.push_str(&format!("{line}\n"))),
+                    Ok(Some(line)) => {
+                        transcript.send_modify(|transcript| transcript.messages.push_str(&format!("{line}\n")))
+                    }
                     _ => return,
                 }
             }
@@ -164,6 +166,6 @@ async fn converse(
         let Ok(Some(line)) = lines.next_line().await else { return };
         stage = line.split([' ', ':']).next().unwrap_or_default().to_owned();
         mail += usize::from(stage == "MAIL");
-        heard.send_modify(|heard| heard.commands.push((connection, line)));
+        transcript.send_modify(|transcript| transcript.commands.push((connection, line)));
     }
 }
