@@ -8,7 +8,7 @@ use saldo_domain::dunning::attempt::WithheldReason;
 use saldo_facts::timestamp_from_api;
 use serde::Serialize;
 
-use super::Run;
+use super::{Run, hold};
 use crate::{
     Outcome,
     client::{Target, explain},
@@ -64,12 +64,23 @@ impl Run for Outbox {
             page_size: self.most,
             ..Default::default()
         };
+        let account = request.account_id.clone();
         let answer = clients.query.list_reminders(request).await.map_err(|status| explain(&status))?.into_inner();
         let more = !answer.next_page_token.is_empty();
         let lines: Vec<Line> = answer.reminders.into_iter().map(line).collect();
         if self.json {
             println!("{}", serde_json::json!({ "reminders": lines, "more": more }));
             return Ok(ExitCode::SUCCESS);
+        }
+        let holds = match account.is_empty() {
+            true => Vec::new(),
+            false => {
+                let request = v1::ListHoldsRequest { account_id: account, ..Default::default() };
+                clients.query.list_holds(request).await.map_err(|status| explain(&status))?.into_inner().holds
+            }
+        };
+        if !holds.is_empty() {
+            println!("on hold:\n{}\n", hold::shown(&holds));
         }
         if lines.is_empty() {
             println!("{}", if self.all { "there has been no reminder" } else { "nothing waits" });
