@@ -9,7 +9,7 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 use saldo_log::{
-    AppendError, Log, LogError, NewRecord, Record,
+    AppendError, Log, LogError, NewRecord, READ_BYTES, Record,
     acceptor::{Acceptor, Verdict, VoidReason},
     embedded::EmbeddedLog,
     frame::{self, Kind, MAX_COMMIT_BYTES, partition_of},
@@ -87,6 +87,7 @@ async fn suite(one: Arc<dyn Log>, two: Arc<dyn Log>) -> Outcome {
     concurrent_writers(&one, &two, &identity).await?;
     what_counts(one.as_ref(), &identity).await?;
     oversize(one.as_ref(), &identity).await?;
+    bounded_by_bytes(one.as_ref(), &identity).await?;
     resuming(one.as_ref(), &identity).await?;
     beyond_the_end(one.as_ref()).await
 }
@@ -234,6 +235,27 @@ async fn oversize(log: &dyn Log, identity: &Identity) -> Outcome {
     assert!(matches!(refused, Err(AppendError::TooLarge { .. })), "{refused:?}");
     assert_eq!(total(log, identity).await?, before, "nothing was appended");
     log.append(vec![new(identity, "acme/large", vec![0; MAX_COMMIT_BYTES])]).await?;
+    Ok(())
+}
+
+/// However many large records wait, a reader is given so many bytes of them at once.
+async fn bounded_by_bytes(log: &dyn Log, identity: &Identity) -> Outcome {
+    const RECORDS: usize = 30;
+    let key = "acme/many-large";
+    let partition = partition_of(key, identity.partitions);
+    let from = log.end(partition).await?;
+    for _ in 0..RECORDS {
+        log.append(vec![new(identity, key, vec![0; MAX_COMMIT_BYTES])]).await?;
+    }
+    let mut tail = log.tail(&[(partition, from)]).await?;
+    let mut read = 0;
+    while read < RECORDS {
+        let records = tail.next(5_000).await?;
+        let bytes: usize = records.iter().map(|record| record.value.len()).sum();
+        assert!(bytes < READ_BYTES + MAX_COMMIT_BYTES, "{bytes} bytes at once");
+        read += records.len();
+    }
+    assert_eq!(read, RECORDS);
     Ok(())
 }
 

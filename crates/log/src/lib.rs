@@ -76,10 +76,15 @@ pub async fn ends(log: &dyn Log, identity: &genesis::Identity) -> Result<Vec<u64
     Ok(ends)
 }
 
+/// Bytes of values that a reader takes from the log at once, but for the record that goes beyond: what it holds in memory is
+/// bounded by this, however large records are.
+pub const READ_BYTES: usize = 8 << 20;
+
 /// A reader of a topic.
 #[async_trait]
 pub trait Tail: Send {
-    /// Waits for at least one record and returns at most `max`. Cancelling it loses nothing.
+    /// Waits for at least one record and returns at most `max`, and no more than some [`READ_BYTES`] of them. Cancelling it
+    /// loses nothing.
     async fn next(&mut self, max: usize) -> Result<Vec<Record>, LogError>;
 }
 

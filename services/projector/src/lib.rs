@@ -4,6 +4,7 @@
 mod build;
 mod compare;
 mod fold;
+mod heal;
 mod live;
 mod personal;
 mod rebuild;
@@ -12,7 +13,8 @@ mod standby;
 mod verify;
 
 pub use compare::{Difference, Differences};
-pub use live::run;
+pub use fold::Decode;
+pub use live::{run, run_reading};
 pub use rebuild::{End, Progress, Rebuild, Rebuilt, Stage, rebuild};
 pub use verify::{Report, verify};
 

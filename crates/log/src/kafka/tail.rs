@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::{KafkaConfig, KafkaTls};
-use crate::{LogError, Record, Tail};
+use crate::{LogError, READ_BYTES, Record, Tail};
 
 /// How long a poll waits, and so how soon a dropped tail's thread ends.
 const POLL: Duration = Duration::from_millis(100);
@@ -84,11 +84,14 @@ fn poll(
             }
         }
         let mut batch: Vec<Record> = Vec::new();
-        let mut wait = POLL;
-        while batch.len() < BATCH {
+        let (mut wait, mut bytes) = (POLL, 0);
+        while batch.len() < BATCH && bytes < READ_BYTES {
             match consumer.poll(wait) {
                 None => break,
-                Some(Ok(message)) => batch.push(record(&message)),
+                Some(Ok(message)) => {
+                    bytes += message.payload_len();
+                    batch.push(record(&message));
+                }
                 Some(Err(error)) => {
                     if let Some(fatal) = fatal(&error) {
                         advance(&mut places, &batch);

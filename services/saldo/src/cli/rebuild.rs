@@ -69,6 +69,7 @@ impl Run for Rebuild {
             accept_differences: self.accept_differences,
             records_per_second: self.records_per_second,
             pause: interrupted()?,
+            ..saldo_projector::Rebuild::default()
         };
         let mut output = ProgressOutput::new(self.json);
         let pool = &stores.database()?.pool;

@@ -1,6 +1,4 @@
-//! Rows that are new. Many go in by COPY in Postgres's binary format: no statement is parsed and no text is read per value.
-//! A few go in as one statement's JSON: a COPY is three messages, and the last waits for the network's acknowledgement of
-//! the one before (some 40 ms), since the driver leaves TCP's own delay on.
+//! Values as Postgres takes them: in binary, for COPY and for arrays, and as JSON.
 
 use std::io::Write as _;
 
@@ -8,24 +6,20 @@ use jiff::{
     Timestamp,
     civil::{Date, date},
 };
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{
+    Encode, Postgres, Type,
+    encode::IsNull,
+    error::BoxDynError,
+    postgres::{PgArgumentBuffer, PgTypeInfo, types::Oid},
+};
 
-use crate::ReadModelError;
+use super::Kind;
 
-/// From so many rows on COPY is worth its wait.
-const MANY: usize = 2_000;
-/// What every binary COPY begins with: signature, no flags, no extension.
-const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with, in place of a count of columns.
-const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 /// In place of a value's length.
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 /// Days and microseconds are counted from here.
 const EPOCH_DAY: Date = date(2000, 1, 1);
 const EPOCH_MICROSECOND: i64 = 946_684_800_000_000;
-/// Bytes handed to the connection at once.
-const CHUNK: usize = 256 << 10;
-
 /// A value.
 pub trait Value {
     /// Appends its length and itself, in binary.
@@ -75,7 +69,7 @@ impl Value for &str {
     }
 
     fn json(&self, out: &mut Vec<u8>) {
-        // As above.
+        // Memory takes everything.
         let _ = serde_json::to_writer(out, self);
     }
 }
@@ -129,67 +123,61 @@ impl<V: Value> Value for Option<V> {
     }
 }
 
-/// Rows of one table.
-pub struct New {
-    table: String,
-    columns: &'static str,
-    bytes: Vec<u8>,
-    many: bool,
-    rows: u64,
+/// The values of one column, as an array to bind. Its elements have the form they have in a COPY.
+pub(super) struct Array {
+    kind: Kind,
+    elements: Vec<u8>,
+    count: i32,
+    has_null: bool,
 }
 
-impl New {
-    /// Rows for a table of `schema`, at most so many; `columns` are named as in a statement.
-    pub fn rows(schema: &str, table: &str, columns: &'static str, at_most: usize) -> Self {
-        let many = at_most >= MANY;
-        let bytes = if many { HEADER.to_vec() } else { Vec::new() };
-        Self { table: format!("{schema}.{table}"), columns, bytes, many, rows: 0 }
+impl Array {
+    /// Without elements.
+    pub(super) fn of(kind: Kind) -> Self {
+        Self { kind, elements: Vec::new(), count: 0, has_null: false }
     }
 
-    /// Adds a row.
-    pub fn row(&mut self, values: &[&dyn Value]) {
-        let out = &mut self.bytes;
-        if self.many {
-            out.extend_from_slice(&(values.len() as i16).to_be_bytes());
-            values.iter().for_each(|value| value.put(out));
-        } else {
-            for (index, (column, value)) in self.columns.split(',').zip(values).enumerate() {
-                let before = match (self.rows, index) {
-                    (0, 0) => "[{",
-                    (_, 0) => "},{",
-                    _ => ",",
-                };
-                write(out, format_args!("{before}\"{}\":", column.trim()));
-                value.json(out);
-            }
-        }
-        self.rows += 1;
+    /// Adds an element.
+    pub(super) fn push(&mut self, value: &dyn Value) {
+        let at = self.elements.len();
+        value.put(&mut self.elements);
+        self.has_null |= self.elements[at..] == NULL;
+        self.count += 1;
     }
 
-    /// Sends them.
-    pub async fn send(self, connection: &mut PgConnection) -> Result<(), ReadModelError> {
-        let Self { table, columns, mut bytes, many, rows } = self;
-        if rows == 0 {
-            return Ok(());
+    /// Object ids of the element's type and of the array's: fixed numbers of Postgres.
+    fn oids(&self) -> (u32, u32) {
+        match self.kind {
+            Kind::Id | Kind::Text | Kind::Currency => (25, 1009),
+            Kind::Small => (21, 1005),
+            Kind::Int => (23, 1007),
+            Kind::Big => (20, 1016),
+            Kind::Bool => (16, 1000),
+            Kind::Bytes => (17, 1001),
+            Kind::Date => (1082, 1182),
+            Kind::Instant => (1184, 1185),
         }
-        if !many {
-            bytes.extend_from_slice(b"}]");
-            sqlx::query(AssertSqlSafe(format!(
-                "INSERT INTO {table} ({columns})
-                 SELECT {columns} FROM json_populate_recordset(NULL::{table}, convert_from($1, 'UTF8')::json)"
-            )))
-            .bind(bytes)
-            .execute(connection)
-            .await?;
-            return Ok(());
+    }
+}
+
+impl Type<Postgres> for Array {
+    fn type_info() -> PgTypeInfo {
+        <Vec<String> as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Array {
+    fn encode_by_ref(&self, out: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        // One dimension, whose first index is 1.
+        for number in [1, i32::from(self.has_null), self.oids().0.cast_signed(), self.count, 1] {
+            out.extend_from_slice(&number.to_be_bytes());
         }
-        bytes.extend_from_slice(&TRAILER);
-        let mut copy = connection.copy_in_raw(&format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)")).await?;
-        for chunk in bytes.chunks(CHUNK) {
-            copy.send(chunk).await?;
-        }
-        copy.finish().await?;
-        Ok(())
+        out.extend_from_slice(&self.elements);
+        Ok(IsNull::No)
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(PgTypeInfo::with_oid(Oid(self.oids().1)))
     }
 }
 
@@ -217,16 +205,5 @@ mod tests {
         assert_eq!(bytes(&None::<&str>), [255; 4]);
         assert_eq!(bytes(&Some("")), [0; 4]);
         assert_eq!(bytes(&true), [0, 0, 0, 1, 1]);
-    }
-
-    #[test]
-    fn a_few_rows_are_one_json_text() {
-        let mut new = New::rows("rm_1", "t", "a, b,\n  c, d", 2);
-        new.row(&[&"it's \"x\"", &None::<i64>, &date(2026, 3, 29), &[1u8, 255].as_slice()]);
-        new.row(&[&"", &Some(-7i64), &date(2026, 3, 30), &[].as_slice()]);
-        assert_eq!(
-            String::from_utf8_lossy(&new.bytes) + "}]",
-            r#"[{"a":"it's \"x\"","b":null,"c":"2026-03-29","d":"\\x01ff"},{"a":"","b":-7,"c":"2026-03-30","d":"\\x"}]"#
-        );
     }
 }
