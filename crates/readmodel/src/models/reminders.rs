@@ -20,7 +20,6 @@ use crate::{
 const REMINDERS: Table = Table {
     indexes: &[
         "(ready_at) WHERE ready_at IS NOT NULL",
-        // A dispatcher leases what is due on a channel, from one tenant after the other.
         "(channel, tenant, ready_at, account, reminder) WHERE ready_at IS NOT NULL",
         "(tenant, due_at, account, reminder)",
         "(tenant, due_at, account, reminder) WHERE needs_person OR status IN ('due', 'deferred', 'started')",
