@@ -16,7 +16,7 @@ pub use compare::{Difference, Differences};
 pub use fold::Decode;
 pub use live::{run, run_reading};
 pub use rebuild::{End, Progress, Rebuild, Rebuilt, Stage, rebuild};
-pub use verify::{Report, verify};
+pub use verify::{Report, verify, verify_within};
 
 /// Why a projector stopped.
 #[derive(Debug, thiserror::Error)]

@@ -20,7 +20,7 @@ use saldo_log::{
     frame::{self, Kind},
     genesis::{self, Identity},
 };
-use saldo_projector::{End, Progress, ProjectorError, Rebuild, Report, Stage, rebuild, verify};
+use saldo_projector::{End, Progress, ProjectorError, Rebuild, Report, Stage, rebuild, verify, verify_within};
 use saldo_readmodel::ReadModelError;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -252,6 +252,14 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
         sqlx::query(update(back)).execute(pool).await?;
         assert_eq!(check().await?.found.differences, 0, "{back}");
     }
+    // With memory for one account at a time the log is read again and again, and all of them are compared.
+    let within = async |at_once| verify_within(at_once, log, identity, pool, Some(keys), Duration::ZERO, |_| {}).await;
+    assert_eq!(within(1).await?.found.differences, 0);
+    let change = format!("UPDATE rm_{number}.reminders SET attempts = attempts + 1");
+    let changed = sqlx::query(AssertSqlSafe(change)).execute(pool).await?.rows_affected();
+    let (at_once, one_by_one) = (within(usize::MAX).await?, within(1).await?);
+    assert_eq!(at_once.found.differences, one_by_one.found.differences, "{at_once:?}, {one_by_one:?}");
+    assert!(at_once.found.differences >= 2 * changed);
     Ok(())
 }
 
