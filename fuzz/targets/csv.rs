@@ -3,16 +3,18 @@
 //! Input: a byte of the format, then the file; or 0xff, a map of its own, NUL, and the file.
 #![no_main]
 
-#[path = "../../services/saldo/src/import/map.rs"]
+#[path = "../../services/saldo/src/cli/import/lines.rs"]
+mod lines;
+#[path = "../../services/saldo/src/cli/import/map.rs"]
 #[allow(dead_code)]
 mod map;
-#[path = "../../services/saldo/src/import/rows.rs"]
+#[path = "../../services/saldo/src/cli/import/rows.rs"]
 #[allow(dead_code)]
 mod rows;
 
 use libfuzzer_sys::fuzz_target;
 use map::Map;
-use rows::{Rows, Wish};
+use rows::{RowRequest, Rows};
 use saldo_domain::money::Currency;
 
 fuzz_target!(|data: &[u8]| {
@@ -44,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
     let map = Map::parse(&text).expect("a map that is one");
     let file = [header.as_bytes(), b"\n", rest].concat();
     read(map, &file, |row| {
-        let Ok((Wish::Invoice(invoice), _)) = &row.wish else { return };
+        let Ok((RowRequest::Invoice(invoice), _)) = &row.request else { return };
         let total = invoice.total.as_ref().expect("an amount");
         let decimals = Currency::new(&total.currency).expect("a currency").decimals();
         let written = std::str::from_utf8(&row.raw[2]).expect("UTF-8");
@@ -58,8 +60,7 @@ fn read(map: Map, file: &[u8], look: impl Fn(&rows::Row)) {
     for row in rows {
         let Ok(row) = row else { continue };
         bytes += row.raw.as_slice().len();
-        // A lone carriage return ends a row and no line.
-        assert!(row.line >= line, "lines go back");
+        assert!(row.line > line, "each row begins on a later line");
         line = row.line;
         look(&row);
     }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
     client::DefaultClientContext,
 };
@@ -395,6 +395,28 @@ pub async fn kafka_regrown(_: Arc<Env>) -> Outcome {
     }
     let record = read(&log, 0, resumed().start()).await?.remove(0);
     assert!(resumed().judge(&record).is_err(), "a log that regrew differently is refused");
+    Ok(())
+}
+
+/// Records that somebody deletes are missed by whoever reads there, and the error says where.
+pub async fn kafka_deleted(env: Arc<Env>) -> Outcome {
+    let (brokers, topic) = (&env.kafka().await?.brokers, topic());
+    let log = KafkaLog::connect(config(brokers, &topic)).await?;
+    let identity = genesis::create(&log, 2).await?;
+    let key = (0..).map(|n| format!("acme/D-{n}")).find(|key| partition_of(key, 2) == 1).ok_or("no key")?;
+    log.append((0..5u8).map(|n| new(&identity, &key, vec![n])).collect()).await?;
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let mut deleted = TopicPartitionList::new();
+    deleted.add_partition_offset(&topic, 1, Offset::Offset(3))?;
+    admin.delete_records(&deleted, &AdminOptions::new()).await?;
+    let mut tail = log.tail(&[(0, 0), (1, 2)]).await?;
+    let error = loop {
+        match tokio::time::timeout(std::time::Duration::from_secs(60), tail.next(100)).await? {
+            Ok(records) => assert!(records.iter().all(|record| record.partition == 0)),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&error, LogError::Cut { partition: 1, offset: 2, .. }), "{error}");
     Ok(())
 }
 

@@ -61,6 +61,11 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
+    /// Closes the connections, those of tails included. The server can then be stopped without cutting any.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// Connects and makes the tables where they are missing.
     pub async fn connect(database_url: &str, topic: &str) -> Result<Self, LogError> {
         let pool = PgPoolOptions::new()

@@ -116,12 +116,12 @@ pub enum LogError {
     /// Out of reach for now.
     #[error("the log is out of reach: {0}")]
     Unavailable(String),
-    /// The log ends before what was read of it, or begins after: it was cut, restored or swapped.
-    #[error("partition {partition} of the log does not reach offset {offset}: it was cut, restored or swapped; {why}")]
+    /// The log ends before the offset to read next, or begins after it: the log was cut, restored or swapped.
+    #[error("partition {partition} of the log does not have offset {offset}: it was cut, restored or swapped; {why}")]
     Cut {
         /// The partition.
         partition: u32,
-        /// The offset asked.
+        /// The offset to read next.
         offset: u64,
         /// The adapter's words.
         why: String,

@@ -26,7 +26,7 @@ use saldo_log::{
 use saldo_telemetry::span::Trace;
 use tonic::{Request, Response, Status};
 
-use crate::{edge::is_request_id, failure::Failure, router::Commands, violations::Violation};
+use crate::{edge::is_request_id, failure::Failure, pipeline::Commands, violations::Violation};
 
 /// Who publishes.
 const PUBLISHERS: &[Role] = &[Role::Operator];
