@@ -24,7 +24,7 @@ use crate::{
     compare::{self, Differences},
     fold::{Batch, Folding, Judged},
     live::READ,
-    rebuild::{BATCH, BATCH_BYTES, Progress, Stage, WORTH},
+    rebuild::{BATCH, BATCH_BYTES, Phase, Progress, WORTH},
 };
 use accounts::Accounts;
 
@@ -95,7 +95,7 @@ pub async fn verify_within(
     let build = Build { pool: pool.clone(), schema: shadow.clone(), keyring: keyring.cloned(), only_live: false };
     let mut fold = Fold { folding: Folding::new(identity), accounts: Accounts::within(at_once), standing };
     let mut snapshot = fold.read(log, &ends, Arc::new(build), snapshot, &mut report, &mut progress).await?;
-    progress(Progress { stage: Stage::Comparing, done: report.records, total: report.records });
+    progress(Progress { phase: Phase::Comparing, done: report.records, total: report.records });
     compare::rows(&mut snapshot, &shadow, &live, &mut report.found).await?;
     if keyring.is_some() {
         compare::personal(&mut snapshot, &shadow, &live, &mut report.found).await?;
@@ -190,7 +190,7 @@ impl Fold {
                     for record in records?.iter().filter(|record| record.offset < until(record.partition)) {
                         self.fold(&mut batch, record, report)?;
                     }
-                    progress(Progress { stage: Stage::Reading, done: report.records, total });
+                    progress(Progress { phase: Phase::Reading, done: report.records, total });
                 }
             }
         }
@@ -238,7 +238,7 @@ impl Fold {
                     self.accounts.fold(&frame, &commit);
                 }
             }
-            progress(Progress { stage: Stage::Reading, done, total });
+            progress(Progress { phase: Phase::Reading, done, total });
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! QueryService: the read models over gRPC. It decides nothing and holds no state.
 
 mod aging;
-mod contacts;
 mod errors;
 mod paging;
+mod reminders;
 mod turns;
 mod wait;
 
@@ -263,7 +263,7 @@ impl QueryService for QueryGrpc {
         if !request.account_id.is_empty() {
             self.account(&caller, &request.account_id).await?;
         }
-        contacts::reminders(&self.pool, &caller, &request).await.map(Response::new)
+        reminders::list(&self.pool, &caller, &request).await.map(Response::new)
     }
 
     async fn list_attempts(
@@ -274,7 +274,7 @@ impl QueryService for QueryGrpc {
             self.ready(&request, &request.get_ref().consistency_token, &["accounts", "attempts", "reminders"]).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
-        contacts::attempts(&self.pool, &caller, &request.account_id).await.map(Response::new)
+        reminders::attempts(&self.pool, &caller, &request.account_id).await.map(Response::new)
     }
 
     async fn get_contact_totals(
@@ -282,7 +282,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetContactTotalsRequest>,
     ) -> Result<Response<v1::GetContactTotalsResponse>, Status> {
         let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token, &["reminders"]).await?;
-        contacts::totals(&self.pool, &caller).await.map(Response::new)
+        reminders::totals(&self.pool, &caller).await.map(Response::new)
     }
 }
 
