@@ -98,7 +98,7 @@ pub fn reject(world: &mut World) {
     assert_eq!(settle(world, open.number, open.attempts, refused), Ok(()));
 }
 
-fn next(world: &World) -> Option<Timestamp> {
+pub fn next(world: &World) -> Option<Timestamp> {
     let context = Context { now: world.now, rules: &world.rules, zones: |name| TimeZone::get(name).ok() };
     saldo_domain::next_wakeup(&world.account, &context)
 }
