@@ -6,17 +6,17 @@ mod compare;
 mod fold;
 mod heal;
 mod live;
+mod metrics;
 mod personal;
 mod rebuild;
-mod report;
 mod standby;
 mod verify;
 
 pub use compare::{Difference, Differences};
 pub use fold::Decode;
 pub use live::{run, run_reading};
-pub use rebuild::{End, Progress, Rebuild, Rebuilt, Stage, rebuild};
-pub use verify::{Report, verify};
+pub use rebuild::{End, Phase, Progress, Rebuild, Rebuilt, rebuild};
+pub use verify::{Report, verify, verify_within};
 
 /// Why a projector stopped.
 #[derive(Debug, thiserror::Error)]

@@ -3,17 +3,18 @@
 
 use std::collections::HashMap;
 
+use futures::TryStreamExt;
 use jiff::Timestamp;
 use saldo_domain::dunning::{Dunning, ReminderState};
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
-use super::{Folded, Report};
-use crate::ProjectorError;
+use super::accounts::Accounts;
+use crate::{ProjectorError, compare::Differences};
 
 /// What the domain remembers of an account's reminders, and rows should say too.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
-    reminders: u64,
+struct Reminders {
+    count: u64,
     open: Vec<Open>,
     needs_person: Vec<u64>,
 }
@@ -29,9 +30,9 @@ struct Open {
     retry_of: Option<u64>,
 }
 
-impl Said {
-    fn of(contacts: &Dunning) -> Self {
-        let open = contacts.open.iter().map(|open| {
+impl Reminders {
+    fn of(dunning: &Dunning) -> Self {
+        let open = dunning.open.iter().map(|open| {
             let (status, until) = match open.state {
                 ReminderState::Due { from: None } => ("due", None),
                 ReminderState::Due { from } => ("deferred", from),
@@ -47,16 +48,16 @@ impl Said {
                 retry_of: open.retry_of,
             }
         });
-        Said {
-            reminders: contacts.reminders,
+        Self {
+            count: dunning.reminders,
             open: open.collect(),
-            needs_person: contacts.needs_person().into_iter().collect(),
+            needs_person: dunning.needs_person().into_iter().collect(),
         }
     }
 
     fn add(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
         let reminder = row.try_get::<i64, _>(1)? as u64;
-        self.reminders += 1;
+        self.count += 1;
         if row.try_get(2)? {
             self.needs_person.push(reminder);
         }
@@ -77,32 +78,24 @@ impl Said {
 }
 
 /// The domain's state remembers the same reminders.
-pub async fn contacts(
+pub async fn compare(
     connection: &mut PgConnection,
     schema: &str,
-    accounts: &HashMap<String, Folded>,
-    report: &mut Report,
+    accounts: &Accounts,
+    found: &mut Differences,
 ) -> Result<(), ProjectorError> {
-    let rows = sqlx::query(AssertSqlSafe(format!(
+    let mut rows = sqlx::query(AssertSqlSafe(format!(
         "SELECT tenant || '/' || account, reminder, needs_person, status, until, attempts, step, template, retry_of
          FROM {schema}.reminders ORDER BY reminder"
     )))
-    .fetch_all(connection)
-    .await?;
-    let mut found: HashMap<String, Said> = HashMap::new();
-    for row in &rows {
-        found.entry(row.try_get(0)?).or_default().add(row)?;
-    }
-    for (key, folded) in accounts.iter().filter(|(_, folded)| !folded.parked) {
-        let (log, rows) = (Said::of(&folded.account.dunning), found.remove(key).unwrap_or_default());
-        if log != rows {
-            report.found.differ(key, "reminders", format!("{log:?}"), format!("{rows:?}"));
+    .fetch(connection);
+    let mut reminders: HashMap<String, Reminders> = HashMap::new();
+    while let Some(row) = rows.try_next().await? {
+        let key: String = row.try_get(0)?;
+        if accounts.compares(&key) {
+            reminders.entry(key).or_default().add(&row)?;
         }
     }
-    for (key, rows) in found {
-        if accounts.get(&key).is_none_or(|folded| !folded.parked) {
-            report.found.differ(&key, "reminders", "no such account", format!("{rows:?}"));
-        }
-    }
+    accounts.differ("reminders", |account| Reminders::of(&account.dunning), reminders, found);
     Ok(())
 }

@@ -95,6 +95,7 @@ async fn asked(pool: &PgPool) -> Outcome {
     outbox(&service).await?;
     of_one_account(&service).await?;
     totals(&service).await?;
+    aging_in_pages(&service, pool, schema.name()).await?;
     own_writes(pool, schema.name()).await?;
     too_slow(pool, schema.name()).await
 }
@@ -118,6 +119,42 @@ async fn personal(service: &QueryGrpc) -> Outcome {
     let request = v1::GetAccountRequest { account_id: "D-1".into(), ..Default::default() };
     let account = service.get_account(by(&[Role::Reader], request)).await?.into_inner();
     assert_eq!((account.display_name.as_str(), account.contact_points.len()), ("Ana Gil", 1));
+    Ok(())
+}
+
+/// Pages of any size show the same rows, and the first one the totals.
+async fn aging_in_pages(service: &QueryGrpc, pool: &PgPool, schema: &str) -> Outcome {
+    // Every third account owes nothing; every fifth has two currencies.
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "INSERT INTO {schema}.accounts (tenant, account, version) SELECT 'acme', 'O-' || n, 1 FROM generate_series(1, 60) n;
+         INSERT INTO {schema}.items
+         SELECT 'acme', 'O-' || n, 'invoice', c, 1, c, 2, '2026-01-01', '2026-02-01', n, n
+         FROM generate_series(1, 60) n, unnest('{{EUR,USD}}'::text[]) c
+         WHERE n % 3 <> 0 AND (c = 'EUR' OR n % 5 = 0)"
+    )))
+    .execute(pool)
+    .await?;
+    let all = async |page_size| -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+        let (mut rows, mut totals, mut page_token, mut pages) = (Vec::new(), Vec::new(), String::new(), 0);
+        loop {
+            let request = v1::GetAgingRequest { page_size, page_token, ..Default::default() };
+            let page = service.get_aging(by(&[Role::Reader], request)).await?.into_inner();
+            rows.extend(page.rows);
+            totals.extend(page.totals);
+            (page_token, pages) = (page.next_page_token, pages + 1);
+            if page_token.is_empty() {
+                return Ok((rows, totals, pages));
+            }
+        }
+    };
+    let (rows, totals, pages) = all(1_000).await?;
+    assert_eq!((rows.len(), totals.len(), pages), (48, 2, 1));
+    assert_eq!(totals.iter().map(|total| total.balance).sum::<i64>(), rows.iter().map(|row| row.balance).sum::<i64>());
+    for size in [1, 2, 7, 47, 48] {
+        let (by_page, same, pages) = all(size).await?;
+        assert_eq!((by_page, same), (rows.clone(), totals.clone()), "{size} a page");
+        assert_eq!(pages, 48usize.div_ceil(size as usize));
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Figures of the projector for the meter. No tenant and no account is among them.
+//! The projector's metrics. They name no tenant and no account.
 
 use std::{
     sync::Mutex,
@@ -16,8 +16,8 @@ use saldo_log::{Log, ends, genesis::Identity};
 /// Between two looks at the log's end.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// Counts.
-pub struct Report {
+/// What the projector measures.
+pub struct Metrics {
     lag_records: Gauge<u64>,
     lag_seconds: Gauge<u64>,
     parked: Gauge<u64>,
@@ -59,7 +59,7 @@ impl Standing {
     }
 }
 
-impl Report {
+impl Metrics {
     /// Of the global meter provider as it is now.
     pub fn new() -> Self {
         let meter = global::meter("saldo.projector");

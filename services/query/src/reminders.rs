@@ -17,7 +17,7 @@ use crate::{
 const OUTBOX: &str = "(needs_person OR status IN ('due', 'deferred', 'started'))";
 
 /// A page of reminders, newest first.
-pub async fn reminders(
+pub async fn list(
     pool: &PgPool,
     caller: &Caller,
     request: &v1::ListRemindersRequest,
