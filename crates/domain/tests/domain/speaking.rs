@@ -8,10 +8,10 @@ use saldo_domain::{
     Context, Rules,
     command::Command,
     dunning::{
-        self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld,
-        DeferredReason, HandOverFailure, HandedOver, Outcome, RejectedReason, ReminderDue, ReminderState, Tone,
-        UnknownReason, WithheldReason,
-        attempt::{LAST_LOOK, MAX_LISTED, SEND_WITHIN, UNKNOWN_AFTER},
+        self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
+        ContactWithheld, DeferredReason, HandOverFailure, HandedOver, Outcome, RejectedReason, ReminderDue,
+        ReminderState, Tone, UnknownReason, WithheldReason,
+        attempt::{LAST_LOOK, MAX_HELD_BACK, MAX_LISTED, SEND_WITHIN, UNKNOWN_AFTER},
         preview::preview,
     },
     event::Event,
@@ -28,7 +28,7 @@ const MINE: Claim = Claim([1; 16]);
 const OTHERS: Claim = Claim([2; 16]);
 
 /// An account in Madrid with an address, one invoice of 100.00 due on a day, under the ladder of -3, 0, 7, 21 and 45.
-fn owing(due: Date) -> World {
+pub fn owing(due: Date) -> World {
     let mut world = World::opened();
     world.rules = Rules { policy: Some(ladder()), languages: vec!["en".into(), "es".into()], sending: true };
     let point = ContactPoint { channel: Channel::Email, address: Sealed(vec![7]), digest: [7; 32] };
@@ -39,7 +39,7 @@ fn owing(due: Date) -> World {
     world
 }
 
-fn local(text: &str) -> Timestamp {
+pub fn local(text: &str) -> Timestamp {
     at(text, &zone("Europe/Madrid"))
 }
 
@@ -75,13 +75,36 @@ fn live(world: &mut World, now: Timestamp) {
     }
 }
 
+/// The reminder that is due now, started by the test.
+pub fn start_mine(world: &mut World) -> ContactStarted {
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    let reminder = world.account.dunning.open.as_ref().expect("a reminder is due").number;
+    match start(world, reminder, MINE).pop() {
+        Some(Event::Dunning(dunning::Fact::ContactStarted(started))) => started,
+        other => panic!("not started: {other:?}"),
+    }
+}
+
+/// The started reminder is taken by its provider.
+pub fn accept(world: &mut World) {
+    let open = world.account.dunning.open.clone().expect("a started reminder");
+    assert_eq!(settle(world, open.number, open.attempts, accepted()), Ok(()));
+}
+
+/// The started reminder is refused by its provider.
+pub fn reject(world: &mut World) {
+    let open = world.account.dunning.open.clone().expect("a started reminder");
+    let refused = Outcome::Rejected { failure: failed(), handed: None };
+    assert_eq!(settle(world, open.number, open.attempts, refused), Ok(()));
+}
+
 fn next(world: &World) -> Option<Timestamp> {
     let context = Context { now: world.now, rules: &world.rules, zones: |name| TimeZone::get(name).ok() };
     saldo_domain::next_wakeup(&world.account, &context)
 }
 
 /// Lives from wake-up to wake-up, and wakes at other instants too.
-fn live_through(world: &mut World, more: &BTreeSet<Timestamp>, until: Timestamp) {
+pub fn live_through(world: &mut World, more: &BTreeSet<Timestamp>, until: Timestamp) {
     loop {
         let wake = next(world).into_iter().chain(waiting(world)).min();
         let other = more.range(world.now + SignedDuration::from_micros(1)..).next().copied();
@@ -98,7 +121,7 @@ fn waiting(world: &World) -> Option<Timestamp> {
     }
 }
 
-fn said(world: &World) -> Vec<String> {
+pub fn said(world: &World) -> Vec<String> {
     let madrid = zone("Europe/Madrid");
     let line = |(at, event): &(Timestamp, Event)| match event {
         Event::Dunning(dunning::Fact::ContactStarted(started)) => {
@@ -418,6 +441,67 @@ fn what_a_last_look_kept_back_uses_up_no_retry() {
     assert!(matches!(last(&world), Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { .. }))));
 }
 
+/// A reminder that is due at 09:00 on a Monday, with the policy's pauses in minutes.
+fn due_with_pauses(pauses: &[u32]) -> World {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.rules.policy.as_mut().expect("policy").contact.backoff_minutes = pauses.to_vec();
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    world
+}
+
+fn too_slow() -> HandOverFailure {
+    HandOverFailure { stage: LAST_LOOK.into(), code: 0, reply: None }
+}
+
+/// One more attempt that is not handed over. Minutes until the reminder is due again, when it is tried again; `None` where
+/// it was given up.
+fn not_handed_over(world: &mut World, failure: HandOverFailure) -> Option<i64> {
+    start(world, 1, MINE);
+    let attempt = world.account.dunning.open.as_ref().expect("an open reminder").attempts;
+    assert_eq!(settle(world, 1, attempt, Outcome::Deferred(failure)), Ok(()));
+    match last(world) {
+        Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { until, .. })) => {
+            let until = *until;
+            let minutes = until.duration_since(world.now).as_mins();
+            world.now = until;
+            Some(minutes)
+        }
+        Event::Dunning(dunning::Fact::ContactRejected(rejected)) => {
+            assert_eq!(rejected.reason, RejectedReason::RetriesExhausted);
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_policys_pauses_follow_the_hand_overs_that_failed_and_not_the_attempts() {
+    let mut world = due_with_pauses(&[15, 60]);
+    let failures = [too_slow(), failed(), too_slow(), failed(), failed()];
+    let pauses = failures.map(|failure| not_handed_over(&mut world, failure));
+    assert_eq!(pauses, [Some(5), Some(15), Some(5), Some(60), None]);
+}
+
+#[test]
+fn a_server_that_is_always_too_slow_is_not_asked_for_ever() {
+    let mut world = due_with_pauses(&[15, 60]);
+    let pauses: Vec<_> = std::iter::from_fn(|| not_handed_over(&mut world, too_slow())).take(100).collect();
+    let expected: Vec<i64> = std::iter::repeat_n(5, MAX_HELD_BACK as usize).chain([15, 60]).collect();
+    assert_eq!(pauses, expected);
+    assert_eq!(world.account.dunning.needs_person(), Some(1), "a person sees to it");
+}
+
+#[test]
+fn a_reminder_that_waits_for_its_hours_uses_up_no_retry() {
+    let mut world = due_with_pauses(&[15]);
+    world.now = local("2026-03-09T20:30:00");
+    start(&mut world, 1, MINE);
+    world.now = local("2026-03-10T09:00:00");
+    assert_eq!(not_handed_over(&mut world, failed()), Some(15));
+    assert_eq!(not_handed_over(&mut world, failed()), None);
+}
+
 /// What happens to the account while time passes.
 #[derive(Debug, Clone)]
 enum Turn {
@@ -426,6 +510,7 @@ enum Turn {
     Reverse(usize),
     Invoice(i64, i64),
     Fails,
+    TooSlow,
     Dies,
 }
 
@@ -436,9 +521,43 @@ fn turns() -> impl Strategy<Value = Vec<(i64, Turn)>> {
         1 => (0..4usize).prop_map(Turn::Reverse),
         2 => (-10..40i64, 1..9_000i64).prop_map(|(due, minor)| Turn::Invoice(due, minor)),
         2 => Just(Turn::Fails),
+        1 => Just(Turn::TooSlow),
         1 => Just(Turn::Dies),
     ];
     prop::collection::vec((1..5_000i64, turn), 1..60)
+}
+
+/// An item that has heard the second reminder, which is firm, and another whose courtesy note comes next.
+fn overdue_and_coming_due() -> World {
+    let mut world = owing(Date::constant(2026, 3, 2));
+    live_through(&mut world, &BTreeSet::new(), local("2026-03-24T00:00:00"));
+    assert_eq!(said(&world).last().map(String::as_str), Some("2026-03-23 09:00 second"));
+    assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 4, 2), 5_000)])), Ok(()));
+    world
+}
+
+#[test]
+fn a_message_that_lists_overdue_items_is_never_milder_than_the_newest_that_listed_them() {
+    let mut world = overdue_and_coming_due();
+    world.now = local("2026-03-30T10:00:00");
+    let started = start_mine(&mut world);
+    assert_eq!((started.notice.step.as_str(), started.notice.tone), ("second", Tone::Firm));
+    let takes: Vec<_> = started.items.iter().map(|item| (item.invoice.to_string(), item.takes)).collect();
+    assert_eq!(
+        takes,
+        [("F-1".to_owned(), None), ("F-2".to_owned(), Some(-3))],
+        "the courtesy step is taken all the same"
+    );
+
+    let mut paid = overdue_and_coming_due();
+    assert_eq!(paid.ask(&payment("P-1", money(10_000, "EUR"), &[("F-1", 10_000)])), Ok(()));
+    paid.now = local("2026-03-30T10:00:00");
+    assert_eq!(start_mine(&mut paid).notice.step, "courtesy", "nothing overdue is listed any more");
+
+    let mut soft = overdue_and_coming_due();
+    soft.rules.policy.as_mut().expect("a policy").contact.may_soften = true;
+    soft.now = local("2026-03-30T10:00:00");
+    assert_eq!(start_mine(&mut soft).notice.step, "courtesy", "the policy says so");
 }
 
 proptest! {
@@ -488,14 +607,19 @@ proptest! {
                     let day = now.to_zoned(TimeZone::UTC).date().saturating_add(due.days()).max(Date::constant(2026, 1, 2));
                     let _ = world.ask(&invoice(&format!("F-{issued}"), &[(day, minor)]));
                 }
-                Turn::Fails | Turn::Dies => {
+                Turn::Fails | Turn::TooSlow | Turn::Dies => {
                     prop_assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
                     let Some(open) = world.account.dunning.open.clone() else { continue };
                     start(&mut world, open.number, MINE);
                     let started = world.account.dunning.open.clone();
                     let under_way = started.filter(|open| matches!(open.state, ReminderState::Started { .. }));
-                    if let (Some(open), Turn::Fails) = (under_way, turn) {
-                        let outcome = Outcome::Deferred(failed());
+                    let failure = match turn {
+                        Turn::Fails => Some(failed()),
+                        Turn::TooSlow => Some(too_slow()),
+                        _ => None,
+                    };
+                    if let (Some(open), Some(failure)) = (under_way, failure) {
+                        let outcome = Outcome::Deferred(failure);
                         prop_assert_eq!(settle(&mut world, open.number, open.attempts, outcome), Ok(()));
                     }
                 }
