@@ -96,7 +96,7 @@ pub async fn verify_within(
     let mut fold = Fold { folding: Folding::new(identity), accounts: Accounts::within(at_once), standing };
     let mut snapshot = fold.read(log, &ends, Arc::new(build), snapshot, &mut report, &mut progress).await?;
     progress(Progress { phase: Phase::Comparing, done: report.records, total: report.records });
-    compare::rows(&mut snapshot, &shadow, &live, &mut report.found).await?;
+    compare::rows(&mut snapshot, &shadow, &live, shadow.compared(&live), &mut report.found).await?;
     if keyring.is_some() {
         compare::personal(&mut snapshot, &shadow, &live, &mut report.found).await?;
     }
