@@ -6,15 +6,25 @@
 mod engine;
 mod models;
 
+use sqlx::{PgPool, Postgres, Transaction};
+
 pub use engine::{
-    Applied, Checkpoint, Models, Move, Parked, Schema, Unread, all_models, apply, begin_anew, ensure, existing, hold,
-    keep, live, only_rebuild, replace,
+    Applied, Checkpoint, Models, Move, PARKED_TABLE, Parked, Schema, Unread, all_models, apply, begin_anew, ensure,
+    existing, hold, keep, live, only_rebuild, replace,
 };
 pub use models::{
     Accepted, CommitPosition, DECLARATIONS, Owner, Rows,
     ledger::ItemChange,
     personal::{Opened, SealedValues},
 };
+
+/// Begins a transaction, in a task of its own. A future that is dropped while the driver waits for the answer to `BEGIN` would
+/// leave the transaction open on its connection, which goes back to the pool: what others then write over that connection is
+/// never committed.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    tokio::spawn(async move { pool.begin().await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+}
 
 /// Why the database did not do as asked.
 #[derive(Debug, thiserror::Error)]

@@ -338,7 +338,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     /// Brings the new build to where one snapshot of the live one stands and compares them there; nobody waits for it.
     async fn compare(&mut self) -> Result<bool, ProjectorError> {
         let pool = self.build.pool.clone();
-        let mut snapshot = pool.begin().await?;
+        let mut snapshot = saldo_readmodel::begin(&pool).await?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
         let live = saldo_readmodel::live(&mut snapshot).await?;
         let Some(standing) = live.standing(&mut snapshot, self.identity, false).await? else { return Ok(true) };
@@ -348,7 +348,11 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         }
         self.tell(Phase::Comparing, standing.iter().sum());
         self.fill_in(&mut snapshot, &standing).await?;
-        compare::rows(&mut snapshot, &self.build.schema, &live, &mut self.rebuilt.found).await?;
+        // Beside models that are not made anew their parked accounts stay as they are: an earlier release may have parked
+        // other ones, and in other words.
+        let mut tables = self.build.schema.compared(&live);
+        tables.retain(|table| !self.partial || *table != saldo_readmodel::PARKED_TABLE);
+        compare::rows(&mut snapshot, &self.build.schema, &live, tables, &mut self.rebuilt.found).await?;
         compare::personal(&mut snapshot, &self.build.schema, &live, &mut self.rebuilt.found).await?;
         snapshot.commit().await?;
         self.rebuilt.compared_at = Some(standing.iter().sum());
@@ -358,7 +362,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     async fn index(&mut self) -> Result<(), ProjectorError> {
         self.tell(Phase::Indexing, 0);
         let begun = Instant::now();
-        let mut transaction = self.build.pool.begin().await?;
+        let mut transaction = saldo_readmodel::begin(&self.build.pool).await?;
         self.build.schema.index(&mut transaction).await?;
         transaction.commit().await?;
         self.rebuilt.filling += begun.elapsed();
@@ -368,7 +372,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     /// Holds the live build, reads the last records up to it, and puts the new one in force. `false`: there are too many.
     async fn swap(&mut self) -> Result<bool, ProjectorError> {
         let pool = self.build.pool.clone();
-        let mut transaction = pool.begin().await?;
+        let mut transaction = saldo_readmodel::begin(&pool).await?;
         let (old, standing) = saldo_readmodel::hold(&mut transaction, self.identity).await?;
         let standing = standing.unwrap_or_default();
         if self.behind(&standing) > HELD || (self.partial && self.is_beyond(&standing)) {

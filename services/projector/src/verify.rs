@@ -83,7 +83,7 @@ pub async fn verify_within(
     let ends = ends(log, identity).await?;
     wait_for(&ends, identity, pool, patience).await?;
     saldo_readmodel::existing(&mut *pool.acquire().await?).await?;
-    let mut snapshot = pool.begin().await?;
+    let mut snapshot = saldo_readmodel::begin(pool).await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
     let live = saldo_readmodel::keep(&mut snapshot).await?;
     let standing = standing(&live, &mut snapshot, identity).await?;
@@ -96,7 +96,7 @@ pub async fn verify_within(
     let mut fold = Fold { folding: Folding::new(identity), accounts: Accounts::within(at_once), standing };
     let mut snapshot = fold.read(log, &ends, Arc::new(build), snapshot, &mut report, &mut progress).await?;
     progress(Progress { phase: Phase::Comparing, done: report.records, total: report.records });
-    compare::rows(&mut snapshot, &shadow, &live, &mut report.found).await?;
+    compare::rows(&mut snapshot, &shadow, &live, shadow.compared(&live), &mut report.found).await?;
     if keyring.is_some() {
         compare::personal(&mut snapshot, &shadow, &live, &mut report.found).await?;
     }

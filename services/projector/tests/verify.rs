@@ -152,7 +152,8 @@ async fn renews_what_is_older(log: &EmbeddedLog, identity: &Identity, pool: &PgP
         "UPDATE rm_{first}.models SET version = version - 1 WHERE model = 'reminders';
          UPDATE rm_{first}.reminders SET tone = 'as the earlier release had it';
          DELETE FROM rm_{first}.models WHERE model = 'agenda';
-         DROP TABLE rm_{first}.agenda"
+         DROP TABLE rm_{first}.agenda;
+         INSERT INTO rm_{first}.parked VALUES ('acme', 'D-0', '2026-03-02', 'in the words of the earlier release', 0, 1)"
     )))
     .execute(pool)
     .await?;
@@ -175,6 +176,8 @@ async fn renews_what_is_older(log: &EmbeddedLog, identity: &Identity, pool: &PgP
     };
     assert_ne!(table(second, "reminders").await?, reminders);
     assert_eq!(table(second, "attempts").await?, attempts, "what is of this release stays");
+    let parked = sqlx::query("DELETE FROM bi.parked WHERE account = 'D-0'").execute(pool).await?;
+    assert_eq!(parked.rows_affected(), 1, "an account that stood still does so still");
     append(log, identity, "D-5", vec![due(1)]).await?;
     let report = verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?;
     assert_eq!((report.found.differences, report.behind), (0, 0), "{report:?}");

@@ -45,9 +45,12 @@ const HEADS: Table = Table {
     )
 };
 
+/// The name of the table of parked accounts.
+pub const PARKED_TABLE: &str = "parked";
+
 /// Accounts whose rows stand still, since a commit of theirs cannot be read.
 const PARKED: Table = Table::new(
-    "parked",
+    PARKED_TABLE,
     "tenant, account",
     &[
         Column::tenant(),

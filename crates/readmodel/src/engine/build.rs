@@ -174,7 +174,7 @@ impl Schema {
         fresh: bool,
         models: &Models,
     ) -> Result<Self, ReadModelError> {
-        let mut transaction = pool.begin().await?;
+        let mut transaction = crate::begin(pool).await?;
         let live = live(&mut transaction).await?;
         let begun: Option<(i64, i32)> =
             sqlx::query_as("SELECT number, format FROM saldo.rebuild").fetch_optional(&mut *transaction).await?;
@@ -247,8 +247,8 @@ impl Schema {
         Ok(Self { name: "pg_temp".to_owned(), epoch: 0, models: self.models.clone() })
     }
 
-    /// Takes over the tables of the models that this build lacks from the build that was in force. Both stand at the same
-    /// place in the log.
+    /// Takes over the tables of the models that this build lacks from the build that was in force, and with them the accounts
+    /// whose rows stand still there. Both stand at the same place in the log.
     pub(super) async fn adopt(&self, transaction: &mut PgConnection, former: &Self) -> Result<Self, ReadModelError> {
         let adopted: Models = former.models.difference(&self.models).copied().collect();
         let moved: String = DECLARATIONS
@@ -259,6 +259,9 @@ impl Schema {
             .collect();
         if !adopted.is_empty() {
             sqlx::raw_sql(AssertSqlSafe(moved)).execute(&mut *transaction).await?;
+            let parked = "TRUNCATE {s}.parked; INSERT INTO {s}.parked SELECT * FROM {f}.parked";
+            let parked = parked.replace("{s}", self.name()).replace("{f}", former.name());
+            sqlx::raw_sql(AssertSqlSafe(parked)).execute(&mut *transaction).await?;
             let kept = "INSERT INTO {s}.models SELECT * FROM {f}.models WHERE model = ANY($1)";
             let kept = kept.replace("{s}", self.name()).replace("{f}", former.name());
             let names: Vec<&str> = adopted.iter().copied().collect();
@@ -269,7 +272,7 @@ impl Schema {
 
     /// Says which models this release no longer writes, since it wants them in another version, and where they stand.
     pub async fn supersede(&self, pool: &PgPool, identity: &Identity) -> Result<(), ReadModelError> {
-        let mut transaction = pool.begin().await?;
+        let mut transaction = crate::begin(pool).await?;
         let standing = self.standing(&mut transaction, identity, true).await?.ok_or(ReadModelError::OtherLog)?;
         let stood_at: Vec<i64> = standing.into_iter().map(|offset| offset as i64).collect();
         let (models, versions): (Vec<&str>, Vec<i32>) = DECLARATIONS.iter().map(|one| (one.name, one.version)).unzip();

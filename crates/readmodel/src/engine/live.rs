@@ -60,7 +60,7 @@ const SERVED_MODELS: &str =
 /// Makes what is missing: the base, and a build with all models where there is none. A build that an earlier release made
 /// stays in force: [`Schema::lacks`] says what must be made anew. Safe to run by several processes at once.
 pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadModelError> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = crate::begin(pool).await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))").execute(&mut *transaction).await?;
     for statement in BASE {
         sqlx::query(*statement).execute(&mut *transaction).await?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options};
 use saldo_log::{acceptor::Position, genesis::Identity};
 use saldo_readmodel::{Accepted, Applied, Move, Opened, Rows, Schema, apply, ensure};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::{Failure, Outcome, stories, story::Story};
 
@@ -146,5 +146,33 @@ pub async fn formats(pool: PgPool) -> Outcome {
     let refused = ensure(&pool, &IDENTITY).await.expect_err("the tables are of a newer release");
     assert!(refused.to_string().contains("newer release"), "{refused}");
     assert_eq!(texts(&pool, builds).await?, [first.name()]);
+    Ok(())
+}
+
+/// Who stops waiting for a transaction to begin leaves none open on a connection of the pool.
+pub async fn cancelled(pool: PgPool) -> Outcome {
+    let some_time = async |microseconds| {
+        let begun = std::time::Instant::now();
+        while begun.elapsed().as_micros() < microseconds {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut watch = PgConnection::connect_with(&pool.connect_options()).await?;
+    for turns in 0..400 {
+        // One connection is ready; a wait that ends before it is checked throws it away.
+        sqlx::query("SELECT 1").execute(&pool).await?;
+        tokio::select! {
+            biased;
+            begun = saldo_readmodel::begin(&pool) => drop(begun?),
+            () = some_time(turns * 10) => {}
+        }
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        let mut looks = 0;
+        while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut watch).await? > 0 {
+            looks += 1;
+            assert!(looks < 100, "a transaction is left open after {turns}");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
     Ok(())
 }
