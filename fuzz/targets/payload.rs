@@ -19,7 +19,7 @@ use saldo_domain::{
 };
 use saldo_readmodel::{Owner, Place, Rows};
 
-const TYPES: [&str; 18] = [
+const TYPES: [&str; 20] = [
     "account.opened",
     "account.amended",
     "invoice.issued",
@@ -38,6 +38,8 @@ const TYPES: [&str; 18] = [
     "policy.published",
     "template.published",
     "sending.set",
+    "settings.published",
+    "format.raised",
 ];
 
 fuzz_target!(|data: &[u8]| {

@@ -1,11 +1,11 @@
-//! Events of the catalog: what a creditor has published.
+//! Facts of the catalog: what a creditor has published, and what the operator has.
 
 use prost::Message;
 use saldo_api::v1;
 
-use crate::{DecodeError, StoredEvent, event::read};
+use crate::{DecodeError, Format, StoredEvent, event::read};
 
-/// A change of what a creditor has published. Sources are kept as people wrote them.
+/// A change of the catalog. Sources are kept as people wrote them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CatalogEvent {
     /// policy.published
@@ -27,7 +27,63 @@ pub enum CatalogEvent {
         /// Whether anything is sent.
         on: bool,
     },
+    /// settings.published
+    SettingsPublished(Settings),
+    /// format.raised, on the operator's own chain
+    FormatRaised {
+        /// From now on facts of this format and below may be written.
+        format: Format,
+    },
 }
+
+/// How a creditor's organisation works, apart from how it speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What the creditor is called; empty until it is published.
+    pub name: String,
+    /// The IANA name of the time zone whose calendar says which day it is.
+    pub time_zone: String,
+    /// ISO 639-1, the first preferred.
+    pub languages: Vec<String>,
+    /// The first day of the fiscal year.
+    pub fiscal_year_start: FiscalYearStart,
+}
+
+/// A day that every year has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FiscalYearStart {
+    /// 1 to 12.
+    pub month: u32,
+    /// From 1.
+    pub day: u32,
+}
+
+impl Default for FiscalYearStart {
+    fn default() -> Self {
+        Self { month: 1, day: 1 }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            time_zone: "UTC".to_owned(),
+            languages: Vec::new(),
+            fiscal_year_start: FiscalYearStart::default(),
+        }
+    }
+}
+
+/// The catalog's facts: stored type, version, and the format that brought them.
+const KNOWN: [(&str, u32, Format); 5] = [
+    ("policy.published", 1, Format::FIRST),
+    ("template.published", 1, Format::FIRST),
+    ("sending.set", 1, Format::FIRST),
+    ("settings.published", 1, Format::new(2)),
+    // It says what may be written, so it must be readable before anything newer is.
+    ("format.raised", 1, Format::FIRST),
+];
 
 impl StoredEvent for CatalogEvent {
     fn encode(&self) -> v1::Event {
@@ -41,6 +97,12 @@ impl StoredEvent for CatalogEvent {
                     .encode_to_vec(),
             ),
             CatalogEvent::SendingSet { on } => ("sending.set", v1::SendingSet { on: *on }.encode_to_vec()),
+            CatalogEvent::SettingsPublished(settings) => {
+                ("settings.published", settings_to_stored(settings).encode_to_vec())
+            }
+            CatalogEvent::FormatRaised { format } => {
+                ("format.raised", v1::FormatRaised { format: format.number() }.encode_to_vec())
+            }
         };
         v1::Event { r#type: kind.to_owned(), version: 1, body }
     }
@@ -60,7 +122,45 @@ impl StoredEvent for CatalogEvent {
                 let m: v1::SendingSet = read(stored, body)?;
                 Ok(CatalogEvent::SendingSet { on: m.on })
             }
-            _ => Err(DecodeError::UnknownVersion { kind: stored.r#type.clone(), version: stored.version }),
+            ("settings.published", 1) => {
+                let m: v1::SettingsPublished = read(stored, body)?;
+                Ok(CatalogEvent::SettingsPublished(Settings {
+                    name: m.name,
+                    time_zone: m.time_zone,
+                    languages: m.languages,
+                    fiscal_year_start: FiscalYearStart { month: m.fiscal_year_month, day: m.fiscal_year_day },
+                }))
+            }
+            ("format.raised", 1) => {
+                let m: v1::FormatRaised = read(stored, body)?;
+                Ok(CatalogEvent::FormatRaised { format: Format::new(m.format) })
+            }
+            _ => Err(DecodeError::unknown(stored)),
         }
+    }
+
+    fn format_of(stored: &v1::Event) -> Option<Format> {
+        let known = KNOWN.iter().find(|(kind, version, _)| *kind == stored.r#type && *version == stored.version);
+        known.map(|(.., format)| *format)
+    }
+
+    fn format(&self) -> Format {
+        match self {
+            CatalogEvent::SettingsPublished(_) => Format::new(2),
+            CatalogEvent::PolicyPublished { .. }
+            | CatalogEvent::TemplatePublished { .. }
+            | CatalogEvent::SendingSet { .. }
+            | CatalogEvent::FormatRaised { .. } => Format::FIRST,
+        }
+    }
+}
+
+fn settings_to_stored(settings: &Settings) -> v1::SettingsPublished {
+    v1::SettingsPublished {
+        name: settings.name.clone(),
+        time_zone: settings.time_zone.clone(),
+        languages: settings.languages.clone(),
+        fiscal_year_month: settings.fiscal_year_start.month,
+        fiscal_year_day: settings.fiscal_year_start.day,
     }
 }

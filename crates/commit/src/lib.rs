@@ -6,11 +6,12 @@
 mod catalog;
 mod contact;
 mod event;
+mod format;
 mod payload;
 pub mod sealed;
 mod token;
 
-pub use catalog::CatalogEvent;
+pub use catalog::{CatalogEvent, FiscalYearStart, Settings};
 pub use contact::{
     listed_from_api, listed_to_api, saying_from_api, saying_to_api, tone_from_api, tone_to_api, unlisted_to_api,
 };
@@ -18,7 +19,8 @@ pub use event::{
     REQUEST_DAY_RULE, REQUEST_INSTANT_RULE, channel_from_api, channel_to_api, date_from_api, date_to_api,
     day_from_request, decode_event, encode_event, event_type, instant_from_request, line_to_api,
 };
-pub use payload::{Commit, Refusal, StoredEvent, timestamp_from_api, timestamp_to_api};
+pub use format::Format;
+pub use payload::{CatalogVersions, Commit, Refusal, StoredEvent, timestamp_from_api, timestamp_to_api};
 pub use token::{ConsistencyToken, InvalidToken};
 
 /// Why stored bytes could not be read.
@@ -43,6 +45,10 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    pub(crate) fn unknown(stored: &saldo_api::v1::Event) -> Self {
+        Self::UnknownVersion { kind: stored.r#type.clone(), version: stored.version }
+    }
+
     pub(crate) fn malformed(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Malformed { what: what.into(), why: why.to_string() }
     }

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use prost::Message;
 use saldo_api::v1;
 use saldo_domain::event::Event;
+use serde::{Deserialize, Serialize};
 
-use crate::{DecodeError, decode_event, encode_event};
+use crate::{DecodeError, Format, decode_event, encode_event};
 
 /// "No", as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,39 @@ pub trait StoredEvent: Sized {
     fn encode(&self) -> v1::Event;
     /// Reads it back; fails on a type or version that this release does not know.
     fn decode(stored: &v1::Event) -> Result<Self, DecodeError>;
+    /// The format that brought this type and version; `None` where this release does not know them.
+    fn format_of(stored: &v1::Event) -> Option<Format>;
+    /// The format that brought this fact.
+    fn format(&self) -> Format;
+
+    /// Reads it back as a release does that knows nothing beyond `format`.
+    fn decode_as(format: Format, stored: &v1::Event) -> Result<Self, DecodeError> {
+        match Self::format_of(stored) {
+            Some(needed) if needed <= format => Self::decode(stored),
+            _ => Err(DecodeError::unknown(stored)),
+        }
+    }
+}
+
+/// The versions of the catalog that a decision used: of the tenant's own chain, and of the operator's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogVersions {
+    /// Of the tenant's chain: the policy version.
+    pub tenant: u64,
+    /// Of the chain of the reserved tenant `system`.
+    pub system: u64,
+}
+
+impl CatalogVersions {
+    /// Whether neither is older than in `used`.
+    pub fn reach(self, used: Self) -> bool {
+        self.tenant >= used.tenant && self.system >= used.system
+    }
+
+    /// The newer of each.
+    pub fn max(self, other: Self) -> Self {
+        Self { tenant: self.tenant.max(other.tenant), system: self.system.max(other.system) }
+    }
 }
 
 impl StoredEvent for Event {
@@ -33,6 +67,14 @@ impl StoredEvent for Event {
 
     fn decode(stored: &v1::Event) -> Result<Self, DecodeError> {
         decode_event(stored)
+    }
+
+    fn format_of(_: &v1::Event) -> Option<Format> {
+        Some(Format::FIRST)
+    }
+
+    fn format(&self) -> Format {
+        Format::FIRST
     }
 }
 
@@ -55,8 +97,8 @@ pub struct Commit<E = Event> {
     pub actor_roles: Vec<String>,
     /// The deciding instance's clock; never goes back along a chain.
     pub recorded_at: Timestamp,
-    /// The version of the tenant's catalog that the decision used; never goes back along a chain.
-    pub catalog_version: u64,
+    /// The versions of the catalog that the decision used; neither goes back along a chain.
+    pub catalog: CatalogVersions,
     /// When the account next needs waking.
     pub next_wakeup: Option<Timestamp>,
     /// Present where the domain said no.
@@ -77,7 +119,7 @@ impl<E: StoredEvent> Commit<E> {
             actor: Some(v1::Actor { subject: self.actor.clone(), roles: self.actor_roles.clone() }),
             recorded_at: Some(timestamp_to_api(self.recorded_at)),
             causation: None,
-            catalog: Some(v1::CatalogVersions { tenant: self.catalog_version, system: 0 }),
+            catalog: Some(v1::CatalogVersions { tenant: self.catalog.tenant, system: self.catalog.system }),
             next_wakeup: self.next_wakeup.map(timestamp_to_api),
             refusal: self.refusal.as_ref().map(|refusal| v1::StoredRefusal {
                 reason: refusal.reason.clone(),
@@ -95,6 +137,11 @@ impl<E: StoredEvent> Commit<E> {
 
     /// Reads a payload. Fails on an event this release does not know.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode_as(Format::NEWEST, payload)
+    }
+
+    /// Reads a payload as a release does that knows nothing beyond `format`.
+    pub fn decode_as(format: Format, payload: &[u8]) -> Result<Self, DecodeError> {
         let stored = v1::CommitPayload::decode(payload).map_err(|error| DecodeError::malformed("commit", error))?;
         let actor = stored.actor.unwrap_or_default();
         let recorded_at = stored.recorded_at.ok_or_else(|| DecodeError::malformed("recorded_at", "absent"))?;
@@ -121,10 +168,13 @@ impl<E: StoredEvent> Commit<E> {
             actor: actor.subject,
             actor_roles: actor.roles,
             recorded_at: timestamp_from_api(recorded_at)?,
-            catalog_version: stored.catalog.map_or(0, |catalog| catalog.tenant),
+            catalog: stored.catalog.map_or_else(CatalogVersions::default, |catalog| CatalogVersions {
+                tenant: catalog.tenant,
+                system: catalog.system,
+            }),
             next_wakeup: stored.next_wakeup.map(timestamp_from_api).transpose()?,
             refusal,
-            events: stored.events.iter().map(E::decode).collect::<Result<_, _>>()?,
+            events: stored.events.iter().map(|event| E::decode_as(format, event)).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use jiff::{Timestamp, civil::Date};
 use prost::Message;
 use saldo_api::v1;
-use saldo_commit::{CatalogEvent, Commit, DecodeError, Refusal, StoredEvent, decode_event, encode_event, event_type};
+use saldo_commit::{
+    CatalogEvent, CatalogVersions, Commit, DecodeError, FiscalYearStart, Format, Refusal, Settings, StoredEvent, decode_event, encode_event, event_type,
+};
 use saldo_domain::{
     contact::{
         Claim, Deferred, Failed, Handed, ItemStep, ListedItem, MAX_LISTED, Rejected, Rung, Saying, Started, Took,
@@ -197,6 +199,13 @@ fn published() -> Vec<CatalogEvent> {
             source: "subject = 'x'\n".into(),
         },
         CatalogEvent::SendingSet { on: true },
+        CatalogEvent::SettingsPublished(Settings {
+            name: "Ejemplo, S.L.".into(),
+            time_zone: "America/Chicago".into(),
+            languages: vec!["es".into(), "en".into()],
+            fiscal_year_start: FiscalYearStart { month: 4, day: 1 },
+        }),
+        CatalogEvent::FormatRaised { format: Format::new(2) },
     ]
 }
 
@@ -211,7 +220,7 @@ fn commit() -> Commit {
         actor: "somebody".into(),
         actor_roles: vec!["writer".into()],
         recorded_at: "2026-03-09T08:00:00.000001Z".parse().expect("an instant"),
-        catalog_version: 3,
+        catalog: CatalogVersions { tenant: 3, system: 0 },
         next_wakeup: Some("2026-03-12T08:00:00Z".parse().expect("an instant")),
         refusal: Some(Refusal {
             reason: "NO".into(),
@@ -249,6 +258,7 @@ fn every_stored_event_version_stays_as_it_is() {
         let stored = StoredEvent::encode(&event);
         let name = format!("{}.v{}", stored.r#type, stored.version);
         check(&name, &stored.body);
+        assert_eq!(CatalogEvent::format_of(&stored), Some(event.format()), "{name}");
         assert_eq!(CatalogEvent::decode(&stored), Ok(event), "{name}");
     }
 }
@@ -274,6 +284,21 @@ fn a_newer_version_is_never_guessed() {
     stored.version = 1;
     stored.r#type = "invoice.sung".into();
     assert!(matches!(decode_event(&stored), Err(DecodeError::UnknownVersion { .. })));
+}
+
+#[test]
+fn a_reader_of_an_older_format_does_not_know_its_newer_facts() {
+    for event in published() {
+        let stored = StoredEvent::encode(&event);
+        let read = CatalogEvent::decode_as(Format::FIRST, &stored);
+        match event.format() {
+            Format::FIRST => assert_eq!(read, Ok(event)),
+            _ => assert!(matches!(read, Err(DecodeError::UnknownVersion { .. })), "{}", stored.r#type),
+        }
+    }
+    for event in samples().into_iter().chain(contacts()).filter(|event| event.format() == Format::FIRST) {
+        assert_eq!(Event::decode_as(Format::FIRST, &StoredEvent::encode(&event)), Ok(event));
+    }
 }
 
 #[test]

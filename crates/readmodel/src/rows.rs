@@ -5,7 +5,7 @@ mod contacts;
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{Timestamp, civil::Date};
-use saldo_commit::{Commit, event_type};
+use saldo_commit::{CatalogVersions, Commit, event_type};
 use saldo_domain::{
     event::{AllocationLine, Event},
     ids::DocumentNumber,
@@ -130,7 +130,7 @@ pub struct AccountRow {
     /// When it next needs waking.
     pub next_wakeup: Option<Timestamp>,
     /// The version of the tenant's catalog that decided so.
-    pub catalog_version: u64,
+    pub catalog: CatalogVersions,
     /// The partition that the newest commit stands in.
     pub partition: u32,
     /// Its offset there.
@@ -198,7 +198,7 @@ impl Rows {
         account.new |= place.version == 1;
         account.version = place.version;
         account.next_wakeup = commit.next_wakeup;
-        account.catalog_version = commit.catalog_version;
+        account.catalog = commit.catalog;
         (account.partition, account.offset) = (place.partition, place.offset);
         self.contacts.add(owner, place, trace, commit);
         for (index, event) in (0..).zip(&commit.events) {

@@ -23,7 +23,7 @@ const ONLY_GROW: [&str; 2] = ["ledger", "history"];
 
 /// The form of the tables, raised whenever they or what stands in them changes. There is no migration: a database with an
 /// earlier form gets a fresh build, filled from the log.
-const FORMAT: i32 = 4;
+const FORMAT: i32 = 5;
 
 /// One build: its schema's name, `rm_<n>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ CREATE TABLE {s}.accounts (
     WITH (fillfactor = 50);
 CREATE TABLE {s}.agenda (
     tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, wakeup_at timestamptz,
-    account_version bigint NOT NULL, catalog_version bigint NOT NULL, partition int NOT NULL,
+    account_version bigint NOT NULL, catalog_version bigint NOT NULL, system_version bigint NOT NULL, partition int NOT NULL,
     record_offset bigint NOT NULL, PRIMARY KEY (tenant, account))
     WITH (fillfactor = 50);
 CREATE TABLE {s}.ledger (

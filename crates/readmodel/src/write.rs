@@ -152,7 +152,7 @@ impl Writer<'_> {
         );
         let mut agenda = self.new_rows(
             "agenda",
-            "tenant, account, wakeup_at, account_version, catalog_version, partition, record_offset",
+            "tenant, account, wakeup_at, account_version, catalog_version, system_version, partition, record_offset",
             rows.accounts.len(),
         );
         for (owner, row) in rows.accounts.iter().filter(|(_, row)| row.new) {
@@ -171,7 +171,8 @@ impl Writer<'_> {
                 &account,
                 &row.next_wakeup,
                 &version,
-                &(row.catalog_version as i64),
+                &(row.catalog.tenant as i64),
+                &(row.catalog.system as i64),
                 &(row.partition as i32),
                 &(row.offset as i64),
             ]);
@@ -202,19 +203,23 @@ impl Writer<'_> {
         .execute(&mut *self.connection)
         .await?;
         sqlx::query(self.sql(
-            "INSERT INTO {s}.agenda (tenant, account, wakeup_at, account_version, catalog_version, partition, record_offset)
-             SELECT tenant, account, wakeup::timestamptz, version, catalog_version, partition, record_offset
-             FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::int[], $7::bigint[])
-               AS r(tenant, account, wakeup, version, catalog_version, partition, record_offset)
+            "INSERT INTO {s}.agenda (tenant, account, wakeup_at, account_version, catalog_version, system_version, partition,
+                                     record_offset)
+             SELECT tenant, account, wakeup::timestamptz, version, catalog_version, system_version, partition, record_offset
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::int[],
+                         $8::bigint[])
+               AS r(tenant, account, wakeup, version, catalog_version, system_version, partition, record_offset)
              ON CONFLICT (tenant, account) DO UPDATE SET wakeup_at = excluded.wakeup_at,
                account_version = excluded.account_version, catalog_version = excluded.catalog_version,
+               system_version = excluded.system_version,
                partition = excluded.partition, record_offset = excluded.record_offset",
         ))
         .bind(&tenants)
         .bind(&accounts)
         .bind(of(|row| row.next_wakeup.map(instant)))
         .bind(number(|row| row.version))
-        .bind(number(|row| row.catalog_version))
+        .bind(number(|row| row.catalog.tenant))
+        .bind(number(|row| row.catalog.system))
         .bind(known.iter().map(|(_, row)| row.partition as i32).collect::<Vec<_>>())
         .bind(number(|row| row.offset))
         .execute(&mut *self.connection)

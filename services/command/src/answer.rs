@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use saldo_api::v1;
 use saldo_auth::ERROR_DOMAIN;
-use saldo_commit::{Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
+use saldo_commit::{CatalogVersions, Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
 use saldo_domain::{
     account::Account,
     command::Command,
@@ -44,8 +44,8 @@ pub struct Answer {
     pub allocations: Vec<AllocationLine>,
     /// What it did to a reminder.
     pub contact: Option<ContactAnswer>,
-    /// The tenant's policy version that the decision used.
-    pub policy_version: u64,
+    /// The versions of the catalog that the decision used.
+    pub catalog: CatalogVersions,
     /// Present where the domain said no.
     pub refused: Option<Refused>,
 }
@@ -61,7 +61,7 @@ impl Answer {
             event_types: commit.events.iter().map(|event| event_type(event).to_owned()).collect(),
             allocations: commit.events.iter().flat_map(allocations).cloned().collect(),
             contact: ContactAnswer::of(commit),
-            policy_version: commit.catalog_version,
+            catalog: commit.catalog,
             refused: commit.refusal.as_ref().map(|refusal| Refused {
                 reason: refusal.reason.clone(),
                 message: refusal.message.clone(),
@@ -77,7 +77,7 @@ impl Answer {
         version: u64,
         now: Timestamp,
         next_wakeup: Option<Timestamp>,
-        policy_version: u64,
+        catalog: CatalogVersions,
     ) -> Self {
         Self {
             version,
@@ -87,7 +87,7 @@ impl Answer {
             event_types: Vec::new(),
             allocations: Vec::new(),
             contact: ContactAnswer::of_nothing(command, account),
-            policy_version,
+            catalog,
             refused: None,
         }
     }
@@ -109,7 +109,8 @@ impl Answer {
             event_types: self.event_types,
             allocations: self.allocations.iter().map(line_to_api).collect(),
             contact: self.contact.map(ContactAnswer::into_api),
-            policy_version: self.policy_version,
+            policy_version: self.catalog.tenant,
+            system_version: self.catalog.system,
         })
     }
 }

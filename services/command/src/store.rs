@@ -4,6 +4,7 @@
 use std::{borrow::Cow, collections::HashMap, path::Path};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
+use saldo_commit::CatalogVersions;
 use saldo_domain::{
     account::Account,
     document::{Document, DocumentKey, DocumentKind},
@@ -24,7 +25,7 @@ const CHECKPOINT: &str = "checkpoint";
 pub const STORE_CACHE: usize = 16 << 20;
 
 /// Raise it when a stored shape changes: an older store is then emptied and read anew from the log.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The store's own errors; none is a reason to give up anything but the store.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +51,8 @@ pub struct StoredAccount {
     pub account: Account,
     /// recorded_at of its newest commit.
     pub recorded_at: Option<jiff::Timestamp>,
-    /// The policy version that its newest commit used.
-    pub catalog_version: u64,
+    /// The versions of the catalog that its commits used.
+    pub catalog: CatalogVersions,
     /// Why it cannot be decided on, where it cannot.
     pub parked: Option<String>,
 }

@@ -46,7 +46,7 @@ use crate::{
 const MAX_RACES: u32 = 16;
 /// Accounts kept in memory over all partitions; beyond its share a worker reads the idle ones from the store again.
 const MAX_LIVE: usize = 16_384;
-/// Between two looks whether a policy version that an account has used was read here too.
+/// Between two looks whether a version of the catalog that an account has used was read here too.
 const CATALOG_PAUSE: Duration = Duration::from_millis(20);
 /// The longest a batch may be on its way: beyond what the log's client tries for, it is not going to be read back.
 const LOST_AFTER: Duration = Duration::from_secs(60);
@@ -355,7 +355,7 @@ impl Worker {
                 }
             }
             live.stored.recorded_at = Some(commit.recorded_at);
-            live.stored.catalog_version = live.stored.catalog_version.max(commit.catalog_version);
+            live.stored.catalog = live.stored.catalog.max(commit.catalog);
             let answer = Answer::of(&commit, frame.version, record.offset);
             match waiter {
                 Some(waiter) => {
@@ -458,16 +458,16 @@ impl Worker {
             let before = records.len();
             self.chains += 1;
             let Some(tenant) = live.waiting.front().map(|ask| ask.tenant.clone()) else { continue };
-            let in_force = catalog.tenant(&tenant);
-            if in_force.version < live.stored.catalog_version {
-                // Another instance has read a newer policy: along a chain policy versions never go back.
+            let in_force = catalog.in_force(&tenant);
+            if !in_force.read().reach(live.stored.catalog) {
+                // Another instance has read a newer catalog: along a chain neither of its versions goes back.
                 if live.give_up_late(Instant::now()) {
                     self.resting.push((Instant::now() + CATALOG_PAUSE, key));
                 }
                 continue;
             }
             let place = chain::Place { partition: self.partition, head: self.acceptor.head(&key), chain: self.chains };
-            chain::decide(live, &self.store, place, in_force, now.instant, &mut records)?;
+            chain::decide(live, &self.store, place, &in_force, now.instant, &mut records)?;
             if records.len() > before {
                 self.unresolved.push(key.clone());
                 chains.push((key, self.chains));

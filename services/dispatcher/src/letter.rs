@@ -35,7 +35,7 @@ pub(crate) fn mail(
     policy_version: u64,
     catalog: &TenantCatalog,
 ) -> Result<Envelope, NoLetter> {
-    if catalog.parked.is_some() {
+    if catalog.parked().is_some() {
         return Err(NoLetter::NotNow("the policy in force cannot be read by this release".to_owned()));
     }
     if snapshot.address.is_empty() || snapshot.name.is_empty() {

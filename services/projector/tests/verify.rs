@@ -4,7 +4,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc
 
 use jiff::{SignedDuration, Timestamp, civil::date};
 use libtest_mimic::{Arguments, Trial};
-use saldo_commit::Commit;
+use saldo_commit::{CatalogVersions, Commit};
 use saldo_domain::{
     contact::{Deferred, Saying, Took, Withheld},
     event::Event,
@@ -185,7 +185,7 @@ async fn append(log: &EmbeddedLog, identity: &Identity, account: &str, events: V
             actor: "scheduler".into(),
             actor_roles: Vec::new(),
             recorded_at: at(version as i64),
-            catalog_version: 1,
+            catalog: CatalogVersions { tenant: 1, system: 0 },
             next_wakeup: None,
             refusal: None,
             events: vec![event],

@@ -4,7 +4,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     Outcome, aging, bench, completions, config::Overrides, demo, dev, health, import, log_admin, outbox, policy,
-    preview, publish, rebuild, replay, serve, service::Service, telemetry, token, verify,
+    preview, publish, rebuild, replay, serve, service::Service, settings, telemetry, token, verify,
 };
 
 /// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
@@ -35,7 +35,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Begin", &["demo", "dev"]),
     ("Run services", &["serve", "command", "projector", "scheduler", "dispatcher", "query", "health"]),
     ("Bring in data and look at it", &["import", "aging", "replay"]),
-    ("Speak to debtors", &["policy", "sending", "preview", "outbox", "attempt"]),
+    ("Speak to debtors", &["policy", "settings", "sending", "preview", "outbox", "attempt"]),
     ("Look after log and read models", &["log", "verify", "rebuild", "bench"]),
     ("At the command line", &["token", "completions", "help"]),
 ];
@@ -152,7 +152,7 @@ enum Action {
     /// Queries go on meanwhile, and after the swap at once with the new ones. Needs room in Postgres for a second copy.
     #[command(after_help = rebuild::HELP)]
     Rebuild(rebuild::RebuildArgs),
-    /// Create the log: topics and their Genesis.
+    /// Create the log, and raise the format that it allows.
     #[command(subcommand)]
     Log(log_admin::LogCommand),
     /// Check a dunning policy and its templates, try its messages, and put it in force.
@@ -163,6 +163,9 @@ enum Action {
     /// It is off until it is switched on. Needs a token of role operator.
     #[command(subcommand)]
     Sending(publish::Sending),
+    /// Show or set how the creditor's organisation works: name, time zone, languages, fiscal year.
+    #[command(subcommand)]
+    Settings(settings::SettingsCommand),
     /// Show what waits to be said, why and until when, and what wants a person.
     ///
     /// Without --all only what waits (due, deferred, started) or wants a person (unknown, rejected, nobody to reach). Needs a
@@ -221,6 +224,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Action::Rebuild(args) => rebuild::run(args).await,
         Action::Log(command) => log_admin::run(command).await,
         Action::Policy(command) => policy::run(command).await,
+        Action::Settings(command) => settings::run(command).await,
         Action::Sending(switch) => publish::sending(switch).await,
         Action::Outbox(args) => outbox::run(args).await,
         Action::Attempt(attempt) => outbox::attempt(attempt).await,

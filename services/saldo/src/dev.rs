@@ -21,6 +21,7 @@ use crate::{
     service::Service,
     system::System,
     telemetry,
+    token::creditor,
 };
 
 /// Shown by `saldo dev --help`.
@@ -72,7 +73,7 @@ pub async fn run(args: DevArgs) -> Outcome {
         .map_err(|error| format!("data_dir {}: {error}; name another with --data-dir", config.data_dir.display()))?;
     let key = config.data_dir.join("dev-key.pem");
     let issuer = Issuer::read_or_create(&key)?;
-    let token = issuer.issue("dev", &args.tenant, &ALL_ROLES, TOKEN_LIFE)?;
+    let token = issuer.issue("dev", creditor(&args.tenant)?.as_str(), &ALL_ROLES, TOKEN_LIFE)?;
     let sink = match &config.sending.smtp {
         Some(_) => None,
         None => Some(

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use saldo_catalog::upgrade::upgrade;
 use saldo_embedded_postgres::Stage;
 use saldo_keyring::Keyring;
 
 use crate::{
     Failure,
     config::Config,
+    log_admin::ACTOR,
     service::Service,
     stores::{Identities, Stores, is_unreachable, open_keyring},
 };
@@ -26,11 +29,12 @@ pub struct Ground {
 }
 
 impl Ground {
-    /// Opens what these services need. With `create`, a log that is missing is made.
+    /// Opens what these services need. With an instant to `create` at, a log that is missing is made, and the log allows every
+    /// fact of this release: all services are this process.
     pub async fn open(
         config: &Config,
         services: &[Service],
-        create: bool,
+        create: Option<Timestamp>,
         progress: impl Fn(Stage),
     ) -> Result<Self, Failure> {
         let any = |uses: fn(Service) -> bool| services.iter().copied().any(uses);
@@ -41,7 +45,10 @@ impl Ground {
         } else {
             Stores::open_apart(config, any(Service::uses_database)).await?
         };
-        let identities = stores.identities(config, create).await?;
+        let identities = stores.identities(config, create.is_some()).await?;
+        if let Some(now) = create {
+            upgrade(stores.catalog_log.clone(), identities.catalog, now, ACTOR).await?;
+        }
         let keyring = match any(Service::uses_keys) {
             true => Some(open_keyring(config, stores.log.as_ref(), &identities.accounts).await?),
             false => None,
@@ -52,7 +59,7 @@ impl Ground {
     /// The same, waiting for servers that are not there yet, as services that are started together do.
     pub async fn wait_for(config: &Config, services: &[Service], progress: impl Fn(Stage)) -> Result<Self, Failure> {
         loop {
-            match Self::open(config, services, false, &progress).await {
+            match Self::open(config, services, None, &progress).await {
                 Err(error) if is_unreachable(&error) => {
                     tracing::warn!(%error, "not there yet; trying again");
                     tokio::time::sleep(RETRY).await;

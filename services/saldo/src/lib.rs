@@ -26,6 +26,7 @@ mod replay;
 mod serve;
 mod server;
 mod service;
+mod settings;
 pub mod stores;
 pub mod system;
 mod table;

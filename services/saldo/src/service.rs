@@ -54,7 +54,7 @@ impl Service {
 
     /// Whether it goes by what creditors have published.
     pub fn uses_catalog(self) -> bool {
-        matches!(self, Service::Command | Service::Scheduler | Service::Dispatcher)
+        self != Service::Query
     }
 
     /// Whether others ask it, with tokens.

@@ -198,8 +198,8 @@ pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Iden
     Ok(keyring)
 }
 
-/// Whether anything stands in the log but each partition's Genesis, record 0, and probes of its clock.
-async fn holds_commits(log: &dyn Log, identity: &Identity) -> Result<bool, Failure> {
+/// Whether anything stands in a log but each partition's Genesis, record 0, and probes of its clock.
+pub(crate) async fn holds_commits(log: &dyn Log, identity: &Identity) -> Result<bool, Failure> {
     for partition in 0..identity.partitions {
         let (mut next, end) = (1, log.end(partition).await?);
         if next >= end {

@@ -245,8 +245,9 @@ impl System {
         let keys = [key.public_pem()?];
         let started = async {
             let show = |stage| progress::show_stage(&bar, &stage);
+            let now = clock.now();
             let start = Start::new(config, Service::ALL, &keys, clock)?;
-            Self::start(config, start, Ground::open(config, Service::ALL, true, show).await?).await
+            Self::start(config, start, Ground::open(config, Service::ALL, Some(now), show).await?).await
         };
         let started = started.await;
         bar.finish_and_clear();

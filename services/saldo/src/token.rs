@@ -35,13 +35,22 @@ fn role(name: &str) -> Result<Role, String> {
     Role::parse(name).ok_or_else(|| "must be writer, reader, operator, auditor or service".to_owned())
 }
 
+/// The tenant of a token, which must be a creditor's.
+pub fn creditor(text: &str) -> Result<TenantId, String> {
+    let tenant = TenantId::new(text).map_err(|rule| format!("--tenant {rule}"))?;
+    if tenant.is_reserved() {
+        return Err(format!("--tenant {text} is reserved for the operator's own catalog; choose another"));
+    }
+    Ok(tenant)
+}
+
 /// Prints a token.
 pub fn run(args: TokenArgs) -> Outcome {
     if args.public_key {
         print!("{}", Issuer::read_or_create(&args.key)?.public_pem()?);
         return Ok(ExitCode::SUCCESS);
     }
-    let tenant = TenantId::new(args.tenant.unwrap_or_default()).map_err(|rule| format!("--tenant {rule}"))?;
+    let tenant = creditor(&args.tenant.unwrap_or_default())?;
     let life = Duration::from_secs(args.hours * 3600);
     let issuer = Issuer::read_or_create(&args.key)?;
     println!("{}", issuer.issue(&args.subject, tenant.as_str(), &args.roles, life)?);

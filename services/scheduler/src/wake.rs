@@ -4,6 +4,7 @@ use jiff::{Timestamp, ToSpan};
 use saldo_api::v1::{AdvanceTimeRequest, CommandResponse};
 use saldo_client::{Said, ServiceClients, is_transient, patiently_until, timed};
 use saldo_clock::Clock;
+use saldo_commit::CatalogVersions;
 use saldo_crash_point::crash_point;
 use tokio::time::{Duration, sleep};
 use tonic::{Code, Status};
@@ -82,7 +83,8 @@ fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Known) {
     // Still due though nothing happened: its clock has not come so far. Asking at once would be asking for ever.
     let early = |at: Timestamp| !advanced && at <= asked;
     let wakeup_at = next.map(|at| if early(at) { later(asked, AFTER_EARLY.seconds()) } else { at });
-    let answered = Answer { wakeup_at, account_version: answer.version, catalog_version: answer.policy_version };
+    let catalog = CatalogVersions { tenant: answer.policy_version, system: answer.system_version };
+    let answered = Answer { wakeup_at, account_version: answer.version, catalog };
     (if advanced { Outcome::Advanced } else { Outcome::NothingDue }, Known::Answered(answered))
 }
 
@@ -118,6 +120,7 @@ mod tests {
         CommandResponse {
             version: 7,
             policy_version: 3,
+            system_version: 2,
             consistency_token: token.to_owned(),
             next_wakeup: next.map(|seconds| Instant { seconds, nanos: 0 }),
             ..CommandResponse::default()
@@ -137,7 +140,11 @@ mod tests {
         assert_eq!((outcome, wakeup(&known)), (Outcome::Advanced, Some(at(2_000))));
         let (outcome, known) = read(&answer("", None), at(1_000));
         assert_eq!(outcome, Outcome::NothingDue);
-        assert_eq!(known, Known::Answered(Answer { wakeup_at: None, account_version: 7, catalog_version: 3 }));
+        assert_eq!(known, Known::Answered(Answer {
+                wakeup_at: None,
+                account_version: 7,
+                catalog: CatalogVersions { tenant: 3, system: 2 },
+            }));
     }
 
     #[test]

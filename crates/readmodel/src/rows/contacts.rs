@@ -211,7 +211,7 @@ impl Said<'_> {
                     saying: started.saying.clone(),
                     language: started.language.clone(),
                     recipient: started.recipient,
-                    policy_version: self.commit.catalog_version,
+                    policy_version: self.commit.catalog.tenant,
                     at: started.at,
                     send_before: started.send_before,
                 };

@@ -1,7 +1,7 @@
 //! What happened on an account, a minute apart, as commits.
 
 use jiff::{SignedDuration, Timestamp, civil::date};
-use saldo_commit::Commit;
+use saldo_commit::{CatalogVersions, Commit};
 use saldo_domain::{
     account::Account,
     contact::{
@@ -33,7 +33,7 @@ impl Story {
             actor: "ana".into(),
             actor_roles: Vec::new(),
             recorded_at: minute(index),
-            catalog_version: 7,
+            catalog: CatalogVersions { tenant: 7, system: 0 },
             next_wakeup: (index % 2 == 0).then(|| minute(index + 60)),
             refusal: None,
             events,

@@ -4,8 +4,8 @@ use std::{cell::RefCell, collections::HashMap, time::Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use saldo_catalog::TenantCatalog;
-use saldo_commit::{Commit, Refusal};
+use saldo_catalog::InForce;
+use saldo_commit::{CatalogVersions, Commit, Refusal};
 use saldo_domain::{
     Context, Decision,
     command::{Command, NO_RULES},
@@ -32,6 +32,9 @@ use crate::{
 
 /// Commits of one chain; what is beyond waits for the next.
 const MAX_CHAIN: usize = 256;
+/// Until an account is woken again that a newer release has decided on, by a catalog which this one cannot read: a rolling
+/// upgrade is under way and takes some minutes.
+const REREAD: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 /// A request id is remembered for 30 days of the account's own recorded_at.
 const REMEMBERED: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
 
@@ -71,7 +74,7 @@ pub fn decide(
     live: &mut Live,
     store: &Store,
     Place { partition, mut head, chain }: Place,
-    in_force: &TenantCatalog,
+    in_force: &InForce,
     now: Timestamp,
     records: &mut Vec<NewRecord>,
 ) -> Result<(), StoreError> {
@@ -114,14 +117,15 @@ pub fn decide(
         }
         // By a policy that cannot be read nobody is spoken to; money goes on.
         let speaks = matches!(ask.command, Command::StartContactAttempt { .. } | Command::RetryContact { .. });
-        let rules = match &in_force.parked {
+        let rules = match in_force.parked() {
             Some(why) if speaks => {
-                let _ = ask.reply.send(Err(Failure::PolicyParked(why.clone())));
+                let _ = ask.reply.send(Err(Failure::PolicyParked(why.to_owned())));
                 continue;
             }
             Some(_) => &NO_RULES,
-            None => in_force.rules.as_ref(),
+            None => in_force.tenant.rules.as_ref(),
         };
+        let (used, reread) = used(in_force, live.stored.catalog, now);
         ask.steps.next("decide");
         let context = Context { now, rules, zones: saldo_catalog::zone };
         let Decision { events, refusal } = handle(&account, &documents, &ask.command, &context);
@@ -134,13 +138,17 @@ pub fn decide(
         }
         let mut after = account.clone();
         events.iter().for_each(|event| evolve(&mut after, event));
-        let wakeup = next_wakeup(&after, &context);
+        let wakeup = soonest(next_wakeup(&after, &context), reread);
         if events.is_empty() && refusal.is_none() {
-            let answer = Answer::of_nothing(&ask.command, &account, head.version, now, wakeup, in_force.version);
+            let answer = Answer::of_nothing(&ask.command, &account, head.version, now, wakeup, used);
             let _ = ask.reply.send(Ok(Given { answer, replayed: false }));
             continue;
         }
-        let commit = commit(&ask, now, wakeup, in_force.version, refusal, events);
+        if let Err(why) = in_force.system.admit(&events) {
+            let _ = ask.reply.send(Err(why.into()));
+            continue;
+        }
+        let commit = commit(&ask, now, wakeup, used, refusal, events);
         let version = head.version + 1;
         let value = frame::encode(frame::Kind::Commit, &ask.tenant, &ask.account, version, head.hash, &commit.encode());
         if value.len() > MAX_COMMIT_BYTES {
@@ -166,6 +174,24 @@ pub fn decide(
     Ok(())
 }
 
+/// The versions of the catalog that a decision names, and when the account wants to be asked again because of them.
+///
+/// While a chain is parked, decisions rest on what was read before that: they name the versions that this release
+/// understands, so that the scheduler wakes the account again for a release that understands more. Where a newer release has
+/// already decided on the account, its versions stay, since none goes back; then the account asks to be woken by itself.
+fn used(in_force: &InForce, before: CatalogVersions, now: Timestamp) -> (CatalogVersions, Option<Timestamp>) {
+    let understood = in_force.understood();
+    let reread = match understood.reach(before) {
+        true => None,
+        false => now.checked_add(REREAD).ok(),
+    };
+    (understood.max(before), reread)
+}
+
+fn soonest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
+}
+
 fn remembered(store: &Store, ask: &Ask, now: Timestamp) -> Result<Option<StoredAnswer>, StoreError> {
     let known = store.answer(&ask.key, &ask.draft.request_id)?;
     Ok(known.filter(|known| now.duration_since(known.answer.recorded_at) <= REMEMBERED))
@@ -175,7 +201,7 @@ fn commit(
     ask: &Ask,
     recorded_at: Timestamp,
     next_wakeup: Option<Timestamp>,
-    catalog_version: u64,
+    catalog: CatalogVersions,
     refusal: Option<Refused>,
     events: Vec<saldo_domain::event::Event>,
 ) -> Commit {
@@ -188,7 +214,7 @@ fn commit(
         actor: ask.draft.actor.clone(),
         actor_roles: ask.draft.actor_roles.clone(),
         recorded_at,
-        catalog_version,
+        catalog,
         next_wakeup,
         refusal: refusal.map(|refused| Refusal {
             reason: refused.reason().to_owned(),
@@ -196,5 +222,32 @@ fn commit(
             details: refused.details().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         }),
         events,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use saldo_catalog::{SystemCatalog, TenantCatalog};
+
+    use super::*;
+
+    fn in_force(version: u64, understood: u64) -> InForce {
+        InForce {
+            tenant: Arc::new(TenantCatalog { version, understood, ..TenantCatalog::default() }),
+            system: Arc::new(SystemCatalog::default()),
+        }
+    }
+
+    #[test]
+    fn a_decision_names_what_this_release_understands_and_never_goes_back() {
+        let now = Timestamp::UNIX_EPOCH;
+        let tenant = |tenant| CatalogVersions { tenant, system: 0 };
+        assert_eq!(used(&in_force(3, 3), tenant(2), now), (tenant(3), None));
+        // Parked at version 3: a release that understands it wakes the account again.
+        assert_eq!(used(&in_force(3, 2), tenant(2), now), (tenant(2), None));
+        // That release has decided already: the account asks for it by itself.
+        assert_eq!(used(&in_force(3, 2), tenant(3), now), (tenant(3), now.checked_add(REREAD).ok()));
     }
 }
