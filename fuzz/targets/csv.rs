@@ -3,16 +3,16 @@
 //! Input: a byte of the format, then the file; or 0xff, a map of its own, NUL, and the file.
 #![no_main]
 
-#[path = "../../services/saldo/src/import/map.rs"]
+#[path = "../../services/saldo/src/cli/import/map.rs"]
 #[allow(dead_code)]
 mod map;
-#[path = "../../services/saldo/src/import/rows.rs"]
+#[path = "../../services/saldo/src/cli/import/rows.rs"]
 #[allow(dead_code)]
 mod rows;
 
 use libfuzzer_sys::fuzz_target;
 use map::Map;
-use rows::{Rows, Wish};
+use rows::{RowRequest, Rows};
 use saldo_domain::money::Currency;
 
 fuzz_target!(|data: &[u8]| {
@@ -44,7 +44,7 @@ fuzz_target!(|data: &[u8]| {
     let map = Map::parse(&text).expect("a map that is one");
     let file = [header.as_bytes(), b"\n", rest].concat();
     read(map, &file, |row| {
-        let Ok((Wish::Invoice(invoice), _)) = &row.wish else { return };
+        let Ok((RowRequest::Invoice(invoice), _)) = &row.request else { return };
         let total = invoice.total.as_ref().expect("an amount");
         let decimals = Currency::new(&total.currency).expect("a currency").decimals();
         let written = std::str::from_utf8(&row.raw[2]).expect("UTF-8");

@@ -3,6 +3,7 @@
 mod access;
 mod apart;
 mod bad_input;
+mod catalog;
 mod collector;
 mod commands;
 mod conformance;
@@ -109,6 +110,12 @@ fn main() -> ExitCode {
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
+        (
+            "catalog: what an older release cannot read is refused until the format is raised",
+            Postgres,
+            catalog::format_gate
+        ),
+        ("catalog: a creditor's day, for ladder, ageing and bi under one clock", Postgres, catalog::todays_day),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
         ("read models: every column of bi is described", Postgres, readmodels::comments),

@@ -1,10 +1,6 @@
 //! The rules of a creditor's settings, and the day that its time zone makes of an instant.
 
-use jiff::{
-    Timestamp,
-    civil::Date,
-    tz::TimeZone,
-};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use saldo_commit::Settings;
 use saldo_domain::fault::FieldFault;
 

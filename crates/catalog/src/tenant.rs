@@ -95,7 +95,8 @@ impl TenantCatalog {
     /// Settings were without fault when they were published. A release that reads them otherwise must not guess.
     fn set(&mut self, settings: &Settings) -> Option<String> {
         if let Some(fault) = settings::check(settings).first() {
-            self.unreadable.settings = Some(format!("the settings in force have faults: {}: {}", fault.field, fault.rule));
+            self.unreadable.settings =
+                Some(format!("the settings in force have faults: {}: {}", fault.field, fault.rule));
             return None;
         }
         self.unreadable.settings = None;

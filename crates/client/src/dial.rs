@@ -1,4 +1,4 @@
-//! Connections to services: in the clear, over TLS, or to one in this process.
+//! Connections to services: in the clear, over TLS, or within this process.
 
 use std::{io, time::Duration};
 
@@ -20,26 +20,27 @@ use crate::ClientError;
 
 /// The longest that making a connection may take, its handshake included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection whose other end is silent for so long, twice, is given up: its process stands still, or the line is dead.
+/// A ping is sent after so long, and a connection without an answer after as long again is given up: the other process stands
+/// still, or the line is dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const HTTPS_PORT: u16 = 443;
 
-/// How one instance of a service is reached.
+/// The way to one instance of a service.
 pub struct Dial {
     endpoint: Endpoint,
-    /// Where the URL is an https:// one.
+    /// For https:// URLs.
     tls: Option<Newest<ClientConfig>>,
 }
 
 impl Dial {
-    /// By a URL: `http://host:port`, or `https://host:port` with these settings of TLS, the newest at each connection.
+    /// `http://host:port`, or `https://host:port` with these TLS settings. Each connection uses the newest ones.
     pub fn new(url: &str, tls: Option<&Newest<ClientConfig>>) -> Result<Self, ClientError> {
         let endpoint = endpoint(url)?;
         let uri = endpoint.uri().clone();
         match (uri.scheme_str(), tls) {
             (Some("https"), None) => Err(ClientError::NoTls(url.to_owned())),
             (Some("https"), Some(tls)) => {
-                // To tonic the way is one in the clear, or it would want to make it secure itself, which is ours to do.
+                // tonic is given an http:// URL, since it would otherwise set up TLS itself, which our connector does.
                 let authority = uri.authority().map_or("", |authority| authority.as_str());
                 let clear = self::endpoint(&format!("http://{authority}"))?;
                 Ok(Self { endpoint: clear.origin(uri), tls: Some(tls.clone()) })
@@ -48,7 +49,7 @@ impl Dial {
         }
     }
 
-    /// Connects.
+    /// Connects at once.
     pub async fn connect(self) -> Result<Channel, tonic::transport::Error> {
         match self.tls {
             None => self.endpoint.connect().await,
@@ -66,7 +67,7 @@ impl Dial {
 }
 
 /// A channel to a service in this process, over connections that `open` makes.
-pub fn within<F, S>(open: impl Fn() -> F + Send + 'static) -> Result<Channel, ClientError>
+pub fn in_process<F, S>(open: impl Fn() -> F + Send + 'static) -> Result<Channel, ClientError>
 where
     F: Future<Output = io::Result<S>> + Send + 'static,
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -75,7 +76,7 @@ where
         let opening = open();
         async move { opening.await.map(TokioIo::new) }
     });
-    Ok(endpoint("http://within")?.connect_with_connector_lazy(connector))
+    Ok(endpoint("http://in-process")?.connect_with_connector_lazy(connector))
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, ClientError> {

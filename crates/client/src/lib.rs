@@ -1,7 +1,7 @@
-//! What our services and the CLI share as clients of the gRPC services: who asks, asking again, and reading errors.
+//! What our services and the CLI share as gRPC clients: connections, tokens, retries, and reading errors.
 
 mod dial;
-mod patience;
+mod retry;
 mod service;
 mod status;
 
@@ -12,21 +12,21 @@ use tonic::{
     transport::Channel,
 };
 
-pub use dial::{Dial, within};
-pub use patience::{patiently, patiently_until};
+pub use dial::{Dial, in_process};
+pub use retry::{patiently, patiently_until};
 pub use service::{ServiceClients, timed};
-pub use status::{Said, error_chain, explain, is_transient};
+pub use status::{StatusDetails, StatusDetails as Said, error_chain, explain, is_transient};
 
-/// Adds the token to every call, and the trace that it is part of.
+/// Adds the token to every call, and the trace that the call is part of.
 #[derive(Clone)]
 pub struct Bearer(MetadataValue<Ascii>);
 
 impl Bearer {
-    /// Takes a JWT; white space around it is passed over.
+    /// White space around the JWT is ignored.
     pub fn new(token: &str) -> Result<Self, ClientError> {
         let mut value: MetadataValue<Ascii> =
             format!("Bearer {}", token.trim()).parse().map_err(|_| ClientError::Token)?;
-        // Never in anybody's debug output, and not in HTTP/2's table of headers.
+        // Keeps the token out of debug output and out of HTTP/2's table of headers.
         value.set_sensitive(true);
         Ok(Self(value))
     }
@@ -42,30 +42,30 @@ impl Interceptor for Bearer {
     }
 }
 
-/// A channel that carries the token.
+/// A channel that sends the token with every call.
 pub type Authorized = InterceptedService<Channel, Bearer>;
 
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Not a token.
-    #[error("the token holds characters a header cannot; copy it whole")]
+    /// The text is no token.
+    #[error("the token contains characters that an HTTP header cannot carry; copy the whole token again")]
     Token,
-    /// Not a URL.
+    /// The text is no URL.
     #[error("{0:?} is not a URL such as http://127.0.0.1:50051")]
     Endpoint(String),
-    /// A URL with TLS and nobody to trust.
-    #[error("{0} wants TLS, and none is set up")]
+    /// An https:// URL without TLS settings.
+    #[error("{0} is an https:// address, but TLS is not set up")]
     NoTls(String),
-    /// No instance to ask.
-    #[error("no instance of the command service is named")]
-    Nobody,
+    /// No instance to call.
+    #[error("no instance of the command service is configured")]
+    NoInstance,
     /// A service's own token could not be signed.
-    #[error("a token for the service itself: {0}")]
+    #[error("signing the service's own token: {0}")]
     Issuer(#[from] saldo_auth::IssuerError),
 }
 
-/// To whoever asks again: nothing that asking again mends.
+/// Internal: a retry would not help.
 impl From<ClientError> for Status {
     fn from(error: ClientError) -> Self {
         Self::internal(error.to_string())

@@ -1,4 +1,4 @@
-//! A service as a client of another: it works for every creditor, but a token names one.
+//! A service as a client of the command service. It works for every tenant, but a token names one tenant.
 
 use std::{
     collections::HashMap,
@@ -15,42 +15,42 @@ use tonic::{Request, service::interceptor::InterceptedService, transport::Channe
 
 use crate::{Authorized, Bearer, ClientError};
 
-/// How long a token is valid, in real time; it is renewed at half of that, so that no call carries one about to end.
+/// How long a token is valid, in real time. A token is renewed at half of its life, so that no call carries a token about to end.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// Tokens kept at most; beyond it all are made anew, which costs some tens of microseconds each.
+/// The most tokens kept. Beyond that all are signed again, which costs some tens of microseconds each.
 const MAX_KEPT: usize = 10_000;
-/// The longest one call may take; above what the command service itself waits, so that its answer comes first.
+/// The longest one call may take. Longer than the command service's own limit, so that its answer comes first.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The services' clients for any creditor. Cheap to clone; clones share connections and tokens.
+/// Clients of the command service for any tenant. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
 pub struct ServiceClients {
-    /// One a command service's instance; any of them can be asked.
+    /// One for each instance; any instance can be called.
     channels: Arc<[Channel]>,
-    turn: Arc<AtomicUsize>,
+    next: Arc<AtomicUsize>,
     tokens: Arc<Tokens>,
 }
 
 impl ServiceClients {
-    /// Asks the instances behind `channels`, in turn, as `subject` ("scheduler", "dispatcher") in the role `service`, with
+    /// Calls the instances behind `channels` in turn, as `subject` ("scheduler", "dispatcher") in the role `service`, with
     /// tokens signed by `issuer`.
     pub fn new(channels: impl Into<Arc<[Channel]>>, issuer: Arc<Issuer>, subject: impl Into<String>) -> Self {
         let tokens = Tokens { issuer, subject: subject.into(), kept: Mutex::default() };
-        Self { channels: channels.into(), turn: Arc::default(), tokens: Arc::new(tokens) }
+        Self { channels: channels.into(), next: Arc::default(), tokens: Arc::new(tokens) }
     }
 
-    /// The command service on behalf of one creditor. Ask for it anew with every call, so that its token is fresh, and what one
-    /// instance did not answer is asked of the next.
+    /// The command service on behalf of one tenant. Get a new client for every call: its token is fresh, and a call that one
+    /// instance did not answer goes to the next instance.
     pub fn commands(&self, tenant: &str) -> Result<CommandServiceClient<Authorized>, ClientError> {
         let bearer = self.tokens.of(tenant, Instant::now())?;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let channel = self.channels.iter().cycle().nth(turn % self.channels.len().max(1));
-        let channel = channel.ok_or(ClientError::Nobody)?.clone();
+        let channel = channel.ok_or(ClientError::NoInstance)?.clone();
         Ok(CommandServiceClient::new(InterceptedService::new(channel, bearer)))
     }
 }
 
-/// A request that fails with DEADLINE_EXCEEDED or CANCELLED, both transient, rather than to wait on a dead line for ever.
+/// A request with a time limit. On a dead line it fails with DEADLINE_EXCEEDED or CANCELLED, both transient.
 pub fn timed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(CALL_TIMEOUT);
@@ -65,7 +65,7 @@ struct Tokens {
 
 impl Tokens {
     fn of(&self, tenant: &str, now: Instant) -> Result<Bearer, ClientError> {
-        // Between any two steps under the lock the map is whole.
+        // A panic under the lock leaves the map whole, so a poisoned lock is used all the same.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((bearer, made)) = kept.get(tenant)
             && now.duration_since(*made) < LIFETIME / 2
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn each_creditor_gets_a_token_of_its_own_in_the_role_service() {
+    fn each_tenant_gets_a_token_of_its_own_in_the_role_service() {
         let (tokens, verifier) = tokens();
         let now = Instant::now();
         for tenant in ["acme", "other"] {

@@ -1,13 +1,13 @@
-//! What an error status says, to a machine and to people.
+//! An error status, read for machines and for people.
 
 use std::{collections::HashMap, error::Error, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// What an error status says to a machine.
+/// The google.rpc details of an error status.
 #[derive(Debug, Clone, Default)]
-pub struct Said {
+pub struct StatusDetails {
     /// ErrorInfo's reason; empty where there is none.
     pub reason: String,
     /// ErrorInfo's details.
@@ -16,8 +16,8 @@ pub struct Said {
     pub retry_after: Option<Duration>,
 }
 
-impl Said {
-    /// Reads a status's google.rpc details.
+impl StatusDetails {
+    /// Reads them.
     pub fn of(status: &Status) -> Self {
         let info = status.get_details_error_info();
         Self {
@@ -28,7 +28,7 @@ impl Said {
     }
 }
 
-/// Whether asking again with the same request id is the right answer to this status.
+/// Whether a retry with the same request id is the right answer to this status.
 pub fn is_transient(status: &Status) -> bool {
     matches!(
         status.code(),
@@ -41,7 +41,7 @@ pub fn is_transient(status: &Status) -> bool {
     )
 }
 
-/// A status in one line for people: what was said, and each field's rule.
+/// A status in one line for people: its message, or each field at fault with its rule.
 pub fn explain(status: &Status) -> String {
     let mut text = status.message().to_owned();
     if let Some(bad) = status.get_details_bad_request() {
@@ -80,10 +80,10 @@ mod tests {
         let mut details = ErrorDetails::with_error_info("QUEUE_FULL", "saldo", []);
         details.set_retry_info(Some(Duration::from_millis(100)));
         let status = Status::with_error_details(Code::ResourceExhausted, "later", details);
-        let said = Said::of(&status);
-        assert_eq!((said.reason.as_str(), said.retry_after), ("QUEUE_FULL", Some(Duration::from_millis(100))));
+        let details = StatusDetails::of(&status);
+        assert_eq!((details.reason.as_str(), details.retry_after), ("QUEUE_FULL", Some(Duration::from_millis(100))));
         assert!(is_transient(&status));
-        assert!(Said::of(&Status::not_found("no")).reason.is_empty());
+        assert!(StatusDetails::of(&Status::not_found("no")).reason.is_empty());
     }
 
     #[test]

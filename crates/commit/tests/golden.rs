@@ -7,7 +7,8 @@ use jiff::{Timestamp, civil::Date};
 use prost::Message;
 use saldo_api::v1;
 use saldo_commit::{
-    CatalogEvent, CatalogVersions, Commit, DecodeError, FiscalYearStart, Format, Refusal, Settings, StoredEvent, decode_event, encode_event, event_type,
+    CatalogEvent, CatalogVersions, Commit, DecodeError, FiscalYearStart, Format, Refusal, Settings, StoredEvent,
+    decode_event, encode_event, event_type,
 };
 use saldo_domain::{
     contact::{

@@ -4,7 +4,9 @@ mod contacts;
 
 /// The statements that make `bi` show the build in `schema`.
 pub fn sql(schema: &str) -> String {
-    [TYPES, VIEWS, AGING, COMMENTS, contacts::VIEWS, contacts::COMMENTS, GRANTS].concat().replace("{s}", schema)
+    let aging =
+        AGING.replace("{as_of}", &figures("aging_as_of.as_of", AS_OF)).replace("{today}", &figures("today", TODAY));
+    [TYPES, VIEWS, &aging, COMMENTS, contacts::VIEWS, contacts::COMMENTS, GRANTS].concat().replace("{s}", schema)
 }
 
 const TYPES: &str = "
@@ -35,35 +37,67 @@ CREATE OR REPLACE VIEW bi.debtor_history AS
 CREATE OR REPLACE VIEW bi.accounts AS
   SELECT tenant, account, kind, language, time_zone, country, version FROM {s}.accounts;
 CREATE OR REPLACE VIEW bi.parked AS SELECT tenant, account, parked_at, reason FROM {s}.parked;
+CREATE OR REPLACE VIEW bi.clock AS
+  SELECT present AS now, (present AT TIME ZONE 'UTC')::date AS today
+  FROM (SELECT now() + coalesce((SELECT ahead FROM saldo.clock), interval '0') AS present) AS clock;
+CREATE OR REPLACE VIEW bi.tenants AS
+  SELECT tenant, name, time_zone, languages, fiscal_year_month, fiscal_year_day,
+         ((SELECT now FROM bi.clock) AT TIME ZONE time_zone)::date AS today
+  FROM saldo.tenants;
 ";
 
-/// What is open now, less what came to be true or known later: today's figures cost what is open and not all that ever
-/// happened. It reads through the views, with their owner's rights, so that Postgres can take it into the query that asks
-/// and look at the accounts that are asked for alone.
-const AGING: &str = "
-CREATE OR REPLACE FUNCTION bi.aging_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
-RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $$
+/// Receivables by age on `day`, an expression over `items`.
+fn figures(day: &str, items: &str) -> String {
+    FIGURES.replace("{day}", day).replace("{items}", items)
+}
+
+const FIGURES: &str = "
   SELECT tenant, account, currency, not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance,
          round(balance / (10::numeric ^ decimals), decimals)
   FROM (
     SELECT tenant, account, currency, decimals,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date <= 0), 0)::bigint AS not_due,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date BETWEEN 1 AND 30), 0)::bigint AS d1_30,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date BETWEEN 31 AND 60), 0)::bigint AS d31_60,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date BETWEEN 61 AND 90), 0)::bigint AS d61_90,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date > 90), 0)::bigint AS d91_plus,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date <= 0), 0)::bigint AS not_due,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 1 AND 30), 0)::bigint AS d1_30,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 31 AND 60), 0)::bigint AS d31_60,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 61 AND 90), 0)::bigint AS d61_90,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date > 90), 0)::bigint AS d91_plus,
       coalesce(sum(open) FILTER (WHERE kind <> 'invoice'), 0)::bigint AS unapplied,
       sum(open)::bigint AS balance
-    FROM (
+    FROM {items}
+    GROUP BY tenant, account, currency, decimals) figure
+  WHERE (not_due, d1_30, d31_60, d61_90, d91_plus, unapplied) <> (0, 0, 0, 0, 0, 0)";
+
+/// What is open now, less what came to be true or known later: today's figures cost what is open and not all that ever
+/// happened.
+const AS_OF: &str = "(
       SELECT tenant, account, currency, decimals, kind, due_date, open_minor AS open FROM bi.open_items
       UNION ALL
       SELECT tenant, account, currency, decimals, kind, due_date, -amount_minor FROM bi.ledger
       WHERE effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at) item
-    WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL
-    GROUP BY tenant, account, currency, decimals) figure
-  WHERE (not_due, d1_30, d31_60, d61_90, d91_plus, unapplied) <> (0, 0, 0, 0, 0, 0)
+    WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL";
+
+/// The same on each creditor's own day, with all that is known. A creditor that has published no settings has UTC's day. No zone's
+/// day is before UTC's by more than one: by that bound the ledger's index finds the few changes that lie ahead.
+const TODAY: &str = "(
+      SELECT o.tenant, account, currency, decimals, kind, due_date, open_minor AS open,
+             coalesce(t.today, (SELECT today FROM bi.clock)) AS today
+      FROM bi.open_items o LEFT JOIN bi.tenants t ON t.tenant = o.tenant
+      UNION ALL
+      SELECT l.tenant, account, currency, decimals, kind, due_date, -amount_minor,
+             coalesce(t.today, (SELECT today FROM bi.clock))
+      FROM bi.ledger l LEFT JOIN bi.tenants t ON t.tenant = l.tenant
+      WHERE effective_date > (SELECT today - 1 FROM bi.clock)
+        AND effective_date > coalesce(t.today, (SELECT today FROM bi.clock))) item";
+
+/// The functions read through the views, with their owner's rights, so that Postgres can take them into the query that asks
+/// and look at the accounts that are asked for alone.
+const AGING: &str = "
+CREATE OR REPLACE FUNCTION bi.aging_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
+RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${as_of}
 $$;
-CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_as_of((now() AT TIME ZONE 'UTC')::date);
+CREATE OR REPLACE FUNCTION bi.aging_today() RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${today}
+$$;
+CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_today();
 ";
 
 const COMMENTS: &str = "
@@ -81,7 +115,8 @@ COMMENT ON COLUMN bi.aging_figures.unapplied IS 'Payments and credits not yet ap
 COMMENT ON COLUMN bi.aging_figures.balance IS 'Sum of the buckets and unapplied; minor units';
 COMMENT ON COLUMN bi.aging_figures.balance_major IS 'The balance in major units, for people';
 COMMENT ON FUNCTION bi.aging_as_of(date, timestamptz) IS 'Ageing as true on day as_of, as known at instant known_at; what was known then stays known then';
-COMMENT ON VIEW bi.aging IS 'Ageing today (UTC) with all that is known';
+COMMENT ON FUNCTION bi.aging_today() IS 'Ageing on each creditor''s own day, with all that is known';
+COMMENT ON VIEW bi.aging IS 'Ageing today, by each creditor''s own day, with all that is known';
 COMMENT ON COLUMN bi.aging.tenant IS 'The creditor';
 COMMENT ON COLUMN bi.aging.account IS 'What one debtor owes the creditor; opaque id';
 COMMENT ON COLUMN bi.aging.currency IS 'ISO 4217; currencies are never added up';
@@ -143,6 +178,17 @@ COMMENT ON COLUMN bi.accounts.language IS 'ISO 639-1';
 COMMENT ON COLUMN bi.accounts.time_zone IS 'IANA time zone';
 COMMENT ON COLUMN bi.accounts.country IS 'ISO 3166-1 alpha-2';
 COMMENT ON COLUMN bi.accounts.version IS 'Version of the newest commit';
+COMMENT ON VIEW bi.clock IS 'The present as the services see it: ahead of the database''s where they run under another clock';
+COMMENT ON COLUMN bi.clock.now IS 'The present instant';
+COMMENT ON COLUMN bi.clock.today IS 'The present day in UTC';
+COMMENT ON VIEW bi.tenants IS 'Settings of the creditors that have published in the catalog';
+COMMENT ON COLUMN bi.tenants.tenant IS 'The creditor';
+COMMENT ON COLUMN bi.tenants.name IS 'What the creditor is called; empty until it is published';
+COMMENT ON COLUMN bi.tenants.time_zone IS 'IANA time zone that the creditor''s days are counted in; UTC where this database does not know the published one';
+COMMENT ON COLUMN bi.tenants.languages IS 'ISO 639-1, the preferred one first';
+COMMENT ON COLUMN bi.tenants.fiscal_year_month IS 'Month in which the fiscal year begins';
+COMMENT ON COLUMN bi.tenants.fiscal_year_day IS 'Day of that month on which the fiscal year begins';
+COMMENT ON COLUMN bi.tenants.today IS 'The present day in the creditor''s time zone';
 COMMENT ON VIEW bi.parked IS 'Accounts whose read models stand still, and why; figures without them are incomplete';
 COMMENT ON COLUMN bi.parked.tenant IS 'The creditor';
 COMMENT ON COLUMN bi.parked.account IS 'The debtor''s account; opaque id';
@@ -155,8 +201,8 @@ DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'saldo_bi') THEN CREATE ROLE saldo_bi NOLOGIN; END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$;
-REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() FROM PUBLIC;
 GRANT USAGE ON SCHEMA bi TO saldo_bi;
 GRANT SELECT ON ALL TABLES IN SCHEMA bi TO saldo_bi;
-GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz) TO saldo_bi;
+GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() TO saldo_bi;
 ";

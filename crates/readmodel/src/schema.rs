@@ -6,7 +6,7 @@ use saldo_log::{
 };
 use sqlx::{PgConnection, PgExecutor, PgPool, Row};
 
-use crate::{ReadModelError, bi};
+use crate::{ReadModelError, bi, tenants};
 
 /// Every table but the personal ones, whose values come from the key store and not from the log alone.
 pub const COMPARED: [&str; 10] =
@@ -177,7 +177,7 @@ async fn begin(
 ) -> Result<(sqlx::Transaction<'static, sqlx::Postgres>, Option<(Schema, i32)>), ReadModelError> {
     let mut transaction = pool.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))").execute(&mut *transaction).await?;
-    for statement in BASE {
+    for statement in BASE.iter().chain(&tenants::TABLES) {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }
     let live: Option<(i64, i32)> =

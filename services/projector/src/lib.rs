@@ -9,11 +9,13 @@ mod personal;
 mod rebuild;
 mod report;
 mod standby;
+mod tenants;
 mod verify;
 
 pub use compare::{Difference, Differences};
 pub use live::run;
 pub use rebuild::{End, Progress, Rebuild, Rebuilt, Stage, rebuild};
+pub use tenants::keep_tenants;
 pub use verify::{Report, verify};
 
 /// Why a projector stopped.

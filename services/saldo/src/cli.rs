@@ -1,19 +1,81 @@
-//! The command line.
+//! The command line. Each command is a file or a folder below: its flags, its help with examples, and its run. The tree
+//! here lists each of them in one line.
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+mod aging;
+mod attempt;
+mod bench;
+mod completions;
+mod demo;
+mod dev;
+mod health;
+mod import;
+mod log;
+mod outbox;
+mod policy;
+mod postgres;
+mod preview;
+mod rebuild;
+mod replay;
+mod sending;
+mod serve;
+mod settings;
+mod token;
+mod verify;
 
-use crate::{
-    Outcome, aging, bench, completions, config::Overrides, demo, dev, health, import, log_admin, outbox, policy,
-    preview, publish, rebuild, replay, serve, service::Service, settings, telemetry, token, verify,
-};
+use std::pin::Pin;
 
-/// Collections: what every debtor owes and everything said to them, as one append-only history that stands in court.
-#[derive(Debug, Parser)]
-#[command(
-    name = "saldo",
-    version,
-    propagate_version = true,
-    after_help = "\
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use crate::Outcome;
+
+/// The tree, by purpose, in the order of the overview. A new command is a line here and its module above.
+#[rustfmt::skip]
+const TREE: [(&str, &[Entry]); 6] = [
+    ("Begin", &[
+        command::<demo::Demo>(),
+        command::<dev::Dev>(),
+    ]),
+    ("Run services", &[
+        command::<serve::Serve>(),
+        command::<serve::Command>(),
+        command::<serve::Projector>(),
+        command::<serve::Scheduler>(),
+        command::<serve::Dispatcher>(),
+        command::<serve::Query>(),
+        command::<health::Health>(),
+    ]),
+    ("Bring in data and look at it", &[
+        command::<import::Import>(),
+        command::<aging::Aging>(),
+        command::<replay::Replay>(),
+    ]),
+    ("Speak to debtors", &[
+        command::<policy::Policy>(),
+        command::<settings::Settings>(),
+        command::<sending::Sending>(),
+        command::<preview::Preview>(),
+        command::<outbox::Outbox>(),
+        command::<attempt::Attempt>(),
+    ]),
+    ("Look after log and read models", &[
+        command::<log::Log>(),
+        command::<verify::Verify>(),
+        command::<rebuild::Rebuild>(),
+        command::<bench::Bench>(),
+    ]),
+    ("At the command line", &[
+        command::<token::Token>(),
+        command::<completions::Completions>(),
+    ]),
+];
+
+/// What the overview does not show.
+const HIDDEN: [Entry; 1] = [command::<postgres::Postgres>()];
+
+const ABOUT: &str =
+    "Collections: what every debtor owes and everything said to them, as one append-only history that stands in court";
+
+const AFTER_HELP: &str = "\
 Commands that ask a running service take SALDO_ENDPOINT and SALDO_TOKEN, those that work on the log itself SALDO_CONFIG; \
 `saldo dev` prints all three. `saldo COMMAND --help` has examples.
 
@@ -23,220 +85,72 @@ Exit codes:
   2  not a command line
   3  done, but rows were rejected (import), something differs (verify, rebuild), is wrong (policy) or was not taken (policy \
 try)
-  130  interrupted (rebuild); the next one goes on"
-)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Action,
+  130  interrupted (rebuild); the next one goes on";
+
+/// A command: clap's derive declares its flags and its help.
+trait Run: CommandFactory + FromArgMatches {
+    async fn run(self) -> Outcome;
 }
 
-/// The commands as the overview lists them.
-const GROUPS: [(&str, &[&str]); 6] = [
-    ("Begin", &["demo", "dev"]),
-    ("Run services", &["serve", "command", "projector", "scheduler", "dispatcher", "query", "health"]),
-    ("Bring in data and look at it", &["import", "aging", "replay"]),
-    ("Speak to debtors", &["policy", "settings", "sending", "preview", "outbox", "attempt"]),
-    ("Look after log and read models", &["log", "verify", "rebuild", "bench"]),
-    ("At the command line", &["token", "completions", "help"]),
-];
+/// A command under way.
+pub type Running = Pin<Box<dyn Future<Output = Outcome>>>;
 
-impl Cli {
-    /// Reads the command line, or ends the process with what is wrong with it.
-    pub fn read() -> Self {
-        Self::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
+/// A command, as the tree holds it.
+struct Entry {
+    declare: fn() -> clap::Command,
+    start: fn(&ArgMatches) -> Result<Running, clap::Error>,
+}
+
+const fn command<C: Run + 'static>() -> Entry {
+    Entry {
+        declare: C::command,
+        start: |matches| {
+            let command = C::from_arg_matches(matches)?;
+            Ok(Box::pin(command.run()))
+        },
     }
+}
+
+/// Reads the command line and returns the command that it names; or ends the process with what is wrong with it.
+pub fn read() -> Running {
+    let matches = root().get_matches();
+    let entries = TREE.iter().flat_map(|(_, entries)| *entries).chain(&HIDDEN);
+    let named = matches.subcommand().and_then(|(name, matches)| {
+        let entry = entries.into_iter().find(|entry| (entry.declare)().get_name() == name)?;
+        Some((entry.start)(matches).unwrap_or_else(|error| error.exit()))
+    });
+    // clap has refused a command line that names no command of the tree.
+    named.unwrap_or_else(|| Box::pin(async { Err("no such command; `saldo help` lists all".into()) }))
 }
 
 /// The whole command line, its overview by purpose.
-pub fn command() -> clap::Command {
-    let mut command = Cli::command();
-    command.build();
-    let mut overview = String::new();
-    for (heading, names) in GROUPS {
-        overview.push_str(&format!("{heading}:\n"));
-        for found in names.iter().filter_map(|name| command.find_subcommand(name)) {
-            let about = found.get_about().map(ToString::to_string).unwrap_or_default();
-            overview.push_str(&format!("  {:<12} {about}\n", found.get_name()));
-        }
-        overview.push('\n');
-    }
-    Cli::command().help_template(format!(
-        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{overview}Options:\n{{options}}{{after-help}}"
+fn root() -> clap::Command {
+    let mut built = bare();
+    built.build();
+    let line = |name: &str| {
+        let about = built.find_subcommand(name).and_then(clap::Command::get_about);
+        format!("  {name:<12} {}\n", about.map(ToString::to_string).unwrap_or_default())
+    };
+    let section = |(heading, entries): (&str, &[Entry])| {
+        let lines: String = entries.iter().map(|entry| line((entry.declare)().get_name())).collect();
+        format!("{heading}:\n{lines}")
+    };
+    let overview = TREE.map(section).join("\n") + &line("help");
+    bare().help_template(format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{overview}\nOptions:\n{{options}}{{after-help}}"
     ))
 }
 
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Show the whole system on a small made-up portfolio, then clean up.
-    ///
-    /// Starts everything in this process, a mail server with it, loads debtors and invoices through the API and lets its
-    /// clock walk through ten weeks of dunning. Needs nothing and leaves nothing behind.
-    #[command(after_help = "Example:\n  saldo demo")]
-    Demo,
-    /// Run everything in one process for exploration.
-    ///
-    /// Prints the endpoints, a token and things to try, and runs until it is interrupted. Makes its own keys, log, Postgres and
-    /// mail server unless told to use yours.
-    #[command(after_help = dev::EXAMPLES)]
-    Dev(dev::DevArgs),
-    /// Run every service in one process, as configured.
-    ///
-    /// Needs auth.public_keys and the key store; deploy/saldo.example.toml has every key.
-    #[command(after_help = "Example:\n  saldo serve --config /etc/saldo/saldo.toml")]
-    Serve(Overrides),
-    /// Run the command service alone: decides and appends.
-    ///
-    /// Any number of instances, each with a data_dir of its own. Needs auth.public_keys, log.kafka and the key store; no
-    /// Postgres. Listens on 127.0.0.1:50051.
-    #[command(
-        after_help = "Examples:\n  saldo command --config /etc/saldo/saldo.toml\n  saldo command --config /etc/saldo/saldo.toml --listen 127.0.0.1:50061 --data-dir /var/lib/saldo/second --keyring-dir /var/lib/saldo/keyring"
-    )]
-    Command(Overrides),
-    /// Run the projector alone: folds the log into the read models.
-    ///
-    /// Several are harmless; one works at a time. Needs log.kafka, database.url and the key store. Health on 127.0.0.1:50053.
-    #[command(after_help = "Example:\n  saldo projector --config /etc/saldo/saldo.toml")]
-    Projector(Overrides),
-    /// Run the scheduler alone: wakes accounts whose time has come.
-    ///
-    /// Several are harmless; one works at a time. Needs log.kafka, database.url, services.command and auth.service_key. Health
-    /// on 127.0.0.1:50054.
-    #[command(after_help = "Example:\n  saldo scheduler --config /etc/saldo/saldo.toml")]
-    Scheduler(Overrides),
-    /// Run the dispatcher alone: sends messages.
-    ///
-    /// Several share the work. Needs log.kafka, database.url, services.command, auth.service_key and sending.smtp. Health on
-    /// 127.0.0.1:50055.
-    #[command(after_help = "Example:\n  saldo dispatcher --config /etc/saldo/saldo.toml")]
-    Dispatcher(Overrides),
-    /// Run the query service alone: answers from the read models.
-    ///
-    /// Any number of instances. Needs auth.public_keys, log.kafka and database.url. Listens on 127.0.0.1:50052.
-    #[command(after_help = "Example:\n  saldo query --config /etc/saldo/saldo.toml")]
-    Query(Overrides),
-    /// Ask a process whether it is serving.
-    ///
-    /// For health checks: needs no token, waits three seconds. Exit code 0: it is; 1: it is not, or does not answer.
-    #[command(
-        after_help = "Examples:\n  saldo health\n  saldo health --endpoint http://127.0.0.1:50055\n  saldo health --service collections.v1.QueryService --endpoint http://127.0.0.1:50052"
-    )]
-    Health(health::HealthArgs),
-    /// Load a CSV file through the gRPC command service.
-    ///
-    /// Run again it adds nothing; run after a crash it completes. Needs a token of role writer.
-    #[command(subcommand)]
-    Import(import::Import),
-    /// Show receivables by age.
-    ///
-    /// Per account and currency: what was true on a day, as it was known at an instant. Needs a token of role reader.
-    #[command(
-        after_help = "Examples:\n  saldo aging\n  saldo aging --as-of 2013-06-30\n  saldo aging --as-of 2013-06-30 --known-at 2013-07-15T00:00:00Z --json\n  saldo aging --account D-0001"
-    )]
-    Aging(aging::AgingArgs),
-    /// Show an account's commits and its state at any moment, straight from the log.
-    ///
-    /// Asks no service and no read model: reads the account's partition and applies the acceptance rule itself. Needs the
-    /// configuration, and no token.
-    #[command(
-        after_help = "Examples:\n  saldo replay acme/D-0001\n  saldo replay acme/D-0001 --until 2026-03-01T12:00:00Z --as-of 2026-02-28\n  saldo replay acme/D-0001 --config /etc/saldo/saldo.toml --json"
-    )]
-    Replay(replay::ReplayArgs),
-    /// Read the whole log; check chains, acceptance and read models.
-    ///
-    /// Folds the log twice, by the projector's rules and by the domain itself, and compares both with the live read models,
-    /// which may go on meanwhile. Exit code 0: everything equal; 3: differences, or read models behind the log.
-    #[command(after_help = "Examples:\n  saldo verify\n  saldo verify --config /etc/saldo/saldo.toml --json")]
-    Verify(verify::VerifyArgs),
-    /// Make the read models anew from the log, beside the live ones, compare, and swap.
-    ///
-    /// Queries go on meanwhile, and after the swap at once with the new ones. Needs room in Postgres for a second copy.
-    #[command(after_help = rebuild::HELP)]
-    Rebuild(rebuild::RebuildArgs),
-    /// Create the log, and raise the format that it allows.
-    #[command(subcommand)]
-    Log(log_admin::LogCommand),
-    /// Check a dunning policy and its templates, try its messages, and put it in force.
-    #[command(subcommand)]
-    Policy(policy::PolicyCommand),
-    /// Switch sending on or off.
-    ///
-    /// It is off until it is switched on. Needs a token of role operator.
-    #[command(subcommand)]
-    Sending(publish::Sending),
-    /// Show or set how the creditor's organisation works: name, time zone, languages, fiscal year.
-    #[command(subcommand)]
-    Settings(settings::SettingsCommand),
-    /// Show what waits to be said, why and until when, and what wants a person.
-    ///
-    /// Without --all only what waits (due, deferred, started) or wants a person (unknown, rejected, nobody to reach). Needs a
-    /// token of role reader.
-    #[command(after_help = "Examples:\n  saldo outbox\n  saldo outbox D-0001 --all\n  saldo outbox --json")]
-    Outbox(outbox::OutboxArgs),
-    /// Decide what becomes of a reminder that wants a person.
-    ///
-    /// `saldo outbox` shows which do. Needs a token of role operator.
-    #[command(subcommand)]
-    Attempt(outbox::Attempt),
-    /// Show what would be sent to an account and when, if nothing is paid.
-    ///
-    /// Under the policy in force, as if sending were on, or under a draft on disk. Nothing is sent and nothing recorded. Needs
-    /// a token of role reader.
-    #[command(
-        after_help = "Examples:\n  saldo preview D-0001\n  saldo preview D-0001 --policy docs/policy\n  saldo preview D-0001 --policy docs/policy --from 2026-03-01T08:00:00Z --json"
-    )]
-    Preview(preview::PreviewArgs),
-    /// Make a token for trying, or a key pair.
-    ///
-    /// In earnest tokens come from an identity provider whose public keys auth.public_keys names.
-    #[command(
-        after_help = "Examples:\n  saldo token --key dev-key.pem --tenant acme --subject me --role writer --role reader\n  saldo token --key dev-key.pem --public-key > dev-key.pub.pem"
-    )]
-    Token(token::TokenArgs),
-    /// Print completions for a shell.
-    #[command(after_help = completions::EXAMPLES)]
-    Completions(completions::CompletionsArgs),
-    /// Measure the command path and the read models, or sending, against their floors.
-    ///
-    /// Each figure stands beside that of the bare thing it rests on, measured in the same run. Each run makes topics and a
-    /// folder of its own; topics on a named Kafka are left behind. docs/performance.md reads the figures.
-    Bench(bench::BenchArgs),
-    /// The embedded Postgres's own process.
-    #[command(hide = true)]
-    Postgres,
-}
-
-/// Runs one command.
-pub async fn run(cli: Cli) -> Outcome {
-    match cli.command {
-        Action::Demo => demo::run().await,
-        Action::Dev(args) => dev::run(args).await,
-        Action::Serve(flags) => serve::run(flags, Service::ALL).await,
-        Action::Command(flags) => serve::run(flags, &[Service::Command]).await,
-        Action::Projector(flags) => serve::run(flags, &[Service::Projector]).await,
-        Action::Scheduler(flags) => serve::run(flags, &[Service::Scheduler]).await,
-        Action::Dispatcher(flags) => serve::run(flags, &[Service::Dispatcher]).await,
-        Action::Query(flags) => serve::run(flags, &[Service::Query]).await,
-        Action::Health(args) => health::run(args).await,
-        Action::Import(import) => import::command(import).await,
-        Action::Aging(args) => aging::run(args).await,
-        Action::Replay(args) => replay::run(args).await,
-        Action::Verify(args) => verify::run(args).await,
-        Action::Rebuild(args) => rebuild::run(args).await,
-        Action::Log(command) => log_admin::run(command).await,
-        Action::Policy(command) => policy::run(command).await,
-        Action::Settings(command) => settings::run(command).await,
-        Action::Sending(switch) => publish::sending(switch).await,
-        Action::Outbox(args) => outbox::run(args).await,
-        Action::Attempt(attempt) => outbox::attempt(attempt).await,
-        Action::Preview(args) => preview::run(args).await,
-        Action::Token(args) => token::run(args),
-        Action::Completions(args) => completions::run(args),
-        Action::Bench(args) => bench::run(args).await,
-        Action::Postgres => {
-            telemetry::show_download();
-            Ok(saldo_embedded_postgres::run_child().await)
-        }
-    }
+fn bare() -> clap::Command {
+    let entries = TREE.iter().flat_map(|(_, entries)| *entries).chain(&HIDDEN);
+    clap::Command::new("saldo")
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .about(ABOUT)
+        .after_help(AFTER_HELP)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(entries.map(|entry| (entry.declare)()))
 }
 
 #[cfg(test)]
@@ -245,16 +159,16 @@ mod tests {
 
     #[test]
     fn the_overview_lists_every_command_once() {
-        let mut command = Cli::command();
+        let mut command = bare();
         command.build();
-        let mut all: Vec<&str> =
-            command.get_subcommands().filter(|one| !one.is_hide_set()).map(clap::Command::get_name).collect();
-        let mut listed: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
-        all.sort_unstable();
-        listed.sort_unstable();
-        assert_eq!(listed, all);
-        let help = super::command().render_help().to_string();
+        let help = root().render_help().to_string();
+        for one in command.get_subcommands().filter(|one| !one.is_hide_set()) {
+            let about = one.get_about().map(ToString::to_string).unwrap_or_default();
+            let line = format!("\n  {:<12} {about}\n", one.get_name());
+            assert_eq!(help.matches(&line).count(), 1, "{line} in {help}");
+        }
         assert!(help.contains("Speak to debtors:\n  policy       Check a dunning policy"), "{help}");
+        assert!(!help.contains("postgres"), "{help}");
     }
 
     #[test]
@@ -271,6 +185,11 @@ mod tests {
                 }
             }
         }
-        look(&Cli::command(), "saldo");
+        look(&bare(), "saldo");
+    }
+
+    #[test]
+    fn the_tree_is_one_that_clap_takes() {
+        bare().debug_assert();
     }
 }

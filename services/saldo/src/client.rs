@@ -1,4 +1,4 @@
-//! The CLI as a client of the gRPC services.
+//! The command line as a client of the gRPC services.
 
 use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf};
 
@@ -7,24 +7,24 @@ use saldo_api::v1::{
     query_service_client::QueryServiceClient,
 };
 use saldo_client::{Authorized, Bearer, Dial};
-pub use saldo_client::{Said, error_chain, explain, is_transient, patiently};
+pub use saldo_client::{Said, StatusDetails, error_chain, explain, is_transient, patiently};
 use saldo_commit::ConsistencyToken;
 use saldo_tls::{ClientFiles, Identity, TlsError};
 use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
 
-/// Where and as whom to ask.
+/// The services to call, and the token.
 #[derive(Clone, clap::Args)]
 pub struct Target {
     /// The gRPC endpoint.
     #[arg(long, env = "SALDO_ENDPOINT", default_value = "http://127.0.0.1:50051", value_name = "URL")]
     pub endpoint: String,
-    /// The query service's endpoint, where it is another one.
+    /// The query service's endpoint, if it is another one.
     #[arg(long, env = "SALDO_QUERY_ENDPOINT", value_name = "URL")]
     pub query_endpoint: Option<String>,
     /// A token; `saldo dev` prints one, `saldo token` makes one.
     #[arg(long, env = "SALDO_TOKEN", hide_env_values = true, value_name = "JWT")]
     pub token: String,
-    /// Whom to trust, and who to be.
+    /// TLS of both endpoints.
     #[command(flatten)]
     pub tls: TlsArgs,
 }
@@ -32,13 +32,13 @@ pub struct Target {
 /// TLS of an https:// endpoint.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TlsArgs {
-    /// PEM file of the authorities that certify the service; absent: those that browsers trust.
+    /// PEM file of the authorities that certify the service; absent: the authorities that browsers trust.
     #[arg(long, env = "SALDO_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
     /// PEM file with our certificate, for a service that asks for one.
     #[arg(long, env = "SALDO_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// PEM file with its private key.
+    /// PEM file with our certificate's private key.
     #[arg(long, env = "SALDO_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 }
@@ -51,39 +51,39 @@ impl TlsArgs {
     }
 }
 
-/// Without the token.
+/// The token is left out.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
-/// Why the client could not begin.
+/// Why the client could not connect.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers.
+    /// No answer.
     #[error("no answer from {endpoint}: {why}; is the service running (`saldo dev`), and SALDO_ENDPOINT right?")]
     Unreachable {
         /// The endpoint.
         endpoint: String,
-        /// The transport's words.
+        /// The transport's message.
         why: String,
     },
-    /// Not a token, or not a URL.
+    /// The token or the URL cannot be used.
     #[error(transparent)]
     Client(#[from] saldo_client::ClientError),
-    /// A file of TLS's that cannot be used.
+    /// A TLS file cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
 impl Target {
-    /// One endpoint for everything, as whom the token says.
+    /// One endpoint for every service.
     pub fn new(endpoint: String, token: String) -> Self {
         Self { endpoint, query_endpoint: None, token, tls: TlsArgs::default() }
     }
 
-    /// Connects.
+    /// Connects at once to every service.
     pub async fn connect(&self) -> Result<Clients, ClientError> {
         let bearer = Bearer::new(&self.token)?;
         let authorized = |channel| InterceptedService::new(channel, bearer.clone());
@@ -101,7 +101,7 @@ impl Target {
     }
 }
 
-/// A connection, made.
+/// Connects at once to one endpoint.
 pub async fn connect(endpoint: &str, tls: &TlsArgs) -> Result<Channel, ClientError> {
     let unreachable =
         |error| ClientError::Unreachable { endpoint: endpoint.to_owned(), why: error_chain(&error as &dyn Error) };
@@ -109,7 +109,7 @@ pub async fn connect(endpoint: &str, tls: &TlsArgs) -> Result<Channel, ClientErr
     Dial::new(endpoint, Some(&tls))?.connect().await.map_err(unreachable)
 }
 
-/// The services' clients.
+/// One client for each service.
 #[derive(Clone)]
 pub struct Clients {
     /// Commands.
@@ -120,12 +120,12 @@ pub struct Clients {
     pub query: QueryServiceClient<Authorized>,
 }
 
-/// The newest place of each partition that commands were answered at.
+/// The newest answered position of each partition.
 #[derive(Debug, Default)]
 pub struct Reached(BTreeMap<u32, ConsistencyToken>);
 
 impl Reached {
-    /// Takes in an answer's consistency token. A text that is none is passed over: there is nothing to wait for.
+    /// Takes in an answer's consistency token. An empty one is ignored: there is nothing to wait for.
     pub fn note(&mut self, token: &str) {
         if let Ok(token) = token.parse::<ConsistencyToken>() {
             let newest = self.0.entry(token.partition).or_insert(token);
@@ -133,10 +133,10 @@ impl Reached {
         }
     }
 
-    /// Waits until the read models have passed all of it, so that whoever reads next finds what was written.
+    /// Waits until the read models have passed every noted position, so that the next query finds what was written.
     pub async fn read_back(&self, clients: &Clients) -> Result<(), Status> {
         for token in self.0.values() {
-            // Of all queries of a whole creditor the one that costs the same however much there is.
+            // The one query over a whole tenant whose cost does not grow with the data.
             let request = ListRemindersRequest {
                 consistency_token: token.to_string(),
                 page_size: 1,

@@ -140,11 +140,14 @@ mod tests {
         assert_eq!((outcome, wakeup(&known)), (Outcome::Advanced, Some(at(2_000))));
         let (outcome, known) = read(&answer("", None), at(1_000));
         assert_eq!(outcome, Outcome::NothingDue);
-        assert_eq!(known, Known::Answered(Answer {
+        assert_eq!(
+            known,
+            Known::Answered(Answer {
                 wakeup_at: None,
                 account_version: 7,
                 catalog: CatalogVersions { tenant: 3, system: 2 },
-            }));
+            })
+        );
     }
 
     #[test]

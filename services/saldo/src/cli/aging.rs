@@ -1,0 +1,100 @@
+//! `saldo aging`: receivables by age, over gRPC.
+
+use std::process::ExitCode;
+
+use anstream::println;
+use jiff::{Timestamp, civil::Date};
+use saldo_api::v1;
+use saldo_commit::date_to_api;
+
+use super::Run;
+use crate::{
+    Outcome,
+    client::{Clients, Target, explain},
+    terminal::table,
+};
+
+/// Show receivables by age.
+///
+/// One line for each account and currency: what was true on a day, as it was known at an instant. Needs a token with the
+/// role reader.
+#[derive(clap::Parser)]
+#[command(
+    name = "aging",
+    after_help = "Examples:\n  saldo aging\n  saldo aging --as-of 2013-06-30\n  saldo aging --as-of 2013-06-30 --known-at 2013-07-15T00:00:00Z --json\n  saldo aging --account D-0001"
+)]
+pub struct Aging {
+    /// The day of the ageing; absent: today.
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    as_of: Option<Date>,
+    /// Use only what was known at this instant; absent: everything known now.
+    #[arg(long, value_name = "INSTANT")]
+    known_at: Option<Timestamp>,
+    /// Only this account.
+    #[arg(long)]
+    account: Option<String>,
+    /// Print JSON, amounts in minor units.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Fetches every page of an ageing report.
+pub async fn fetch(clients: &mut Clients, request: v1::GetAgingRequest) -> Result<v1::GetAgingResponse, tonic::Status> {
+    let mut whole: Option<v1::GetAgingResponse> = None;
+    let mut page_token = String::new();
+    loop {
+        let page = v1::GetAgingRequest { page_size: 1_000, page_token, ..request.clone() };
+        let page = clients.query.get_aging(page).await?.into_inner();
+        page_token = page.next_page_token.clone();
+        match &mut whole {
+            None => whole = Some(page),
+            Some(whole) => whole.rows.extend(page.rows),
+        }
+        if page_token.is_empty() {
+            return Ok(whole.unwrap_or_default());
+        }
+    }
+}
+
+impl Run for Aging {
+    async fn run(self) -> Outcome {
+        let mut clients = self.target.connect().await?;
+        let request = v1::GetAgingRequest {
+            as_of: self.as_of.map(date_to_api),
+            known_at: self.known_at.map(|at| at.as_nanosecond()).map(timestamp),
+            account_id: self.account.unwrap_or_default(),
+            ..Default::default()
+        };
+        let report = fetch(&mut clients, request).await.map_err(|status| explain(&status))?;
+        if self.json {
+            let row = |row: &v1::AgingRow| {
+                serde_json::json!({
+                    "account": row.account_id, "currency": row.currency, "not_due": row.not_due, "d1_30": row.d1_30,
+                    "d31_60": row.d31_60, "d61_90": row.d61_90, "d91_plus": row.d91_plus, "unapplied": row.unapplied,
+                    "balance": row.balance,
+                })
+            };
+            let rows: Vec<_> = report.rows.iter().map(row).collect();
+            let totals: Vec<_> = report.totals.iter().map(row).collect();
+            let as_of = table::day(report.as_of.as_ref());
+            println!(
+                "{}",
+                serde_json::json!({ "as_of": as_of, "rows": rows, "totals": totals, "parked_accounts": report.parked_accounts })
+            );
+        } else {
+            println!("Ageing as of {}", table::day(report.as_of.as_ref()));
+            println!("{}", table::aging(&report.rows, &report.totals));
+            if report.parked_accounts > 0 {
+                println!("INCOMPLETE: {} accounts are parked (bi.parked says why)", report.parked_accounts);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn timestamp(nanos: i128) -> saldo_api::Timestamp {
+    let second = nanos.div_euclid(1_000_000_000) as i64;
+    saldo_api::Timestamp { seconds: second, nanos: nanos.rem_euclid(1_000_000_000) as i32 }
+}

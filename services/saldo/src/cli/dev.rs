@@ -1,0 +1,184 @@
+//! `saldo dev`: everything in one process, for exploration.
+
+use std::{
+    io::Write,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use anstream::println;
+use jiff::SignedDuration;
+use saldo_auth::{Issuer, Role};
+use saldo_clock::Clock;
+use saldo_mail_sink::MailSink;
+
+use super::Run;
+use crate::{
+    Failure, Outcome,
+    cli::{serve, token::creditor},
+    config::{Config, ConfigError, Overrides, Secret},
+    run::{service::Service, system::System, telemetry},
+};
+
+const ALL_ROLES: [Role; 5] = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor, Role::Service];
+/// A port that the system chooses.
+const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The configuration that `dev` writes into its folder for other commands.
+const CONFIG_FILE: &str = "dev.toml";
+
+/// Run everything in one process, to explore.
+///
+/// Prints the endpoints, a token and three things to try, and runs until it is interrupted. Makes its own keys, log, Postgres and
+/// mail server, unless flags or settings name yours.
+#[derive(clap::Parser)]
+#[command(
+    name = "dev",
+    after_help = "Examples:\n  saldo dev\n  saldo dev --clock-ahead 240h\n  saldo dev --kafka localhost:9092 --allow-unsafe-log --database-url postgres://me@localhost/saldo"
+)]
+pub struct Dev {
+    #[command(flatten)]
+    settings: Overrides,
+    /// The tenant of the printed token.
+    #[arg(long, default_value = "acme")]
+    tenant: String,
+    /// Send to this mail server instead of the built-in one: smtps://user:password@host, smtp://user:password@host:587, or
+    /// smtp://host:25?tls=none.
+    #[arg(long, value_name = "URL", env = "SALDO_SMTP", hide_env_values = true)]
+    smtp: Option<String>,
+    /// Address of the page that shows the built-in mail server's mails.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8025")]
+    mail_page: SocketAddr,
+    /// Let the clock run ahead by this much, to see what time will bring: 240h is ten days.
+    #[arg(long, value_name = "DURATION")]
+    clock_ahead: Option<SignedDuration>,
+    /// Print the endpoint, the token and the configuration file as one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run for Dev {
+    async fn run(self) -> Outcome {
+        let mut config = load(&self.settings)?;
+        config.log.allow_unsafe = true;
+        config.sending.smtp = self.smtp.clone().map(Secret::new).or(config.sending.smtp);
+        if self.settings.kafka.is_some() && config.log.replication_factor == 3 {
+            config.log.replication_factor = 1;
+        }
+        telemetry::start(&config.tracing)?;
+        let exporting = telemetry::export(&config.telemetry, Service::ALL)?;
+        std::fs::create_dir_all(&config.data_dir).map_err(|error| {
+            format!("data_dir {}: {error}; name another with --data-dir", config.data_dir.display())
+        })?;
+        let key = config.data_dir.join("dev-key.pem");
+        let issuer = Issuer::read_or_create(&key)?;
+        let token = issuer.issue("dev", creditor(&self.tenant)?.as_str(), &ALL_ROLES, TOKEN_LIFE)?;
+        let sink =
+            match &config.sending.smtp {
+                Some(_) => None,
+                None => Some(MailSink::start(FREE_PORT, Some(self.mail_page)).await.map_err(|error| {
+                    format!("--mail-page {}: {error}; is another instance running?", self.mail_page)
+                })?),
+            };
+        let smtp = sink.as_ref().map(|sink| format!("smtp://{}?tls=none", sink.smtp_address()));
+        if let Some(smtp) = &smtp {
+            config.sending.smtp = Some(Secret::new(smtp.clone()));
+        }
+        let system = System::start_shown(&config, &issuer, clock(self.clock_ahead)).await?;
+        let mail_page = sink.as_ref().and_then(MailSink::web_address).map(|address| format!("http://{address}"));
+        let file = config.data_dir.join(CONFIG_FILE);
+        write_config(&file, &config, &system)?;
+        if self.json {
+            let endpoint = system.endpoint();
+            let said = serde_json::json!({
+                "endpoint": endpoint, "token": token, "config": file, "mail_page": mail_page, "smtp": smtp,
+            });
+            println!("{said}");
+        } else {
+            // The embedded server's password is shown; a configured server's is not.
+            let database = match &config.database.url {
+                None => system.stores.database()?.url.expose().to_owned(),
+                Some(url) => url.without_password(),
+            };
+            let mails =
+                mail_page.as_ref().zip(smtp.as_ref()).map(|(page, smtp)| format!("{page}   ({smtp} takes them)"));
+            print_guide(&system, &token, &file, &database, mails.as_deref());
+        }
+        std::io::stdout().flush()?;
+        let ended = serve::until_stopped(system, serve::asked_to_stop()).await;
+        drop(sink);
+        if let Some(exporting) = exporting {
+            exporting.stop();
+        }
+        ended
+    }
+}
+
+/// The machine's clock, ahead by this much.
+fn clock(ahead: Option<SignedDuration>) -> Clock {
+    let Some(ahead) = ahead else { return Clock::system() };
+    let system = Clock::system();
+    Clock::from_fn(move || system.now().saturating_add(ahead).unwrap_or(jiff::Timestamp::MAX))
+}
+
+/// Reads the settings. SALDO_CONFIG may name the file that an earlier run wrote, whose servers have ended with that run: only the
+/// folder is taken from such a file.
+fn load(settings: &Overrides) -> Result<Config, ConfigError> {
+    let config = Config::load(settings)?;
+    if settings.config.as_ref().is_none_or(|file| *file != config.data_dir.join(CONFIG_FILE)) {
+        return Ok(config);
+    }
+    Config::load(&Overrides { config: None, data_dir: Some(config.data_dir), ..settings.clone() })
+}
+
+/// Writes what other commands need to reach the same stores. Only the owner can read the file, since it holds passwords.
+fn write_config(path: &Path, config: &Config, system: &System) -> Result<(), Failure> {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let path_text = |path: &Path| quoted(&path.display().to_string());
+    let mut text = format!(
+        "# Written by `saldo dev` at each start: how to reach what it runs.\ndata_dir = {}\nlisten = {}\n",
+        path_text(&config.data_dir),
+        quoted(&system.address.to_string())
+    );
+    text += &format!("\n[database]\nurl = {}\n", quoted(system.stores.database()?.url.expose()));
+    text += &format!("\n[keyring]\ndir = {}\n", path_text(&config.keyring_dir()));
+    text += &format!("\n[log]\ntopic = {}\nallow_unsafe = true\n", quoted(&config.log.topic));
+    if let Some(kafka) = &config.log.kafka {
+        text += &format!("kafka = {}\n", quoted(kafka));
+    }
+    if let Some(url) = &system.stores.log_url {
+        text += &format!("embedded_url = {}\n", quoted(url.expose()));
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(file.write_all(text.as_bytes())?)
+}
+
+fn print_guide(system: &System, token: &str, config: &Path, database: &str, mails: Option<&str>) {
+    let (address, endpoint, config) = (system.address, system.endpoint(), config.display());
+    // A binary that was just built is not on the path yet.
+    let saldo = std::env::current_exe().map_or_else(|_| "saldo".to_owned(), |path| path.display().to_string());
+    let mails = mails.unwrap_or("go to the server that --smtp names");
+    println!(
+        "Saldo is running. Ctrl-C stops it.
+
+  gRPC      {address}   (health open, reflection and calls with the token)
+  Postgres  {database}
+  Mails     {mails}
+
+In another terminal:
+
+  export SALDO_TOKEN={token}
+  export SALDO_ENDPOINT={endpoint} SALDO_CONFIG={config}
+
+Three things to try:
+
+  grpcurl -plaintext -H \"authorization: Bearer $SALDO_TOKEN\" -d '{{\"request_id\":\"1\",\"account_id\":\"D-1\",\"profile\":{{\"display_name\":\"Ana Gil\",\"kind\":\"DEBTOR_KIND_BUSINESS\",\"language\":\"es\",\"time_zone\":\"Europe/Madrid\",\"country\":\"ES\"}}}}' {address} collections.v1.CommandService/OpenAccount
+  psql '{database}' -c 'SELECT * FROM bi.aging'
+  {saldo} policy publish docs/policy && {saldo} sending on && {saldo} outbox && {saldo} verify
+"
+    );
+}

@@ -1,0 +1,105 @@
+//! `saldo verify`.
+
+use std::{process::ExitCode, time::Duration};
+
+use anstream::{print, println};
+use saldo_keyring::Keyring;
+use saldo_log::genesis;
+use saldo_projector::{Difference, Differences, Report};
+
+use super::Run;
+use crate::{
+    Outcome,
+    config::{Config, Overrides},
+    run::{stores::Stores, telemetry},
+    terminal::progress,
+};
+
+/// How long the check waits for the read models to reach the log's end.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Exit code when differences were found, or the read models are behind the log.
+pub const DIFFERENT: u8 = 3;
+
+/// Read the whole log; check chains, acceptance and read models.
+///
+/// Folds the log twice, with the projector's rules and with the domain itself, and compares both with the live read models. The
+/// services can run meanwhile. Exit code 0: everything is equal; 3: differences, or read models behind the log.
+#[derive(clap::Parser)]
+#[command(
+    name = "verify",
+    after_help = "Examples:\n  saldo verify\n  saldo verify --config /etc/saldo/saldo.toml --json"
+)]
+pub struct Verify {
+    #[command(flatten)]
+    settings: Overrides,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run for Verify {
+    async fn run(self) -> Outcome {
+        let config = Config::load(&self.settings)?;
+        telemetry::start(&config.tracing)?;
+        let stores = Stores::open_shown(&config).await?;
+        let identity = genesis::open(stores.log.as_ref()).await?;
+        let bar = progress::records("verifying");
+        // Without the key store, everything but personal values can be checked.
+        let keyring = match config.keyring_dir() {
+            dir if dir.is_dir() => Some(Keyring::open(&dir)?).filter(|keyring| !keyring.is_empty()),
+            _ => None,
+        };
+        let keys = keyring.as_ref();
+        let pool = &stores.database()?.pool;
+        let report = saldo_projector::verify(stores.log.as_ref(), &identity, pool, keys, LONGEST_WAIT, |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        });
+        let report = report.await;
+        bar.finish_and_clear();
+        stores.close().await;
+        let report = report?;
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            print!("{}", describe(&report));
+        }
+        Ok(if equal(&report) { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
+    }
+}
+
+pub fn equal(report: &Report) -> bool {
+    report.found.differences == 0 && report.behind == 0
+}
+
+pub fn describe(report: &Report) -> String {
+    let void: u64 = report.void.values().sum();
+    let mut text = format!(
+        "{} records read: {} commits accepted, {void} void; {} events on {} accounts, {} parked\n",
+        report.records, report.accepted, report.events, report.accounts, report.parked
+    );
+    for (reason, count) in &report.void {
+        text += &format!("  void: {count} x {reason}\n");
+    }
+    if report.behind > 0 {
+        text += &format!(
+            "every chain holds, but the read models are {} records BEHIND the log; is a projector running?\n",
+            report.behind
+        );
+    }
+    if equal(report) {
+        text += "every chain holds, and the read models equal the log\n";
+    } else if report.found.differences == 0 {
+        text += "up to there they equal the log\n";
+    } else {
+        text += &format!("{} DIFFERENCES; `saldo rebuild` rebuilds the read models:\n", report.found.differences);
+        text += &examples(&report.found);
+    }
+    text
+}
+
+/// One line for each listed difference.
+pub fn examples(found: &Differences) -> String {
+    let line = |one: &Difference| format!("  {} {}: log {}, rows {}\n", one.account, one.what, one.log, one.rows);
+    found.examples.iter().map(line).collect()
+}

@@ -1,0 +1,85 @@
+//! What services are started with. Every fault of a setting is an error here, before anything is opened.
+
+use std::sync::Arc;
+
+use saldo_auth::{Issuer, Verifier};
+use saldo_channels::smtp::Server;
+use saldo_clock::Clock;
+use saldo_tls::Newest;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+
+use super::service::Service;
+use crate::{Failure, config::Config};
+
+/// Services, ready to be started.
+pub struct Start<'s> {
+    pub(super) services: &'s [Service],
+    pub(super) clock: Clock,
+    /// Checks the tokens of callers, where a service has callers.
+    pub(super) verifier: Option<Verifier>,
+    /// Signs the tokens of scheduler and dispatcher.
+    pub(super) issuer: Option<Arc<Issuer>>,
+    pub(super) smtp: Option<Server>,
+    pub(super) server_tls: Option<Newest<ServerConfig>>,
+    /// For connections to a command service in another process.
+    pub(super) client_tls: Option<Newest<ClientConfig>>,
+}
+
+impl<'s> Start<'s> {
+    /// These services. They take tokens that are signed by one of `keys` (public, PEM) and decide by this clock.
+    pub fn new(config: &Config, services: &'s [Service], keys: &[String], clock: Clock) -> Result<Self, Failure> {
+        let any = |what: fn(Service) -> bool| services.iter().copied().any(what);
+        let with_command = services.contains(&Service::Command);
+        let issuer = match any(Service::is_client) {
+            true => Some(issuer(config, with_command)?),
+            false => None,
+        };
+        if any(Service::is_client) && !with_command && config.services.command.is_empty() {
+            return Err("services.command is missing: name the addresses of the command service's instances".into());
+        }
+        let verifier = match any(Service::has_callers) {
+            true => Some(verifier(keys, issuer.as_ref())?),
+            false => None,
+        };
+        let smtp = match services.contains(&Service::Dispatcher) {
+            true => mail_server(config)?,
+            false => None,
+        };
+        let server_tls =
+            config.tls.files()?.map(|files| files.open().map_err(|error| format!("tls: {error}"))).transpose()?;
+        let client_tls = match any(Service::is_client) && !with_command {
+            true => Some(config.services.files()?.open().map_err(|error| format!("services: {error}"))?),
+            false => None,
+        };
+        Ok(Self { services, clock, verifier, issuer: issuer.map(Arc::new), smtp, server_tls, client_tls })
+    }
+}
+
+/// The configured key; or, in one process with the command service, a key of this start.
+fn issuer(config: &Config, with_command: bool) -> Result<Issuer, Failure> {
+    match &config.auth.service_key {
+        Some(path) => Ok(Issuer::read(path).map_err(|error| format!("auth.service_key: {error}"))?),
+        None if with_command => Ok(Issuer::generate()?),
+        None => Err("auth.service_key is missing: scheduler and dispatcher sign their tokens with this private key. \
+                     `saldo token --key FILE --public-key` makes it and prints its public key, which the command \
+                     service needs in auth.public_keys"
+            .into()),
+    }
+}
+
+fn verifier(keys: &[String], issuer: Option<&Issuer>) -> Result<Verifier, Failure> {
+    // Refuses a configuration without any key, even where a key of our own would be accepted below.
+    Verifier::new(keys.iter().map(String::as_str))?;
+    let mut accepted = keys.to_vec();
+    accepted.extend(issuer.map(Issuer::public_pem).transpose()?);
+    Ok(Verifier::new(accepted.iter().map(String::as_str))?)
+}
+
+fn mail_server(config: &Config) -> Result<Option<Server>, Failure> {
+    let Some(url) = &config.sending.smtp else { return Ok(None) };
+    let server: Server = url.expose().parse().map_err(|error| format!("sending.smtp: {error}"))?;
+    Ok(Some(match &config.sending.smtp_ca {
+        None => server,
+        Some(ca) => server.trusting(ca.clone()).map_err(|error| format!("sending.smtp_ca: {error}"))?,
+    }))
+}

@@ -1,0 +1,260 @@
+//! The services of one process, running: all of them, or one of several that make up the whole.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use saldo_auth::Issuer;
+use saldo_catalog::Catalog;
+use saldo_channels::smtp::Server;
+use saldo_client::ServiceClients;
+use saldo_clock::Clock;
+use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::Running};
+use saldo_keyring::Keyring;
+use saldo_log::genesis::Identity;
+use saldo_query::QueryGrpc;
+use saldo_tls::Newest;
+use tokio::net::TcpListener;
+use tokio_rustls::rustls::ClientConfig;
+use tonic::transport::Channel;
+
+use super::{
+    grpc::GrpcServices,
+    resources::Resources,
+    service::Service,
+    start::Start,
+    stores::{Stores, connect},
+    task::Task,
+};
+use crate::{Failure, config::Config, terminal::progress};
+
+/// The longest a request waits for its answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections to Postgres: queries, projector and senders each have their own, so that no query holds up the others.
+const QUERY_CONNECTIONS: u32 = 16;
+const PROJECTOR_CONNECTIONS: u32 = 3;
+const SENDER_CONNECTIONS: u32 = 6;
+/// The longest the database may work on a query. With what comes before it, still below the longest a call may take.
+const LONGEST_QUERY: Duration = Duration::from_secs(30);
+/// How long calls in flight, and other work under way, may go on after a stop was asked for.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long scheduler and dispatcher may: messages that are being handed over must have their outcome recorded.
+const HAND_OVER: Duration = saldo_dispatcher::DRAIN.saturating_add(DRAIN);
+
+pub struct System {
+    /// Where gRPC is served.
+    pub address: SocketAddr,
+    secured: bool,
+    pub stores: Stores,
+    pub identity: Identity,
+    /// Where one of the services needs it.
+    pub keyring: Option<Keyring>,
+    /// Scheduler and dispatcher.
+    senders: Vec<Task>,
+    server: Task,
+    /// The command service's workers.
+    workers: Option<Running>,
+    /// Tasks that the others rest on: they end last.
+    followers: Vec<Task>,
+    projector: Option<Task>,
+}
+
+impl System {
+    /// Starts services and returns when they are ready.
+    pub async fn start(config: &Config, start: Start<'_>, resources: Resources) -> Result<Self, Failure> {
+        let Start { services, clock, verifier, issuer, smtp, server_tls, client_tls } = start;
+        let Resources { stores, identities, keyring } = resources;
+        let identity = identities.accounts;
+        let has = |service| services.contains(&service);
+        let port = services.first().map_or(0, |service| service.port());
+        let listen = config.listen(port);
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| format!("listen {listen}: {error}; is another instance running?"))?;
+        let address = listener.local_addr()?;
+        let mut followers = Vec::new();
+        let mut published = None;
+        if services.iter().any(|service| service.uses_catalog()) {
+            let (catalog, follower) = Catalog::open(stores.catalog_log.clone(), &identities.catalog).await?;
+            followers.push(Task::spawn("catalog", |stop| follower.run(stop)));
+            published = Some(catalog);
+        }
+        let projector = match (has(Service::Projector), &keyring, &published) {
+            (true, Some(keys), Some(catalog)) => {
+                let url = &stores.database()?.url;
+                let pool = connect(url, PROJECTOR_CONNECTIONS, None).await?;
+                // A query right after the start must find the tables.
+                saldo_readmodel::ensure(&pool, &identity).await?;
+                let (tenants, catalog, clock) = (pool.clone(), catalog.clone(), clock.clone());
+                followers
+                    .push(Task::spawn("tenants", |stop| saldo_projector::keep_tenants(tenants, catalog, clock, stop)));
+                let (log, keys) = (stores.log.clone(), keys.clone());
+                Some(Task::spawn("projector", |stop| saldo_projector::run(log, identity, pool, keys, stop)))
+            }
+            _ => None,
+        };
+        let (mut served, mut workers) = (GrpcServices::default(), None);
+        if let (true, Some(keyring), Some(published)) = (has(Service::Command), &keyring, &published) {
+            let basis = Basis { clock: clock.clone(), catalog: published.clone() };
+            let store_dir = config.data_dir.join("command");
+            let options = Options { store_dir, queue: config.queue, patience: PATIENCE };
+            let (commands, running) = Commands::start(stores.log.clone(), identity, basis, options).await?;
+            commands.caught_up().await?;
+            let catalog = CatalogGrpc::new(
+                stores.catalog_log.clone(),
+                identities.catalog,
+                published.clone(),
+                commands.clone(),
+                keyring.clone(),
+                clock.clone(),
+            );
+            served.command = Some((CommandGrpc::new(commands, keyring.clone()), catalog));
+            workers = Some(running);
+        }
+        if has(Service::Query) {
+            let pool = connect(&stores.database()?.url, QUERY_CONNECTIONS, Some(LONGEST_QUERY)).await?;
+            let clock = clock.clone();
+            served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()));
+        }
+        let secured = server_tls.is_some();
+        let (server, in_process) = served.serve(listener, server_tls, verifier).await?;
+        let senders = Vec::new();
+        let mut system =
+            Self { address, secured, stores, identity, keyring, senders, server, workers, followers, projector };
+        if let (Some(issuer), Some(published)) = (issuer, published) {
+            let channels = match has(Service::Command) {
+                true => [saldo_client::in_process(move || in_process.clone().open())?].into(),
+                false => command_instances(config, client_tls.as_ref())?,
+            };
+            system.start_senders(config, services, Sending { channels, issuer, published, clock, smtp }).await?;
+        }
+        Ok(system)
+    }
+
+    /// Starts scheduler and dispatcher. Without a mail server reminders fall due and wait.
+    async fn start_senders(&mut self, config: &Config, services: &[Service], with: Sending) -> Result<(), Failure> {
+        let Sending { channels, issuer, published, clock, smtp } = with;
+        let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
+        let pool = connect(&self.stores.database()?.url, SENDER_CONNECTIONS, None).await?;
+        if services.contains(&Service::Scheduler) {
+            let options = saldo_scheduler::Options {
+                concurrency: config.sending.wakes,
+                rewake_per_second: config.sending.rewakes_per_second,
+                poll: config.sending.poll,
+            };
+            let (pool, catalog, clients, clock) =
+                (pool.clone(), published.clone(), clients("scheduler"), clock.clone());
+            self.senders.push(Task::spawn("scheduler", |stop| {
+                saldo_scheduler::run(pool, catalog, clients, clock, options, stop)
+            }));
+        }
+        if !services.contains(&Service::Dispatcher) {
+            return Ok(());
+        }
+        let Some(server) = smtp else {
+            tracing::warn!("sending.smtp is not set: reminders fall due and wait in the outbox");
+            return Ok(());
+        };
+        let dispatcher = saldo_dispatcher::Dispatcher {
+            pool,
+            log: self.stores.log.clone(),
+            identity: self.identity,
+            catalog: published,
+            clients: clients("dispatcher"),
+            clock,
+            channel: Arc::new(saldo_channels::smtp::Pool::new(server, config.sending.smtp_connections)),
+            options: saldo_dispatcher::Options {
+                concurrency: config.sending.attempts,
+                poll: config.sending.poll,
+                ..Default::default()
+            },
+        };
+        self.senders.push(Task::spawn("dispatcher", |stop| dispatcher.run(stop)));
+        Ok(())
+    }
+
+    /// Where gRPC is served, as a URL.
+    pub fn endpoint(&self) -> String {
+        format!("http{}://{}", if self.secured { "s" } else { "" }, self.address)
+    }
+
+    /// Starts every service for exploration: a missing log is created, and a spinner says what the start waits for.
+    pub async fn start_shown(config: &Config, key: &Issuer, clock: Clock) -> Result<Self, Failure> {
+        let bar = progress::spinner("starting");
+        let keys = [key.public_pem()?];
+        let started = async {
+            let show = |stage| progress::show_stage(&bar, &stage);
+            let now = clock.now();
+            let start = Start::new(config, Service::ALL, &keys, clock)?;
+            Self::start(config, start, Resources::open(config, Service::ALL, Some(now), show).await?).await
+        };
+        let started = started.await;
+        bar.finish_and_clear();
+        started
+    }
+
+    /// Resolves with the reason when a part has failed for good.
+    pub async fn failed(&mut self) -> String {
+        let parts = self.senders.iter_mut().chain(&mut self.followers).chain(&mut self.projector);
+        let parts = parts.chain([&mut self.server]);
+        let ended = futures::future::select_all(parts.map(|part| Box::pin(part.ended())));
+        let workers = async {
+            match &self.workers {
+                Some(workers) => workers.failed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = workers => why,
+            (why, _, _) = ended => why,
+        }
+    }
+
+    /// Stops the projector alone. The read models stay as they are.
+    pub async fn stop_projector(&mut self) -> Result<(), Failure> {
+        match &mut self.projector {
+            Some(projector) => projector.stop(DRAIN).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stops in order. First the senders: nothing new is sent, and each message that is being handed over gets its outcome.
+    /// Then the server: no new calls, and the calls in flight are answered. Then workers and projector, then the stores.
+    pub async fn stop(mut self) {
+        let mut parts: Vec<(&mut Task, Duration)> = self.senders.iter_mut().map(|part| (part, HAND_OVER)).collect();
+        parts.push((&mut self.server, DRAIN));
+        for (part, patience) in parts {
+            if let Err(error) = part.stop(patience).await {
+                tracing::warn!(%error, "while stopping");
+            }
+        }
+        if let Some(workers) = self.workers
+            && tokio::time::timeout(DRAIN, workers.finish()).await.is_err()
+        {
+            tracing::warn!("the command service's workers did not end in time");
+        }
+        for part in self.followers.iter_mut().chain(&mut self.projector) {
+            if let Err(error) = part.stop(DRAIN).await {
+                tracing::warn!(%error, "while stopping");
+            }
+        }
+        self.stores.close().await;
+    }
+}
+
+/// What scheduler and dispatcher work with.
+struct Sending {
+    /// One for each instance of the command service.
+    channels: Arc<[Channel]>,
+    issuer: Arc<Issuer>,
+    published: Catalog,
+    clock: Clock,
+    smtp: Option<Server>,
+}
+
+/// The command service's instances that the configuration names.
+fn command_instances(config: &Config, tls: Option<&Newest<ClientConfig>>) -> Result<Arc<[Channel]>, Failure> {
+    let channel = |url: &String| {
+        let dial = saldo_client::Dial::new(url, tls).map_err(|error| format!("services.command: {error}"))?;
+        Ok(dial.connect_lazy())
+    };
+    config.services.command.iter().map(channel).collect()
+}

@@ -1,0 +1,4 @@
+//! What a person at a terminal sees: tables and progress.
+
+pub mod progress;
+pub mod table;
