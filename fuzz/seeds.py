@@ -1,17 +1,17 @@
 """Makes seeds/ out of what the repository has: the golden events, the example policy, and a few rows and tokens."""
 
 import pathlib
+import re
 import shutil
 
 HERE = pathlib.Path(__file__).parent
-GOLDEN = HERE / "../crates/commit/tests/golden"
+GOLDEN = HERE / "../crates/facts/tests/golden"
 POLICY = HERE / "../docs/policy"
-# In the order of targets/payload.rs.
-TYPES = [
-    "account.opened", "account.amended", "invoice.issued", "invoice.credited", "invoice.voided", "payment.recorded",
-    "payment.allocated", "payment.reversed", "reminder.due", "contact.started", "contact.withheld", "contact.deferred",
-    "contact.accepted", "contact.rejected", "contact.unknown", "policy.published", "template.published", "sending.set",
-]
+# In the order of the list of facts, and behind it the catalog's, as targets/payload.rs has them.
+LIST = (HERE / "../crates/facts/src/lib.rs").read_text().split("declare::facts! {", 1)[1].split("\n}\n", 1)[0]
+CAMELS = re.findall(r"[A-Z]\w+(?=[,\s}])(?!\s+\w+_facts)", LIST)
+TYPES = [re.sub(r"(?<!^)([A-Z])", r".\1", camel).lower() for camel in CAMELS]
+TYPES += ["policy.published", "template.published", "sending.set"]
 
 
 def golden(name):
@@ -19,7 +19,7 @@ def golden(name):
 
 
 def event(kind):
-    body = golden(f"{kind}.v1")
+    body = golden(max(path.stem for path in GOLDEN.glob(f"{kind}.v?.hex")))
     return bytes([TYPES.index(kind)]) + len(body).to_bytes(2, "big") + body
 
 
@@ -43,7 +43,7 @@ def templates():
 policy = (POLICY / "policy.toml").read_text()
 seeds = {
     "frame": [frame(golden("commit")), frame(b""), bytes(range(48))],
-    "payload": [b"\x00" + golden("commit"), b"\x01" + b"".join(map(event, TYPES[:15]))]
+    "payload": [b"\x00" + golden("commit"), b"\x01" + b"".join(map(event, TYPES[:-3]))]
     + [b"\x01" + event(kind) for kind in TYPES],
     "csv": [
         b"\x00D-1,F-1,1234.50,2026-01-31,2026-02-28,EUR\nD-2,F-2,-7,2026-01-31,2026-02-28,EUR\n",

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use saldo_api::v1;
-use saldo_commit::{CatalogEvent, Commit, StoredEvent, timestamp_to_api};
+use saldo_facts::{FACTS, CatalogEvent, Commit, StoredEvent, timestamp_to_api};
 use saldo_domain::{
     Context,
     account::Account,
@@ -19,28 +19,9 @@ use saldo_domain::{
 };
 use saldo_readmodel::{Owner, Place, Rows};
 
-const TYPES: [&str; 20] = [
-    "account.opened",
-    "account.amended",
-    "invoice.issued",
-    "invoice.credited",
-    "invoice.voided",
-    "payment.recorded",
-    "payment.allocated",
-    "payment.reversed",
-    "reminder.due",
-    "contact.started",
-    "contact.withheld",
-    "contact.deferred",
-    "contact.accepted",
-    "contact.rejected",
-    "contact.unknown",
-    "policy.published",
-    "template.published",
-    "sending.set",
-    "settings.published",
-    "format.raised",
-];
+/// Of the catalog, behind the accounts' facts.
+const CATALOG: [&str; 5] =
+    ["policy.published", "template.published", "sending.set", "settings.published", "format.raised"];
 
 fuzz_target!(|data: &[u8]| {
     let Some((mode, rest)) = data.split_first() else { return };
@@ -57,8 +38,12 @@ fn events(mut rest: &[u8]) -> Vec<u8> {
     while let [kind, high, low, behind @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(behind.len());
         let (body, next) = behind.split_at(length);
-        let kind = TYPES[usize::from(*kind) % TYPES.len()].to_owned();
-        events.push(v1::Event { r#type: kind, version: 1, body: body.to_vec() });
+        let kind = usize::from(*kind) % (FACTS.len() + CATALOG.len());
+        let (kind, version) = match FACTS.get(kind) {
+            Some(declaration) => (declaration.kind, declaration.formats.len() as u32),
+            None => (CATALOG[kind - FACTS.len()], 1),
+        };
+        events.push(v1::Event { r#type: kind.to_owned(), version, body: body.to_vec() });
         rest = next;
     }
     let recorded_at = Some(timestamp_to_api(Timestamp::constant(1_772_352_000, 0)));

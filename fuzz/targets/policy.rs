@@ -10,12 +10,14 @@ use saldo_catalog::{Published, Source, sources::POLICY, zone};
 use saldo_domain::{
     Context, Rules,
     account::Account,
-    event::{Event, Instalment},
+    dunning::preview::preview,
+    event::Event,
     evolve,
     ids::DocumentNumber,
     money::{Currency, Money},
-    preview::preview,
-    profile::{Channel, ContactPoint, DebtorKind, Profile, Sealed},
+    ledger::{self, Instalment, InvoiceIssued},
+    party::{self, AccountOpened, Channel, ContactPoint, DebtorKind, Profile},
+    sealed::Sealed,
 };
 use saldo_templates::{Language, samples};
 
@@ -52,26 +54,26 @@ fn account() -> Account {
     let point = ContactPoint { channel: Channel::Email, address: sealed(), digest: [7; 32] };
     evolve(
         &mut account,
-        &Event::AccountOpened(Profile {
+        &Event::Party(party::Fact::AccountOpened(AccountOpened(Profile {
             display_name: sealed(),
             kind: DebtorKind::Consumer,
             language: "es".into(),
             time_zone: "Europe/Madrid".into(),
             country: "ES".into(),
             contact_points: vec![point],
-        }),
+        }))),
     );
     let currency = Currency::new("EUR").expect("EUR");
     for (number, due_date) in [("F-1", date(2025, 12, 1)), ("F-2", date(2026, 3, 20))] {
         evolve(
             &mut account,
-            &Event::InvoiceIssued {
+            &Event::Ledger(ledger::Fact::InvoiceIssued(InvoiceIssued {
                 number: DocumentNumber::new(number).expect("a number"),
                 total: Money::positive(1_000, currency).expect("an amount"),
                 issue_date: date(2025, 11, 1),
                 instalments: vec![Instalment { number: 1, due_date, amount: 1_000 }],
                 description: None,
-            },
+            })),
         );
     }
     account

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use saldo_auth::Verifier;
-use saldo_commit::ConsistencyToken;
+use saldo_facts::ConsistencyToken;
 use tonic::{Request, metadata::MetadataValue, service::Interceptor};
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {

@@ -50,13 +50,9 @@ def date(day):
 
 
 def opened(event):
-    return {"type": event[0], "version": 1, "body": encode(judge_events()[event[0]], event[1])}
-
-
-def judge_events():
     import ledger
 
-    return ledger.EVENTS
+    return {"type": event[0], "version": 1, "body": encode(ledger.message_of(event[0]), event[1])}
 
 
 class World:

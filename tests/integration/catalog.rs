@@ -15,7 +15,7 @@ use prost::Message;
 use saldo::client::{Clients, Target};
 use saldo_api::v1;
 use saldo_clock::Clock;
-use saldo_commit::{CatalogEvent, Commit, Format, StoredEvent};
+use saldo_facts::{CatalogEvent, Commit, Format, StoredEvent};
 use saldo_domain::event::Event;
 use saldo_log::{Log, embedded::EmbeddedLog, genesis};
 use sqlx::{Connection, PgConnection};

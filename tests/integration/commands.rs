@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use saldo::client::{Clients, Said};
 use saldo_api::{FieldMask, v1};
-use saldo_commit::ConsistencyToken;
+use saldo_facts::ConsistencyToken;
 use saldo_log::{
     Log, NewRecord,
     acceptor::Acceptor,

@@ -79,7 +79,7 @@ pub async fn receivables(_: Arc<Env>) -> Outcome {
         }
         assert_eq!(by_cli, expected, "the command line on {day}");
         // 2: gRPC.
-        let as_of = saldo_commit::date_to_api(day);
+        let as_of = saldo_facts::date_to_api(day);
         let request = v1::GetAgingRequest { as_of: Some(as_of), page_size: 1_000, ..Default::default() };
         let answer = clients.query.get_aging(request).await?.into_inner();
         let figures = |row: &v1::AgingRow| [row.not_due, row.d1_30, row.d31_60, row.d61_90, row.d91_plus];

@@ -9,7 +9,7 @@ use jiff::{ToSpan, tz::TimeZone};
 use saldo::client::Clients;
 use saldo_api::v1;
 use saldo_clock::Clock;
-use saldo_commit::date_to_api;
+use saldo_facts::date_to_api;
 use sha2::{Digest, Sha256};
 use sqlx::{Connection, Row};
 

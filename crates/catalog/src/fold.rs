@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use saldo_commit::{CatalogEvent, CatalogVersions, Commit, Format};
+use saldo_facts::{CatalogEvent, CatalogVersions, Commit, Format};
 use saldo_domain::ids::SYSTEM_TENANT;
 use saldo_log::{
     Record,

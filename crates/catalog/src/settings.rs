@@ -1,7 +1,7 @@
 //! The rules of a creditor's settings, and the day that its time zone makes of an instant.
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
-use saldo_commit::Settings;
+use saldo_facts::Settings;
 use saldo_domain::fault::FieldFault;
 
 use crate::zone;
@@ -54,7 +54,7 @@ fn is_line_separator(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use saldo_commit::FiscalYearStart;
+    use saldo_facts::FiscalYearStart;
 
     use super::*;
 

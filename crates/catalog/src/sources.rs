@@ -1,6 +1,6 @@
 //! A policy as people write it: `policy.toml`, and `templates/NAME.LANGUAGE.toml` beside it.
 
-use saldo_domain::{fault::FieldFault, policy::Policy};
+use saldo_domain::{dunning::Policy, fault::FieldFault};
 use saldo_templates::Template;
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -1,6 +1,6 @@
 //! The operator's own chain: which facts the log may hold. Statutory tables will stand here too.
 
-use saldo_commit::{CatalogEvent, Commit, Format, StoredEvent};
+use saldo_facts::{CatalogEvent, Commit, Format, StoredEvent};
 
 use crate::fold::{Answers, Change};
 

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use saldo_commit::{CatalogEvent, Commit, Settings, StoredEvent};
-use saldo_domain::{Rules, policy::Policy};
+use saldo_facts::{CatalogEvent, Commit, Settings, StoredEvent};
+use saldo_domain::{Rules, dunning::Policy};
 use saldo_templates::Template;
 
 use crate::{

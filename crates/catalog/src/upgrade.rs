@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use saldo_commit::{CatalogEvent, Format};
+use saldo_facts::{CatalogEvent, Format};
 use saldo_domain::ids::SYSTEM_TENANT;
 use saldo_log::{Log, genesis::Identity};
 use tokio_util::sync::CancellationToken;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use prost::Message;
 use saldo_api::v1;
 use saldo_catalog::{CHAIN, State};
-use saldo_commit::{CatalogEvent, CatalogVersions, Commit, Format, Settings, StoredEvent};
+use saldo_facts::{CatalogEvent, CatalogVersions, Commit, Format, Settings, StoredEvent};
 use saldo_domain::ids::SYSTEM_TENANT;
 use saldo_log::{
     Record,

@@ -1,92 +1,114 @@
-//! The state of one account: bounded by what is open, never by the length of its history.
+//! One debtor's account with one creditor: composes the subjects, and says in which order time's effects happen.
 
-use std::collections::BTreeSet;
-
-use jiff::civil::Date;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    contact::{Contacts, Rung},
-    ids::DocumentNumber,
-    money::Currency,
-    profile::Profile,
+    agreement::Agreement,
+    command::{Command, Context},
+    document::Documents,
+    dunning::{self, Dunning, reminder::day_of},
+    event::Event,
+    ledger::Ledger,
+    party::{self, Party},
+    refusal::Refusal,
 };
 
-/// Open items and unapplied credits one account can have; a limit keeps decisions and states bounded.
-pub const MAX_OPEN_ITEMS: usize = 10_000;
-
-/// An instalment not fully settled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenItem {
-    /// Its invoice.
-    pub invoice: DocumentNumber,
-    /// Its number in the invoice, from 1.
-    pub instalment: u32,
-    /// The invoice's currency.
-    pub currency: Currency,
-    /// The invoice's issue date.
-    pub issue_date: Date,
-    /// The day it falls due.
-    pub due_date: Date,
-    /// What is left, in minor units; positive.
-    pub open: i64,
-    /// The highest step of the dunning ladder that it has taken.
-    pub rung: Option<Rung>,
-}
-
-/// What kind of document left a credit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum CreditKind {
-    /// A payment.
-    Payment,
-    /// A credit note.
-    CreditNote,
-}
-
-/// Money received or credited and not yet applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnappliedCredit {
-    /// Where it comes from.
-    pub kind: CreditKind,
-    /// Payment reference or credit note number.
-    pub document: DocumentNumber,
-    /// Its currency.
-    pub currency: Currency,
-    /// What is left, in minor units; positive.
-    pub remaining: i64,
-}
-
-/// One debtor's account with one creditor. The default is an account that was never opened.
+/// The state of one account: bounded by what is open, never by the length of its history. The default is an account that was
+/// never opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Who owes; `None` before the account is opened.
-    pub profile: Option<Profile>,
-    /// What is open, in the order of [`crate::allocation::order`].
-    pub items: Vec<OpenItem>,
-    /// What is not applied, by kind and document.
-    pub credits: Vec<UnappliedCredit>,
-    /// Every currency ever invoiced.
-    pub currencies: BTreeSet<Currency>,
+    /// Who owes.
+    pub party: Party,
+    /// What is owed and paid.
+    pub ledger: Ledger,
     /// What is being said to the debtor.
-    pub contacts: Contacts,
+    pub dunning: Dunning,
+    /// What is agreed with the debtor.
+    pub agreement: Agreement,
 }
 
-impl Account {
-    /// What is open in a currency less what is unapplied, in minor units.
-    pub fn balance(&self, currency: Currency) -> i128 {
-        let open: i128 =
-            self.items.iter().filter(|item| item.currency == currency).map(|item| i128::from(item.open)).sum();
-        let credit: i128 = self
-            .credits
-            .iter()
-            .filter(|credit| credit.currency == currency)
-            .map(|credit| i128::from(credit.remaining))
-            .sum();
-        open - credit
-    }
+/// What one commit will say: what time brought, then what the command did, or why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// In order.
+    pub events: Vec<Event>,
+    /// Present where the command itself was refused; what time brought stands.
+    pub refusal: Option<Refusal>,
+}
 
-    /// What is open of one invoice, in minor units.
-    pub fn open_of(&self, invoice: &DocumentNumber) -> i128 {
-        self.items.iter().filter(|item| item.invoice == *invoice).map(|item| i128::from(item.open)).sum()
+/// Lets happen what is due at `context.now`, then decides the command on what that leaves. The account is folded in place: it
+/// stands behind the decision's events afterwards.
+pub fn handle(account: &mut Account, documents: &dyn Documents, command: &Command, context: &Context<'_>) -> Decision {
+    let mut events = advance(account, context);
+    match decide(account, documents, command, context) {
+        Ok(decided) => {
+            decided.iter().for_each(|event| evolve(account, event));
+            events.extend(decided);
+            Decision { events, refusal: None }
+        }
+        Err(refusal) => Decision { events, refusal: Some(refusal) },
     }
+}
+
+/// Decides the command alone.
+pub fn decide(
+    account: &Account,
+    documents: &dyn Documents,
+    command: &Command,
+    context: &Context<'_>,
+) -> Result<Vec<Event>, Refusal> {
+    let opens = matches!(command, Command::Party(party::Command::OpenAccount(_)));
+    if account.party.profile.is_none() && !opens {
+        return Err(party::Refusal::AccountUnknown.into());
+    }
+    Ok(match command {
+        Command::AdvanceTime => Vec::new(),
+        Command::Party(command) => events(account.party.decide(command)?),
+        Command::Ledger(command) => events(account.ledger.decide(documents, command)?),
+        Command::Dunning(command) => events(dunning::decide(account, command, context)?),
+        Command::Agreement(command) => {
+            events(account.agreement.decide(documents, command, day_of(account, context, context.now))?)
+        }
+    })
+}
+
+fn events<F: Into<Event>>(facts: Vec<F>) -> Vec<Event> {
+    facts.into_iter().map(Into::into).collect()
+}
+
+/// Folds an event into the account. Total: any event on any account gives an account.
+pub fn evolve(account: &mut Account, event: &Event) {
+    match event {
+        Event::Party(fact) => account.party.evolve(fact),
+        Event::Ledger(fact) => account.ledger.evolve(fact),
+        Event::Dunning(fact) => dunning::evolve(account, fact),
+        Event::Agreement(fact) => {
+            account.agreement.evolve(fact);
+            // Under other holds a step that was withheld before is told anew.
+            account.ledger.items.iter_mut().for_each(|item| item.held_back = false);
+        }
+    }
+}
+
+/// The next thing that time has brought by `context.now`. The subjects are asked in this order, and again after each effect.
+fn due(account: &Account, context: &Context<'_>) -> Option<Event> {
+    let sources: [fn(&Account, &Context<'_>) -> Option<Event>; 1] =
+        [|account, context| dunning::due(account, context).map(Into::into)];
+    sources.into_iter().find_map(|due| due(account, context))
+}
+
+/// Lets happen what time has brought by `context.now`, each effect on what the effect before it leaves.
+pub fn advance(account: &mut Account, context: &Context<'_>) -> Vec<Event> {
+    let mut events = Vec::new();
+    while let Some(event) = due(account, context) {
+        evolve(account, &event);
+        events.push(event);
+    }
+    events
+}
+
+/// When time will next bring something: the earliest of what the subjects say.
+pub fn next_wakeup(account: &Account, context: &Context<'_>) -> Option<Timestamp> {
+    [dunning::next_wakeup(account, context)].into_iter().flatten().min()
 }

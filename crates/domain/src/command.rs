@@ -1,129 +1,35 @@
-//! What can be asked of an account. A command is well-formed by construction; whether it is allowed is [`crate::decide()`]'s to say.
+//! What can be asked of an account, and what a decision may know besides the account.
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 
-use crate::{
-    contact::{Claim, HandOver},
-    event::Instalment,
-    ids::DocumentNumber,
-    money::Money,
-    policy::Policy,
-    profile::{Profile, ProfileChange, Sealed},
-};
+use crate::{agreement, dunning, dunning::Policy, ledger, party};
 
-/// The debtor's designation of what a payment settles.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Designation {
-    /// The invoice to settle.
-    pub invoice: DocumentNumber,
-    /// One instalment of it; absent: its open instalments, oldest first.
-    pub instalment: Option<u32>,
-    /// Minor units; positive.
-    pub amount: i64,
-}
-
-/// One request to one account.
+/// One request to one account, by subject. A command is well-formed by construction; [`crate::handle`] says whether it is
+/// allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Opens the account.
-    OpenAccount(Profile),
-    /// Changes who it is.
-    AmendAccount(ProfileChange),
-    /// Records an invoice; the instalments are ascending and sum to the total (checked at the edge by [`crate::invoice::schedule`]).
-    IssueInvoice {
-        /// The creditor's number.
-        number: DocumentNumber,
-        /// Sum of the instalments.
-        total: Money,
-        /// From this day it is owed.
-        issue_date: Date,
-        /// At least one.
-        instalments: Vec<Instalment>,
-        /// Free text.
-        description: Option<Sealed>,
-    },
-    /// Records a credit note against an invoice.
-    CreditInvoice {
-        /// The credit note's number.
-        credit_note: DocumentNumber,
-        /// The invoice it corrects.
-        invoice: DocumentNumber,
-        /// All of the credit.
-        amount: Money,
-        /// The credit note's date.
-        credit_date: Date,
-        /// Free text.
-        reason: Option<Sealed>,
-    },
-    /// Takes back an invoice nothing was applied to.
-    VoidInvoice {
-        /// The invoice.
-        number: DocumentNumber,
-        /// From this day it is no longer owed.
-        void_date: Date,
-        /// Free text.
-        reason: Option<Sealed>,
-    },
-    /// Records a payment and applies it.
-    RecordPayment {
-        /// The payment's reference.
-        reference: DocumentNumber,
-        /// What was paid.
-        amount: Money,
-        /// The day it counts from.
-        value_date: Date,
-        /// Empty: oldest due first.
-        designations: Vec<Designation>,
-        /// Free text.
-        remittance: Option<Sealed>,
-    },
-    /// Applies what is unapplied of a payment.
-    AllocatePayment {
-        /// The payment.
-        reference: DocumentNumber,
-        /// Empty: oldest due first.
-        designations: Vec<Designation>,
-    },
-    /// Takes a payment back.
-    ReversePayment {
-        /// The payment.
-        reference: DocumentNumber,
-        /// From this day it no longer counts.
-        reversal_date: Date,
-        /// Free text.
-        reason: Option<Sealed>,
-    },
     /// Only what time brings.
     AdvanceTime,
-    /// Asks whether a reminder may be sent now, and claims it.
-    StartContactAttempt {
-        /// The reminder.
-        reminder: u64,
-        /// Drawn for this try.
-        claim: Claim,
-    },
-    /// Says what became of an attempt.
-    RecordContactOutcome {
-        /// The reminder.
-        reminder: u64,
-        /// The attempt.
-        attempt: u32,
-        /// The claim it was started with.
-        claim: Claim,
-        /// What became of it.
-        outcome: HandOver,
-    },
-    /// A person has the newest reminder said again that reached nobody for certain.
-    RetryContact {
-        /// The reminder.
-        reminder: u64,
-    },
-    /// A person decides that a reminder is not sent, or not sent again.
-    DropContact {
-        /// The reminder.
-        reminder: u64,
-    },
+    /// About who owes.
+    Party(party::Command),
+    /// About what is owed and paid.
+    Ledger(ledger::Command),
+    /// About what is said to the debtor.
+    Dunning(dunning::Command),
+    /// About what is agreed with the debtor.
+    Agreement(agreement::Command),
 }
+
+macro_rules! subjects {
+    ($($subject:ident: $module:ident),+) => {$(
+        impl From<$module::Command> for Command {
+            fn from(command: $module::Command) -> Self {
+                Self::$subject(command)
+            }
+        }
+    )+};
+}
+subjects!(Party: party, Ledger: ledger, Dunning: dunning, Agreement: agreement);
 
 /// What the creditor has published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,5 +1,7 @@
-//! What must be known of a document for ever, beside the account's state: its natural key and the facts that later
-//! commands rest on. Each document is a small fold of its own.
+//! Natural keys: what must be known of a document for ever, beside the account's state.
+//!
+//! Each document is a small fold of its own, found by its kind and number. A new kind of document is a variant of [`Document`]
+//! with its line in [`Document::touched`] and [`Document::evolve`]; stores keep the keys and know none of the kinds.
 
 use std::collections::HashMap;
 
@@ -7,13 +9,15 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    contact::Rung,
-    event::{AllocationLine, Event, Instalment},
+    agreement::{self, HoldAmended, HoldPlaced, HoldReleased, HoldTerms},
+    dunning::LastStep,
+    event::Event,
     ids::DocumentNumber,
+    ledger::{self, AllocationLine, Instalment},
     money::Money,
 };
 
-/// Document types have separate name spaces.
+/// Kinds of documents; each has a name space of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum DocumentKind {
     /// An invoice.
@@ -22,54 +26,86 @@ pub enum DocumentKind {
     CreditNote,
     /// A payment.
     Payment,
+    /// A hold.
+    Hold,
 }
 
 /// The natural key of a document within its account.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DocumentKey {
-    /// Its type.
+    /// The kind.
     pub kind: DocumentKind,
-    /// Its number or reference.
+    /// The number, reference or id.
     pub number: DocumentNumber,
+}
+
+/// An invoice as later commands see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoice {
+    /// Sum of the instalments.
+    pub total: Money,
+    /// From this day the invoice is owed.
+    pub issue_date: Date,
+    /// At least one.
+    pub instalments: Vec<Instalment>,
+    /// Taken back.
+    pub voided: bool,
+    /// The highest step of the ladder that each instalment has taken; also of settled instalments, which a reversal can open
+    /// again.
+    pub last_steps: Vec<(u32, LastStep)>,
+}
+
+impl Invoice {
+    /// The highest step of the ladder that an instalment has taken.
+    pub fn last_step(&self, instalment: u32) -> Option<LastStep> {
+        self.last_steps.iter().find(|(number, _)| *number == instalment).map(|(_, step)| *step)
+    }
+}
+
+/// A credit note as later commands see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreditNote {
+    /// The invoice that the credit note corrects.
+    pub invoice: DocumentNumber,
+    /// The whole credit.
+    pub amount: Money,
+    /// The credit note's date.
+    pub credit_date: Date,
+}
+
+/// A payment as later commands see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// The whole payment.
+    pub amount: Money,
+    /// The day the payment counts from.
+    pub value_date: Date,
+    /// Where the money went so far.
+    pub lines: Vec<AllocationLine>,
+    /// Taken back.
+    pub reversed: bool,
+}
+
+/// A hold as later commands see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldDocument {
+    /// The hold's terms.
+    pub terms: HoldTerms,
+    /// Released.
+    pub released: bool,
 }
 
 /// A document as later commands see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Document {
     /// An invoice.
-    Invoice {
-        /// Its total.
-        total: Money,
-        /// Its date.
-        issue_date: Date,
-        /// Its instalments.
-        instalments: Vec<Instalment>,
-        /// Taken back.
-        voided: bool,
-        /// The highest step of the ladder that each of its instalments has taken; also of those that are settled, since a
-        /// reversal can open them again.
-        rungs: Vec<(u32, Rung)>,
-    },
+    Invoice(Invoice),
     /// A credit note.
-    CreditNote {
-        /// The invoice it corrects.
-        invoice: DocumentNumber,
-        /// All of it.
-        amount: Money,
-        /// Its date.
-        credit_date: Date,
-    },
+    CreditNote(CreditNote),
     /// A payment.
-    Payment {
-        /// All of it.
-        amount: Money,
-        /// The day it counts from.
-        value_date: Date,
-        /// Where it went so far.
-        lines: Vec<AllocationLine>,
-        /// Taken back.
-        reversed: bool,
-    },
+    Payment(Payment),
+    /// A hold.
+    Hold(HoldDocument),
 }
 
 /// Looks documents of one account up.
@@ -84,72 +120,116 @@ impl Documents for HashMap<DocumentKey, Document> {
     }
 }
 
+macro_rules! lookups {
+    ($($kind:ident $method:ident $document:ty),+) => {
+        impl dyn Documents + '_ {
+            $(
+                /// The document of this kind and number, if there ever was one.
+                pub fn $method(&self, number: &DocumentNumber) -> Option<$document> {
+                    match self.get(&key(DocumentKind::$kind, number))? {
+                        Document::$kind(document) => Some(document),
+                        _ => None,
+                    }
+                }
+            )+
+        }
+    };
+}
+lookups!(Invoice invoice Invoice, CreditNote credit_note CreditNote, Payment payment Payment, Hold hold HoldDocument);
+
+fn key(kind: DocumentKind, number: &DocumentNumber) -> DocumentKey {
+    DocumentKey { kind, number: number.clone() }
+}
+
 impl Document {
-    /// The documents an event touches.
+    /// The documents that an event touches.
     pub fn touched(event: &Event) -> Vec<DocumentKey> {
-        let (kind, number) = match event {
-            Event::InvoiceIssued { number, .. } | Event::InvoiceVoided { number, .. } => {
-                (DocumentKind::Invoice, number)
-            }
-            Event::InvoiceCredited { credit_note, .. } => (DocumentKind::CreditNote, credit_note),
-            Event::PaymentRecorded { reference, .. }
-            | Event::PaymentAllocated { reference, .. }
-            | Event::PaymentReversed { reference, .. } => (DocumentKind::Payment, reference),
-            _ => {
-                let steps = event.took().map(|took| took.steps.as_slice()).unwrap_or_default();
+        match event {
+            Event::Party(_) => Vec::new(),
+            Event::Ledger(fact) => vec![match fact {
+                ledger::Fact::InvoiceIssued(fact) => key(DocumentKind::Invoice, &fact.number),
+                ledger::Fact::InvoiceVoided(fact) => key(DocumentKind::Invoice, &fact.number),
+                ledger::Fact::InvoiceCredited(fact) => key(DocumentKind::CreditNote, &fact.credit_note),
+                ledger::Fact::PaymentRecorded(fact) => key(DocumentKind::Payment, &fact.reference),
+                ledger::Fact::PaymentAllocated(fact) => key(DocumentKind::Payment, &fact.reference),
+                ledger::Fact::PaymentReversed(fact) => key(DocumentKind::Payment, &fact.reference),
+            }],
+            Event::Dunning(fact) => {
+                let steps = fact.took().map(|took| took.steps.as_slice()).unwrap_or_default();
                 let mut invoices: Vec<&DocumentNumber> = steps.iter().map(|step| &step.invoice).collect();
                 invoices.sort();
                 invoices.dedup();
-                let key = |number: &DocumentNumber| DocumentKey { kind: DocumentKind::Invoice, number: number.clone() };
-                return invoices.into_iter().map(key).collect();
+                invoices.into_iter().map(|number| key(DocumentKind::Invoice, number)).collect()
             }
-        };
-        vec![DocumentKey { kind, number: number.clone() }]
+            Event::Agreement(fact) => vec![match fact {
+                agreement::Fact::HoldPlaced(HoldPlaced { hold, .. })
+                | agreement::Fact::HoldAmended(HoldAmended { hold, .. })
+                | agreement::Fact::HoldReleased(HoldReleased { hold, .. }) => key(DocumentKind::Hold, hold),
+            }],
+        }
     }
 
     /// A document after an event that touches it.
     pub fn evolve(key: &DocumentKey, before: Option<Document>, event: &Event) -> Option<Document> {
         match event {
-            Event::InvoiceIssued { total, issue_date, instalments, .. } => Some(Document::Invoice {
-                total: *total,
-                issue_date: *issue_date,
-                instalments: instalments.clone(),
-                voided: false,
-                rungs: Vec::new(),
-            }),
-            Event::InvoiceCredited { invoice, amount, credit_date, .. } => {
-                Some(Document::CreditNote { invoice: invoice.clone(), amount: *amount, credit_date: *credit_date })
-            }
-            Event::PaymentRecorded { amount, value_date, .. } => {
-                Some(Document::Payment { amount: *amount, value_date: *value_date, lines: Vec::new(), reversed: false })
-            }
-            Event::InvoiceVoided { .. } => before.map(|mut document| {
-                if let Document::Invoice { voided, .. } = &mut document {
-                    *voided = true;
-                }
-                document
-            }),
-            Event::PaymentAllocated { lines: new, .. } => before.map(|mut document| {
-                if let Document::Payment { lines, .. } = &mut document {
-                    lines.extend(new.iter().cloned());
-                }
-                document
-            }),
-            Event::PaymentReversed { .. } => before.map(|mut document| {
-                if let Document::Payment { reversed, .. } = &mut document {
-                    *reversed = true;
-                }
-                document
-            }),
-            _ => before.map(|mut document| {
-                if let (Document::Invoice { rungs, .. }, Some(took)) = (&mut document, event.took()) {
+            Event::Party(_) => before,
+            Event::Ledger(fact) => Self::after_ledger(before, fact),
+            Event::Dunning(fact) => before.map(|mut document| {
+                if let (Document::Invoice(invoice), Some(took)) = (&mut document, fact.took()) {
                     for step in took.steps.iter().filter(|step| step.invoice == key.number) {
-                        rungs.retain(|(instalment, _)| *instalment != step.instalment);
-                        rungs.push((step.instalment, Rung { offset_days: step.offset_days, on: took.on }));
+                        invoice.last_steps.retain(|(instalment, _)| *instalment != step.instalment);
+                        let last = LastStep { offset_days: step.offset_days, on: took.on };
+                        invoice.last_steps.push((step.instalment, last));
                     }
                 }
                 document
             }),
+            Event::Agreement(fact) => match fact {
+                agreement::Fact::HoldPlaced(HoldPlaced { terms, .. })
+                | agreement::Fact::HoldAmended(HoldAmended { terms, .. }) => {
+                    Some(Document::Hold(HoldDocument { terms: terms.clone(), released: false }))
+                }
+                agreement::Fact::HoldReleased(_) => before.map(|mut document| {
+                    if let Document::Hold(hold) = &mut document {
+                        hold.released = true;
+                    }
+                    document
+                }),
+            },
+        }
+    }
+
+    fn after_ledger(before: Option<Document>, fact: &ledger::Fact) -> Option<Document> {
+        match (fact, before) {
+            (ledger::Fact::InvoiceIssued(issued), _) => Some(Document::Invoice(Invoice {
+                total: issued.total,
+                issue_date: issued.issue_date,
+                instalments: issued.instalments.clone(),
+                voided: false,
+                last_steps: Vec::new(),
+            })),
+            (ledger::Fact::InvoiceCredited(credited), _) => Some(Document::CreditNote(CreditNote {
+                invoice: credited.invoice.clone(),
+                amount: credited.amount,
+                credit_date: credited.credit_date,
+            })),
+            (ledger::Fact::PaymentRecorded(recorded), _) => Some(Document::Payment(Payment {
+                amount: recorded.amount,
+                value_date: recorded.value_date,
+                lines: Vec::new(),
+                reversed: false,
+            })),
+            (ledger::Fact::InvoiceVoided(_), Some(Document::Invoice(invoice))) => {
+                Some(Document::Invoice(Invoice { voided: true, ..invoice }))
+            }
+            (ledger::Fact::PaymentAllocated(allocated), Some(Document::Payment(mut payment))) => {
+                payment.lines.extend(allocated.lines.iter().cloned());
+                Some(Document::Payment(payment))
+            }
+            (ledger::Fact::PaymentReversed(_), Some(Document::Payment(payment))) => {
+                Some(Document::Payment(Payment { reversed: true, ..payment }))
+            }
+            (_, before) => before,
         }
     }
 }

@@ -1,29 +1,26 @@
-//! The debtor account: what is owed, what was paid, who owes it. Pure: no I/O, no clock, no randomness.
+//! The debtor's account: who owes, what is owed and paid, what is said about it and what is agreed.
 //!
-//! [`handle`] says what a command brings about, [`evolve()`] folds what happened into the state, [`next_wakeup`] says when
-//! time itself will bring something. All that is known of an account is the fold of its events.
+//! The domain is pure: it has no I/O, no clock and no randomness. [`handle`] says what a command brings about, [`evolve`] folds
+//! what happened into the state, [`next_wakeup`] says when time itself will bring something. All that is known of an account is
+//! the fold of its events.
+//!
+//! Each subject owns its state, commands, facts and refusals: [`party`], [`ledger`], [`dunning`], [`agreement`]. [`account`]
+//! composes them.
 
 pub mod account;
-pub mod allocation;
+pub mod agreement;
 pub mod command;
-pub mod contact;
-mod decide;
 pub mod document;
+pub mod dunning;
 pub mod event;
-mod evolve;
 pub mod fault;
 pub mod ids;
-pub mod invoice;
-pub mod ladder;
+pub mod ledger;
 pub mod money;
-pub mod policy;
-pub mod preview;
-pub mod profile;
+mod named;
+pub mod party;
 pub mod refusal;
-mod speak;
-mod time;
+pub mod sealed;
 
+pub use account::{Decision, advance, decide, evolve, handle, next_wakeup};
 pub use command::{Context, Rules};
-pub use decide::{Decision, decide, handle};
-pub use evolve::evolve;
-pub use time::{advance, next_wakeup};

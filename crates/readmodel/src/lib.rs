@@ -6,13 +6,11 @@
 mod bi;
 mod rows;
 mod schema;
-mod summary;
 mod tenants;
 mod write;
 
 pub use rows::{ItemChange, Owner, Personal, Place, Rows};
 pub use schema::{COMPARED, Checkpoint, Schema, ensure, ensure_any, existing, hold, live, only_rebuild, replace};
-pub use summary::{effective_date, summarise};
 pub use tenants::{TenantRow, day_of, write_clock, write_tenants};
 pub use write::{Applied, Move, Opened, apply};
 

@@ -5,18 +5,21 @@ mod contacts;
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{Timestamp, civil::Date};
-use saldo_commit::{CatalogVersions, Commit, event_type};
 use saldo_domain::{
-    event::{AllocationLine, Event},
+    event::Event,
     ids::DocumentNumber,
+    ledger::{
+        self, AllocationLine, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentRecorded,
+        PaymentReversed,
+    },
     money::Currency,
-    profile::{Channel, DebtorKind, Sealed},
+    party::{self, AccountAmended, AccountOpened, Channel, DebtorKind},
+    sealed::Sealed,
 };
+use saldo_facts::{CatalogVersions, Commit, effective_date, event_type, summarise};
 use saldo_log::acceptor::Head;
 
-use crate::summary::{effective_date, summarise};
-
-pub use contacts::{AttemptChange, AttemptKey, Contacts, ReminderChange, ReminderKey, tone};
+pub use contacts::{AttemptChange, AttemptKey, Contacts, ReminderChange, ReminderKey};
 
 /// Whose row it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -193,7 +196,11 @@ impl Rows {
     /// Adds a commit.
     pub fn add(&mut self, owner: &Owner, place: Place, trace: Option<&str>, commit: &Commit) {
         let mut ledger = Lines { rows: &mut self.ledger, items: &mut self.items, owner, place, line: 0 };
-        commit.events.iter().for_each(|event| ledger.post(event));
+        for event in &commit.events {
+            if let Event::Ledger(fact) = event {
+                ledger.post(fact);
+            }
+        }
         let account = self.accounts.entry(owner.clone()).or_default();
         account.new |= place.version == 1;
         account.version = place.version;
@@ -292,9 +299,9 @@ impl Lines<'_> {
     }
 
     /// Entries of one event. What a payment or credit brings is first all unapplied; applying it moves it to the item.
-    fn post(&mut self, event: &Event) {
-        match event {
-            Event::InvoiceIssued { number, total, issue_date, instalments, .. } => {
+    fn post(&mut self, fact: &ledger::Fact) {
+        match fact {
+            ledger::Fact::InvoiceIssued(InvoiceIssued { number, total, issue_date, instalments, .. }) => {
                 for part in instalments {
                     let item = Item {
                         kind: "invoice",
@@ -307,7 +314,7 @@ impl Lines<'_> {
                     self.make(item, part.amount);
                 }
             }
-            Event::InvoiceVoided { number, currency, void_date, instalments, .. } => {
+            ledger::Fact::InvoiceVoided(InvoiceVoided { number, currency, void_date, instalments, .. }) => {
                 for part in instalments {
                     let item = Item {
                         kind: "invoice",
@@ -320,18 +327,18 @@ impl Lines<'_> {
                     self.push(item, *void_date, -part.amount);
                 }
             }
-            Event::InvoiceCredited { credit_note, amount, credit_date, lines, .. } => {
+            ledger::Fact::InvoiceCredited(InvoiceCredited { credit_note, amount, credit_date, lines, .. }) => {
                 self.make(credit("credit_note", credit_note, amount.currency, *credit_date), -amount.minor);
                 self.apply("credit_note", credit_note, amount.currency, lines);
             }
-            Event::PaymentRecorded { reference, amount, value_date, .. } => {
+            ledger::Fact::PaymentRecorded(PaymentRecorded { reference, amount, value_date, .. }) => {
                 self.make(credit("payment", reference, amount.currency, *value_date), -amount.minor);
             }
-            Event::PaymentAllocated { reference, currency, lines, .. } => {
+            ledger::Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
                 self.apply("payment", reference, *currency, lines);
             }
             // What was applied is first unapplied again, not before the day it took effect, and then all of it goes.
-            Event::PaymentReversed { reference, amount, reversal_date, lines, .. } => {
+            ledger::Fact::PaymentReversed(PaymentReversed { reference, amount, reversal_date, lines, .. }) => {
                 for line in lines {
                     let day = line.effective_date.max(*reversal_date);
                     self.push(applied(line, amount.currency), day, line.amount);
@@ -340,16 +347,6 @@ impl Lines<'_> {
                 let payment = credit("payment", reference, amount.currency, *reversal_date);
                 self.push(payment, *reversal_date, amount.minor);
             }
-            // Who owes, and what was said: it changes nothing of what is owed.
-            Event::AccountOpened(_)
-            | Event::AccountAmended(_)
-            | Event::ReminderDue { .. }
-            | Event::ContactStarted(_)
-            | Event::ContactWithheld { .. }
-            | Event::ContactDeferred { .. }
-            | Event::ContactAccepted { .. }
-            | Event::ContactRejected { .. }
-            | Event::ContactUnknown { .. } => {}
         }
     }
 
@@ -382,13 +379,13 @@ fn profile(row: &mut AccountRow, event: &Event) {
         DebtorKind::Business => "business",
     };
     match event {
-        Event::AccountOpened(profile) => {
+        Event::Party(party::Fact::AccountOpened(AccountOpened(profile))) => {
             row.kind = Some(kind(profile.kind));
             row.language = Some(profile.language.clone());
             row.time_zone = Some(profile.time_zone.clone());
             row.country = Some(profile.country.clone());
         }
-        Event::AccountAmended(change) => {
+        Event::Party(party::Fact::AccountAmended(AccountAmended(change))) => {
             row.kind = change.kind.map(kind).or(row.kind);
             row.language = change.language.clone().or(row.language.take());
             row.time_zone = change.time_zone.clone().or(row.time_zone.take());
@@ -399,20 +396,21 @@ fn profile(row: &mut AccountRow, event: &Event) {
 }
 
 fn personal(owner: &Owner, event: &Event) -> Option<Personal> {
-    let display_name = match event {
-        Event::AccountOpened(profile) => Some(profile.display_name.clone()),
-        Event::AccountAmended(change) => change.display_name.clone(),
+    let (display_name, contact_points) = match event {
+        Event::Party(party::Fact::AccountOpened(AccountOpened(profile))) => {
+            (Some(profile.display_name.clone()), Some(&profile.contact_points))
+        }
+        Event::Party(party::Fact::AccountAmended(AccountAmended(change))) => {
+            (change.display_name.clone(), change.contact_points.as_ref())
+        }
         _ => return None,
     };
-    let replaces = match event {
-        Event::AccountAmended(change) => change.contact_points.is_some(),
-        _ => true,
-    };
-    let points = event.contact_points().iter().map(|point| (point.channel, point.address.clone()));
+    let points =
+        |points: &Vec<party::ContactPoint>| points.iter().map(|point| (point.channel, point.address.clone())).collect();
     Some(Personal {
         owner: owner.clone(),
         event_type: event_type(event),
         display_name,
-        contact_points: replaces.then(|| points.collect()),
+        contact_points: contact_points.map(points),
     })
 }

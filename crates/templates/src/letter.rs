@@ -1,7 +1,7 @@
 //! What a template can speak of: the debtor, the creditor, and every open item by currency.
 
 use jiff::{ToSpan, civil::Date};
-use saldo_domain::{money::Currency, policy::Tone};
+use saldo_domain::{dunning::Tone, money::Currency};
 use serde::Serialize;
 
 use crate::words::{Language, amount, day};

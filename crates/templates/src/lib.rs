@@ -9,7 +9,7 @@ mod words;
 use std::io::{self, Write};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
-use saldo_domain::{fault::FieldFault, policy::is_name};
+use saldo_domain::{dunning::policy::is_name, fault::FieldFault};
 use serde::{Deserialize, Serialize};
 
 pub use letter::{Letter, Line, Party, Total, samples};

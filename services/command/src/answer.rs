@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 use saldo_api::v1;
 use saldo_auth::ERROR_DOMAIN;
-use saldo_commit::{CatalogVersions, Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
 use saldo_domain::{
     account::Account,
     command::Command,
-    event::{AllocationLine, Event},
+    event::Event,
+    ledger::{self, AllocationLine, InvoiceCredited, PaymentAllocated},
     refusal::{Refusal, RefusalKind},
 };
+use saldo_facts::{CatalogVersions, Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -149,7 +150,8 @@ impl Refused {
 
 fn allocations(event: &Event) -> &[AllocationLine] {
     match event {
-        Event::InvoiceCredited { lines, .. } | Event::PaymentAllocated { lines, .. } => lines,
+        Event::Ledger(ledger::Fact::InvoiceCredited(InvoiceCredited { lines, .. }))
+        | Event::Ledger(ledger::Fact::PaymentAllocated(PaymentAllocated { lines, .. })) => lines,
         _ => &[],
     }
 }

@@ -16,7 +16,7 @@ use saldo_catalog::{
     publish::{Publication, PublishError, Publisher},
 };
 use saldo_clock::Clock;
-use saldo_commit::{CatalogEvent, timestamp_to_api};
+use saldo_facts::{CatalogEvent, timestamp_to_api};
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
 use saldo_telemetry::span::Trace;

@@ -2,13 +2,16 @@
 
 use jiff::Timestamp;
 use saldo_api::v1::{self, contact_answer::State};
-use saldo_commit::{Commit, date_to_api, listed_to_api, saying_to_api, timestamp_to_api, unlisted_to_api};
 use saldo_domain::{
     account::Account,
     command::Command,
-    contact::{Deferred, Stage, Started, Withheld},
+    dunning::{
+        self, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown, ContactWithheld,
+        DeferredReason, ReminderState, WithheldReason,
+    },
     event::Event,
 };
+use saldo_facts::{Commit, date_to_api, listed_to_api, notice_to_api, timestamp_to_api, unlisted_to_api};
 use saldo_keyring::{Keyring, KeyringError};
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +21,13 @@ use crate::personal::{ProfileField, open_profile_value};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContactAnswer {
     /// An attempt is started.
-    Started(Box<Started>),
+    Started(Box<ContactStarted>),
     /// The reminder waits.
     Deferred {
         /// Which.
         reminder: u64,
         /// Why, where it was said just now.
-        reason: Option<Deferred>,
+        reason: Option<DeferredReason>,
         /// Until when.
         until: Timestamp,
     },
@@ -33,7 +36,7 @@ pub enum ContactAnswer {
         /// Which.
         reminder: u64,
         /// Why.
-        reason: Withheld,
+        reason: WithheldReason,
     },
     /// It was closed before, or another sender has it.
     UsedUp {
@@ -53,16 +56,16 @@ impl ContactAnswer {
     /// What a commit did; the last of it where time brought something too.
     pub fn of(commit: &Commit) -> Option<Self> {
         commit.events.iter().rev().find_map(|event| match event {
-            Event::ContactStarted(started) => Some(Self::Started(started.clone())),
-            Event::ContactDeferred { reminder, reason, until, .. } => {
+            Event::Dunning(dunning::Fact::ContactStarted(started)) => Some(Self::Started(Box::new(started.clone()))),
+            Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { reminder, reason, until, .. })) => {
                 Some(Self::Deferred { reminder: *reminder, reason: Some(*reason), until: *until })
             }
-            Event::ContactWithheld { reminder, reason, .. } => {
+            Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, .. })) => {
                 Some(Self::Withheld { reminder: *reminder, reason: *reason })
             }
-            Event::ContactAccepted { reminder, attempt, .. }
-            | Event::ContactRejected { reminder, attempt, .. }
-            | Event::ContactUnknown { reminder, attempt, .. } => {
+            Event::Dunning(dunning::Fact::ContactAccepted(ContactAccepted { reminder, attempt, .. }))
+            | Event::Dunning(dunning::Fact::ContactRejected(ContactRejected { reminder, attempt, .. }))
+            | Event::Dunning(dunning::Fact::ContactUnknown(ContactUnknown { reminder, attempt, .. })) => {
                 Some(Self::Closed { reminder: *reminder, attempt: *attempt })
             }
             _ => None,
@@ -72,16 +75,16 @@ impl ContactAnswer {
     /// What a command found that had nothing to do.
     pub fn of_nothing(command: &Command, account: &Account) -> Option<Self> {
         match command {
-            Command::StartContactAttempt { reminder, .. } => {
-                let open = account.contacts.open.as_ref().filter(|open| open.number == *reminder);
-                Some(match open.map(|open| &open.stage) {
-                    Some(Stage::Due { from: Some(until) }) => {
+            Command::Dunning(dunning::Command::StartContactAttempt { reminder, .. }) => {
+                let open = account.dunning.open.as_ref().filter(|open| open.number == *reminder);
+                Some(match open.map(|open| &open.state) {
+                    Some(ReminderState::Due { from: Some(until) }) => {
                         Self::Deferred { reminder: *reminder, reason: None, until: *until }
                     }
                     _ => Self::UsedUp { reminder: *reminder },
                 })
             }
-            Command::RecordContactOutcome { reminder, attempt, .. } => {
+            Command::Dunning(dunning::Command::RecordContactOutcome { reminder, attempt, .. }) => {
                 Some(Self::Closed { reminder: *reminder, attempt: *attempt })
             }
             _ => None,
@@ -96,7 +99,7 @@ impl ContactAnswer {
                 v1::ContactAnswer { attempt: started.attempt, ..answer(State::Started, started.reminder) }
             }
             Self::Deferred { reminder, reason, until } => v1::ContactAnswer {
-                reason: reason.map(Deferred::name).unwrap_or_default().to_owned(),
+                reason: reason.map(DeferredReason::name).unwrap_or_default().to_owned(),
                 due_from: Some(timestamp_to_api(until)),
                 ..answer(State::Deferred, reminder)
             },
@@ -113,12 +116,12 @@ impl ContactAnswer {
 pub async fn snapshot(
     keyring: &Keyring,
     record_key: &str,
-    started: &Started,
+    started: &ContactStarted,
 ) -> Result<v1::ContactSnapshot, KeyringError> {
     Ok(v1::ContactSnapshot {
         claim: started.claim.0.to_vec(),
         send_before: Some(timestamp_to_api(started.send_before)),
-        saying: Some(saying_to_api(&started.saying)),
+        saying: Some(notice_to_api(&started.notice)),
         language: started.language.clone(),
         name: open_profile_value(keyring, record_key, ProfileField::Name, &started.name).await?,
         address: open_profile_value(keyring, record_key, ProfileField::Address, &started.address).await?,

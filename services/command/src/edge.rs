@@ -7,12 +7,14 @@ mod profile;
 
 use prost::Message;
 use saldo_api::v1;
-use saldo_commit::sealed::{DESCRIPTION, REASON, REMITTANCE};
 use saldo_domain::{
     command::Command,
+    dunning,
     ids::{AccountId, AccountKey, TenantId},
-    invoice,
+    ledger::{self, invoice},
+    party,
 };
+use saldo_facts::sealed::{DESCRIPTION, REASON, REMITTANCE};
 
 pub use crate::personal::{Count, Seal, UnderKey};
 use crate::{
@@ -148,11 +150,11 @@ impl Strip for Option<v1::record_contact_outcome_request::Outcome> {
 }
 
 request!(OpenAccountRequest, "OpenAccount", personal: [profile]; |request, rules, seal| {
-    profile::whole(request.profile.as_ref(), rules, seal).map(Command::OpenAccount)
+    profile::whole(request.profile.as_ref(), rules, seal).map(|profile| party::Command::OpenAccount(profile).into())
 });
 
 request!(AmendAccountRequest, "AmendAccount", personal: [profile]; |request, rules, seal| {
-    profile::change(request.profile.as_ref(), request.update_mask.as_ref(), rules, seal).map(Command::AmendAccount)
+    profile::change(request.profile.as_ref(), request.update_mask.as_ref(), rules, seal).map(|change| party::Command::AmendAccount(change).into())
 });
 
 request!(IssueInvoiceRequest, "IssueInvoice", personal: [description]; |request, rules, seal| {
@@ -175,7 +177,7 @@ request!(IssueInvoiceRequest, "IssueInvoice", personal: [description]; |request,
     let parts: Vec<_> = parts.into_iter().collect::<Option<_>>()?;
     match invoice::schedule(total, issue_date, due_date, &parts) {
         Ok(instalments) => {
-            Some(Command::IssueInvoice { number, total, issue_date, instalments, description: description? })
+            Some(ledger::Command::IssueInvoice { number, total, issue_date, instalments, description: description? }.into())
         }
         Err(faults) => {
             faults.into_iter().for_each(|fault| rules.add(fault.field, fault.rule));
@@ -190,20 +192,20 @@ request!(CreditInvoiceRequest, "CreditInvoice", personal: [reason]; |request, ru
     let amount = money::amount("amount", request.amount.as_ref(), rules);
     let credit_date = fields::date("credit_date", request.credit_date, rules);
     let reason = fields::free_text("reason", "invoice.credited", REASON, &request.reason, rules, seal);
-    Some(Command::CreditInvoice {
+    Some(ledger::Command::CreditInvoice {
         credit_note: credit_note?,
         invoice: invoice?,
         amount: amount?,
         credit_date: credit_date?,
         reason: reason?,
-    })
+    }.into())
 });
 
 request!(VoidInvoiceRequest, "VoidInvoice", personal: [reason]; |request, rules, seal| {
     let number = fields::number("invoice_number", &request.invoice_number, rules);
     let void_date = fields::date("void_date", request.void_date, rules);
     let reason = fields::free_text("reason", "invoice.voided", REASON, &request.reason, rules, seal);
-    Some(Command::VoidInvoice { number: number?, void_date: void_date?, reason: reason? })
+    Some(ledger::Command::VoidInvoice { number: number?, void_date: void_date?, reason: reason? }.into())
 });
 
 request!(RecordPaymentRequest, "RecordPayment", personal: [remittance]; |request, rules, seal| {
@@ -213,26 +215,26 @@ request!(RecordPaymentRequest, "RecordPayment", personal: [remittance]; |request
     let designations = money::designations(&request.allocations, rules);
     let remittance =
         fields::free_text("remittance", "payment.recorded", REMITTANCE, &request.remittance, rules, seal);
-    Some(Command::RecordPayment {
+    Some(ledger::Command::RecordPayment {
         reference: reference?,
         amount: amount?,
         value_date: value_date?,
         designations: designations?,
         remittance: remittance?,
-    })
+    }.into())
 });
 
 request!(AllocatePaymentRequest, "AllocatePayment", personal: []; |request, rules, _seal| {
     let reference = fields::number("reference", &request.reference, rules);
     let designations = money::designations(&request.allocations, rules);
-    Some(Command::AllocatePayment { reference: reference?, designations: designations? })
+    Some(ledger::Command::AllocatePayment { reference: reference?, designations: designations? }.into())
 });
 
 request!(ReversePaymentRequest, "ReversePayment", personal: [reason]; |request, rules, seal| {
     let reference = fields::number("reference", &request.reference, rules);
     let reversal_date = fields::date("reversal_date", request.reversal_date, rules);
     let reason = fields::free_text("reason", "payment.reversed", REASON, &request.reason, rules, seal);
-    Some(Command::ReversePayment { reference: reference?, reversal_date: reversal_date?, reason: reason? })
+    Some(ledger::Command::ReversePayment { reference: reference?, reversal_date: reversal_date?, reason: reason? }.into())
 });
 
 request!(AdvanceTimeRequest, "AdvanceTime", personal: []; |_request, _rules, _seal| Some(Command::AdvanceTime));
@@ -240,7 +242,7 @@ request!(AdvanceTimeRequest, "AdvanceTime", personal: []; |_request, _rules, _se
 request!(StartContactAttemptRequest, "StartContactAttempt", personal: [], claim claim; |request, rules, _seal| {
     let reminder = contact::reminder(request.reminder, rules);
     let claim = contact::claim(&request.claim, rules);
-    Some(Command::StartContactAttempt { reminder: reminder?, claim: claim? })
+    Some(dunning::Command::StartContactAttempt { reminder: reminder?, claim: claim? }.into())
 });
 
 request!(RecordContactOutcomeRequest, "RecordContactOutcome", personal: [outcome]; |request, rules, seal| {
@@ -248,13 +250,13 @@ request!(RecordContactOutcomeRequest, "RecordContactOutcome", personal: [outcome
     let attempt = contact::attempt(request.attempt, rules);
     let claim = contact::claim(&request.claim, rules);
     let outcome = contact::outcome(request.outcome.as_ref(), rules, seal);
-    Some(Command::RecordContactOutcome { reminder: reminder?, attempt: attempt?, claim: claim?, outcome: outcome? })
+    Some(dunning::Command::RecordContactOutcome { reminder: reminder?, attempt: attempt?, claim: claim?, outcome: outcome? }.into())
 });
 
 request!(RetryContactRequest, "RetryContact", personal: []; |request, rules, _seal| {
-    Some(Command::RetryContact { reminder: contact::reminder(request.reminder, rules)? })
+    Some(dunning::Command::RetryContact { reminder: contact::reminder(request.reminder, rules)? }.into())
 });
 
 request!(DropContactRequest, "DropContact", personal: []; |request, rules, _seal| {
-    Some(Command::DropContact { reminder: contact::reminder(request.reminder, rules)? })
+    Some(dunning::Command::DropContact { reminder: contact::reminder(request.reminder, rules)? }.into())
 });

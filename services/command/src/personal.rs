@@ -1,11 +1,8 @@
 //! Sealing at the edge: personal values of a request become sealed envelopes before anything else sees them.
 
 use saldo_api::v1;
-use saldo_commit::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, MESSAGE, opaque, sealed_message};
-use saldo_domain::{
-    ids::AccountKey,
-    profile::{Channel, Sealed},
-};
+use saldo_domain::{ids::AccountKey, party::Channel, sealed::Sealed};
+use saldo_facts::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, MESSAGE, opaque, sealed_message};
 use saldo_keyring::{Envelope, Keyring, KeyringError, Place, SubjectKey, TenantKeys, UnsealError};
 
 /// One personal value of a request and where it goes.
@@ -15,7 +12,7 @@ pub struct Personal<'a> {
     pub path: &'a str,
     /// The event that will carry it.
     pub event_type: &'a str,
-    /// Its field there, from [`saldo_commit::sealed`].
+    /// Its field there, from [`saldo_facts::sealed`].
     pub field: &'a str,
     /// The value.
     pub text: &'a str,
@@ -86,7 +83,7 @@ impl Seal for UnderKey<'_> {
 
     /// Addresses are compared without case and without surrounding space.
     fn digest(&self, channel: Channel, address: &str) -> [u8; 32] {
-        let channel = (saldo_commit::channel_to_api(channel) as i32).to_be_bytes();
+        let channel = (saldo_facts::channel_to_api(channel) as i32).to_be_bytes();
         self.tenant.digest.hmac(&[&channel, address.trim().to_lowercase().as_bytes()])
     }
 }

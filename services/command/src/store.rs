@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::HashMap, path::Path};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
-use saldo_commit::CatalogVersions;
+use saldo_facts::CatalogVersions;
 use saldo_domain::{
     account::Account,
     document::{Document, DocumentKey, DocumentKind},
@@ -248,6 +248,7 @@ fn document_row(account: &str, key: &DocumentKey) -> Vec<u8> {
         DocumentKind::Invoice => 1,
         DocumentKind::CreditNote => 2,
         DocumentKind::Payment => 3,
+        DocumentKind::Hold => 4,
     };
     let digest = Sha256::digest(key.number.as_str());
     [account.as_bytes(), &[0, kind], &digest[..16]].concat()

@@ -17,9 +17,9 @@ use std::{
 
 use saldo_catalog::Catalog;
 use saldo_clock::Clock;
-use saldo_commit::Commit;
 use saldo_crash_point::crash_point;
 use saldo_domain::{document::Document, evolve};
+use saldo_facts::Commit;
 use saldo_gate::Held;
 use saldo_log::{
     AppendError, Log, NewRecord, Record,

@@ -10,7 +10,7 @@ use saldo_channels::{
     mail::Envelope,
     smtp::{Pool, Stage},
 };
-use saldo_domain::contact::LAST_LOOK;
+use saldo_domain::dunning::attempt::LAST_LOOK;
 
 /// Longest words of a provider that are kept, in characters, as the command service takes them.
 const MAX_REPLY: usize = 2_000;

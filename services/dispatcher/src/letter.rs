@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use saldo_api::v1::{self, ContactSnapshot};
 use saldo_catalog::TenantCatalog;
 use saldo_channels::mail::{Envelope, Mail};
-use saldo_commit::{date_from_api, tone_from_api};
-use saldo_domain::{money::Currency, policy::Sender};
+use saldo_domain::{dunning::policy::Sender, money::Currency};
+use saldo_facts::{date_from_api, tone_from_api};
 use saldo_templates::{Language, Letter, Line, Party, Total, amount, day};
 use sha2::{Digest, Sha256};
 
@@ -79,7 +79,7 @@ fn message_id(job: &Job) -> String {
 
 /// An instant of a message; `None` where it is absent or none.
 pub(crate) fn instant(at: Option<&saldo_api::Timestamp>) -> Option<Timestamp> {
-    at.and_then(|at| saldo_commit::timestamp_from_api(*at).ok())
+    at.and_then(|at| saldo_facts::timestamp_from_api(*at).ok())
 }
 
 fn letter(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
 
 use jiff::Timestamp;
-use saldo_commit::{Commit, DecodeError};
+use saldo_facts::{Commit, DecodeError};
 use saldo_log::{
     Log, Record, Tail,
     acceptor::{Acceptor, Head, Verdict, VoidReason},

@@ -1,7 +1,7 @@
 //! Opening sealed values for the tables that hold nothing but personal data.
 
-use saldo_commit::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message};
-use saldo_domain::profile::Sealed;
+use saldo_domain::sealed::Sealed;
+use saldo_facts::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message};
 use saldo_keyring::{Envelope, Keyring, KeyringError, Place, UnsealError};
 use saldo_readmodel::{Opened, Personal};
 

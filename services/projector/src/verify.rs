@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use saldo_domain::{
-    account::{Account, CreditKind},
-    evolve,
-};
+use saldo_domain::{account::Account, evolve, ledger::CreditKind};
 use saldo_keyring::Keyring;
 use saldo_log::{Log, LogError, Record, ends, genesis::Identity};
 use saldo_readmodel::{ReadModelError, Schema};
@@ -216,10 +213,10 @@ impl Fold {
 type Items = BTreeMap<(String, String, u32, String), i64>;
 
 fn expected(account: &Account) -> Items {
-    let open = account.items.iter().map(|item| {
+    let open = account.ledger.items.iter().map(|item| {
         (("invoice".to_owned(), item.invoice.to_string(), item.instalment, item.currency.to_string()), item.open)
     });
-    let credits = account.credits.iter().map(|credit| {
+    let credits = account.ledger.credits.iter().map(|credit| {
         let kind = match credit.kind {
             CreditKind::Payment => "payment",
             CreditKind::CreditNote => "credit_note",

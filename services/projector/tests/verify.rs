@@ -4,14 +4,15 @@ use std::{os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc
 
 use jiff::{SignedDuration, Timestamp, civil::date};
 use libtest_mimic::{Arguments, Trial};
-use saldo_commit::{CatalogVersions, Commit};
 use saldo_domain::{
-    contact::{Deferred, Saying, Took, Withheld},
+    dunning::{
+        self, ContactDeferred, ContactWithheld, DeferredReason, Notice, ReminderDue, StepsTaken, Tone, WithheldReason,
+    },
     event::Event,
-    policy::Tone,
-    profile::Channel,
+    party::Channel,
 };
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
+use saldo_facts::{CatalogVersions, Commit};
 use saldo_keyring::Keyring;
 use saldo_log::{
     Log, NewRecord,
@@ -159,12 +160,30 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
 }
 
 fn histories() -> [(&'static str, Vec<Event>); 3] {
-    let saying = Saying { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
-    let due = |reminder| Event::ReminderDue { reminder, saying: saying.clone(), takes: Vec::new(), retry_of: None };
-    let took = Took { steps: Vec::new(), on: date(2026, 3, 2) };
-    let withheld = Event::ContactWithheld { reminder: 1, reason: Withheld::NoContactPoint, took };
-    let reason = Deferred::OutsideHours;
-    let waits = Event::ContactDeferred { reminder: 1, attempt: 0, reason, until: at(600), failed: None };
+    let notice = Notice { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
+    let due = |reminder| {
+        Event::Dunning(dunning::Fact::ReminderDue(ReminderDue {
+            reminder,
+            notice: notice.clone(),
+            takes: Vec::new(),
+            retry_of: None,
+        }))
+    };
+    let took = StepsTaken { steps: Vec::new(), on: date(2026, 3, 2) };
+    let withheld = Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld {
+        reminder: 1,
+        reason: WithheldReason::NoContactPoint,
+        took,
+        hold: None,
+    }));
+    let reason = DeferredReason::OutsideHours;
+    let waits = Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred {
+        reminder: 1,
+        attempt: 0,
+        reason,
+        until: at(600),
+        failure: None,
+    }));
     [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits]), ("D-3", vec![due(1), withheld, due(2)])]
 }
 

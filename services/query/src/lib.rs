@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role, authorize};
-use saldo_commit::{
+use saldo_domain::{ids::AccountId, party::Channel};
+use saldo_facts::{
     REQUEST_DAY_RULE, REQUEST_INSTANT_RULE, channel_to_api, date_to_api, day_from_request, instant_from_request,
     timestamp_to_api,
 };
-use saldo_domain::{ids::AccountId, profile::Channel};
 use saldo_log::genesis::Identity;
 use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 use tonic::{Request, Response, Status};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use saldo_commit::ConsistencyToken;
+use saldo_facts::ConsistencyToken;
 use saldo_log::genesis::Identity;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str) -> Resul
         return Ok(());
     }
     let token: ConsistencyToken =
-        token.parse().map_err(|rule: saldo_commit::InvalidToken| invalid("consistency_token", &rule.to_string()))?;
+        token.parse().map_err(|rule: saldo_facts::InvalidToken| invalid("consistency_token", &rule.to_string()))?;
     if token.log_id != identity.log_id || token.partition >= identity.partitions {
         return Err(refuse(Code::FailedPrecondition, "OTHER_LOG", "the consistency_token is of another log"));
     }

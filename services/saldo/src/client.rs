@@ -8,7 +8,7 @@ use saldo_api::v1::{
 };
 use saldo_client::{Authorized, Bearer, Dial};
 pub use saldo_client::{Said, StatusDetails, error_chain, explain, is_transient, patiently};
-use saldo_commit::ConsistencyToken;
+use saldo_facts::ConsistencyToken;
 use saldo_tls::{ClientFiles, Identity, TlsError};
 use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};
 

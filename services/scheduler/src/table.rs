@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use saldo_commit::CatalogVersions;
+use saldo_facts::CatalogVersions;
 use sqlx::{AssertSqlSafe, PgPool, Row};
 
 /// Rows of the agenda taken over at once, for each partition.

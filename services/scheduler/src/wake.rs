@@ -4,7 +4,7 @@ use jiff::{Timestamp, ToSpan};
 use saldo_api::v1::{AdvanceTimeRequest, CommandResponse};
 use saldo_client::{Said, ServiceClients, is_transient, patiently_until, timed};
 use saldo_clock::Clock;
-use saldo_commit::CatalogVersions;
+use saldo_facts::CatalogVersions;
 use saldo_crash_point::crash_point;
 use tokio::time::{Duration, sleep};
 use tonic::{Code, Status};
@@ -79,7 +79,7 @@ pub(crate) async fn wake(clients: ServiceClients, clock: Clock, key: Key) -> Res
 
 fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Known) {
     let advanced = !answer.consistency_token.is_empty();
-    let next = answer.next_wakeup.and_then(|at| saldo_commit::timestamp_from_api(at).ok());
+    let next = answer.next_wakeup.and_then(|at| saldo_facts::timestamp_from_api(at).ok());
     // Still due though nothing happened: its clock has not come so far. Asking at once would be asking for ever.
     let early = |at: Timestamp| !advanced && at <= asked;
     let wakeup_at = next.map(|at| if early(at) { later(asked, AFTER_EARLY.seconds()) } else { at });

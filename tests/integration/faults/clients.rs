@@ -14,7 +14,7 @@ use jiff::{ToSpan, civil::Date, tz::TimeZone};
 use saldo::client::{Clients, Said, is_transient};
 use saldo_api::v1;
 use saldo_clock::Clock;
-use saldo_commit::{ConsistencyToken, date_to_api};
+use saldo_facts::{ConsistencyToken, date_to_api};
 use serde_json::json;
 use tokio::{
     sync::watch,

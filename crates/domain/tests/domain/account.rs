@@ -2,15 +2,14 @@
 
 use jiff::civil::Date;
 use saldo_domain::{
-    command::Command,
-    invoice::schedule,
+    ledger::{self, invoice::schedule},
     money::{Currency, InvalidDecimal, format_minor, parse_decimal},
 };
 
 use crate::world::{World, day, invoice, money, number, payment, reversal};
 
-fn credit(note: &str, invoice: &str, minor: i64) -> Command {
-    Command::CreditInvoice {
+fn credit(note: &str, invoice: &str, minor: i64) -> ledger::Command {
+    ledger::Command::CreditInvoice {
         credit_note: number(note),
         invoice: number(invoice),
         amount: money(minor, "EUR"),
@@ -19,8 +18,8 @@ fn credit(note: &str, invoice: &str, minor: i64) -> Command {
     }
 }
 
-fn void(invoice: &str) -> Command {
-    Command::VoidInvoice { number: number(invoice), void_date: day(10), reason: None }
+fn void(invoice: &str) -> ledger::Command {
+    ledger::Command::VoidInvoice { number: number(invoice), void_date: day(10), reason: None }
 }
 
 #[test]
@@ -43,9 +42,9 @@ fn the_debtors_designation_goes_before_age() {
     world.ask(&invoice("F-2", &[(day(20), 1_000)])).expect("issued");
     world.ask(&payment("P-1", money(1_500, "EUR"), &[("F-2", 1_000)])).expect("paid");
     assert_eq!((world.open(), world.unapplied()), (vec![1_000], 500), "what is not designated stays unapplied");
-    world.ask(&Command::AllocatePayment { reference: number("P-1"), designations: vec![] }).expect("applied");
+    world.ask(&ledger::Command::AllocatePayment { reference: number("P-1"), designations: vec![] }).expect("applied");
     assert_eq!((world.open(), world.unapplied()), (vec![500], 0));
-    let again = Command::AllocatePayment { reference: number("P-1"), designations: vec![] };
+    let again = ledger::Command::AllocatePayment { reference: number("P-1"), designations: vec![] };
     assert_eq!(world.ask(&again), Err("NOTHING_UNAPPLIED"));
 }
 

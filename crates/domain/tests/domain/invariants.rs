@@ -2,7 +2,7 @@
 
 use jiff::{ToSpan, civil::Date};
 use proptest::prelude::*;
-use saldo_domain::{account::Account, command::Command, money::Currency};
+use saldo_domain::{account::Account, ledger, money::Currency};
 
 use crate::world::{World, invoice, money, number, payment, reversal};
 
@@ -29,7 +29,7 @@ fn tries() -> impl Strategy<Value = Vec<Try>> {
     prop::collection::vec(one, 1..40)
 }
 
-fn command(one: &Try) -> Command {
+fn command(one: &Try) -> ledger::Command {
     let first = Date::constant(2026, 1, 2);
     match one {
         Try::Invoice(n, parts) => {
@@ -37,20 +37,24 @@ fn command(one: &Try) -> Command {
             let parts: Vec<(Date, i64)> = parts.iter().enumerate().map(|(at, minor)| (due(at), *minor)).collect();
             invoice(&format!("F-{n}"), &parts)
         }
-        Try::Credit(n, of, minor) => Command::CreditInvoice {
+        Try::Credit(n, of, minor) => ledger::Command::CreditInvoice {
             credit_note: number(&format!("A-{n}")),
             invoice: number(&format!("F-{of}")),
             amount: money(*minor, "EUR"),
             credit_date: first,
             reason: None,
         },
-        Try::Void(n) => Command::VoidInvoice { number: number(&format!("F-{n}")), void_date: first, reason: None },
+        Try::Void(n) => {
+            ledger::Command::VoidInvoice { number: number(&format!("F-{n}")), void_date: first, reason: None }
+        }
         Try::Pay(n, minor, to) => {
             let to: Vec<(String, i64)> = to.iter().map(|(of, minor)| (format!("F-{of}"), *minor)).collect();
             let to: Vec<(&str, i64)> = to.iter().map(|(of, minor)| (of.as_str(), *minor)).collect();
             payment(&format!("P-{n}"), money(*minor, "EUR"), &to)
         }
-        Try::Allocate(n) => Command::AllocatePayment { reference: number(&format!("P-{n}")), designations: vec![] },
+        Try::Allocate(n) => {
+            ledger::Command::AllocatePayment { reference: number(&format!("P-{n}")), designations: vec![] }
+        }
         Try::Reverse(n) => reversal(&format!("P-{n}")),
     }
 }
@@ -83,9 +87,9 @@ proptest! {
                     Try::Allocate(_) => 0,
                 };
             }
-            prop_assert_eq!(world.account.balance(eur), expected);
-            prop_assert!(world.account.items.iter().all(|item| item.open > 0));
-            prop_assert!(world.account.credits.iter().all(|credit| credit.remaining > 0));
+            prop_assert_eq!(world.account.ledger.balance(eur), expected);
+            prop_assert!(world.account.ledger.items.iter().all(|item| item.open > 0));
+            prop_assert!(world.account.ledger.credits.iter().all(|credit| credit.remaining > 0));
         }
     }
 

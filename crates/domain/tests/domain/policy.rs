@@ -2,8 +2,8 @@
 
 use jiff::civil::{Time, Weekday};
 use saldo_domain::{
-    policy::{Contact, Policy, Sender, Step, Tone, Window},
-    profile::Channel,
+    dunning::policy::{Contact, Policy, Sender, Step, Tone, Window},
+    party::Channel,
 };
 
 pub fn step(name: &str, offset_days: i32, tone: Tone) -> Step {
@@ -34,6 +34,7 @@ pub fn sound() -> Policy {
             max_per_day: 1,
             max_per_week: 2,
             backoff_minutes: vec![15, 60],
+            may_soften: false,
         },
         steps: vec![
             step("courtesy", -3, Tone::Friendly),

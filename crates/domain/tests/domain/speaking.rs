@@ -7,14 +7,16 @@ use proptest::prelude::*;
 use saldo_domain::{
     Context, Rules,
     command::Command,
-    contact::{
-        Claim, Deferred, Failed, HandOver, Handed, LAST_LOOK, MAX_LISTED, Rejected, SEND_WITHIN, Stage, UNKNOWN_AFTER,
-        Unknown, Withheld,
+    dunning::{
+        self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld,
+        DeferredReason, HandOverFailure, HandedOver, Outcome, RejectedReason, ReminderDue, ReminderState, Tone,
+        UnknownReason, WithheldReason,
+        attempt::{LAST_LOOK, MAX_LISTED, SEND_WITHIN, UNKNOWN_AFTER},
+        preview::preview,
     },
     event::Event,
-    policy::Tone,
-    preview::preview,
-    profile::{Channel, ContactPoint, ProfileChange, Sealed},
+    party::{self, Channel, ContactPoint, ProfileChange},
+    sealed::Sealed,
 };
 
 use crate::{
@@ -32,7 +34,7 @@ fn owing(due: Date) -> World {
     let point = ContactPoint { channel: Channel::Email, address: Sealed(vec![7]), digest: [7; 32] };
     let change = ProfileChange { contact_points: Some(vec![point]), ..ProfileChange::default() };
     world.now = local("2026-01-01T12:00:00");
-    assert_eq!(world.ask(&Command::AmendAccount(change)), Ok(()));
+    assert_eq!(world.ask(&party::Command::AmendAccount(change)), Ok(()));
     assert_eq!(world.ask(&invoice("F-1", &[(due, 10_000)])), Ok(()));
     world
 }
@@ -43,31 +45,31 @@ fn local(text: &str) -> Timestamp {
 
 fn start(world: &mut World, reminder: u64, claim: Claim) -> Vec<Event> {
     let before = world.history.len();
-    assert_eq!(world.ask(&Command::StartContactAttempt { reminder, claim }), Ok(()));
+    assert_eq!(world.ask(&dunning::Command::StartContactAttempt { reminder, claim }), Ok(()));
     world.history[before..].iter().map(|(_, event)| event.clone()).collect()
 }
 
-fn settle(world: &mut World, reminder: u64, attempt: u32, outcome: HandOver) -> Result<(), &'static str> {
-    world.ask(&Command::RecordContactOutcome { reminder, attempt, claim: MINE, outcome })
+fn settle(world: &mut World, reminder: u64, attempt: u32, outcome: Outcome) -> Result<(), &'static str> {
+    world.ask(&dunning::Command::RecordContactOutcome { reminder, attempt, claim: MINE, outcome })
 }
 
-fn accepted() -> HandOver {
-    let handed = Handed { message_id: "m@example.com".into(), sha256: [3; 32], message: Sealed(vec![9]) };
-    HandOver::Accepted { handed, reply: None }
+fn accepted() -> Outcome {
+    let handed = HandedOver { message_id: "m@example.com".into(), sha256: [3; 32], message: Sealed(vec![9]) };
+    Outcome::Accepted { handed, reply: None }
 }
 
-fn failed() -> Failed {
-    Failed { stage: "rcpt".into(), code: 450, reply: None }
+fn failed() -> HandOverFailure {
+    HandOverFailure { stage: "rcpt".into(), code: 450, reply: None }
 }
 
 /// Woken at an instant; the open reminder is sent and taken if it may be.
 fn live(world: &mut World, now: Timestamp) {
     world.now = now;
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
-    let Some(open) = world.account.contacts.open.clone() else { return };
+    let Some(open) = world.account.dunning.open.clone() else { return };
     start(world, open.number, MINE);
-    if let Some(open) = world.account.contacts.open.clone()
-        && let Stage::Started { .. } = open.stage
+    if let Some(open) = world.account.dunning.open.clone()
+        && let ReminderState::Started { .. } = open.state
     {
         assert_eq!(settle(world, open.number, open.attempts, accepted()), Ok(()));
     }
@@ -90,17 +92,17 @@ fn live_through(world: &mut World, more: &BTreeSet<Timestamp>, until: Timestamp)
 
 /// When the open reminder is due again.
 fn waiting(world: &World) -> Option<Timestamp> {
-    match world.account.contacts.open.as_ref()?.stage {
-        Stage::Due { from } => Some(from.unwrap_or(world.now)),
-        Stage::Started { .. } => None,
+    match world.account.dunning.open.as_ref()?.state {
+        ReminderState::Due { from } => Some(from.unwrap_or(world.now)),
+        ReminderState::Started { .. } => None,
     }
 }
 
 fn said(world: &World) -> Vec<String> {
     let madrid = zone("Europe/Madrid");
     let line = |(at, event): &(Timestamp, Event)| match event {
-        Event::ContactStarted(started) => {
-            Some(format!("{} {}", madrid.to_datetime(*at).strftime("%Y-%m-%d %H:%M"), started.saying.step))
+        Event::Dunning(dunning::Fact::ContactStarted(started)) => {
+            Some(format!("{} {}", madrid.to_datetime(*at).strftime("%Y-%m-%d %H:%M"), started.notice.step))
         }
         _ => None,
     };
@@ -133,9 +135,11 @@ fn a_started_attempt_says_all_that_its_message_is_made_of() {
     world.now = local("2026-03-19T19:59:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     let events = start(&mut world, 1, MINE);
-    let [Event::ContactStarted(started)] = events.as_slice() else { panic!("not started: {events:?}") };
+    let [Event::Dunning(dunning::Fact::ContactStarted(started))] = events.as_slice() else {
+        panic!("not started: {events:?}")
+    };
     assert_eq!((started.reminder, started.attempt, started.claim), (1, 1, MINE));
-    assert_eq!((started.saying.tone, started.language.as_str()), (Tone::Friendly, "es"));
+    assert_eq!((started.notice.tone, started.language.as_str()), (Tone::Friendly, "es"));
     let items: Vec<_> = started.items.iter().map(|item| (item.open, item.takes)).collect();
     assert_eq!(items, [(10_000, Some(7)), (5_000, None)]);
     // The window ends before the two minutes do.
@@ -148,11 +152,11 @@ fn of_two_senders_one_may_send() {
     world.now = local("2026-03-09T09:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     assert!(
-        matches!(start(&mut world, 1, OTHERS).as_slice(), [Event::ContactStarted(started)] if started.claim == OTHERS)
+        matches!(start(&mut world, 1, OTHERS).as_slice(), [Event::Dunning(dunning::Fact::ContactStarted(started))] if started.claim == OTHERS)
     );
     assert_eq!(start(&mut world, 1, MINE), [], "used up");
     assert_eq!(settle(&mut world, 1, 1, accepted()), Err("ATTEMPT_CLOSED"), "not the holder of the claim");
-    assert_eq!(world.ask(&Command::StartContactAttempt { reminder: 2, claim: MINE }), Err("REMINDER_UNKNOWN"));
+    assert_eq!(world.ask(&dunning::Command::StartContactAttempt { reminder: 2, claim: MINE }), Err("REMINDER_UNKNOWN"));
 }
 
 #[test]
@@ -162,8 +166,15 @@ fn who_paid_an_instant_before_hears_nothing() {
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     assert_eq!(world.ask(&payment("P-1", money(10_000, "EUR"), &[])), Ok(()));
     let events = start(&mut world, 1, MINE);
-    assert!(matches!(events.as_slice(), [Event::ContactWithheld { reminder: 1, reason: Withheld::Settled, .. }]));
-    assert_eq!((world.account.contacts.open.as_ref(), next(&world)), (None, None));
+    assert!(matches!(
+        events.as_slice(),
+        [Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld {
+            reminder: 1,
+            reason: WithheldReason::Settled,
+            ..
+        }))]
+    ));
+    assert_eq!((world.account.dunning.open.as_ref(), next(&world)), (None, None));
 }
 
 #[test]
@@ -187,7 +198,7 @@ fn outside_the_window_a_reminder_waits_for_the_next_one() {
     let until = local("2026-03-13T09:00:00");
     let events = start(&mut world, 1, MINE);
     assert!(
-        matches!(events.as_slice(), [Event::ContactDeferred { reason: Deferred::OutsideHours, until: at, .. }] if *at == until)
+        matches!(events.as_slice(), [Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { reason: DeferredReason::OutsideHours, until: at, .. }))] if *at == until)
     );
     assert_eq!(start(&mut world, 1, MINE), [], "it waits");
 }
@@ -200,14 +211,22 @@ fn a_temporary_failure_is_tried_again_by_the_policys_backoff_and_then_given_up()
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     for (attempt, minutes) in [(1, 15), (2, 60)] {
         start(&mut world, 1, MINE);
-        assert_eq!(settle(&mut world, 1, attempt, HandOver::Deferred(failed())), Ok(()));
+        assert_eq!(settle(&mut world, 1, attempt, Outcome::Deferred(failed())), Ok(()));
         let expected = world.now + SignedDuration::from_mins(minutes);
-        assert!(matches!(last(&world), Event::ContactDeferred { until, .. } if *until == expected));
+        assert!(
+            matches!(last(&world), Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { until, .. })) if *until == expected)
+        );
         world.now = expected;
     }
     start(&mut world, 1, MINE);
-    assert_eq!(settle(&mut world, 1, 3, HandOver::Deferred(failed())), Ok(()));
-    assert!(matches!(last(&world), Event::ContactRejected { reason: Rejected::RetriesExhausted, .. }));
+    assert_eq!(settle(&mut world, 1, 3, Outcome::Deferred(failed())), Ok(()));
+    assert!(matches!(
+        last(&world),
+        Event::Dunning(dunning::Fact::ContactRejected(ContactRejected {
+            reason: RejectedReason::RetriesExhausted,
+            ..
+        }))
+    ));
     // Its step counts as taken, and the ladder goes on.
     assert_eq!(next(&world), Some(local("2026-03-12T09:00:00")));
 }
@@ -222,13 +241,16 @@ fn an_attempt_nobody_says_the_outcome_of_stands_as_unknown() {
     assert_eq!(next(&world), Some(expires));
     world.now = expires;
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
-    assert!(matches!(last(&world), Event::ContactUnknown { reason: Unknown::NoOutcome, .. }));
+    assert!(matches!(
+        last(&world),
+        Event::Dunning(dunning::Fact::ContactUnknown(ContactUnknown { reason: UnknownReason::NoOutcome, .. }))
+    ));
     assert_eq!(start(&mut world, 1, OTHERS), [], "never sent again by itself");
     // Accepted may replace unknown; nothing else may, and once only.
-    assert_eq!(settle(&mut world, 1, 1, HandOver::Deferred(failed())), Err("ATTEMPT_CLOSED"));
+    assert_eq!(settle(&mut world, 1, 1, Outcome::Deferred(failed())), Err("ATTEMPT_CLOSED"));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Err("ATTEMPT_CLOSED"));
-    assert_eq!(world.account.contacts.recent.len(), 1, "one contact, counted once");
+    assert_eq!(world.account.dunning.recent.len(), 1, "one contact, counted once");
 }
 
 #[test]
@@ -240,24 +262,24 @@ fn what_was_accepted_is_taken_although_it_is_told_after_the_next_reminder_fell_d
     start(&mut world, 1, MINE);
     world.now = local("2026-03-10T09:00:00");
     // Time comes first: the attempt stands as unknown, and F-2 falls due. Nobody could have a rejected one said again.
-    let rejected = HandOver::Rejected { failed: failed(), handed: None };
+    let rejected = Outcome::Rejected { failure: failed(), handed: None };
     assert_eq!(settle(&mut world, 1, 1, rejected), Err("ATTEMPT_CLOSED"));
-    assert_eq!(world.account.contacts.needs_person(), None);
+    assert_eq!(world.account.dunning.needs_person(), None);
     assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
     let names: Vec<_> = world.history.iter().rev().take(3).map(|(_, event)| event.clone()).collect();
     assert!(
         matches!(
             names.as_slice(),
             [
-                Event::ContactAccepted { reminder: 1, .. },
-                Event::ReminderDue { reminder: 2, .. },
-                Event::ContactUnknown { reminder: 1, .. }
+                Event::Dunning(dunning::Fact::ContactAccepted(ContactAccepted { reminder: 1, .. })),
+                Event::Dunning(dunning::Fact::ReminderDue(ReminderDue { reminder: 2, .. })),
+                Event::Dunning(dunning::Fact::ContactUnknown(ContactUnknown { reminder: 1, .. }))
             ]
         ),
         "{names:?}"
     );
-    assert_eq!(world.account.contacts.unsettled, None);
-    assert_eq!(world.account.contacts.open.as_ref().map(|open| open.number), Some(2));
+    assert_eq!(world.account.dunning.unsettled, None);
+    assert_eq!(world.account.dunning.open.as_ref().map(|open| open.number), Some(2));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Err("ATTEMPT_CLOSED"));
 }
 
@@ -269,9 +291,9 @@ fn while_a_later_reminder_is_open_no_person_has_the_one_before_it_said_again() {
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
     world.now = local("2026-03-10T09:00:00");
-    assert_eq!(world.ask(&Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
-    assert_eq!(world.ask(&Command::DropContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
-    assert_eq!(world.account.contacts.open.as_ref().map(|open| open.number), Some(2));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.account.dunning.open.as_ref().map(|open| open.number), Some(2));
 }
 
 #[test]
@@ -280,15 +302,18 @@ fn a_person_may_have_the_unknown_said_again_or_drop_it() {
     world.now = local("2026-03-09T09:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
-    assert_eq!(world.ask(&Command::RetryContact { reminder: 1 }), Err("ATTEMPT_UNDER_WAY"));
-    assert_eq!(settle(&mut world, 1, 1, HandOver::Unknown { handed: None }), Ok(()));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("ATTEMPT_UNDER_WAY"));
+    assert_eq!(settle(&mut world, 1, 1, Outcome::Unknown { handed: None }), Ok(()));
     let mut dropped = world.clone();
-    assert_eq!(dropped.ask(&Command::DropContact { reminder: 1 }), Ok(()));
-    assert_eq!(dropped.ask(&Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
-    assert_eq!(world.ask(&Command::RetryContact { reminder: 1 }), Ok(()));
+    assert_eq!(dropped.ask(&dunning::Command::DropContact { reminder: 1 }), Ok(()));
+    assert_eq!(dropped.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Ok(()));
     // The first may have arrived: again not today, and with the same words.
     start(&mut world, 2, MINE);
-    assert!(matches!(last(&world), Event::ContactDeferred { reason: Deferred::Budget, .. }));
+    assert!(matches!(
+        last(&world),
+        Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { reason: DeferredReason::Budget, .. }))
+    ));
     live_through(&mut world, &BTreeSet::new(), local("2026-03-11T00:00:00"));
     assert_eq!(said(&world), ["2026-03-09 09:00 courtesy", "2026-03-10 09:00 courtesy"]);
 }
@@ -316,7 +341,10 @@ fn a_reminder_that_waits_when_sending_is_switched_off_is_withheld() {
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     world.rules.sending = false;
     let events = start(&mut world, 1, MINE);
-    assert!(matches!(events.as_slice(), [Event::ContactWithheld { reason: Withheld::SendingOff, .. }]));
+    assert!(matches!(
+        events.as_slice(),
+        [Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reason: WithheldReason::SendingOff, .. }))]
+    ));
     world.rules.sending = true;
     live(&mut world, local("2026-03-09T11:00:00"));
     assert_eq!(said(&world), ["2026-03-09 11:00 courtesy"]);
@@ -326,10 +354,16 @@ fn a_reminder_that_waits_when_sending_is_switched_off_is_withheld() {
 fn who_cannot_be_reached_is_withheld_step_by_step() {
     let mut world = owing(Date::constant(2026, 3, 12));
     let change = ProfileChange { contact_points: Some(Vec::new()), ..ProfileChange::default() };
-    assert_eq!(world.ask(&Command::AmendAccount(change)), Ok(()));
+    assert_eq!(world.ask(&party::Command::AmendAccount(change)), Ok(()));
     live_through(&mut world, &BTreeSet::new(), local("2027-01-01T00:00:00"));
     let withheld = |(_, event): &&(Timestamp, Event)| {
-        matches!(event, Event::ContactWithheld { reason: Withheld::NoContactPoint, .. })
+        matches!(
+            event,
+            Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld {
+                reason: WithheldReason::NoContactPoint,
+                ..
+            }))
+        )
     };
     assert_eq!((world.history.iter().filter(withheld).count(), said(&world).len()), (5, 0));
 }
@@ -342,7 +376,7 @@ fn a_preview_says_what_then_happens() {
     let madrid = zone("Europe/Madrid");
     let planned: Vec<String> = preview(&world.account, &context, 100)
         .iter()
-        .map(|one| format!("{} {}", madrid.to_datetime(one.at).strftime("%Y-%m-%d %H:%M"), one.saying.step))
+        .map(|one| format!("{} {}", madrid.to_datetime(one.at).strftime("%Y-%m-%d %H:%M"), one.notice.step))
         .collect();
     live_through(&mut world, &BTreeSet::new(), local("2027-01-01T00:00:00"));
     assert_eq!(planned, said(&world));
@@ -360,14 +394,16 @@ fn of_very_many_items_a_message_lists_a_thousand_and_sums_up_the_rest() {
     world.now = local("2026-09-01T09:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     let events = start(&mut world, 1, MINE);
-    let [Event::ContactStarted(started)] = events.as_slice() else { panic!("not started: {events:?}") };
+    let [Event::Dunning(dunning::Fact::ContactStarted(started))] = events.as_slice() else {
+        panic!("not started: {events:?}")
+    };
     assert_eq!(started.items.len(), MAX_LISTED);
     let [rest] = started.unlisted.as_slice() else { panic!("{:?}", started.unlisted) };
     assert_eq!((rest.items, rest.open, rest.overdue), (2_401 - 1_000, 140_100, 140_100));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
     // What had no room takes its step with the next contact.
     live_through(&mut world, &BTreeSet::new(), local("2026-09-12T00:00:00"));
-    assert!(world.account.items.iter().all(|item| item.rung.is_some()));
+    assert!(world.account.ledger.items.iter().all(|item| item.last_step.is_some()));
 }
 
 #[test]
@@ -377,9 +413,9 @@ fn what_a_last_look_kept_back_uses_up_no_retry() {
     world.now = local("2026-03-09T09:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
-    let held_back = Failed { stage: LAST_LOOK.into(), code: 0, reply: None };
-    assert_eq!(settle(&mut world, 1, 1, HandOver::Deferred(held_back)), Ok(()));
-    assert!(matches!(last(&world), Event::ContactDeferred { .. }));
+    let held_back = HandOverFailure { stage: LAST_LOOK.into(), code: 0, reply: None };
+    assert_eq!(settle(&mut world, 1, 1, Outcome::Deferred(held_back)), Ok(()));
+    assert!(matches!(last(&world), Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { .. }))));
 }
 
 /// What happens to the account while time passes.
@@ -454,12 +490,12 @@ proptest! {
                 }
                 Turn::Fails | Turn::Dies => {
                     prop_assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
-                    let Some(open) = world.account.contacts.open.clone() else { continue };
+                    let Some(open) = world.account.dunning.open.clone() else { continue };
                     start(&mut world, open.number, MINE);
-                    let started = world.account.contacts.open.clone();
-                    let under_way = started.filter(|open| matches!(open.stage, Stage::Started { .. }));
+                    let started = world.account.dunning.open.clone();
+                    let under_way = started.filter(|open| matches!(open.state, ReminderState::Started { .. }));
                     if let (Some(open), Turn::Fails) = (under_way, turn) {
-                        let outcome = HandOver::Deferred(failed());
+                        let outcome = Outcome::Deferred(failed());
                         prop_assert_eq!(settle(&mut world, open.number, open.attempts, outcome), Ok(()));
                     }
                 }
@@ -475,7 +511,7 @@ proptest! {
         let mut under_way = None;
         for (at, event) in &world.history {
             match event {
-                Event::ContactStarted(started) => {
+                Event::Dunning(dunning::Fact::ContactStarted(started)) => {
                     prop_assert!(under_way.is_none());
                     under_way = Some((started.reminder, started.attempt, started.day, started.items.clone()));
                     let local = madrid.to_datetime(*at);
@@ -494,7 +530,7 @@ proptest! {
                         prop_assert!(stood.is_none_or(|stood| stood < offset), "{key:?} takes {offset} twice");
                     }
                 }
-                Event::ContactAccepted { reminder, attempt, .. } | Event::ContactUnknown { reminder, attempt, .. } => {
+                Event::Dunning(dunning::Fact::ContactAccepted(ContactAccepted { reminder, attempt, .. })) | Event::Dunning(dunning::Fact::ContactUnknown(ContactUnknown { reminder, attempt, .. })) => {
                     let (of, number, day, items) = under_way.take().expect("started before");
                     prop_assert_eq!((of, number), (*reminder, *attempt));
                     *days.entry(day).or_insert(0) += 1;
@@ -504,7 +540,7 @@ proptest! {
                         }
                     }
                 }
-                Event::ContactRejected { .. } => {
+                Event::Dunning(dunning::Fact::ContactRejected(ContactRejected { .. })) => {
                     let (_, _, _, items) = under_way.take().expect("started before");
                     for item in items {
                         if let Some(offset) = item.takes {
@@ -512,7 +548,7 @@ proptest! {
                         }
                     }
                 }
-                Event::ContactDeferred { attempt, .. } if *attempt > 0 => {
+                Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { attempt, .. })) if *attempt > 0 => {
                     under_way = None;
                 }
                 _ => {}

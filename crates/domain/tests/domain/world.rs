@@ -6,14 +6,15 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use saldo_domain::{
     Context, Decision, Rules,
     account::Account,
-    command::{Command, Designation},
+    command::Command,
     document::{Document, DocumentKey},
     event::Event,
-    evolve, handle,
+    handle,
     ids::DocumentNumber,
-    invoice::schedule,
+    ledger::{self, Designation, invoice::schedule},
     money::{Currency, Money},
-    profile::{DebtorKind, Profile, Sealed},
+    party::{self, DebtorKind, Profile},
+    sealed::Sealed,
 };
 
 /// An account and its documents, folded from what was decided.
@@ -38,17 +39,17 @@ impl World {
             country: "ES".into(),
             contact_points: Vec::new(),
         };
-        assert_eq!(world.ask(&Command::OpenAccount(profile)), Ok(()));
+        assert_eq!(world.ask(&party::Command::OpenAccount(profile)), Ok(()));
         world
     }
 
     /// Decides and folds; the refusal's reason where there is one.
-    pub fn ask(&mut self, command: &Command) -> Result<(), &'static str> {
+    pub fn ask<C: Clone + Into<Command>>(&mut self, command: &C) -> Result<(), &'static str> {
         let context = Context { now: self.now, rules: &self.rules, zones: |name| TimeZone::get(name).ok() };
-        let Decision { events, refusal } = handle(&self.account, &self.documents, command, &context);
+        let Decision { events, refusal } =
+            handle(&mut self.account, &self.documents, &command.clone().into(), &context);
         for event in &events {
             self.history.push((self.now, event.clone()));
-            evolve(&mut self.account, event);
             for key in Document::touched(event) {
                 let after = Document::evolve(&key, self.documents.remove(&key), event);
                 self.documents.insert(key, after.expect("an event leaves its document"));
@@ -59,11 +60,11 @@ impl World {
 
     /// Open amounts, oldest due first.
     pub fn open(&self) -> Vec<i64> {
-        self.account.items.iter().map(|item| item.open).collect()
+        self.account.ledger.items.iter().map(|item| item.open).collect()
     }
 
     pub fn unapplied(&self) -> i64 {
-        self.account.credits.iter().map(|credit| credit.remaining).sum()
+        self.account.ledger.credits.iter().map(|credit| credit.remaining).sum()
     }
 }
 
@@ -79,14 +80,14 @@ pub fn day(n: i8) -> Date {
     Date::constant(2026, 1, n)
 }
 
-pub fn invoice(no: &str, parts: &[(Date, i64)]) -> Command {
+pub fn invoice(no: &str, parts: &[(Date, i64)]) -> ledger::Command {
     let total = money(parts.iter().map(|(_, amount)| amount).sum(), "EUR");
     let instalments = schedule(total, day(1), None, parts).expect("a schedule");
-    Command::IssueInvoice { number: number(no), total, issue_date: day(1), instalments, description: None }
+    ledger::Command::IssueInvoice { number: number(no), total, issue_date: day(1), instalments, description: None }
 }
 
-pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> Command {
-    Command::RecordPayment {
+pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> ledger::Command {
+    ledger::Command::RecordPayment {
         reference: number(reference),
         amount,
         value_date: day(15),
@@ -98,6 +99,6 @@ pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> 
     }
 }
 
-pub fn reversal(reference: &str) -> Command {
-    Command::ReversePayment { reference: number(reference), reversal_date: day(20), reason: None }
+pub fn reversal(reference: &str) -> ledger::Command {
+    ledger::Command::ReversePayment { reference: number(reference), reversal_date: day(20), reason: None }
 }

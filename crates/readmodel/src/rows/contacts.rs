@@ -6,12 +6,14 @@
 use std::{collections::BTreeMap, mem};
 
 use jiff::Timestamp;
-use saldo_commit::Commit;
 use saldo_domain::{
-    contact::{Failed, Handed, Saying, Withheld},
+    dunning::{
+        self, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld, HandOverFailure,
+        HandedOver, Notice, ReminderDue, WithheldReason,
+    },
     event::Event,
-    policy::Tone,
 };
+use saldo_facts::Commit;
 
 use super::{Owner, Place};
 
@@ -61,7 +63,7 @@ pub struct ReminderChange {
     /// Present where the batch makes the row.
     pub fell_due: Option<FellDue>,
     /// How it speaks, if that changes.
-    pub saying: Option<Saying>,
+    pub notice: Option<Notice>,
     /// Attempts started so far, if that changes.
     pub attempts: Option<u32>,
     /// Where it stands now.
@@ -82,7 +84,7 @@ pub struct ReminderChange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptStart {
     /// How it speaks.
-    pub saying: Saying,
+    pub notice: Notice,
     /// The template's language.
     pub language: String,
     /// Keyed digest of the address.
@@ -156,7 +158,7 @@ impl ReminderChange {
         self.needs_person = later.needs_person;
         self.place = later.place;
         self.trace = later.trace;
-        self.saying = later.saying.or(self.saying.take());
+        self.notice = later.notice.or(self.notice.take());
         self.attempts = later.attempts.or(self.attempts);
         if later.if_waiting && self.standing.ready_at.is_none() {
             return;
@@ -187,28 +189,28 @@ struct Said<'c> {
 impl Said<'_> {
     fn hear(&mut self, event: &Event) {
         match event {
-            Event::ReminderDue { reminder, saying, retry_of, .. } => {
+            Event::Dunning(dunning::Fact::ReminderDue(ReminderDue { reminder, notice, retry_of, .. })) => {
                 let at = self.commit.recorded_at;
                 self.contacts.supersede(self.owner, *reminder);
                 let standing = Standing { ready_at: Some(at), ..standing("due", None) };
                 let change = ReminderChange {
                     fell_due: Some(FellDue { at, retry_of: *retry_of }),
-                    saying: Some(saying.clone()),
+                    notice: Some(notice.clone()),
                     attempts: Some(0),
                     ..self.stands(standing)
                 };
                 self.contacts.remind(self.reminder(*reminder), change);
             }
-            Event::ContactStarted(started) => {
+            Event::Dunning(dunning::Fact::ContactStarted(started)) => {
                 let standing = Standing { until: Some(started.send_before), ..standing("started", None) };
                 let change = ReminderChange {
-                    saying: Some(started.saying.clone()),
+                    notice: Some(started.notice.clone()),
                     attempts: Some(started.attempt),
                     ..self.stands(standing)
                 };
                 self.contacts.remind(self.reminder(started.reminder), change);
                 let start = AttemptStart {
-                    saying: started.saying.clone(),
+                    notice: started.notice.clone(),
                     language: started.language.clone(),
                     recipient: started.recipient,
                     policy_version: self.commit.catalog.tenant,
@@ -218,16 +220,24 @@ impl Said<'_> {
                 let change = AttemptChange { started: Some(start), ended_at: None, ..self.ends("started", None, None) };
                 self.contacts.attempt(self.key(started.reminder, started.attempt), change);
             }
-            Event::ContactWithheld { reminder, reason, .. } => {
+            Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, hold, .. })) => {
+                let by = hold.as_ref().map_or_else(String::new, |hold| format!(": {hold}"));
+                let withheld = format!("{}{by}", reason.name());
                 let change = ReminderChange {
-                    if_waiting: *reason == Withheld::Dropped,
-                    needs_person: *reason == Withheld::NoContactPoint,
-                    ..self.stands(standing("withheld", Some(reason.name().to_owned())))
+                    if_waiting: *reason == WithheldReason::Dropped,
+                    needs_person: *reason == WithheldReason::NoContactPoint,
+                    ..self.stands(standing("withheld", Some(withheld)))
                 };
                 self.contacts.remind(self.reminder(*reminder), change);
             }
-            Event::ContactDeferred { reminder, attempt, reason, until, failed } => {
-                let reason = Some(why(reason.name(), failed.as_ref()));
+            Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred {
+                reminder,
+                attempt,
+                reason,
+                until,
+                failure,
+            })) => {
+                let reason = Some(why(reason.name(), failure.as_ref()));
                 let standing =
                     Standing { ready_at: Some(*until), until: Some(*until), ..standing("deferred", reason.clone()) };
                 self.contacts.remind(self.reminder(*reminder), self.stands(standing));
@@ -235,14 +245,23 @@ impl Said<'_> {
                     self.contacts.attempt(self.key(*reminder, *attempt), self.ends("deferred", reason, None));
                 }
             }
-            Event::ContactAccepted { reminder, attempt, handed, .. } => {
+            Event::Dunning(dunning::Fact::ContactAccepted(ContactAccepted { reminder, attempt, handed, .. })) => {
                 self.close((*reminder, *attempt), "accepted", None, Some(handed));
             }
-            Event::ContactRejected { reminder, attempt, reason, failed, handed, .. } => {
-                let reason = Some(why(reason.name(), Some(failed)));
+            Event::Dunning(dunning::Fact::ContactRejected(ContactRejected {
+                reminder,
+                attempt,
+                reason,
+                failure,
+                handed,
+                ..
+            })) => {
+                let reason = Some(why(reason.name(), Some(failure)));
                 self.close((*reminder, *attempt), "rejected", reason, handed.as_ref());
             }
-            Event::ContactUnknown { reminder, attempt, reason, handed, .. } => {
+            Event::Dunning(dunning::Fact::ContactUnknown(ContactUnknown {
+                reminder, attempt, reason, handed, ..
+            })) => {
                 let reason = Some(reason.name().to_owned());
                 self.close((*reminder, *attempt), "unknown", reason, handed.as_ref());
             }
@@ -256,7 +275,7 @@ impl Said<'_> {
         (reminder, attempt): (u64, u32),
         status: &'static str,
         reason: Option<String>,
-        handed: Option<&Handed>,
+        handed: Option<&HandedOver>,
     ) {
         let standing = standing(status, reason.clone());
         let change = ReminderChange { needs_person: status != "accepted", ..self.stands(standing) };
@@ -275,7 +294,7 @@ impl Said<'_> {
     fn stands(&self, standing: Standing) -> ReminderChange {
         ReminderChange {
             fell_due: None,
-            saying: None,
+            notice: None,
             attempts: None,
             standing,
             if_waiting: false,
@@ -286,7 +305,7 @@ impl Said<'_> {
         }
     }
 
-    fn ends(&self, status: &'static str, reason: Option<String>, handed: Option<&Handed>) -> AttemptChange {
+    fn ends(&self, status: &'static str, reason: Option<String>, handed: Option<&HandedOver>) -> AttemptChange {
         AttemptChange {
             started: None,
             status,
@@ -303,19 +322,10 @@ fn standing(status: &'static str, reason: Option<String>) -> Standing {
 }
 
 /// `refused: rcpt 550`; the provider's own words may repeat an address and stay sealed.
-fn why(reason: &str, failed: Option<&Failed>) -> String {
-    match failed {
+fn why(reason: &str, failure: Option<&HandOverFailure>) -> String {
+    match failure {
         None => reason.to_owned(),
-        Some(Failed { stage, code: 0, .. }) => format!("{reason}: {stage}"),
-        Some(Failed { stage, code, .. }) => format!("{reason}: {stage} {code}"),
-    }
-}
-
-/// A tone as rows have it.
-pub fn tone(tone: Tone) -> &'static str {
-    match tone {
-        Tone::Friendly => "friendly",
-        Tone::Firm => "firm",
-        Tone::Formal => "formal",
+        Some(HandOverFailure { stage, code: 0, .. }) => format!("{reason}: {stage}"),
+        Some(HandOverFailure { stage, code, .. }) => format!("{reason}: {stage} {code}"),
     }
 }

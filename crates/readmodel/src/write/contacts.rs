@@ -3,7 +3,7 @@
 use super::{Writer, instant, owners};
 use crate::{
     ReadModelError,
-    rows::{AttemptChange, AttemptKey, Contacts, ReminderChange, ReminderKey, tone},
+    rows::{AttemptChange, AttemptKey, Contacts, ReminderChange, ReminderKey},
 };
 
 /// The columns of some changes.
@@ -63,15 +63,15 @@ impl Writer<'_> {
             rows.0.len(),
         );
         for (key, row) in &rows.0 {
-            let saying = row.saying.as_ref();
+            let notice = row.notice.as_ref();
             new.row(&[
                 &key.owner.tenant.as_str(),
                 &key.owner.account.as_str(),
                 &(key.reminder as i64),
-                &saying.map(|saying| saying.step.as_str()),
-                &saying.map(|saying| tone(saying.tone)),
-                &saying.map(|saying| saying.channel.name()),
-                &saying.map(|saying| saying.template.as_str()),
+                &notice.map(|notice| notice.step.as_str()),
+                &notice.map(|notice| notice.tone.name()),
+                &notice.map(|notice| notice.channel.name()),
+                &notice.map(|notice| notice.template.as_str()),
                 &row.fell_due.as_ref().map(|due| due.at),
                 &row.fell_due.as_ref().and_then(|due| due.retry_of).map(|of| of as i64),
                 &row.standing.status,
@@ -118,10 +118,10 @@ impl Writer<'_> {
         .bind(tenants)
         .bind(accounts)
         .bind(rows.key(|key| key.reminder as i64))
-        .bind(rows.of(|row| row.saying.as_ref().map(|saying| saying.step.clone())))
-        .bind(rows.of(|row| row.saying.as_ref().map(|saying| tone(saying.tone))))
-        .bind(rows.of(|row| row.saying.as_ref().map(|saying| saying.channel.name())))
-        .bind(rows.of(|row| row.saying.as_ref().map(|saying| saying.template.clone())))
+        .bind(rows.of(|row| row.notice.as_ref().map(|notice| notice.step.clone())))
+        .bind(rows.of(|row| row.notice.as_ref().map(|notice| notice.tone.name())))
+        .bind(rows.of(|row| row.notice.as_ref().map(|notice| notice.channel.name())))
+        .bind(rows.of(|row| row.notice.as_ref().map(|notice| notice.template.clone())))
         .bind(rows.of(|row| row.attempts.map(|number| number as i32)))
         .bind(rows.of(|row| row.standing.status))
         .bind(rows.of(|row| row.standing.reason.clone()))
@@ -153,11 +153,11 @@ impl Writer<'_> {
                 &key.reminder.owner.account.as_str(),
                 &(key.reminder.reminder as i64),
                 &(key.attempt as i32),
-                &start.map(|start| start.saying.step.as_str()),
-                &start.map(|start| tone(start.saying.tone)),
-                &start.map(|start| start.saying.channel.name()),
+                &start.map(|start| start.notice.step.as_str()),
+                &start.map(|start| start.notice.tone.name()),
+                &start.map(|start| start.notice.channel.name()),
                 &start.map(|start| start.recipient.as_slice()),
-                &start.map(|start| start.saying.template.as_str()),
+                &start.map(|start| start.notice.template.as_str()),
                 &start.map(|start| start.language.as_str()),
                 &start.map(|start| start.policy_version as i64),
                 &start.map(|start| start.at),

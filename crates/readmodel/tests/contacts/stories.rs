@@ -1,6 +1,6 @@
 //! Everything that becomes of reminders, and the rows that tell it.
 
-use saldo_domain::contact::{Stage, Withheld};
+use saldo_domain::dunning::{ReminderState, WithheldReason};
 
 use crate::{
     Outcome,
@@ -13,7 +13,7 @@ use crate::{
 /// Stories, and what the rows say in the end: of each reminder, then of each attempt.
 pub fn all() -> Vec<(Story, Vec<&'static str>)> {
     let told = |name, commits, rows: &[&'static str]| (Story::of(name, commits), rows.to_vec());
-    let dropped = |reminder| withheld(reminder, Withheld::Dropped);
+    let dropped = |reminder| withheld(reminder, WithheldReason::Dropped);
     vec![
         told(
             "sent",
@@ -91,17 +91,17 @@ pub fn all() -> Vec<(Story, Vec<&'static str>)> {
         ),
         told(
             "settled",
-            vec![vec![due(1)], vec![withheld(1, Withheld::Settled)], vec![due(2)], vec![started(2, 1)]],
+            vec![vec![due(1)], vec![withheld(1, WithheldReason::Settled)], vec![due(2)], vec![started(2, 1)]],
             &["1 second withheld settled, v2", "2 second started, until 09:03, v4", "2.1 started"],
         ),
         told(
             "nobody-to-reach",
-            vec![vec![due(1)], vec![withheld(1, Withheld::NoContactPoint)]],
+            vec![vec![due(1)], vec![withheld(1, WithheldReason::NoContactPoint)]],
             &["1 second withheld no_contact_point, v2, needs a person"],
         ),
         told(
             "nobody-to-reach-and-seen-to",
-            vec![vec![due(1)], vec![withheld(1, Withheld::NoContactPoint)], vec![dropped(1)]],
+            vec![vec![due(1)], vec![withheld(1, WithheldReason::NoContactPoint)], vec![dropped(1)]],
             &["1 second withheld no_contact_point, v3"],
         ),
     ]
@@ -117,16 +117,16 @@ pub fn one_batch_tells_the_story() -> Outcome {
 /// What is open, and what a person should look at, is what the domain says is.
 pub fn the_domain_says_the_same() -> Outcome {
     for (story, _) in all() {
-        let contacts = story.account().contacts;
+        let contacts = story.account().dunning;
         let rows = story.rows().contacts.reminders;
         let numbers = |of: &dyn Fn(&str, bool) -> bool| -> Vec<u64> {
             let some = rows.iter().filter(|(_, row)| of(row.standing.status, row.needs_person));
             some.map(|(key, _)| key.reminder).collect()
         };
-        let (due, deferred, started) = match contacts.open.as_ref().map(|open| (open.number, &open.stage)) {
-            Some((number, Stage::Due { from: None })) => (vec![number], vec![], vec![]),
-            Some((number, Stage::Due { from: Some(_) })) => (vec![], vec![number], vec![]),
-            Some((number, Stage::Started { .. })) => (vec![], vec![], vec![number]),
+        let (due, deferred, started) = match contacts.open.as_ref().map(|open| (open.number, &open.state)) {
+            Some((number, ReminderState::Due { from: None })) => (vec![number], vec![], vec![]),
+            Some((number, ReminderState::Due { from: Some(_) })) => (vec![], vec![number], vec![]),
+            Some((number, ReminderState::Started { .. })) => (vec![], vec![], vec![number]),
             None => (vec![], vec![], vec![]),
         };
         let unsettled: Vec<u64> = contacts.needs_person().into_iter().collect();
@@ -158,7 +158,7 @@ pub fn history_is_one_line_each_without_personal_data() -> Outcome {
         lines("refused-and-said-again")[2..4],
         [
             "Reminder 1 not sent: the provider refused attempt 1 (rcpt 550)",
-            "Reminder 2 due: second (firm, e-mail), 2 items, saying reminder 1 again",
+            "Reminder 2 due: second (firm, e-mail), 2 items, notice reminder 1 again",
         ]
     );
     assert_eq!(
@@ -176,7 +176,7 @@ fn told(story: &Story) -> Vec<String> {
     let contacts = story.rows().contacts;
     let mut lines = Vec::new();
     for (key, row) in &contacts.reminders {
-        let step = row.saying.as_ref().map_or("", |saying| saying.step.as_str());
+        let step = row.notice.as_ref().map_or("", |notice| notice.step.as_str());
         let standing = &row.standing;
         let mut line = format!("{} {step} {}", key.reminder, standing.status);
         let time = |at: jiff::Timestamp| at.strftime("%H:%M").to_string();

@@ -1,19 +1,21 @@
 //! What happened on an account, a minute apart, as commits.
 
 use jiff::{SignedDuration, Timestamp, civil::date};
-use saldo_commit::{CatalogVersions, Commit};
 use saldo_domain::{
     account::Account,
-    contact::{
-        Claim, Deferred, Failed, Handed, ItemStep, ListedItem, Rejected, Saying, Started, Took, Unknown, Withheld,
+    dunning::{
+        self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
+        ContactWithheld, DeferredReason, HandOverFailure, HandedOver, ItemStep, ListedItem, Notice, RejectedReason,
+        ReminderDue, StepsTaken, Tone, UnknownReason, WithheldReason,
     },
     event::Event,
     evolve,
     ids::DocumentNumber,
     money::Currency,
-    policy::Tone,
-    profile::{Channel, Sealed},
+    party::Channel,
+    sealed::Sealed,
 };
+use saldo_facts::{CatalogVersions, Commit};
 use saldo_readmodel::{Owner, Place, Rows};
 
 /// An account's history: what stands in its rows must be told by it.
@@ -70,8 +72,8 @@ pub fn minute(minute: i64) -> Timestamp {
     "2026-03-02T09:00:00Z".parse::<Timestamp>().expect("an instant") + SignedDuration::from_mins(minute)
 }
 
-fn saying(step: &str, tone: Tone) -> Saying {
-    Saying { step: step.into(), tone, channel: Channel::Email, template: format!("{step}-mail") }
+fn notice(step: &str, tone: Tone) -> Notice {
+    Notice { step: step.into(), tone, channel: Channel::Email, template: format!("{step}-mail") }
 }
 
 fn number(text: &str) -> DocumentNumber {
@@ -88,24 +90,31 @@ pub fn due(reminder: u64) -> Event {
         instalment: 1,
         offset_days,
     });
-    Event::ReminderDue { reminder, saying: saying("second", Tone::Firm), takes: takes.into(), retry_of: None }
+    Event::Dunning(dunning::Fact::ReminderDue(ReminderDue {
+        reminder,
+        notice: notice("second", Tone::Firm),
+        takes: takes.into(),
+        retry_of: None,
+    }))
 }
 
 pub fn again(reminder: u64, former: u64) -> Event {
-    let Event::ReminderDue { saying, takes, .. } = due(reminder) else { unreachable!("a reminder falls due") };
-    Event::ReminderDue { reminder, saying, takes, retry_of: Some(former) }
+    let Event::Dunning(dunning::Fact::ReminderDue(ReminderDue { notice, takes, .. })) = due(reminder) else {
+        unreachable!("a reminder falls due")
+    };
+    Event::Dunning(dunning::Fact::ReminderDue(ReminderDue { reminder, notice, takes, retry_of: Some(former) }))
 }
 
 pub fn started(reminder: u64, attempt: u32) -> Event {
-    started_as(reminder, attempt, saying("second", Tone::Firm))
+    started_as(reminder, attempt, notice("second", Tone::Firm))
 }
 
 /// Of what fell due only the friendly step is left.
 pub fn started_friendlier(reminder: u64, attempt: u32) -> Event {
-    started_as(reminder, attempt, saying("first", Tone::Friendly))
+    started_as(reminder, attempt, notice("first", Tone::Friendly))
 }
 
-fn started_as(reminder: u64, attempt: u32, saying: Saying) -> Event {
+fn started_as(reminder: u64, attempt: u32, notice: Notice) -> Event {
     let eur = Currency::new("EUR").expect("EUR");
     let item = |invoice, open, takes| ListedItem {
         invoice: number(invoice),
@@ -115,11 +124,11 @@ fn started_as(reminder: u64, attempt: u32, saying: Saying) -> Event {
         open,
         takes,
     };
-    Event::ContactStarted(Box::new(Started {
+    Event::Dunning(dunning::Fact::ContactStarted(ContactStarted {
         reminder,
         attempt,
         claim: Claim([attempt as u8; 16]),
-        saying,
+        notice,
         language: "es".into(),
         name: sealed(),
         address: sealed(),
@@ -133,56 +142,94 @@ fn started_as(reminder: u64, attempt: u32, saying: Saying) -> Event {
     }))
 }
 
-fn failed(stage: &str, code: u32) -> Failed {
-    Failed { stage: stage.into(), code, reply: Some(sealed()) }
+fn failed(stage: &str, code: u32) -> HandOverFailure {
+    HandOverFailure { stage: stage.into(), code, reply: Some(sealed()) }
 }
 
-fn handed(attempt: u32) -> Handed {
-    Handed { message_id: format!("<{attempt}@acme.example>"), sha256: [attempt as u8; 32], message: sealed() }
+fn handed(attempt: u32) -> HandedOver {
+    HandedOver { message_id: format!("<{attempt}@acme.example>"), sha256: [attempt as u8; 32], message: sealed() }
 }
 
 /// The debtor may not be contacted now.
 pub fn waits(reminder: u64) -> Event {
-    Event::ContactDeferred { reminder, attempt: 0, reason: Deferred::OutsideHours, until: minute(600), failed: None }
+    Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred {
+        reminder,
+        attempt: 0,
+        reason: DeferredReason::OutsideHours,
+        until: minute(600),
+        failure: None,
+    }))
 }
 
 /// The hand-over failed for the moment.
 pub fn deferred(reminder: u64, attempt: u32) -> Event {
-    Event::ContactDeferred {
+    Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred {
         reminder,
         attempt,
-        reason: Deferred::HandOverFailed,
+        reason: DeferredReason::HandOverFailed,
         until: minute(60 * i64::from(attempt)),
-        failed: Some(failed("rcpt", 450)),
-    }
+        failure: Some(failed("rcpt", 450)),
+    }))
 }
 
 pub fn accepted(reminder: u64, attempt: u32) -> Event {
-    Event::ContactAccepted { reminder, attempt, handed: handed(attempt), reply: Some(sealed()), took: took() }
+    Event::Dunning(dunning::Fact::ContactAccepted(ContactAccepted {
+        reminder,
+        attempt,
+        handed: handed(attempt),
+        reply: Some(sealed()),
+        took: took(),
+    }))
 }
 
 pub fn refused(reminder: u64, attempt: u32) -> Event {
-    let reason = Rejected::Refused;
-    Event::ContactRejected { reminder, attempt, reason, failed: failed("rcpt", 550), handed: None, took: took() }
+    let reason = RejectedReason::Refused;
+    Event::Dunning(dunning::Fact::ContactRejected(ContactRejected {
+        reminder,
+        attempt,
+        reason,
+        failure: failed("rcpt", 550),
+        handed: None,
+        took: took(),
+    }))
 }
 
 pub fn given_up(reminder: u64, attempt: u32) -> Event {
-    let reason = Rejected::RetriesExhausted;
-    Event::ContactRejected { reminder, attempt, reason, failed: failed("connect", 0), handed: None, took: took() }
+    let reason = RejectedReason::RetriesExhausted;
+    Event::Dunning(dunning::Fact::ContactRejected(ContactRejected {
+        reminder,
+        attempt,
+        reason,
+        failure: failed("connect", 0),
+        handed: None,
+        took: took(),
+    }))
 }
 
 pub fn no_answer(reminder: u64, attempt: u32) -> Event {
-    Event::ContactUnknown { reminder, attempt, reason: Unknown::NoAnswer, handed: Some(handed(attempt)), took: took() }
+    Event::Dunning(dunning::Fact::ContactUnknown(ContactUnknown {
+        reminder,
+        attempt,
+        reason: UnknownReason::NoAnswer,
+        handed: Some(handed(attempt)),
+        took: took(),
+    }))
 }
 
 pub fn no_outcome(reminder: u64, attempt: u32) -> Event {
-    Event::ContactUnknown { reminder, attempt, reason: Unknown::NoOutcome, handed: None, took: took() }
+    Event::Dunning(dunning::Fact::ContactUnknown(ContactUnknown {
+        reminder,
+        attempt,
+        reason: UnknownReason::NoOutcome,
+        handed: None,
+        took: took(),
+    }))
 }
 
-pub fn withheld(reminder: u64, reason: Withheld) -> Event {
-    Event::ContactWithheld { reminder, reason, took: took() }
+pub fn withheld(reminder: u64, reason: WithheldReason) -> Event {
+    Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, took: took(), hold: None }))
 }
 
-fn took() -> Took {
-    Took { steps: Vec::new(), on: date(2026, 3, 2) }
+fn took() -> StepsTaken {
+    StepsTaken { steps: Vec::new(), on: date(2026, 3, 2) }
 }

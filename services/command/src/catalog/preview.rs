@@ -2,12 +2,12 @@
 
 use saldo_api::v1;
 use saldo_auth::Caller;
-use saldo_commit::{REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, saying_to_api, timestamp_to_api};
 use saldo_domain::{
     Context, Rules,
+    dunning::preview::preview,
     ids::{AccountId, AccountKey, TenantId},
-    preview::preview,
 };
+use saldo_facts::{REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, notice_to_api, timestamp_to_api};
 
 use super::{
     CatalogGrpc,
@@ -54,7 +54,7 @@ impl CatalogGrpc {
         if let Some(why) = stored.parked {
             return Err(Failure::Parked(why));
         }
-        let Some(profile) = &stored.account.profile else { return Err(Failure::AccountUnknown) };
+        let Some(profile) = &stored.account.party.profile else { return Err(Failure::AccountUnknown) };
         let zone = policy.contact.zone(&profile.time_zone).to_owned();
         let account = stored.account.clone();
         // Hundreds of contacts about thousands of items take a while.
@@ -66,7 +66,7 @@ impl CatalogGrpc {
         .map_err(|_| Failure::Stopped)?;
         let contacts = planned.iter().map(|planned| v1::PlannedContact {
             at: Some(timestamp_to_api(planned.at)),
-            saying: Some(saying_to_api(&planned.saying)),
+            saying: Some(notice_to_api(&planned.notice)),
             language: planned.language.clone(),
             withheld: planned.withheld.map(|reason| reason.name().to_owned()).unwrap_or_default(),
             items: planned.items.iter().map(listed_to_api).collect(),

@@ -6,7 +6,7 @@ use saldo_catalog::{
     Fault, Published, Source, settings,
     sources::{POLICY, template_name},
 };
-use saldo_commit::{CatalogEvent, FiscalYearStart, Settings};
+use saldo_facts::{CatalogEvent, FiscalYearStart, Settings};
 use saldo_domain::ids::TenantId;
 
 use crate::{edge::is_request_id, failure::Failure, violations::Violation};

@@ -1,12 +1,11 @@
 //! What a sender says of its attempts, checked.
 
-use saldo_api::v1::{self, record_contact_outcome_request::Outcome};
-use saldo_commit::sealed::{MESSAGE, REPLY};
+use saldo_api::v1::{self, record_contact_outcome_request::Outcome as Told};
 use saldo_domain::{
-    contact::{Claim, Failed, HandOver, Handed},
-    policy::is_name,
-    profile::Sealed,
+    dunning::{Claim, HandOverFailure, HandedOver, Outcome, policy::is_name},
+    sealed::Sealed,
 };
+use saldo_facts::sealed::{MESSAGE, REPLY};
 use sha2::{Digest, Sha256};
 
 use super::fields::free_text;
@@ -50,31 +49,31 @@ pub fn claim(bytes: &[u8], rules: &mut Violations) -> Option<Claim> {
 }
 
 /// What became of an attempt.
-pub fn outcome(outcome: Option<&Outcome>, rules: &mut Violations, seal: &mut dyn Seal) -> Option<HandOver> {
+pub fn outcome(outcome: Option<&Told>, rules: &mut Violations, seal: &mut dyn Seal) -> Option<Outcome> {
     match outcome {
         None => {
             rules.add("outcome", "is required");
             None
         }
-        Some(Outcome::Accepted(accepted)) => {
+        Some(Told::Accepted(accepted)) => {
             let handed = handed("accepted.handed", accepted.handed.as_ref(), rules, seal);
             let reply = reply("accepted.reply", &accepted.reply, rules, seal);
             match handed? {
-                Some(handed) => Some(HandOver::Accepted { handed, reply: reply? }),
+                Some(handed) => Some(Outcome::Accepted { handed, reply: reply? }),
                 None => {
                     rules.add("accepted.handed", "is required");
                     None
                 }
             }
         }
-        Some(Outcome::Rejected(rejected)) => {
-            let failed = failed("rejected.error", rejected.error.as_ref(), rules, seal);
+        Some(Told::Rejected(rejected)) => {
+            let failure = failed("rejected.error", rejected.error.as_ref(), rules, seal);
             let handed = handed("rejected.handed", rejected.handed.as_ref(), rules, seal);
-            Some(HandOver::Rejected { failed: failed?, handed: handed? })
+            Some(Outcome::Rejected { failure: failure?, handed: handed? })
         }
-        Some(Outcome::Deferred(error)) => Some(HandOver::Deferred(failed("deferred", Some(error), rules, seal)?)),
-        Some(Outcome::Unknown(unknown)) => {
-            Some(HandOver::Unknown { handed: handed("unknown.handed", unknown.handed.as_ref(), rules, seal)? })
+        Some(Told::Deferred(error)) => Some(Outcome::Deferred(failed("deferred", Some(error), rules, seal)?)),
+        Some(Told::Unknown(unknown)) => {
+            Some(Outcome::Unknown { handed: handed("unknown.handed", unknown.handed.as_ref(), rules, seal)? })
         }
     }
 }
@@ -84,7 +83,7 @@ fn handed(
     handed: Option<&v1::HandedMessage>,
     rules: &mut Violations,
     seal: &mut dyn Seal,
-) -> Option<Option<Handed>> {
+) -> Option<Option<HandedOver>> {
     let Some(handed) = handed else { return Some(None) };
     let id = &handed.message_id;
     let id_fits = (1..=MAX_MESSAGE_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -101,7 +100,7 @@ fn handed(
     }
     let path = &format!("{path}.message");
     let message = seal.seal(Personal { path, event_type: CONTACT, field: MESSAGE, text });
-    Some(Some(Handed { message_id: id.clone(), sha256: Sha256::digest(text.as_bytes()).into(), message }))
+    Some(Some(HandedOver { message_id: id.clone(), sha256: Sha256::digest(text.as_bytes()).into(), message }))
 }
 
 fn failed(
@@ -109,7 +108,7 @@ fn failed(
     error: Option<&v1::HandOverError>,
     rules: &mut Violations,
     seal: &mut dyn Seal,
-) -> Option<Failed> {
+) -> Option<HandOverFailure> {
     let Some(error) = error else {
         rules.add(path, "is required");
         return None;
@@ -123,7 +122,7 @@ fn failed(
         return None;
     }
     let reply = reply(&format!("{path}.reply"), &error.reply, rules, seal)?;
-    Some(Failed { stage: error.stage.clone(), code: error.code, reply })
+    Some(HandOverFailure { stage: error.stage.clone(), code: error.code, reply })
 }
 
 fn reply(path: &str, text: &str, rules: &mut Violations, seal: &mut dyn Seal) -> Option<Option<Sealed>> {
@@ -131,24 +130,24 @@ fn reply(path: &str, text: &str, rules: &mut Violations, seal: &mut dyn Seal) ->
 }
 
 /// Empties what is personal of an outcome.
-pub fn strip(outcome: &mut Outcome) {
+pub fn strip(outcome: &mut Told) {
     let empty = |handed: &mut Option<v1::HandedMessage>| {
         if let Some(handed) = handed {
             handed.message.clear();
         }
     };
     match outcome {
-        Outcome::Accepted(accepted) => {
+        Told::Accepted(accepted) => {
             empty(&mut accepted.handed);
             accepted.reply.clear();
         }
-        Outcome::Rejected(rejected) => {
+        Told::Rejected(rejected) => {
             empty(&mut rejected.handed);
             if let Some(error) = &mut rejected.error {
                 error.reply.clear();
             }
         }
-        Outcome::Deferred(error) => error.reply.clear(),
-        Outcome::Unknown(unknown) => empty(&mut unknown.handed),
+        Told::Deferred(error) => error.reply.clear(),
+        Told::Unknown(unknown) => empty(&mut unknown.handed),
     }
 }

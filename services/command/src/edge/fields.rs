@@ -2,8 +2,8 @@
 
 use jiff::civil::Date;
 use saldo_api::v1;
-use saldo_commit::{REQUEST_DAY_RULE, day_from_request};
-use saldo_domain::{ids::DocumentNumber, profile::Sealed};
+use saldo_domain::{ids::DocumentNumber, sealed::Sealed};
+use saldo_facts::{REQUEST_DAY_RULE, day_from_request};
 
 use crate::{
     personal::{Personal, Seal},

@@ -2,7 +2,7 @@
 
 use saldo_api::v1;
 use saldo_domain::{
-    command::Designation,
+    ledger::Designation,
     money::{Currency, Money, check_amount},
 };
 

@@ -2,11 +2,14 @@
 
 use jiff::tz::TimeZone;
 use saldo_api::v1;
-use saldo_commit::{
+use saldo_domain::{
+    party::{Channel, ContactPoint, DebtorKind, Profile, ProfileChange},
+    sealed::Sealed,
+};
+use saldo_facts::{
     channel_from_api,
     sealed::{CONTACT_ADDRESS, DISPLAY_NAME},
 };
-use saldo_domain::profile::{Channel, ContactPoint, DebtorKind, Profile, ProfileChange, Sealed};
 
 use crate::{
     personal::{AMENDED, OPENED, Personal, Seal},

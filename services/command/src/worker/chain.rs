@@ -5,14 +5,14 @@ use std::{cell::RefCell, collections::HashMap, time::Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use saldo_catalog::InForce;
-use saldo_commit::{CatalogVersions, Commit, Refusal};
 use saldo_domain::{
     Context, Decision,
     command::{Command, NO_RULES},
     document::{Document, DocumentKey, Documents},
-    evolve, handle, next_wakeup,
+    dunning, handle, next_wakeup, party,
     refusal::Refusal as Refused,
 };
+use saldo_facts::{CatalogVersions, Commit, Refusal};
 use saldo_log::{
     NewRecord,
     acceptor::Head,
@@ -116,7 +116,10 @@ pub fn decide(
             continue;
         }
         // By a policy that cannot be read nobody is spoken to; money goes on.
-        let speaks = matches!(ask.command, Command::StartContactAttempt { .. } | Command::RetryContact { .. });
+        let speaks = matches!(
+            ask.command,
+            Command::Dunning(dunning::Command::StartContactAttempt { .. } | dunning::Command::RetryContact { .. })
+        );
         let rules = match in_force.parked() {
             Some(why) if speaks => {
                 let _ = ask.reply.send(Err(Failure::PolicyParked(why.to_owned())));
@@ -128,16 +131,15 @@ pub fn decide(
         let (used, reread) = used(in_force, live.stored.catalog, now);
         ask.steps.next("decide");
         let context = Context { now, rules, zones: saldo_catalog::zone };
-        let Decision { events, refusal } = handle(&account, &documents, &ask.command, &context);
+        let mut after = account.clone();
+        let Decision { events, refusal } = handle(&mut after, &documents, &ask.command, &context);
         if let Some(error) = documents.failed.take() {
             return Err(error);
         }
-        if matches!(refusal, Some(Refused::AccountUnknown)) {
+        if matches!(refusal, Some(Refused::Party(party::Refusal::AccountUnknown))) {
             let _ = ask.reply.send(Err(Failure::AccountUnknown));
             continue;
         }
-        let mut after = account.clone();
-        events.iter().for_each(|event| evolve(&mut after, event));
         let wakeup = soonest(next_wakeup(&after, &context), reread);
         if events.is_empty() && refusal.is_none() {
             let answer = Answer::of_nothing(&ask.command, &account, head.version, now, wakeup, used);

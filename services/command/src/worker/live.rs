@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use saldo_commit::Commit;
+use saldo_facts::Commit;
 use saldo_log::AppendError;
 
 use super::{Ask, MAX_RACES};

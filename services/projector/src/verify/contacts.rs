@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use saldo_domain::contact::{Contacts, Stage};
+use saldo_domain::dunning::{Dunning, ReminderState};
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
 use super::{Folded, Report};
@@ -30,20 +30,20 @@ struct Open {
 }
 
 impl Said {
-    fn of(contacts: &Contacts) -> Self {
+    fn of(contacts: &Dunning) -> Self {
         let open = contacts.open.iter().map(|open| {
-            let (status, until) = match open.stage {
-                Stage::Due { from: None } => ("due", None),
-                Stage::Due { from } => ("deferred", from),
-                Stage::Started { send_before, .. } => ("started", Some(send_before)),
+            let (status, until) = match open.state {
+                ReminderState::Due { from: None } => ("due", None),
+                ReminderState::Due { from } => ("deferred", from),
+                ReminderState::Started { send_before, .. } => ("started", Some(send_before)),
             };
             Open {
                 reminder: open.number,
                 status: status.to_owned(),
                 until,
                 attempts: open.attempts,
-                step: open.saying.step.clone(),
-                template: open.saying.template.clone(),
+                step: open.notice.step.clone(),
+                template: open.notice.template.clone(),
                 retry_of: open.retry_of,
             }
         });
@@ -94,7 +94,7 @@ pub async fn contacts(
         found.entry(row.try_get(0)?).or_default().add(row)?;
     }
     for (key, folded) in accounts.iter().filter(|(_, folded)| !folded.parked) {
-        let (log, rows) = (Said::of(&folded.account.contacts), found.remove(key).unwrap_or_default());
+        let (log, rows) = (Said::of(&folded.account.dunning), found.remove(key).unwrap_or_default());
         if log != rows {
             report.found.differ(key, "reminders", format!("{log:?}"), format!("{rows:?}"));
         }

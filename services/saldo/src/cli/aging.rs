@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anstream::println;
 use jiff::{Timestamp, civil::Date};
 use saldo_api::v1;
-use saldo_commit::date_to_api;
+use saldo_facts::date_to_api;
 
 use super::Run;
 use crate::{

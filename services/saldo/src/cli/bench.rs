@@ -25,7 +25,7 @@ use anstream::println;
 use saldo_api::v1;
 use saldo_auth::{Issuer, Role, Verifier};
 use saldo_clock::Clock;
-use saldo_commit::date_to_api;
+use saldo_facts::date_to_api;
 
 use self::load::{Figures, drive};
 use super::Run;

@@ -6,7 +6,7 @@ use anstream::println;
 use clap::Args;
 use saldo_catalog::upgrade::{Upgraded, allowed, upgrade};
 use saldo_clock::Clock;
-use saldo_commit::Format;
+use saldo_facts::Format;
 use serde_json::json;
 
 use super::Run;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anstream::println;
 use saldo_api::v1;
-use saldo_commit::timestamp_from_api;
+use saldo_facts::timestamp_from_api;
 use serde::Serialize;
 
 use super::Run;

@@ -13,7 +13,7 @@ use clap::Args;
 use saldo_catalog::{Fault, Published};
 use saldo_channels::{Outcome as Sent, mail::Mail, smtp::Server};
 use saldo_clock::Clock;
-use saldo_domain::policy::Step;
+use saldo_domain::dunning::policy::Step;
 use saldo_templates::{Language, Letter, Message, Party, Template, samples};
 use serde::Serialize;
 use serde_json::json;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anstream::println;
 use jiff::{Timestamp, tz::TimeZone};
 use saldo_api::v1;
-use saldo_commit::{timestamp_from_api, timestamp_to_api, tone_from_api};
+use saldo_facts::{timestamp_from_api, timestamp_to_api, tone_from_api};
 use serde::Serialize;
 
 use super::Run;

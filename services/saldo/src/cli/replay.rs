@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use anstream::println;
 use jiff::{Timestamp, civil::Date};
-use saldo_commit::Commit;
 use saldo_domain::{ids::AccountKey, money::format_minor};
+use saldo_facts::Commit;
 use saldo_log::{
     Log,
     acceptor::{Acceptor, Verdict},
@@ -196,7 +196,7 @@ fn print_json(key: &str, chain: &[Link], state: &State) -> serde_json::Result<()
                     one["actor"] = commit.actor.clone().into();
                     one["recorded_at"] = commit.recorded_at.to_string().into();
                     one["request_id"] = commit.request_id.clone().into();
-                    one["events"] = commit.events.iter().map(saldo_readmodel::summarise).collect();
+                    one["events"] = commit.events.iter().map(saldo_facts::summarise).collect();
                     one["refusal"] = commit.refusal.as_ref().map(|refusal| refusal.reason.clone()).into();
                 }
                 Err(why) => one["parked"] = why.clone().into(),

@@ -3,7 +3,7 @@
 use jiff::{ToSpan, civil::Date};
 use saldo_api::FieldMask;
 use saldo_api::v1;
-use saldo_commit::{date_from_api, date_to_api};
+use saldo_facts::{date_from_api, date_to_api};
 
 pub const ACCOUNTS: u32 = 24;
 const FIRST: [&str; 8] =

@@ -4,8 +4,8 @@ use std::{io, path::Path};
 
 use jiff::civil::Date;
 use saldo_api::v1;
-use saldo_commit::date_to_api;
 use saldo_domain::money::{Currency, parse_decimal};
+use saldo_facts::date_to_api;
 
 use super::map::{AccountDefaults, Map, MapError, Template};
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anstream::println;
 use clap::Args;
 use saldo_api::v1;
-use saldo_commit::timestamp_from_api;
+use saldo_facts::timestamp_from_api;
 use serde_json::json;
 
 use crate::{

@@ -1,0 +1,174 @@
+//! Dunning: when the ladder speaks, whether it may, and what became of it.
+//!
+//! A reminder falls due, is started, and is closed: accepted, rejected, unknown or withheld. An account has at most one open
+//! reminder. A reminder's steps count as taken once it is closed: a hand-over that certainly failed takes none.
+
+pub mod attempt;
+pub mod hours;
+pub mod ladder;
+pub mod policy;
+pub mod preview;
+pub mod reminder;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use attempt::{
+    Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown, ContactWithheld,
+    DeferredReason, HandOverFailure, HandedOver, ListedItem, Outcome, RejectedReason, UnknownReason, UnlistedItems,
+    WithheldReason,
+};
+pub use ladder::{ItemStep, LastStep, StepsTaken};
+pub use policy::{Policy, Tone};
+pub use reminder::{Notice, Reminder, ReminderDue, ReminderState, Unsettled};
+
+use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals};
+
+facts!(Dunning {
+    /// reminder.due
+    ReminderDue,
+    /// contact.started
+    ContactStarted,
+    /// contact.withheld
+    ContactWithheld,
+    /// contact.deferred
+    ContactDeferred,
+    /// contact.accepted
+    ContactAccepted,
+    /// contact.rejected
+    ContactRejected,
+    /// contact.unknown
+    ContactUnknown,
+});
+
+refusals! {
+    /// Why a command about a reminder is not allowed.
+    Refusal {
+        NotFound ReminderUnknown { reminder: u64 } = "REMINDER_UNKNOWN", "the account has no reminder {reminder}";
+        FailedPrecondition AttemptClosed { reminder: u64, attempt: u32 } = "ATTEMPT_CLOSED",
+            "attempt {attempt} of reminder {reminder} is not this caller's, or has its outcome already";
+        FailedPrecondition AttemptUnderWay { reminder: u64 } = "ATTEMPT_UNDER_WAY",
+            "reminder {reminder} is on its way; its outcome comes first";
+        FailedPrecondition NothingToSettle { reminder: u64 } = "NOTHING_TO_SETTLE",
+            "reminder {reminder} is not open, and not the newest that reached nobody for certain";
+        FailedPrecondition OnHold { reminder: u64, hold: DocumentNumber } = "ON_HOLD",
+            "what reminder {reminder} is about is on hold ({hold}); release the hold first";
+        FailedPrecondition SendingOff = "SENDING_OFF", "sending is off, or no policy is published; switch it on first";
+    }
+}
+
+/// What can be asked about reminders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Asks whether a reminder may be sent now, and claims it.
+    StartContactAttempt {
+        /// The reminder.
+        reminder: u64,
+        /// Drawn for this try.
+        claim: Claim,
+    },
+    /// Says what became of an attempt.
+    RecordContactOutcome {
+        /// The reminder.
+        reminder: u64,
+        /// The attempt.
+        attempt: u32,
+        /// The claim that the attempt was started with.
+        claim: Claim,
+        /// What became of the attempt.
+        outcome: Outcome,
+    },
+    /// A person has the newest reminder said again that reached nobody for certain.
+    RetryContact {
+        /// The reminder.
+        reminder: u64,
+    },
+    /// A person decides that a reminder is not sent, or not sent again.
+    DropContact {
+        /// The reminder.
+        reminder: u64,
+    },
+}
+
+/// What an account remembers of its reminders.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dunning {
+    /// How many reminders there ever were.
+    pub reminders: u64,
+    /// The open reminder.
+    pub open: Option<Reminder>,
+    /// When the debtor was contacted, or may have been; as far back as a week's budget looks.
+    pub recent: Vec<Timestamp>,
+    /// The reminder closed last, where it reached nobody for certain. Its sender may still say what became of it, until
+    /// another reminder is closed; a person may have it said again, until another falls due.
+    pub unsettled: Option<Unsettled>,
+}
+
+impl Dunning {
+    /// The reminder that a person should see to.
+    pub fn needs_person(&self) -> Option<u64> {
+        self.unsettled.as_ref().filter(|_| self.open.is_none()).map(|unsettled| unsettled.reminder)
+    }
+}
+
+impl Fact {
+    /// The steps of the ladder that a fact leaves behind its items.
+    pub fn took(&self) -> Option<&StepsTaken> {
+        match self {
+            Fact::ContactWithheld(ContactWithheld { took, .. })
+            | Fact::ContactAccepted(ContactAccepted { took, .. })
+            | Fact::ContactRejected(ContactRejected { took, .. })
+            | Fact::ContactUnknown(ContactUnknown { took, .. }) => Some(took),
+            Fact::ReminderDue(_) | Fact::ContactStarted(_) | Fact::ContactDeferred(_) => None,
+        }
+    }
+}
+
+/// Decides a command about reminders.
+pub fn decide(account: &Account, command: &Command, context: &Context<'_>) -> Result<Vec<Fact>, Refusal> {
+    match command {
+        Command::StartContactAttempt { reminder, claim } => attempt::start(account, *reminder, *claim, context),
+        Command::RecordContactOutcome { reminder, attempt, claim, outcome } => {
+            attempt::record_outcome(account, (*reminder, *attempt, *claim), outcome, context)
+        }
+        Command::RetryContact { reminder } => reminder::retry(account, *reminder, context),
+        Command::DropContact { reminder } => reminder::drop(account, *reminder, context),
+    }
+}
+
+/// The account after a fact of dunning.
+pub fn evolve(account: &mut Account, fact: &Fact) {
+    if let Fact::ContactWithheld(ContactWithheld { reminder, reason: WithheldReason::Held, .. }) = fact
+        && let Some(open) = account.dunning.open.as_ref().filter(|open| open.number == *reminder)
+    {
+        ladder::for_each(&mut account.ledger.items, &open.takes, |item, _| item.held_back = true);
+    }
+    let listed_on = account.dunning.fold(fact);
+    if let Some((tone, day)) = listed_on {
+        for item in account.ledger.items.iter_mut().filter(|item| item.due_date < day) {
+            item.tone_heard = Some(tone);
+        }
+    }
+    if let Some(took) = fact.took() {
+        ladder::for_each(&mut account.ledger.items, &took.steps, |item, step| {
+            item.last_step = Some(LastStep { offset_days: step.offset_days, on: took.on });
+            item.held_back = false;
+        });
+    }
+}
+
+/// The next thing that time has brought by `context.now`.
+pub fn due(account: &Account, context: &Context<'_>) -> Option<Fact> {
+    match &account.dunning.open {
+        Some(open) => attempt::expired(open, context.now).or_else(|| attempt::held(account, open, context)),
+        None => reminder::due(account, context),
+    }
+}
+
+/// When time will next bring something. An open reminder that waits for its sender needs no waking.
+pub fn next_wakeup(account: &Account, context: &Context<'_>) -> Option<Timestamp> {
+    match &account.dunning.open {
+        Some(open) => attempt::expiry(open),
+        None => reminder::next_due(account, context),
+    }
+}

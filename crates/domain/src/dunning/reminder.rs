@@ -1,0 +1,301 @@
+//! Reminders: when one falls due, and how a person has one said again or dropped.
+
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Fact, Refusal,
+    attempt::{Claim, ContactWithheld, MAX_LISTED, WithheldReason, still_open},
+    hours::{Permitted, next_permitted},
+    ladder::{self, Contact, Item, ItemStep, StepsTaken},
+    policy::{Policy, Step, Tone},
+};
+use crate::{account::Account, command::Context, ids::DocumentNumber, ledger::OpenItem, party::Channel};
+
+/// How a step speaks: the form of the message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// The step's name.
+    pub step: String,
+    /// The step's tone.
+    pub tone: Tone,
+    /// The channel.
+    pub channel: Channel,
+    /// The template's name.
+    pub template: String,
+}
+
+/// Where an open reminder stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReminderState {
+    /// The reminder may be started.
+    Due {
+        /// Not before this instant, where the reminder was deferred.
+        from: Option<Timestamp>,
+    },
+    /// The reminder is on its way, or was when its sender died.
+    Started {
+        /// Whoever holds this claim may send.
+        claim: Claim,
+        /// When the attempt was started.
+        at: Timestamp,
+        /// The day of the start, in the zone of the policy's windows.
+        day: Date,
+        /// Not a byte of the message leaves from this instant on.
+        send_before: Timestamp,
+    },
+}
+
+/// The account's open reminder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reminder {
+    /// Its number on the account, from 1.
+    pub number: u64,
+    /// How it speaks.
+    pub notice: Notice,
+    /// The items that take a step with it.
+    pub takes: Vec<ItemStep>,
+    /// The reminder that a person asked to say again with this one.
+    pub retry_of: Option<u64>,
+    /// Attempts started so far.
+    pub attempts: u32,
+    /// Where it stands.
+    pub state: ReminderState,
+}
+
+/// A reminder that was closed without reaching anybody for certain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsettled {
+    /// The reminder's number.
+    pub reminder: u64,
+    /// How it spoke.
+    pub notice: Notice,
+    /// The items that took a step with it.
+    pub takes: Vec<ItemStep>,
+    /// The attempt whose outcome stands as unknown, and the claim that may still say the outcome.
+    pub unknown: Option<(u32, Claim)>,
+}
+
+/// reminder.due
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReminderDue {
+    /// The reminder's number on the account, from 1.
+    pub reminder: u64,
+    /// How it will speak, as far as is known now.
+    pub notice: Notice,
+    /// The items whose step is due.
+    pub takes: Vec<ItemStep>,
+    /// The reminder that a person asked to say again.
+    pub retry_of: Option<u64>,
+}
+
+/// The account's items on the policy's ladder.
+pub(super) struct Schedule<'c> {
+    pub policy: &'c Policy,
+    pub zone: TimeZone,
+    pub items: Vec<Item>,
+}
+
+impl<'c> Schedule<'c> {
+    /// `None` where the debtor's zone is not known any more.
+    pub fn of(account: &Account, policy: &'c Policy, context: &Context<'_>) -> Option<Self> {
+        let items = account.ledger.items.iter().map(|item| Item {
+            due_date: item.due_date,
+            taken: item
+                .last_step
+                .map_or(0, |last| policy.steps.partition_point(|step| step.offset_days <= last.offset_days)),
+            last_taken: item.last_step.map(|last| last.on),
+            held: account.agreement.days_held(&item.invoice),
+        });
+        Some(Self { policy, zone: zone(account, policy, context)?, items: items.collect() })
+    }
+
+    fn next(&self, account: &Account, now: Timestamp) -> Option<Contact> {
+        ladder::next_contact(self.policy, &self.zone, &self.items, &account.dunning.recent, now)
+    }
+
+    /// The next steps that come due while their items are on hold, and that the history does not tell yet.
+    fn next_held(&self, account: &Account, now: Timestamp) -> Option<Contact> {
+        let told = self.policy.steps.len();
+        let items = self.items.iter().zip(&account.ledger.items).map(|(item, open)| {
+            let wanted = !item.held.is_empty() && !open.held_back;
+            Item { taken: if wanted { item.taken } else { told }, held: Vec::new(), ..item.clone() }
+        });
+        let as_if_free = Schedule { policy: self.policy, zone: self.zone.clone(), items: items.collect() };
+        if as_if_free.items.iter().all(|item| item.taken == told) {
+            return None;
+        }
+        let mut contact = as_if_free.next(account, now)?;
+        let day = self.zone.to_datetime(contact.at).date();
+        contact.takes.retain(|(item, _)| self.items.get(*item).is_some_and(|item| item.is_held(day)));
+        contact.step = contact.takes.iter().map(|(_, step)| *step).max()?;
+        Some(contact)
+    }
+
+    pub fn permitted(&self, account: &Account, now: Timestamp) -> Option<Permitted> {
+        next_permitted(self.policy, &self.zone, &account.dunning.recent, now)
+    }
+
+    /// Whether the policy's hours alone permit a contact at `now`.
+    pub fn within_hours(&self, now: Timestamp) -> bool {
+        next_permitted(self.policy, &self.zone, &[], now).is_some_and(|hours| hours.from <= now)
+    }
+
+    /// What is due on a day, at most as much as one contact has room for.
+    pub fn due_on(&self, day: Date) -> Vec<(usize, usize)> {
+        let mut due = ladder::due_on(self.policy, &self.items, day);
+        bound(&mut due);
+        due
+    }
+
+    pub fn takes(&self, account: &Account, takes: &[(usize, usize)]) -> Vec<ItemStep> {
+        let of = |(item, step): &(usize, usize)| {
+            let (item, step) = (account.ledger.items.get(*item)?, self.policy.steps.get(*step)?);
+            Some(ItemStep { invoice: item.invoice.clone(), instalment: item.instalment, offset_days: step.offset_days })
+        };
+        takes.iter().filter_map(of).collect()
+    }
+
+    /// How a message speaks that takes these steps: as the highest of them. Where the message lists overdue items that have
+    /// heard a firmer tone, it speaks as firmly, unless the policy lets it soften.
+    pub fn notice(&self, account: &Account, takes: &[(usize, usize)], day: Date) -> Option<Notice> {
+        let step = takes.iter().map(|(_, step)| *step).max()?;
+        let own = self.policy.steps.get(step)?;
+        let overdue = || account.ledger.items.iter().filter(|item| item.due_date < day && !on_hold(account, item, day));
+        let heard = overdue().filter_map(|item| item.tone_heard).max().unwrap_or(own.tone);
+        if heard <= own.tone || self.policy.contact.may_soften {
+            return Some(notice(own));
+        }
+        let reached = overdue().filter_map(|item| item.last_step).map(|last| last.offset_days).max();
+        let firm = || self.policy.steps.iter().filter(|step| step.tone >= heard);
+        let as_before = firm().rfind(|step| reached.is_some_and(|reached| step.offset_days <= reached));
+        Some(notice(as_before.or_else(|| firm().next()).unwrap_or(own)))
+    }
+}
+
+fn on_hold(account: &Account, item: &OpenItem, day: Date) -> bool {
+    account.agreement.holding(&item.invoice, day).is_some()
+}
+
+fn notice(step: &Step) -> Notice {
+    Notice { step: step.name.clone(), tone: step.tone, channel: step.channel, template: step.template.clone() }
+}
+
+/// As many items as one contact has room for: those on the lowest steps first, so that none is passed over for ever.
+fn bound(takes: &mut Vec<(usize, usize)>) {
+    if takes.len() > MAX_LISTED {
+        takes.sort_by_key(|(_, step)| *step);
+        takes.truncate(MAX_LISTED);
+    }
+}
+
+fn zone(account: &Account, policy: &Policy, context: &Context<'_>) -> Option<TimeZone> {
+    (context.zones)(policy.contact.zone(&account.party.profile.as_ref()?.time_zone))
+}
+
+/// The debtor's day of an instant: in the zone of the policy's windows; before a policy is published, in the debtor's own.
+pub(crate) fn day_of(account: &Account, context: &Context<'_>, at: Timestamp) -> Date {
+    let policy = context.rules.policy.as_ref();
+    let zone = match policy {
+        Some(policy) => zone(account, policy, context),
+        None => account.party.profile.as_ref().and_then(|profile| (context.zones)(&profile.time_zone)),
+    };
+    zone.unwrap_or(TimeZone::UTC).to_datetime(at).date()
+}
+
+/// What the ladder brings next: a contact, or steps that holds keep from being taken.
+///
+/// Steps that come due while their items are on hold make a reminder too, which is withheld at once: the history tells what
+/// was not said, and because of which hold. Each such step is told once.
+fn next<'c>(account: &Account, context: &Context<'c>) -> Option<(Schedule<'c>, Contact)> {
+    let schedule = Schedule::of(account, context.rules.speaking()?, context)?;
+    let contact = schedule.next(account, context.now);
+    let held = schedule.next_held(account, context.now);
+    let earliest = match (contact, held) {
+        (Some(contact), Some(held)) => Some(if held.at <= contact.at { held } else { contact }),
+        (contact, held) => contact.or(held),
+    };
+    Some((schedule, earliest?))
+}
+
+/// The reminder that has fallen due by `context.now`.
+pub(super) fn due(account: &Account, context: &Context<'_>) -> Option<Fact> {
+    let (schedule, mut contact) = next(account, context).filter(|(_, contact)| contact.at <= context.now)?;
+    bound(&mut contact.takes);
+    let day = schedule.zone.to_datetime(contact.at).date();
+    let due = ReminderDue {
+        reminder: account.dunning.reminders + 1,
+        notice: schedule.notice(account, &contact.takes, day)?,
+        takes: schedule.takes(account, &contact.takes),
+        retry_of: None,
+    };
+    Some(due.into())
+}
+
+/// When the next reminder falls due, if nothing else happens.
+pub(super) fn next_due(account: &Account, context: &Context<'_>) -> Option<Timestamp> {
+    next(account, context).map(|(_, contact)| contact.at)
+}
+
+/// A person has the newest reminder said again that reached nobody for certain.
+pub(super) fn retry(account: &Account, reminder: u64, context: &Context<'_>) -> Result<Vec<Fact>, Refusal> {
+    let unsettled = unsettled(account, reminder)?;
+    if context.rules.speaking().is_none() {
+        return Err(Refusal::SendingOff);
+    }
+    let open = still_open(account, &unsettled.takes);
+    if open.is_empty() {
+        return Err(Refusal::NothingToSettle { reminder });
+    }
+    if let Some(hold) = held_by(account, &open, day_of(account, context, context.now)) {
+        return Err(Refusal::OnHold { reminder, hold: hold.clone() });
+    }
+    let due = ReminderDue {
+        reminder: account.dunning.reminders + 1,
+        notice: unsettled.notice.clone(),
+        takes: unsettled.takes.clone(),
+        retry_of: Some(reminder),
+    };
+    Ok(vec![due.into()])
+}
+
+/// A person decides that a reminder is not sent, or not sent again.
+pub(super) fn drop(account: &Account, reminder: u64, context: &Context<'_>) -> Result<Vec<Fact>, Refusal> {
+    let day = day_of(account, context, context.now);
+    let fact = match account.dunning.open.as_ref().filter(|open| open.number == reminder) {
+        Some(open) if matches!(open.state, ReminderState::Started { .. }) => {
+            return Err(Refusal::AttemptUnderWay { reminder });
+        }
+        Some(open) => ContactWithheld::of(open, WithheldReason::Dropped, day),
+        None => {
+            unsettled(account, reminder)?;
+            // The steps were taken when the reminder was closed.
+            let took = StepsTaken { steps: Vec::new(), on: day };
+            ContactWithheld { reminder, reason: WithheldReason::Dropped, took, hold: None }
+        }
+    };
+    Ok(vec![fact.into()])
+}
+
+fn unsettled(account: &Account, reminder: u64) -> Result<&Unsettled, Refusal> {
+    if !(1..=account.dunning.reminders).contains(&reminder) {
+        return Err(Refusal::ReminderUnknown { reminder });
+    }
+    match &account.dunning.open {
+        Some(open) if open.number == reminder || open.retry_of == Some(reminder) => {
+            return Err(Refusal::AttemptUnderWay { reminder });
+        }
+        // The older reminder's sender may still say its outcome; a person goes by the newer reminder.
+        Some(_) => return Err(Refusal::NothingToSettle { reminder }),
+        None => {}
+    }
+    let unsettled = account.dunning.unsettled.as_ref().filter(|unsettled| unsettled.reminder == reminder);
+    unsettled.ok_or(Refusal::NothingToSettle { reminder })
+}
+
+/// The hold that keeps all of these items from being chased on a day; `None` where one of them may be.
+pub(super) fn held_by<'a>(account: &'a Account, items: &[ItemStep], day: Date) -> Option<&'a DocumentNumber> {
+    let mut holds = items.iter().map(|item| account.agreement.holding(&item.invoice, day));
+    let first = holds.next()??;
+    holds.all(|hold| hold.is_some()).then_some(&first.hold)
+}

@@ -1,0 +1,171 @@
+//! Payments: recorded, applied, and taken back.
+
+use jiff::civil::Date;
+
+use super::{AllocatedBy, AllocationLine, CreditKind, Designation, Fact, Ledger, Refusal, allocation};
+use crate::{
+    document::{Documents, Payment},
+    ids::DocumentNumber,
+    money::{Currency, Money},
+    sealed::Sealed,
+};
+
+/// payment.recorded
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentRecorded {
+    /// The payment's reference.
+    pub reference: DocumentNumber,
+    /// What was paid.
+    pub amount: Money,
+    /// The day the payment counts from.
+    pub value_date: Date,
+    /// Free text of the remittance.
+    pub remittance: Option<Sealed>,
+}
+
+/// payment.allocated
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentAllocated {
+    /// The payment applied.
+    pub reference: DocumentNumber,
+    /// The payment's currency.
+    pub currency: Currency,
+    /// Who decided.
+    pub allocated_by: AllocatedBy,
+    /// Where the money went; at least one.
+    pub lines: Vec<AllocationLine>,
+}
+
+/// payment.reversed
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentReversed {
+    /// The payment taken back.
+    pub reference: DocumentNumber,
+    /// The whole payment.
+    pub amount: Money,
+    /// From this day the payment no longer counts.
+    pub reversal_date: Date,
+    /// The allocations taken back.
+    pub lines: Vec<AllocationLine>,
+    /// What had stayed unapplied, in minor units.
+    pub unapplied: i64,
+    /// Free text.
+    pub reason: Option<Sealed>,
+}
+
+impl Ledger {
+    pub(super) fn pay(
+        &self,
+        documents: &dyn Documents,
+        reference: &DocumentNumber,
+        amount: Money,
+        value_date: Date,
+        designations: &[Designation],
+        remittance: &Option<Sealed>,
+    ) -> Result<Vec<Fact>, Refusal> {
+        if let Some(known) = documents.payment(reference) {
+            let same_content = !known.reversed
+                && (known.amount, known.value_date) == (amount, value_date)
+                && designations.iter().all(|one| applied_as(&known.lines, one));
+            return Err(Refusal::PaymentReferenceTaken { reference: reference.clone(), same_content });
+        }
+        if let (false, Some(expected)) = (self.currencies.contains(&amount.currency), self.currencies.first()) {
+            return Err(Refusal::CurrencyMismatch { expected: *expected, given: amount.currency });
+        }
+        self.room_for_credit()?;
+        let (allocated_by, lines) = self.choose(documents, designations, amount.currency, amount.minor, value_date)?;
+        let recorded =
+            PaymentRecorded { reference: reference.clone(), amount, value_date, remittance: remittance.clone() };
+        let mut facts = vec![recorded.into()];
+        if !lines.is_empty() {
+            let reference = reference.clone();
+            facts.push(PaymentAllocated { reference, currency: amount.currency, allocated_by, lines }.into());
+        }
+        Ok(facts)
+    }
+
+    pub(super) fn allocate(
+        &self,
+        documents: &dyn Documents,
+        reference: &DocumentNumber,
+        designations: &[Designation],
+    ) -> Result<Vec<Fact>, Refusal> {
+        let payment = standing(documents, reference)?;
+        let available = self.unapplied(reference);
+        if available == 0 {
+            return Err(Refusal::NothingUnapplied { reference: reference.clone() });
+        }
+        let currency = payment.amount.currency;
+        let (allocated_by, lines) = self.choose(documents, designations, currency, available, payment.value_date)?;
+        if lines.is_empty() {
+            return Err(Refusal::NothingOpen { currency });
+        }
+        Ok(vec![PaymentAllocated { reference: reference.clone(), currency, allocated_by, lines }.into()])
+    }
+
+    pub(super) fn reverse(
+        &self,
+        documents: &dyn Documents,
+        reference: &DocumentNumber,
+        reversal_date: Date,
+        reason: &Option<Sealed>,
+    ) -> Result<Vec<Fact>, Refusal> {
+        let payment = standing(documents, reference)?;
+        if reversal_date < payment.value_date {
+            return Err(Refusal::ReversalBeforePayment { value_date: payment.value_date });
+        }
+        self.room_for_items(payment.lines.len())?;
+        let lines = payment.lines.into_iter().map(|line| {
+            let invoice = documents.invoice(&line.invoice);
+            AllocationLine { last_step: invoice.and_then(|invoice| invoice.last_step(line.instalment)), ..line }
+        });
+        let reversed = PaymentReversed {
+            reference: reference.clone(),
+            amount: payment.amount,
+            reversal_date,
+            lines: lines.collect(),
+            unapplied: self.unapplied(reference),
+            reason: reason.clone(),
+        };
+        Ok(vec![reversed.into()])
+    }
+
+    /// Where money goes, and who decided.
+    fn choose(
+        &self,
+        documents: &dyn Documents,
+        designations: &[Designation],
+        currency: Currency,
+        available: i64,
+        value_date: Date,
+    ) -> Result<(AllocatedBy, Vec<AllocationLine>), Refusal> {
+        if designations.is_empty() {
+            let items = self.items.iter().filter(|item| item.currency == currency);
+            return Ok((AllocatedBy::OldestDueFirst, allocation::oldest_first(items, available, value_date)));
+        }
+        let lines = allocation::designated(self, documents, designations, currency, available, value_date)?;
+        Ok((AllocatedBy::Designation, lines))
+    }
+
+    pub(super) fn take_back(&mut self, reversed: &PaymentReversed) {
+        self.credits.retain(|credit| credit.kind != CreditKind::Payment || credit.document != reversed.reference);
+        self.restore(&reversed.lines, reversed.amount.currency);
+    }
+}
+
+/// Whether what was designated is among what was applied.
+fn applied_as(lines: &[AllocationLine], designation: &Designation) -> bool {
+    let of_it = lines.iter().filter(|line| {
+        line.invoice == designation.invoice && designation.instalment.is_none_or(|number| number == line.instalment)
+    });
+    of_it.map(|line| i128::from(line.amount)).sum::<i128>() >= i128::from(designation.amount)
+}
+
+/// The payment of a reference, unless it is unknown or reversed.
+fn standing(documents: &dyn Documents, reference: &DocumentNumber) -> Result<Payment, Refusal> {
+    match documents.payment(reference) {
+        None => Err(Refusal::PaymentUnknown { reference: reference.clone() }),
+        Some(payment) if payment.reversed => Err(Refusal::PaymentAlreadyReversed { reference: reference.clone() }),
+        Some(payment) => Ok(payment),
+    }
+}

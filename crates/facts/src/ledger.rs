@@ -1,0 +1,154 @@
+//! The facts of the ledger.
+
+use saldo_api::v1;
+use saldo_domain::{
+    dunning::LastStep,
+    ledger::{
+        AllocatedBy, AllocationLine, Instalment, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentAllocated,
+        PaymentRecorded, PaymentReversed,
+    },
+    money::{Currency, format_minor},
+};
+
+use crate::{
+    DecodeError,
+    declare::{fact, message},
+    rules,
+    wire::{Decoded, Field, Fields},
+};
+
+impl Field for AllocatedBy {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
+        let stored = match self {
+            AllocatedBy::Designation => v1::AllocatedBy::Designation,
+            AllocatedBy::OldestDueFirst => v1::AllocatedBy::OldestDueFirst,
+        };
+        (stored as u32).put(tag, out);
+    }
+
+    fn get(fields: &Fields<'_>, tag: u32, name: &'static str) -> Decoded<Self> {
+        match v1::AllocatedBy::try_from(u32::get(fields, tag, name)? as i32) {
+            Ok(v1::AllocatedBy::Designation) => Ok(AllocatedBy::Designation),
+            Ok(v1::AllocatedBy::OldestDueFirst) => Ok(AllocatedBy::OldestDueFirst),
+            _ => Err(DecodeError::malformed(name, "unknown")),
+        }
+    }
+
+    fn sample() -> Self {
+        AllocatedBy::Designation
+    }
+}
+
+message!(Instalment { 1 => number [rules::instalment], 2 => due_date, 3 => amount [rules::positive] });
+
+message!(LastStep { 1 => offset_days, 2 => on });
+
+message!(AllocationLine {
+    1 => invoice,
+    2 => instalment [rules::instalment],
+    3 => due_date,
+    4 => amount [rules::positive],
+    5 => effective_date,
+    6 => issue_date,
+    7 => last_step,
+});
+
+fact! {
+    "invoice.issued" [1] InvoiceIssued {
+        1 => number,
+        (2, 3) => total,
+        4 => issue_date,
+        5 => instalments,
+        6 => description,
+    }
+    date: |fact| Some(fact.issue_date),
+    summary: |InvoiceIssued { number, total, instalments, .. }| {
+        let due = match instalments.as_slice() {
+            [only] => format!("due {}", only.due_date),
+            many => format!("in {} instalments", many.len()),
+        };
+        format!("Invoice {number} issued: {total}, {due}")
+    },
+}
+
+fact! {
+    "invoice.credited" [1] InvoiceCredited {
+        1 => credit_note,
+        2 => invoice,
+        (3, 4) => amount,
+        5 => credit_date,
+        6 => lines,
+        7 => reason,
+    }
+    date: |fact| Some(fact.credit_date),
+    summary: |InvoiceCredited { credit_note, invoice, amount, lines, .. }| {
+        let applied: i64 = lines.iter().map(|line| line.amount).sum();
+        let rest = unapplied(amount.minor - applied, amount.currency);
+        format!("Credit note {credit_note} for invoice {invoice}: {amount}{rest}")
+    },
+}
+
+fact! {
+    "invoice.voided" [1] InvoiceVoided {
+        1 => number,
+        2 => currency,
+        3 => void_date,
+        4 => instalments,
+        5 => reason,
+    }
+    date: |fact| Some(fact.void_date),
+    summary: |fact| format!("Invoice {} voided", fact.number),
+}
+
+fact! {
+    "payment.recorded" [1] PaymentRecorded {
+        1 => reference,
+        (2, 3) => amount,
+        4 => value_date,
+        5 => remittance,
+    }
+    date: |fact| Some(fact.value_date),
+    summary: |PaymentRecorded { reference, amount, value_date, .. }| {
+        format!("Payment {reference} of {amount}, value date {value_date}")
+    },
+}
+
+fact! {
+    "payment.allocated" [1] PaymentAllocated {
+        1 => reference,
+        2 => currency,
+        3 => allocated_by,
+        4 => lines,
+    }
+    date: |fact| fact.lines.iter().map(|line| line.effective_date).max(),
+    summary: |PaymentAllocated { reference, currency, allocated_by, lines }| {
+        let how = match allocated_by {
+            AllocatedBy::Designation => "as designated",
+            AllocatedBy::OldestDueFirst => "oldest due first",
+        };
+        let to: Vec<String> = lines
+            .iter()
+            .take(3)
+            .map(|line| format!("{} {}", line.invoice, format_minor(line.amount, *currency)))
+            .collect();
+        let more = if lines.len() > 3 { format!(" and {} more", lines.len() - 3) } else { String::new() };
+        format!("Payment {reference} applied {how}: {}{more}", to.join(", "))
+    },
+}
+
+fact! {
+    "payment.reversed" [1] PaymentReversed {
+        1 => reference,
+        (2, 3) => amount,
+        4 => reversal_date,
+        5 => lines,
+        6 => unapplied [rules::not_negative],
+        7 => reason,
+    }
+    date: |fact| Some(fact.reversal_date),
+    summary: |fact| format!("Payment {} of {} reversed", fact.reference, fact.amount),
+}
+
+fn unapplied(rest: i64, currency: Currency) -> String {
+    if rest > 0 { format!(", {} of it unapplied", format_minor(rest, currency)) } else { String::new() }
+}

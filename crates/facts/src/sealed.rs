@@ -1,0 +1,31 @@
+//! Where sealed values stand: the field names that are part of each seal's associated data.
+
+use prost::Message;
+use saldo_api::v1;
+use saldo_domain::sealed::Sealed;
+
+/// The display name of account.opened and account.amended.
+pub const DISPLAY_NAME: &str = "display_name";
+/// The address of a contact point of account.opened and account.amended.
+pub const CONTACT_ADDRESS: &str = "contact_points.address";
+/// The description of invoice.issued.
+pub const DESCRIPTION: &str = "description";
+/// The reason of invoice.credited, invoice.voided and payment.reversed.
+pub const REASON: &str = "reason";
+/// The remittance text of payment.recorded.
+pub const REMITTANCE: &str = "remittance";
+
+/// The exact bytes handed over, of contact.accepted, contact.rejected and contact.unknown.
+pub const MESSAGE: &str = "handed.message";
+/// The provider's words, of contact.accepted, contact.rejected and contact.deferred.
+pub const REPLY: &str = "reply";
+
+/// The stored message inside the domain's opaque value; `None` where the bytes are not one.
+pub fn sealed_message(sealed: &Sealed) -> Option<v1::Sealed> {
+    v1::Sealed::decode(sealed.0.as_slice()).ok()
+}
+
+/// The domain's opaque value around a stored message.
+pub fn opaque(message: &v1::Sealed) -> Sealed {
+    Sealed(message.encode_to_vec())
+}
