@@ -5,8 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use saldo_facts::{CatalogEvent, CatalogVersions, Commit, Format};
 use saldo_domain::ids::SYSTEM_TENANT;
+use saldo_facts::{CatalogEvent, CatalogVersions, Commit, Format};
 use saldo_log::{
     Record,
     acceptor::{Acceptor, Diverged, Head, Verdict},

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use saldo_facts::{CatalogEvent, CatalogVersions, Commit};
 use saldo_domain::ids::SYSTEM_TENANT;
+use saldo_facts::{CatalogEvent, CatalogVersions, Commit};
 use saldo_log::{
     AppendError, Log, NewRecord,
     acceptor::Head,

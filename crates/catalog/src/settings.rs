@@ -1,8 +1,8 @@
 //! The rules of a creditor's settings, and the day that its time zone makes of an instant.
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
-use saldo_facts::Settings;
 use saldo_domain::fault::FieldFault;
+use saldo_facts::Settings;
 
 use crate::zone;
 

@@ -1,6 +1,6 @@
 //! The operator's own chain: which facts the log may hold. Statutory tables will stand here too.
 
-use saldo_facts::{CatalogEvent, Commit, Format, StoredEvent};
+use saldo_facts::{CatalogEvent, Commit, Format, FormatRaised, StoredEvent};
 
 use crate::fold::{Answers, Change};
 
@@ -29,7 +29,7 @@ pub struct SystemCatalog {
 )]
 pub struct FormatNotRaised {
     /// The fact's type.
-    pub fact: String,
+    pub fact: &'static str,
     /// The format that brought it.
     pub needed: Format,
     /// The format that the log allows.
@@ -46,9 +46,11 @@ impl SystemCatalog {
     pub fn admit<E: StoredEvent>(&self, facts: &[E]) -> Result<(), FormatNotRaised> {
         match facts.iter().find(|fact| fact.format() > self.format) {
             None => Ok(()),
-            Some(fact) => {
-                Err(FormatNotRaised { fact: fact.encode().r#type, needed: fact.format(), allowed: self.format })
-            }
+            Some(fact) => Err(FormatNotRaised {
+                fact: fact.declared().declaration().0,
+                needed: fact.format(),
+                allowed: self.format,
+            }),
         }
     }
 
@@ -69,11 +71,14 @@ impl SystemCatalog {
         for event in &commit.events {
             match event {
                 // A format never goes back: facts of it may stand in the log.
-                CatalogEvent::FormatRaised { format } => {
+                CatalogEvent::FormatRaised(FormatRaised { format }) => {
                     self.format = self.format.max(*format);
-                    said.push(format!("format raised to {format}"));
+                    said.push(event.declared().summary());
                 }
-                other => self.park(format!("{} does not belong on the operator's chain", other.encode().r#type)),
+                other => {
+                    let (fact, _) = other.declared().declaration();
+                    self.park(format!("{fact} does not belong on the operator's chain"));
+                }
             }
         }
         self.changes.push(Change::of(commit, self.version, &said));

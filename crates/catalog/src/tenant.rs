@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use saldo_facts::{CatalogEvent, Commit, Settings, StoredEvent};
 use saldo_domain::{Rules, dunning::Policy};
+use saldo_facts::{
+    CatalogEvent, Commit, PolicyPublished, SendingSet, Settings, SettingsPublished, StoredEvent, TemplatePublished,
+};
 use saldo_templates::Template;
 
 use crate::{
@@ -70,19 +72,24 @@ impl TenantCatalog {
         let mut files = Vec::new();
         for event in &commit.events {
             match event {
-                CatalogEvent::PolicyPublished { source } => {
+                CatalogEvent::PolicyPublished(PolicyPublished { source }) => {
                     files.insert(0, Source { name: POLICY.to_owned(), text: source.clone() });
                 }
-                CatalogEvent::TemplatePublished { name, language, source } => {
+                CatalogEvent::TemplatePublished(TemplatePublished { name, language, source }) => {
                     files.push(Source { name: format!("templates/{name}.{language}.toml"), text: source.clone() });
                 }
-                CatalogEvent::SendingSet { on } => {
+                CatalogEvent::SendingSet(SendingSet { on }) => {
                     Arc::make_mut(&mut self.rules).sending = *on;
-                    said.push(format!("sending switched {}", if *on { "on" } else { "off" }));
+                    said.push(event.declared().summary());
                 }
-                CatalogEvent::SettingsPublished(settings) => said.extend(self.set(settings)),
-                other @ CatalogEvent::FormatRaised { .. } => {
-                    self.park(format!("{} does not belong on a creditor's chain", other.encode().r#type));
+                CatalogEvent::SettingsPublished(SettingsPublished(settings)) => {
+                    if self.set(settings) {
+                        said.push(event.declared().summary());
+                    }
+                }
+                CatalogEvent::FormatRaised(_) => {
+                    let (fact, _) = event.declared().declaration();
+                    self.park(format!("{fact} does not belong on a creditor's chain"));
                 }
             }
         }
@@ -93,15 +100,15 @@ impl TenantCatalog {
     }
 
     /// Settings were without fault when they were published. A release that reads them otherwise must not guess.
-    fn set(&mut self, settings: &Settings) -> Option<String> {
-        if let Some(fault) = settings::check(settings).first() {
-            self.unreadable.settings =
-                Some(format!("the settings in force have faults: {}: {}", fault.field, fault.rule));
-            return None;
+    fn set(&mut self, settings: &Settings) -> bool {
+        let faults = settings::check(settings);
+        let first = faults.first();
+        self.unreadable.settings =
+            first.map(|fault| format!("the settings in force have faults: {}: {}", fault.field, fault.rule));
+        if faults.is_empty() {
+            self.settings = Arc::new(settings.clone());
         }
-        self.unreadable.settings = None;
-        self.settings = Arc::new(settings.clone());
-        Some(format!("settings published: time zone {}", settings.time_zone))
+        faults.is_empty()
     }
 
     /// A policy was without fault when it was published. A release that reads it otherwise must not guess.

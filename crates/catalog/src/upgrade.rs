@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use saldo_facts::{CatalogEvent, Format};
 use saldo_domain::ids::SYSTEM_TENANT;
+use saldo_facts::{Format, FormatRaised};
 use saldo_log::{Log, genesis::Identity};
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +63,7 @@ pub async fn upgrade(
         fingerprint: [0; 32],
         actor: actor.to_owned(),
         actor_roles: Vec::new(),
-        events: vec![CatalogEvent::FormatRaised { format: Format::NEWEST }],
+        events: vec![FormatRaised { format: Format::NEWEST }.into()],
     };
     let publisher = Publisher::new(log, identity, catalog.clone());
     publisher.publish(publication, || Ok::<_, PublishError>(now), None).await?;

@@ -7,8 +7,11 @@ use jiff::Timestamp;
 use prost::Message;
 use saldo_api::v1;
 use saldo_catalog::{CHAIN, State};
-use saldo_facts::{CatalogEvent, CatalogVersions, Commit, Format, Settings, StoredEvent};
 use saldo_domain::ids::SYSTEM_TENANT;
+use saldo_facts::{
+    CatalogEvent, CatalogVersions, Commit, Format, FormatRaised, PolicyPublished, SendingSet, Settings,
+    SettingsPublished, StoredEvent, TemplatePublished,
+};
 use saldo_log::{
     Record,
     acceptor::Acceptor,
@@ -89,28 +92,28 @@ impl Written {
 }
 
 fn settings() -> CatalogEvent {
-    CatalogEvent::SettingsPublished(Settings { time_zone: "America/Chicago".into(), ..Settings::default() })
+    SettingsPublished(Settings { time_zone: "America/Chicago".into(), ..Settings::default() }).into()
 }
 
 fn sending(on: bool) -> CatalogEvent {
-    CatalogEvent::SendingSet { on }
+    SendingSet { on }.into()
 }
 
 fn raised(format: Format) -> CatalogEvent {
-    CatalogEvent::FormatRaised { format }
+    FormatRaised { format }.into()
 }
 
 fn policy() -> Vec<v1::Event> {
     let policy = include_str!("../../../docs/policy/policy.toml").to_owned();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/policy/templates");
-    let mut events = vec![CatalogEvent::PolicyPublished { source: policy }.encode()];
+    let mut events = vec![CatalogEvent::from(PolicyPublished { source: policy }).encode()];
     for entry in std::fs::read_dir(folder).expect("the example's templates") {
         let entry = entry.expect("a file");
         let file = entry.file_name().into_string().expect("a name");
         let (name, language) = file.trim_end_matches(".toml").split_once('.').expect("name and language");
         let source = std::fs::read_to_string(entry.path()).expect("a template");
         let (name, language) = (name.to_owned(), language.to_owned());
-        events.push(CatalogEvent::TemplatePublished { name, language, source }.encode());
+        events.push(CatalogEvent::from(TemplatePublished { name, language, source }).encode());
     }
     events
 }
@@ -141,10 +144,7 @@ fn the_gate_lets_newer_facts_through_once_the_format_is_raised() {
     assert_eq!(before.system().format, Format::FIRST);
     assert_eq!(before.system().admit(std::slice::from_ref(&older)), Ok(()));
     let refused = before.system().admit(&[older, newer.clone()]).expect_err("a newer fact");
-    assert_eq!(
-        (refused.fact.as_str(), refused.needed, refused.allowed),
-        ("settings.published", Format::new(2), Format::FIRST)
-    );
+    assert_eq!((refused.fact, refused.needed, refused.allowed), ("settings.published", Format::new(2), Format::FIRST));
     assert!(refused.to_string().contains("saldo log upgrade"), "{refused}");
     let after = Written::new().publish(SYSTEM_TENANT, raised(Format::new(2))).read();
     assert_eq!(after.system().admit(&[newer]), Ok(()));
@@ -182,7 +182,7 @@ fn another_policy_does_not_hide_a_fact_that_this_release_does_not_know() {
 
 #[test]
 fn a_policy_with_faults_is_replaced_by_one_without() {
-    let faulty = CatalogEvent::PolicyPublished { source: "[from.a.newer.release]".into() };
+    let faulty = PolicyPublished { source: "[from.a.newer.release]".into() }.into();
     let log = Written::new().publish("acme", faulty);
     let parked = log.read().in_force("acme");
     assert!(parked.parked().is_some_and(|why| why.contains("policy.toml")), "{:?}", parked.parked());

@@ -1,39 +1,46 @@
-//! Facts of the catalog: what a creditor has published, and what the operator has.
+//! The facts of the catalog: what a creditor has published, and what the operator has.
 
-use prost::Message;
-use saldo_api::v1;
+use crate::{
+    DecodeError, Format,
+    declare::{Declaration, Declared, Fact, fact, message},
+    payload::StoredEvent,
+    wire::{Decoded, Field, Fields, Message},
+};
 
-use crate::{DecodeError, Format, StoredEvent};
-
-/// A change of the catalog. Sources are kept as people wrote them.
+/// policy.published: sources are kept as people wrote them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CatalogEvent {
-    /// policy.published
-    PolicyPublished {
-        /// policy.toml.
-        source: String,
-    },
-    /// template.published
-    TemplatePublished {
-        /// Its name.
-        name: String,
-        /// Its language, ISO 639-1.
-        language: String,
-        /// NAME.LANGUAGE.toml.
-        source: String,
-    },
-    /// sending.set
-    SendingSet {
-        /// Whether anything is sent.
-        on: bool,
-    },
-    /// settings.published
-    SettingsPublished(Settings),
-    /// format.raised, on the operator's own chain
-    FormatRaised {
-        /// From now on facts of this format and below may be written.
-        format: Format,
-    },
+pub struct PolicyPublished {
+    /// policy.toml.
+    pub source: String,
+}
+
+/// template.published: the templates of a policy are published with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplatePublished {
+    /// Its name.
+    pub name: String,
+    /// Its language, ISO 639-1.
+    pub language: String,
+    /// NAME.LANGUAGE.toml.
+    pub source: String,
+}
+
+/// sending.set
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendingSet {
+    /// Whether anything is sent.
+    pub on: bool,
+}
+
+/// settings.published: it replaces the former settings whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsPublished(pub Settings);
+
+/// format.raised, on the operator's own chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatRaised {
+    /// From now on facts of this format and below may be written.
+    pub format: Format,
 }
 
 /// How a creditor's organisation works, apart from how it speaks.
@@ -75,96 +82,108 @@ impl Default for Settings {
     }
 }
 
-/// The catalog's facts: stored type, version, and the format that brought them.
-const KNOWN: [(&str, u32, Format); 5] = [
-    ("policy.published", 1, Format::FIRST),
-    ("template.published", 1, Format::FIRST),
-    ("sending.set", 1, Format::FIRST),
-    ("settings.published", 1, Format::new(2)),
-    // It says what may be written, so it must be readable before anything newer is.
-    ("format.raised", 1, Format::FIRST),
-];
+fact! {
+    "policy.published" [1] PolicyPublished { 1 => source }
+    date: |_| None,
+    summary: |_| "policy published".to_owned(),
+}
 
-impl StoredEvent for CatalogEvent {
-    fn encode(&self) -> v1::Event {
-        let (kind, body) = match self {
-            CatalogEvent::PolicyPublished { source } => {
-                ("policy.published", v1::PolicyPublished { source: source.clone() }.encode_to_vec())
-            }
-            CatalogEvent::TemplatePublished { name, language, source } => (
-                "template.published",
-                v1::TemplatePublished { name: name.clone(), language: language.clone(), source: source.clone() }
-                    .encode_to_vec(),
-            ),
-            CatalogEvent::SendingSet { on } => ("sending.set", v1::SendingSet { on: *on }.encode_to_vec()),
-            CatalogEvent::SettingsPublished(settings) => {
-                ("settings.published", settings_to_stored(settings).encode_to_vec())
-            }
-            CatalogEvent::FormatRaised { format } => {
-                ("format.raised", v1::FormatRaised { format: format.number() }.encode_to_vec())
-            }
-        };
-        v1::Event { r#type: kind.to_owned(), version: 1, body }
-    }
+fact! {
+    "template.published" [1] TemplatePublished { 1 => name, 2 => language, 3 => source }
+    date: |_| None,
+    summary: |fact| format!("template {}.{} published", fact.name, fact.language),
+}
 
-    fn decode(stored: &v1::Event) -> Result<Self, DecodeError> {
-        let body = stored.body.as_slice();
-        match (stored.r#type.as_str(), stored.version) {
-            ("policy.published", 1) => {
-                let m: v1::PolicyPublished = read(stored, body)?;
-                Ok(CatalogEvent::PolicyPublished { source: m.source })
-            }
-            ("template.published", 1) => {
-                let m: v1::TemplatePublished = read(stored, body)?;
-                Ok(CatalogEvent::TemplatePublished { name: m.name, language: m.language, source: m.source })
-            }
-            ("sending.set", 1) => {
-                let m: v1::SendingSet = read(stored, body)?;
-                Ok(CatalogEvent::SendingSet { on: m.on })
-            }
-            ("settings.published", 1) => {
-                let m: v1::SettingsPublished = read(stored, body)?;
-                Ok(CatalogEvent::SettingsPublished(Settings {
-                    name: m.name,
-                    time_zone: m.time_zone,
-                    languages: m.languages,
-                    fiscal_year_start: FiscalYearStart { month: m.fiscal_year_month, day: m.fiscal_year_day },
-                }))
-            }
-            ("format.raised", 1) => {
-                let m: v1::FormatRaised = read(stored, body)?;
-                Ok(CatalogEvent::FormatRaised { format: Format::new(m.format) })
-            }
-            _ => Err(DecodeError::unknown(stored)),
+fact! {
+    "sending.set" [1] SendingSet { 1 => on }
+    date: |_| None,
+    summary: |fact| format!("sending switched {}", if fact.on { "on" } else { "off" }),
+}
+
+message!(Settings { 1 => name, 2 => time_zone, 3 => languages, (4, 5) => fiscal_year_start });
+
+fact! {
+    "settings.published" [2] SettingsPublished(Settings)
+    date: |_| None,
+    summary: |fact| format!("settings published: time zone {}", fact.0.time_zone),
+}
+
+// It says what may be written, so every release that goes by it must be able to read it: it belongs to the first format.
+fact! {
+    "format.raised" [1] FormatRaised { 1 => format }
+    date: |_| None,
+    summary: |fact| format!("format raised to {}", fact.format),
+}
+
+/// Lists the facts of the catalog: all that can stand on its chains.
+macro_rules! catalog_facts {
+    ($($fact:ident),+ $(,)?) => {
+        /// A fact of the catalog.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum CatalogEvent {
+            $(#[doc = concat!("See [`", stringify!($fact), "`].")] $fact($fact)),+
         }
-    }
 
-    fn format_of(stored: &v1::Event) -> Option<Format> {
-        let known = KNOWN.iter().find(|(kind, version, _)| *kind == stored.r#type && *version == stored.version);
-        known.map(|(.., format)| *format)
-    }
+        $(impl From<$fact> for CatalogEvent {
+            fn from(fact: $fact) -> Self {
+                Self::$fact(fact)
+            }
+        })+
 
-    fn format(&self) -> Format {
-        match self {
-            CatalogEvent::SettingsPublished(_) => Format::new(2),
-            CatalogEvent::PolicyPublished { .. }
-            | CatalogEvent::TemplatePublished { .. }
-            | CatalogEvent::SendingSet { .. }
-            | CatalogEvent::FormatRaised { .. } => Format::FIRST,
+        /// Every fact of the catalog that this release knows.
+        pub const CATALOG_FACTS: &[Declaration<CatalogEvent>] = &[$(
+            Declaration {
+                kind: <$fact as Fact>::TYPE,
+                formats: <$fact as Fact>::FORMATS,
+                read: |body| <$fact as Message>::read(&Fields::parse(body)?).map(Into::into),
+                sample: || <$fact as Message>::sample().into(),
+            },
+        )+];
+
+        impl StoredEvent for CatalogEvent {
+            fn facts() -> &'static [Declaration<Self>] {
+                CATALOG_FACTS
+            }
+
+            fn declared(&self) -> &dyn Declared {
+                match self {
+                    $(Self::$fact(fact) => fact),+
+                }
+            }
         }
+    };
+}
+
+catalog_facts! { PolicyPublished, TemplatePublished, SendingSet, SettingsPublished, FormatRaised }
+
+impl Field<(u32, u32)> for FiscalYearStart {
+    fn put(&self, (month, day): (u32, u32), out: &mut Vec<u8>) {
+        self.month.put(month, out);
+        self.day.put(day, out);
+    }
+
+    fn get(fields: &Fields<'_>, (month, day): (u32, u32), name: &'static str) -> Decoded<Self> {
+        Ok(Self { month: Field::get(fields, month, name)?, day: Field::get(fields, day, name)? })
+    }
+
+    fn sample() -> Self {
+        Self { month: 4, day: 1 }
     }
 }
 
-fn settings_to_stored(settings: &Settings) -> v1::SettingsPublished {
-    v1::SettingsPublished {
-        name: settings.name.clone(),
-        time_zone: settings.time_zone.clone(),
-        languages: settings.languages.clone(),
-        fiscal_year_month: settings.fiscal_year_start.month,
-        fiscal_year_day: settings.fiscal_year_start.day,
+impl Field for Format {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
+        self.number().put(tag, out);
     }
-}
 
-fn read<M: Message + Default>(stored: &v1::Event, body: &[u8]) -> Result<M, DecodeError> {
-    M::decode(body).map_err(|error| DecodeError::malformed(&stored.r#type, error))
+    fn get(fields: &Fields<'_>, tag: u32, name: &'static str) -> Decoded<Self> {
+        match u32::get(fields, tag, name)? {
+            0 => Err(DecodeError::malformed(name, "absent")),
+            number => Ok(Format::new(number)),
+        }
+    }
+
+    fn sample() -> Self {
+        Format::new(2)
+    }
 }

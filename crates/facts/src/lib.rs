@@ -27,7 +27,10 @@ pub use api::{
     day_from_request, instant_from_request, line_to_api, listed_from_api, listed_to_api, notice_from_api,
     notice_to_api, tone_from_api, tone_to_api, unlisted_to_api,
 };
-pub use catalog::{CatalogEvent, FiscalYearStart, Settings};
+pub use catalog::{
+    CATALOG_FACTS, CatalogEvent, FiscalYearStart, FormatRaised, PolicyPublished, SendingSet, Settings,
+    SettingsPublished, TemplatePublished,
+};
 pub use declare::{
     NEWEST_FORMAT, decode_event, decode_event_as, effective_date, encode_event, event_type, is_known, needed_format,
     summarise,
@@ -80,10 +83,6 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    pub(crate) fn unknown(stored: &saldo_api::v1::Event) -> Self {
-        Self::UnknownVersion { kind: stored.r#type.clone(), version: stored.version }
-    }
-
     pub(crate) fn malformed(what: impl Into<String>, why: impl ToString) -> Self {
         Self::Malformed { what: what.into(), why: why.to_string() }
     }

@@ -6,7 +6,10 @@ use saldo_api::v1;
 use saldo_domain::event::Event;
 use serde::{Deserialize, Serialize};
 
-use crate::{DecodeError, Format, declare, decode_event, encode_event, needed_format};
+use crate::{
+    DecodeError, Format,
+    declare::{self, Declaration, Declared},
+};
 
 /// "No", as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,23 +22,50 @@ pub struct Refusal {
     pub details: Vec<(String, String)>,
 }
 
-/// A fact as a commit holds it.
-pub trait StoredEvent: Sized {
+/// A fact as a commit holds it: all of it follows from the fact's declaration.
+pub trait StoredEvent: Sized + 'static {
+    /// Every fact of this kind of chain that this release knows.
+    fn facts() -> &'static [Declaration<Self>];
+    /// The declaration of this one.
+    fn declared(&self) -> &dyn Declared;
+
     /// As stored.
-    fn encode(&self) -> v1::Event;
+    fn encode(&self) -> v1::Event {
+        let declared = self.declared();
+        v1::Event { r#type: declared.declaration().0.to_owned(), version: declared.version(), body: declared.body() }
+    }
+
     /// Reads it back; fails on a type or version that this release does not know.
-    fn decode(stored: &v1::Event) -> Result<Self, DecodeError>;
-    /// The format that brought this type and version; `None` where this release does not know them.
-    fn format_of(stored: &v1::Event) -> Option<Format>;
-    /// The format that brought this fact.
-    fn format(&self) -> Format;
+    fn decode(stored: &v1::Event) -> Result<Self, DecodeError> {
+        Self::decode_as(Format::NEWEST, stored)
+    }
 
     /// Reads it back as a release does that knows nothing beyond `format`.
     fn decode_as(format: Format, stored: &v1::Event) -> Result<Self, DecodeError> {
-        match Self::format_of(stored) {
-            Some(needed) if needed <= format => Self::decode(stored),
-            _ => Err(DecodeError::unknown(stored)),
+        match declare::known(Self::facts(), &stored.r#type, stored.version) {
+            Some((declaration, needs)) if needs <= format.number() => {
+                (declaration.read)(&stored.body).map_err(|error| error.within(&stored.r#type))
+            }
+            _ => Err(DecodeError::UnknownVersion { kind: stored.r#type.clone(), version: stored.version }),
         }
+    }
+
+    /// The format that a log must allow before this fact may be written.
+    fn format(&self) -> Format {
+        let declared = self.declared();
+        let (_, formats) = declared.declaration();
+        let needs = formats.get(declared.version() as usize - 1).copied();
+        needs.map_or(Format::NEWEST, Format::new)
+    }
+}
+
+impl StoredEvent for Event {
+    fn facts() -> &'static [Declaration<Self>] {
+        crate::FACTS
+    }
+
+    fn declared(&self) -> &dyn Declared {
+        crate::declared(self)
     }
 }
 
@@ -57,24 +87,6 @@ impl CatalogVersions {
     /// The newer of each.
     pub fn max(self, other: Self) -> Self {
         Self { tenant: self.tenant.max(other.tenant), system: self.system.max(other.system) }
-    }
-}
-
-impl StoredEvent for Event {
-    fn encode(&self) -> v1::Event {
-        encode_event(self)
-    }
-
-    fn decode(stored: &v1::Event) -> Result<Self, DecodeError> {
-        decode_event(stored)
-    }
-
-    fn format_of(stored: &v1::Event) -> Option<Format> {
-        declare::format_of(&stored.r#type, stored.version).map(|(_, needs)| Format::new(needs))
-    }
-
-    fn format(&self) -> Format {
-        Format::new(needed_format(self))
     }
 }
 

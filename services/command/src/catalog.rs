@@ -16,7 +16,7 @@ use saldo_catalog::{
     publish::{Publication, PublishError, Publisher},
 };
 use saldo_clock::Clock;
-use saldo_facts::{CatalogEvent, timestamp_to_api};
+use saldo_facts::{CatalogEvent, SendingSet, SettingsPublished, timestamp_to_api};
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
 use saldo_telemetry::span::Trace;
@@ -130,7 +130,7 @@ impl CatalogService for CatalogGrpc {
         let mut request = request.into_inner();
         check_caller(&caller, &request.request_id)?;
         let id = std::mem::take(&mut request.request_id);
-        let events = vec![CatalogEvent::SendingSet { on: request.on }];
+        let events = vec![SendingSet { on: request.on }.into()];
         self.publish(caller, id, "SetSending", &request, events).await
     }
 
@@ -141,7 +141,7 @@ impl CatalogService for CatalogGrpc {
         let caller = authorize(&request, PUBLISHERS)?;
         let mut request = request.into_inner();
         check_caller(&caller, &request.request_id)?;
-        let events = vec![CatalogEvent::SettingsPublished(settings(request.settings.as_ref())?)];
+        let events = vec![SettingsPublished(settings(request.settings.as_ref())?).into()];
         let id = std::mem::take(&mut request.request_id);
         self.publish(caller, id, "PublishSettings", &request, events).await
     }

@@ -4,11 +4,11 @@
 use std::{borrow::Cow, collections::HashMap, path::Path};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
-use saldo_facts::CatalogVersions;
 use saldo_domain::{
     account::Account,
     document::{Document, DocumentKey, DocumentKind},
 };
+use saldo_facts::CatalogVersions;
 use saldo_log::acceptor::{Head, Position};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};

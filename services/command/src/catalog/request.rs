@@ -6,8 +6,8 @@ use saldo_catalog::{
     Fault, Published, Source, settings,
     sources::{POLICY, template_name},
 };
-use saldo_facts::{CatalogEvent, FiscalYearStart, Settings};
 use saldo_domain::ids::TenantId;
+use saldo_facts::{CatalogEvent, FiscalYearStart, PolicyPublished, Settings, TemplatePublished};
 
 use crate::{edge::is_request_id, failure::Failure, violations::Violation};
 
@@ -45,14 +45,14 @@ pub(super) fn policy_events(sources: Vec<Source>) -> Vec<CatalogEvent> {
         .into_iter()
         .filter_map(|Source { name, text }| {
             if name == POLICY {
-                return Some(CatalogEvent::PolicyPublished { source: text });
+                return Some(PolicyPublished { source: text }.into());
             }
             let (template, language) = template_name(&name)?;
             let (name, language) = (template.to_owned(), language.to_owned());
-            Some(CatalogEvent::TemplatePublished { name, language, source: text })
+            Some(TemplatePublished { name, language, source: text }.into())
         })
         .collect();
-    events.sort_by_key(|event| !matches!(event, CatalogEvent::PolicyPublished { .. }));
+    events.sort_by_key(|event| !matches!(event, CatalogEvent::PolicyPublished(_)));
     events
 }
 
