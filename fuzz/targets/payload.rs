@@ -17,7 +17,7 @@ use saldo_domain::{
     document::{Document, DocumentKey},
     evolve, next_wakeup,
 };
-use saldo_readmodel::{Owner, Place, Rows};
+use saldo_readmodel::{Accepted, CommitPosition, Owner, Rows};
 
 fuzz_target!(|data: &[u8]| {
     let Some((mode, rest)) = data.split_first() else { return };
@@ -63,8 +63,8 @@ fn fold(commit: &Commit) {
     let (mut rows, mut account) = (Rows::default(), Account::default());
     let mut documents: HashMap<DocumentKey, Document> = HashMap::new();
     for version in 1..=2 {
-        let place = Place { partition: 0, offset: version, version, known_at: commit.recorded_at };
-        rows.add(&owner, place, Some("trace"), commit);
+        let position = CommitPosition { partition: 0, offset: version, version, known_at: commit.recorded_at };
+        rows.add(&Accepted { owner: &owner, position, trace: Some("trace"), commit });
         for event in &commit.events {
             evolve(&mut account, event);
             for key in Document::touched(event) {

@@ -2,10 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use saldo::client::{Clients, Target};
-use saldo_api::{FieldMask, v1};
-use saldo_auth::Role;
-use tonic::{Code, Status};
+use prost::Message;
+use saldo::client::{Clients, Target, TlsArgs, connect};
+use saldo_api::{FieldMask, codec::Codec, v1};
+use saldo_auth::{Issuer, Role};
+use saldo_command::edge::RPCS;
+use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use crate::{
     Outcome,
@@ -259,4 +261,51 @@ pub async fn talking(_: Arc<Env>) -> Outcome {
     };
     assert_eq!((version("acme").await?, version("other").await?), (1, 1));
     Ok(())
+}
+
+/// Calls an rpc with an empty message, and expects a no.
+async fn call_empty(channel: &Channel, rpc: &str, token: Option<&str>) -> Result<Status, crate::Failure> {
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await?;
+    let mut request = Request::new(v1::ListParkedRequest {});
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    }
+    // Whatever a response holds, it is passed over.
+    let codec = Codec::<v1::ListParkedRequest, v1::ListParkedRequest>::default();
+    let answer = grpc.unary(request, format!("/collections.v1.{rpc}").parse::<PathAndQuery>()?, codec).await;
+    Ok(answer.err().ok_or(format!("{rpc} was answered"))?)
+}
+
+/// Every rpc of every service needs a token. A command needs a role of its declaration, and then the request is read.
+pub async fn declared(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let channel = connect(&saldo.target.endpoint, &TlsArgs::default()).await?;
+    let descriptors = prost_types::FileDescriptorSet::decode(saldo_api::DESCRIPTORS)?;
+    let services = descriptors.file.iter().flat_map(|file| &file.service);
+    let rpcs: Vec<String> = services
+        .flat_map(|service| service.method.iter().map(|method| format!("{}/{}", service.name(), method.name())))
+        .collect();
+    for rpc in &rpcs {
+        for (token, expected) in [(None, "TOKEN_MISSING"), (Some("nonsense"), "TOKEN_INVALID")] {
+            let status = call_empty(&channel, rpc, token).await?;
+            assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, expected), "{rpc}");
+        }
+    }
+    let issuer = Issuer::read(&dir.path().join("dev-key.pem"))?;
+    for declared in RPCS {
+        let rpc = format!("CommandService/{}", declared.method);
+        assert!(rpcs.contains(&rpc), "{rpc}");
+        for role in [Role::Writer, Role::Reader, Role::Operator, Role::Auditor, Role::Service] {
+            let token = issuer.issue("somebody", "acme", &[role], HOUR)?;
+            let status = call_empty(&channel, &rpc, Some(&token)).await?;
+            let expected = match declared.roles.contains(&role) {
+                true => (Code::InvalidArgument, "INVALID_REQUEST"),
+                false => (Code::PermissionDenied, "ROLE_MISSING"),
+            };
+            assert_eq!((status.code(), reason(&status).as_str()), expected, "{rpc} as {role}");
+        }
+    }
+    saldo.stop().await
 }

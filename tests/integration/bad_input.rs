@@ -141,6 +141,40 @@ pub async fn requests(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+/// A key is made for an account that exists, or that is being opened, and for no other.
+pub async fn mistyped_accounts(_: Arc<Env>) -> Outcome {
+    const MISTYPED: usize = 1_000;
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let clients = saldo.clients().await?;
+    clients.command.clone().open_account(open("o", "D-1")).await?;
+    let key_store = dir.path().join("keyring/keyring");
+    let before = std::fs::metadata(&key_store)?.len();
+    let described = |id: String, account: String| v1::IssueInvoiceRequest {
+        description: "personal".into(),
+        ..invoice(&id, &account, &id, 10_000)
+    };
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..MISTYPED {
+        let (mut command, request) = (clients.command.clone(), described(format!("F-{n}"), format!("X-{n}")));
+        asked.spawn(async move { command.issue_invoice(request).await });
+    }
+    while let Some(answer) = asked.join_next().await {
+        let status = answer?.expect_err("no such account");
+        assert_eq!((status.code(), reason(&status)), (Code::NotFound, "ACCOUNT_UNKNOWN".into()));
+    }
+    assert_eq!(std::fs::metadata(&key_store)?.len(), before, "no key was made for an account that is not there");
+
+    // An account that is there has its key, and one that is opened gets it.
+    let mut command = clients.command.clone();
+    command.issue_invoice(described("F-1".into(), "D-1".into())).await?;
+    assert_eq!(std::fs::metadata(&key_store)?.len(), before, "the account had its key");
+    command.open_account(open("o", "X-1")).await?;
+    assert!(std::fs::metadata(&key_store)?.len() > before, "an account that is opened gets its key");
+    command.issue_invoice(described("again".into(), "X-1".into())).await?;
+    saldo.stop().await
+}
+
 /// A request whose request_id is the bytes ff fe, which are not UTF-8.
 async fn invalid_utf8(saldo: &Saldo) -> Result<Status, crate::Failure> {
     let channel = tonic::transport::Endpoint::from_shared(saldo.target.endpoint.clone())?.connect().await?;

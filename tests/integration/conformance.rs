@@ -4,12 +4,12 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use rdkafka::{
-    ClientConfig,
+    ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
     client::DefaultClientContext,
 };
 use saldo_log::{
-    AppendError, Log, LogError, NewRecord, Record,
+    AppendError, Log, LogError, NewRecord, READ_BYTES, Record,
     acceptor::{Acceptor, Verdict, VoidReason},
     embedded::EmbeddedLog,
     frame::{self, Kind, MAX_COMMIT_BYTES, partition_of},
@@ -87,6 +87,7 @@ async fn suite(one: Arc<dyn Log>, two: Arc<dyn Log>) -> Outcome {
     concurrent_writers(&one, &two, &identity).await?;
     what_counts(one.as_ref(), &identity).await?;
     oversize(one.as_ref(), &identity).await?;
+    bounded_by_bytes(one.as_ref(), &identity).await?;
     resuming(one.as_ref(), &identity).await?;
     beyond_the_end(one.as_ref()).await
 }
@@ -237,6 +238,27 @@ async fn oversize(log: &dyn Log, identity: &Identity) -> Outcome {
     Ok(())
 }
 
+/// However many large records wait, a reader is given so many bytes of them at once.
+async fn bounded_by_bytes(log: &dyn Log, identity: &Identity) -> Outcome {
+    const RECORDS: usize = 30;
+    let key = "acme/many-large";
+    let partition = partition_of(key, identity.partitions);
+    let from = log.end(partition).await?;
+    for _ in 0..RECORDS {
+        log.append(vec![new(identity, key, vec![0; MAX_COMMIT_BYTES])]).await?;
+    }
+    let mut tail = log.tail(&[(partition, from)]).await?;
+    let mut read = 0;
+    while read < RECORDS {
+        let records = tail.next(5_000).await?;
+        let bytes: usize = records.iter().map(|record| record.value.len()).sum();
+        assert!(bytes < READ_BYTES + MAX_COMMIT_BYTES, "{bytes} bytes at once");
+        read += records.len();
+    }
+    assert_eq!(read, RECORDS);
+    Ok(())
+}
+
 /// A reader that resumes judges as one that never stopped; one that resumes elsewhere notices.
 async fn resuming(log: &dyn Log, identity: &Identity) -> Outcome {
     let partition = partition_of("acme/forked", identity.partitions);
@@ -373,6 +395,28 @@ pub async fn kafka_regrown(_: Arc<Env>) -> Outcome {
     }
     let record = read(&log, 0, resumed().start()).await?.remove(0);
     assert!(resumed().judge(&record).is_err(), "a log that regrew differently is refused");
+    Ok(())
+}
+
+/// Records that somebody deletes are missed by whoever reads there, and the error says where.
+pub async fn kafka_deleted(env: Arc<Env>) -> Outcome {
+    let (brokers, topic) = (&env.kafka().await?.brokers, topic());
+    let log = KafkaLog::connect(config(brokers, &topic)).await?;
+    let identity = genesis::create(&log, 2).await?;
+    let key = (0..).map(|n| format!("acme/D-{n}")).find(|key| partition_of(key, 2) == 1).ok_or("no key")?;
+    log.append((0..5u8).map(|n| new(&identity, &key, vec![n])).collect()).await?;
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let mut deleted = TopicPartitionList::new();
+    deleted.add_partition_offset(&topic, 1, Offset::Offset(3))?;
+    admin.delete_records(&deleted, &AdminOptions::new()).await?;
+    let mut tail = log.tail(&[(0, 0), (1, 2)]).await?;
+    let error = loop {
+        match tokio::time::timeout(std::time::Duration::from_secs(60), tail.next(100)).await? {
+            Ok(records) => assert!(records.iter().all(|record| record.partition == 0)),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&error, LogError::Cut { partition: 1, offset: 2, .. }), "{error}");
     Ok(())
 }
 

@@ -70,6 +70,7 @@ fn main() -> ExitCode {
         ("kafka: conformance", Kafka, conformance::kafka),
         ("kafka: the broker is killed and comes back", OwnKafka, conformance::kafka_broker_killed),
         ("kafka: cut and regrown, it is refused", OwnKafka, conformance::kafka_regrown),
+        ("kafka: records were deleted, and the error says where", Kafka, conformance::kafka_deleted),
         ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
         ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
         (
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         ("running: served as configured, and refused without keys or topic", Kafka, running::serve),
         ("running: a file, the environment, flags; faults by their key", Postgres, running::configuration),
         ("running: health is open, reflection is not", Postgres, running::health_and_reflection),
+        ("running: dev names its Postgres and stops without a warning", Postgres, running::dev),
         ("running: an account replayed on both axes", Postgres, running::replay),
         ("running: a log whose keys are elsewhere is left alone", Postgres, running::keys_elsewhere),
         ("running: odd questions are the caller's fault", Postgres, running::odd_questions),
@@ -116,6 +118,8 @@ fn main() -> ExitCode {
             catalog::format_gate
         ),
         ("catalog: a creditor's day, for ladder, ageing and bi under one clock", Postgres, catalog::todays_day),
+        ("access: every rpc by its declaration, and none without a token", Postgres, access::declared),
+        ("bad input: a mistyped account id makes no key", Postgres, bad_input::mistyped_accounts),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
         ("read models: every column of bi is described", Postgres, readmodels::comments),

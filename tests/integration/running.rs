@@ -9,6 +9,7 @@ use std::{
 
 use saldo::client::Target;
 use saldo_api::v1;
+use sqlx::Connection;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
@@ -178,6 +179,30 @@ pub async fn health_and_reflection(_: Arc<Env>) -> Outcome {
     // psql refuses a URL with parameters it does not know.
     let config = std::fs::read_to_string(&saldo.config)?;
     assert!(config.contains("postgres://") && !config.contains('?'), "a driver's own parameters in the printed URL");
+    Ok(())
+}
+
+/// `dev` names its Postgres, and an orderly stop warns of nothing.
+pub async fn dev(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().display().to_string();
+    let free = "127.0.0.1:0";
+    let mut command = saldo(&["dev", "--json", "--data-dir", &data, "--listen", free, "--mail-page", free])?;
+    command.env("SALDO__TRACING__FILTER", "warn").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let stdout = child.stdout.take().ok_or("no standard output")?;
+    let line = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).map(|_| line)
+    });
+    let line: serde_json::Value = serde_json::from_str(&line.await??)?;
+    let mut connection = sqlx::PgConnection::connect(line["database_url"].as_str().ok_or("database_url")?).await?;
+    let (count,): (i64,) = sqlx::query_as("SELECT count(*) FROM bi.aging").fetch_one(&mut connection).await?;
+    assert_eq!(count, 0);
+    connection.close().await?;
+    Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+    let output = tokio::task::spawn_blocking(|| child.wait_with_output()).await??;
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     Ok(())
 }
 
@@ -366,11 +391,12 @@ pub async fn preview(_: Arc<Env>) -> Outcome {
             "Mon 2026-02-02 09:00 due-today friendly: F-1/1",
             "Mon 2026-02-09 09:00 first-reminder friendly: F-1/1",
             "Mon 2026-02-23 09:00 second-reminder firm: F-1/1",
-            "Fri 2026-02-27 09:00 courtesy friendly: F-2/1",
-            "Mon 2026-03-02 09:00 due-today friendly: F-2/1",
-            "Mon 2026-03-09 09:00 first-reminder friendly: F-2/1",
+            // These messages list F-1 too, which is overdue: none speaks more mildly than the message before.
+            "Fri 2026-02-27 09:00 second-reminder firm: F-2/1",
+            "Mon 2026-03-02 09:00 second-reminder firm: F-2/1",
+            "Mon 2026-03-09 09:00 second-reminder firm: F-2/1",
             "Tue 2026-03-17 09:00 formal-demand formal: F-1/1",
-            "Mon 2026-03-23 09:00 second-reminder firm: F-2/1",
+            "Mon 2026-03-23 09:00 formal-demand formal: F-2/1",
             "Thu 2026-04-16 09:00 formal-demand formal: F-2/1",
         ]
     );

@@ -12,7 +12,21 @@ pub mod v1 {
     tonic::include_proto!("collections.v1");
 }
 
-/// The compiled descriptors, for server reflection.
+/// A request of the command service: the fields that all of them have. Implemented for each rpc of command.proto.
+pub trait CommandRequest: Message + Clone + Default + 'static {
+    /// The rpc's name in command.proto. Commits store it.
+    const METHOD: &'static str;
+    /// The client's id of the request.
+    fn request_id(&self) -> &str;
+    /// The account that is asked.
+    fn account_id(&self) -> &str;
+    /// Empties the id, which is no part of what is asked.
+    fn clear_request_id(&mut self);
+}
+
+include!(concat!(env!("OUT_DIR"), "/command_rpcs.rs"));
+
+/// The compiled descriptors with their comments, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The name of a method (`package.Service/Method`) as we have it, if we have it.

@@ -1,5 +1,5 @@
-//! Before a request's body is read: whoever comes beyond its share is answered at once and told when to come back, so memory
-//! stays bounded and nothing waits for a place.
+//! Admits requests before their bodies are read. A request beyond its tenant's share is answered at once and told when to
+//! come back. So memory stays bounded, and nothing waits to be admitted.
 
 use std::{
     sync::Arc,
@@ -12,24 +12,24 @@ use tonic::{
     server::NamedService,
 };
 
-use crate::{Limits, arriving::Arriving, leaving::Leaving, room::Room};
+use crate::{Limits, capacity::Capacity, request_body::RequestBody, response_body::ResponseBody};
 
 /// A gRPC service behind its gate.
 #[derive(Clone)]
 pub struct Gate<S> {
     inner: S,
-    room: Arc<Room>,
+    capacity: Arc<Capacity>,
     answers: bool,
 }
 
 impl<S> Gate<S> {
-    /// Lets in so much at once.
+    /// Admits so much at once.
     pub fn new(inner: S, limits: Limits) -> Self {
-        Self { inner, room: Arc::new(Room::new(limits)), answers: false }
+        Self { inner, capacity: Arc::new(Capacity::new(limits)), answers: false }
     }
 
-    /// Counts the bytes of answers too, until they are sent; one that finds no room is not. For services that only read: of
-    /// what was recorded it must not be said that nothing was done.
+    /// Counts the bytes of answers too, until they are sent. An answer that finds no capacity is not sent. For services that
+    /// only read: a recorded command must never be answered with "nothing was done".
     pub fn counting_answers(self) -> Self {
         Self { answers: true, ..self }
     }
@@ -53,18 +53,18 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let entered = saldo_auth::caller(request.extensions()).and_then(|caller| self.room.enter(&caller.tenant));
-        let held = match entered {
-            Ok(held) => Arc::new(held),
+        let admitted = saldo_auth::caller(request.extensions()).and_then(|caller| self.capacity.admit(&caller.tenant));
+        let admission = match admitted {
+            Ok(admission) => Arc::new(admission),
             Err(status) => return Box::pin(async { Ok(status.into_http()) }),
         };
-        let mut request = request.map(|body| Body::new(Arriving::new(body, held.clone())));
-        // With it whoever works on the request holds its room for so long.
-        request.extensions_mut().insert(held.clone());
+        let mut request = request.map(|body| Body::new(RequestBody::new(body, admission.clone())));
+        // Whoever works on the request holds the admission for so long.
+        request.extensions_mut().insert(admission.clone());
         let (answer, counted) = (self.inner.call(request), self.answers);
         Box::pin(async move {
             let answer = answer.await?;
-            Ok(if counted { answer.map(|body| Body::new(Leaving::new(body, held))) } else { answer })
+            Ok(if counted { answer.map(|body| Body::new(ResponseBody::new(body, admission))) } else { answer })
         })
     }
 }
@@ -82,7 +82,7 @@ mod tests {
     use tonic_types::StatusExt;
 
     use super::*;
-    use crate::arriving::BODY_TIME;
+    use crate::request_body::BODY_TIME;
 
     /// Reads the body, then waits to be let go.
     #[derive(Clone)]
@@ -149,7 +149,7 @@ mod tests {
 
     /// So much is taken: requests and bytes.
     fn taken(gate: &Gate<Slow>) -> (usize, usize) {
-        (gate.room.requests.taken(), gate.room.bytes.taken())
+        (gate.capacity.requests.taken(), gate.capacity.bytes.taken())
     }
 
     fn assert_sent_away(status: &Status) {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_in_time_gives_its_room_back() {
+    async fn a_body_that_does_not_come_in_time_gives_its_capacity_back() {
         let (gate, _) = gate(4, 1_000);
         let came = Instant::now();
         let trickle = Trickle(tokio::time::interval(BODY_TIME / 4));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_takes_up_room_until_it_is_gone() {
+    async fn an_answer_takes_up_capacity_until_it_is_gone() {
         let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 }).counting_answers();
         let answer = async || {
             let answer = gate.clone().call(of("big", Body::new(Bytewise(Some(200))))).await.expect("infallible");
@@ -249,13 +249,13 @@ mod tests {
         };
         // In and out: it is counted twice.
         let (first, unread) = answer().await;
-        assert!(first.is_data() && gate.room.bytes.taken() == 400);
+        assert!(first.is_data() && gate.capacity.bytes.taken() == 400);
         let (second, mut refused) = answer().await;
         let trailers = second.into_trailers().expect("no data");
         assert_sent_away(&Status::from_header_map(&trailers).expect("a status"));
         assert!(poll_fn(|context| Pin::new(&mut refused).poll_frame(context)).await.is_none());
         drop((unread, refused));
-        assert_eq!((gate.room.requests.taken(), gate.room.bytes.taken()), (0, 0));
+        assert_eq!((gate.capacity.requests.taken(), gate.capacity.bytes.taken()), (0, 0));
     }
 
     #[tokio::test]
@@ -268,12 +268,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_still_worked_on_takes_up_room_though_its_client_is_gone() {
+    async fn what_is_still_worked_on_takes_up_capacity_though_its_client_is_gone() {
         let (gate, _) = gate(1, 1_000);
-        let held = Arc::new(gate.room.enter("big").expect("free"));
-        held.take(500).expect("free");
-        let with_the_worker = held.clone();
-        drop(held);
+        let admission = Arc::new(gate.capacity.admit("big").expect("free"));
+        admission.take(500).expect("free");
+        let with_the_worker = admission.clone();
+        drop(admission);
         assert_eq!(taken(&gate), (1, 500));
         drop(with_the_worker);
         assert_eq!(taken(&gate), (0, 0));

@@ -1,14 +1,14 @@
 //! How much is in a process at once: bounded, and fair between tenants.
 //!
-//! A [`Gate`] stands before a gRPC service and behind the check of tokens, which say whose a request is. So nobody without a
-//! token takes up room, and no tenant takes up all of it.
+//! A [`Gate`] stands before a gRPC service and behind the check of tokens, which say whose a request is. So nobody takes up
+//! capacity without a token, and no tenant takes up all of it.
 
-mod arriving;
+mod capacity;
+mod fair_semaphore;
 mod gate;
-mod leaving;
-mod places;
-mod room;
+mod request_body;
+mod response_body;
 
+pub use capacity::{Admission, Limits};
+pub use fair_semaphore::FairSemaphore;
 pub use gate::Gate;
-pub use places::Places;
-pub use room::{Held, Limits};

@@ -106,14 +106,18 @@ impl Keyring {
         self.read(|known| known.tenants.get(tenant).cloned()).ok_or(KeyringError::Ended)
     }
 
+    /// The data subject's key, if it is known here. Another process may have made it since.
+    pub fn known_subject(&self, tenant: &str, account: &str) -> Option<SubjectKey> {
+        self.read(|known| known.subject(&format!("{tenant}/{account}")))
+    }
+
     /// The data subject's key, made durable on first use.
     pub async fn subject(&self, tenant: &str, account: &str) -> Result<SubjectKey, KeyringError> {
-        let key = format!("{tenant}/{account}");
-        if let Some(found) = self.read(|known| known.subject(&key)) {
+        if let Some(found) = self.known_subject(tenant, account) {
             return Ok(found);
         }
         self.make(tenant, Some(account)).await?;
-        self.read(|known| known.subject(&key)).ok_or(KeyringError::Ended)
+        self.known_subject(tenant, account).ok_or(KeyringError::Ended)
     }
 
     /// Opens a seal. `None`: its key is gone, the value was erased; said only after reading all that the store has.

@@ -13,11 +13,12 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{AppendError, Log, LogError, NewRecord, Record, Tail, frame::MAX_COMMIT_BYTES};
+use crate::{AppendError, Log, LogError, NewRecord, READ_BYTES, Record, Tail, frame::MAX_COMMIT_BYTES};
 
 const CHANNEL: &str = "saldo_log";
-/// Records of one transaction.
+/// Records of one transaction, and bytes of their values.
 const GROUP: usize = 2_000;
+const GROUP_BYTES: usize = 8 << 20;
 /// Appends that may wait; each is bounded by the caller's own queue.
 const QUEUE: usize = 4_096;
 /// A tail looks by itself this often, should a notification be lost with its connection.
@@ -45,6 +46,12 @@ struct Waiting {
     done: oneshot::Sender<Result<(), AppendError>>,
 }
 
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.records.iter().map(|record| record.value.len()).sum()
+    }
+}
+
 /// One topic of the embedded log.
 #[derive(Clone)]
 pub struct EmbeddedLog {
@@ -54,6 +61,11 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
+    /// Closes the connections, those of tails included. The server can then be stopped without cutting any.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
     /// Connects and makes the tables where they are missing.
     pub async fn connect(database_url: &str, topic: &str) -> Result<Self, LogError> {
         let pool = PgPoolOptions::new()
@@ -149,10 +161,11 @@ impl Log for EmbeddedLog {
 async fn append_groups(pool: PgPool, topic: String, mut queue: mpsc::Receiver<Waiting>) {
     while let Some(first) = queue.recv().await {
         let mut group = vec![first];
-        let mut size = group[0].records.len();
-        while size < GROUP {
+        let (mut size, mut bytes) = (group[0].records.len(), group[0].bytes());
+        while size < GROUP && bytes < GROUP_BYTES {
             let Ok(next) = queue.try_recv() else { break };
             size += next.records.len();
+            bytes += next.bytes();
             group.push(next);
         }
         let outcome = append_group(&pool, &topic, group.iter().flat_map(|waiting| &waiting.records)).await;
@@ -260,19 +273,23 @@ impl EmbeddedTail {
     async fn look(&self, max: usize) -> Result<Vec<Record>, LogError> {
         let (partitions, offsets): (Vec<i32>, Vec<i64>) =
             self.next.iter().map(|(partition, offset)| (*partition as i32, *offset as i64)).unzip();
-        let share = (max / self.next.len().max(1)).max(1) as i64;
+        let count = self.next.len().max(1);
+        let (share, bytes) = ((max / count).max(1) as i64, (READ_BYTES / count) as i64);
         let rows = sqlx::query(
             "SELECT r.partition, r.record_offset, r.key, r.value, r.appended_at
              FROM unnest($2::int[], $3::bigint[]) AS w(partition, first)
              CROSS JOIN LATERAL (
-                 SELECT * FROM saldo_log.records
-                 WHERE topic = $1 AND partition = w.partition AND record_offset >= w.first
-                 ORDER BY record_offset LIMIT $4) r",
+                 SELECT *, sum(octet_length(value)) OVER (ORDER BY record_offset) - octet_length(value) AS before
+                 FROM (SELECT * FROM saldo_log.records
+                       WHERE topic = $1 AND partition = w.partition AND record_offset >= w.first
+                       ORDER BY record_offset LIMIT $4) AS next) r
+             WHERE r.before < $5",
         )
         .bind(&self.topic)
         .bind(&partitions)
         .bind(&offsets)
         .bind(share)
+        .bind(bytes)
         .fetch_all(&self.pool)
         .await
         .map_err(unavailable)?;

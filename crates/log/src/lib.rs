@@ -76,10 +76,15 @@ pub async fn ends(log: &dyn Log, identity: &genesis::Identity) -> Result<Vec<u64
     Ok(ends)
 }
 
+/// Bytes of values that a reader takes from the log at once, but for the record that goes beyond: what it holds in memory is
+/// bounded by this, however large records are.
+pub const READ_BYTES: usize = 8 << 20;
+
 /// A reader of a topic.
 #[async_trait]
 pub trait Tail: Send {
-    /// Waits for at least one record and returns at most `max`. Cancelling it loses nothing.
+    /// Waits for at least one record and returns at most `max`, and no more than some [`READ_BYTES`] of them. Cancelling it
+    /// loses nothing.
     async fn next(&mut self, max: usize) -> Result<Vec<Record>, LogError>;
 }
 
@@ -111,12 +116,12 @@ pub enum LogError {
     /// Out of reach for now.
     #[error("the log is out of reach: {0}")]
     Unavailable(String),
-    /// The log ends before what was read of it, or begins after: it was cut, restored or swapped.
-    #[error("partition {partition} of the log does not reach offset {offset}: it was cut, restored or swapped; {why}")]
+    /// The log ends before the offset to read next, or begins after it: the log was cut, restored or swapped.
+    #[error("partition {partition} of the log does not have offset {offset}: it was cut, restored or swapped; {why}")]
     Cut {
         /// The partition.
         partition: u32,
-        /// The offset asked.
+        /// The offset to read next.
         offset: u64,
         /// The adapter's words.
         why: String,

@@ -3,16 +3,20 @@
 //! The tables of one build stand in a schema of their own, `rm_<n>`; `saldo.live` names the one in force. A rebuild
 //! fills the next one beside it and swaps. Nothing decides anything from here.
 
-mod bi;
-mod rows;
-mod schema;
+mod engine;
+mod models;
 mod tenants;
-mod write;
 
-pub use rows::{ItemChange, Owner, Personal, Place, Rows};
-pub use schema::{COMPARED, Checkpoint, Schema, ensure, ensure_any, existing, hold, live, only_rebuild, replace};
+pub use engine::{
+    Applied, Checkpoint, Models, Move, Parked, Schema, Unread, all_models, apply, begin_anew, ensure, existing, hold,
+    keep, live, only_rebuild, replace,
+};
+pub use models::{
+    Accepted, CommitPosition, DECLARATIONS, Owner, Rows,
+    ledger::ItemChange,
+    personal::{Opened, SealedValues},
+};
 pub use tenants::{TenantRow, day_of, write_clock, write_tenants};
-pub use write::{Applied, Move, Opened, apply};
 
 /// Why the database did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +35,21 @@ pub enum ReadModelError {
         "the read models have the form {0} of a newer release: start that release, or let this one make them anew from the log after `DELETE FROM saldo.live`"
     )]
     Newer(i32),
+    /// A newer release made one of them, or is making it.
+    #[error(
+        "the read model `{0}` has the form of a newer release: start that release, or let this one make all of them anew from the log after `DELETE FROM saldo.live`"
+    )]
+    NewerModel(String),
     /// An earlier release made them.
     #[error(
         "the read models have the form {0} of an earlier release: use that release's `saldo`, or run this one's `saldo rebuild`, which makes them anew from the log"
     )]
     Older(i32),
+    /// An earlier release made one of them.
+    #[error(
+        "the read model `{0}` is missing or has the form of an earlier release: this release's projector makes it anew from the log, and so does `saldo rebuild`"
+    )]
+    OlderModel(&'static str),
     /// Nobody has made any.
     #[error("there are no read models in this database: start `saldo projector`, or correct database.url")]
     Missing,

@@ -18,6 +18,28 @@ pub(crate) const TABLES: [&str; 2] = [
         ahead interval NOT NULL)",
 ];
 
+/// What `bi` shows of them.
+pub(crate) const FACE: &str = "
+CREATE OR REPLACE VIEW bi.clock AS
+  SELECT present AS now, (present AT TIME ZONE 'UTC')::date AS today
+  FROM (SELECT now() + coalesce((SELECT ahead FROM saldo.clock), interval '0') AS present) AS clock;
+COMMENT ON VIEW bi.clock IS 'The present as the services see it: ahead of the database''s where they run under another clock';
+COMMENT ON COLUMN bi.clock.now IS 'The present instant';
+COMMENT ON COLUMN bi.clock.today IS 'The present day in UTC';
+CREATE OR REPLACE VIEW bi.tenants AS
+  SELECT tenant, name, time_zone, languages, fiscal_year_month, fiscal_year_day,
+         ((SELECT now FROM bi.clock) AT TIME ZONE time_zone)::date AS today
+  FROM saldo.tenants;
+COMMENT ON VIEW bi.tenants IS 'Settings of the creditors that have published in the catalog';
+COMMENT ON COLUMN bi.tenants.tenant IS 'The creditor';
+COMMENT ON COLUMN bi.tenants.name IS 'What the creditor is called; empty until it is published';
+COMMENT ON COLUMN bi.tenants.time_zone IS 'IANA time zone that the creditor''s days are counted in; UTC where this database does not know the published one';
+COMMENT ON COLUMN bi.tenants.languages IS 'ISO 639-1, the preferred one first';
+COMMENT ON COLUMN bi.tenants.fiscal_year_month IS 'Month in which the fiscal year begins';
+COMMENT ON COLUMN bi.tenants.fiscal_year_day IS 'Day of that month on which the fiscal year begins';
+COMMENT ON COLUMN bi.tenants.today IS 'The present day in the creditor''s time zone';
+";
+
 /// SQLSTATE of a time zone that Postgres does not know.
 const NO_SUCH_ZONE: &str = "22023";
 

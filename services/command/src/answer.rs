@@ -1,5 +1,8 @@
 //! The answer to a command: a function of the commit and its position, so that it can be given again.
 
+mod reminder;
+mod snapshot;
+
 use jiff::Timestamp;
 use saldo_api::v1;
 use saldo_auth::ERROR_DOMAIN;
@@ -15,9 +18,9 @@ use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::contact::ContactAnswer;
+pub use self::{reminder::ReminderAnswer, snapshot::snapshot};
 
-/// The domain's "no", as answered.
+/// A refusal, as answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Stable and upper case.
@@ -28,26 +31,26 @@ pub struct Refused {
     pub details: Vec<(String, String)>,
 }
 
-/// What a command is answered with.
+/// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The account's version after the command.
     pub version: u64,
     /// The record's offset; `None` where nothing was appended.
     pub offset: Option<u64>,
-    /// When it was decided.
+    /// When the command was decided.
     pub recorded_at: Timestamp,
     /// When the account next needs waking.
     pub next_wakeup: Option<Timestamp>,
     /// Types of the events, in order.
     pub event_types: Vec<String>,
-    /// Where a payment or credit went.
+    /// The items that a payment or credit was applied to.
     pub allocations: Vec<AllocationLine>,
-    /// What it did to a reminder.
-    pub contact: Option<ContactAnswer>,
+    /// What the command did to a reminder.
+    pub reminder: Option<ReminderAnswer>,
     /// The versions of the catalog that the decision used.
     pub catalog: CatalogVersions,
-    /// Present where the domain said no.
+    /// Present where the domain refused the command.
     pub refused: Option<Refused>,
 }
 
@@ -61,7 +64,7 @@ impl Answer {
             next_wakeup: commit.next_wakeup,
             event_types: commit.events.iter().map(|event| event_type(event).to_owned()).collect(),
             allocations: commit.events.iter().flat_map(allocations).cloned().collect(),
-            contact: ContactAnswer::of(commit),
+            reminder: ReminderAnswer::of(commit),
             catalog: commit.catalog,
             refused: commit.refusal.as_ref().map(|refusal| Refused {
                 reason: refusal.reason.clone(),
@@ -87,44 +90,38 @@ impl Answer {
             next_wakeup,
             event_types: Vec::new(),
             allocations: Vec::new(),
-            contact: ContactAnswer::of_nothing(command, account),
+            reminder: ReminderAnswer::of_nothing(command, account),
             catalog,
             refused: None,
         }
     }
 
-    /// As the protocol says it: a response, or the status of a refusal.
-    pub fn into_response(self, account_id: &str, place: Place) -> Result<v1::CommandResponse, Status> {
+    /// The response of the protocol, or the status of a refusal. `replayed` says whether the answer was given before.
+    pub fn into_response(
+        self,
+        account_id: &str,
+        log_id: [u8; 16],
+        partition: u32,
+        replayed: bool,
+    ) -> Result<v1::CommandResponse, Status> {
         if let Some(refused) = self.refused {
-            return Err(refused.into_status(place.replayed));
+            return Err(refused.into_status(replayed));
         }
-        let token =
-            self.offset.map(|offset| ConsistencyToken { log_id: place.log_id, partition: place.partition, offset });
+        let token = self.offset.map(|offset| ConsistencyToken { log_id, partition, offset });
         Ok(v1::CommandResponse {
             account_id: account_id.to_owned(),
             version: self.version,
             consistency_token: token.map(|token| token.to_string()).unwrap_or_default(),
             recorded_at: Some(timestamp_to_api(self.recorded_at)),
             next_wakeup: self.next_wakeup.map(timestamp_to_api),
-            replayed: place.replayed,
+            replayed,
             event_types: self.event_types,
             allocations: self.allocations.iter().map(line_to_api).collect(),
-            contact: self.contact.map(ContactAnswer::into_api),
+            contact: self.reminder.map(ReminderAnswer::into_api),
             policy_version: self.catalog.tenant,
             system_version: self.catalog.system,
         })
     }
-}
-
-/// What an answer's text form needs besides the commit.
-#[derive(Debug, Clone, Copy)]
-pub struct Place {
-    /// The log's identity.
-    pub log_id: [u8; 16],
-    /// The account's partition.
-    pub partition: u32,
-    /// Whether the answer is given again.
-    pub replayed: bool,
 }
 
 impl Refused {

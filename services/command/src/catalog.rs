@@ -23,7 +23,7 @@ use saldo_telemetry::span::Trace;
 use tonic::{Request, Response, Status};
 
 use self::request::{check_caller, policy_events, settings, settings_to_api, sound, sources};
-use crate::{failure::Failure, router::Commands, violations::Violation};
+use crate::{failure::Failure, pipeline::Commands, violations::Violation};
 
 /// Who publishes.
 const PUBLISHERS: &[Role] = &[Role::Operator];

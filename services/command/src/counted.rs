@@ -1,4 +1,4 @@
-//! How commands end, in figures: answered, sent away at the gate, or given up by who asked.
+//! Counts how commands end: answered, sent away at the gate, or given up by the client.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use saldo_telemetry::Tally;
 use tonic::{Status, codegen::http};
 use tonic_types::StatusExt;
 
-use crate::report::Report;
+use crate::metrics::CommandMetrics;
 
-/// An answer that was given before says so to whoever counts it, and does not read it.
+/// Marks a response as replayed, for the count, which does not read responses.
 #[derive(Clone, Copy)]
 pub(crate) struct Replayed;
 
-/// How a command ended, and why if it was a no.
+/// The result of a command, and the reason of a refusal or failure.
 type Ending = (&'static str, Option<String>);
 
-impl Tally for Report {
+impl Tally for CommandMetrics {
     type Ending = Ending;
 
-    /// Its client does not know, as when our own patience has ended.
+    /// The client does not know the outcome, as after a time-out of ours.
     fn given_up() -> Ending {
         ("abandoned", Some("OUTCOME_UNKNOWN".to_owned()))
     }
@@ -32,7 +32,7 @@ impl Tally for Report {
     }
 }
 
-/// A refusal says whether it was given before; a failure does not.
+/// A refusal says whether it is replayed; a failure does not.
 fn ending<A>(answer: &http::Response<A>) -> Ending {
     let Some(status) = Status::from_header_map(answer.headers()) else {
         let replayed = answer.extensions().get::<Replayed>().is_some();

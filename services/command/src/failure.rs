@@ -1,4 +1,4 @@
-//! Why a command has no answer. A refusal is an answer and stands in [`crate::answer`].
+//! Why a command has no answer. A refusal is an answer: see [`crate::answer`].
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     violations::Violation,
 };
 
-/// The system could not, or the request was wrong in itself. Nothing here depends on what the domain allows.
+/// The system failed, or the request was wrong in itself. Nothing here depends on what the domain allows.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     /// The request is malformed; the log was not asked.
@@ -20,7 +20,7 @@ pub enum Failure {
     /// The request id was used for another request.
     #[error("request_id was already used on this account for a request with other content; use a new id")]
     RequestIdReused,
-    /// The account has no history; said only after reading to an end fetched after the request came.
+    /// The account has no history. Said only after reading up to an end of the log that was fetched after the request came.
     #[error("the account does not exist; open it first with OpenAccount")]
     AccountUnknown,
     /// The account's history has an event this release does not know.
@@ -36,11 +36,15 @@ pub enum Failure {
     /// The tenant holds its share of the partition's queue, or the answer could not come in time; when to ask again.
     #[error("too many requests wait for this partition; nothing was done, try again later")]
     QueueFull(Duration),
-    /// This machine's clock is not the log's.
-    #[error("this machine's clock is {0}: it decides nothing until that is mended; ask again with the same request_id")]
+    /// This machine's clock is too far from the log's.
+    #[error(
+        "this machine's clock is {0}: nothing is decided until the clock is right; ask again with the same request_id"
+    )]
     ClockSkewed(Skew),
-    /// This machine's clock was not compared with the log's, yet or since it was set.
-    #[error("this machine's clock is still to be compared with the log's; ask again with the same request_id")]
+    /// This machine's clock was not yet compared with the log's, or not since it was set.
+    #[error(
+        "this machine's clock was not yet compared with the log's; nothing was done, ask again with the same request_id"
+    )]
     ClockUnknown,
     /// Other writers kept winning the account.
     #[error("other writers kept changing the account; nothing was done, try again")]

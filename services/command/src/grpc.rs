@@ -1,4 +1,4 @@
-//! CommandService over gRPC.
+//! CommandService over gRPC: every rpc of command.proto, served by its declaration ([`Rpc`]).
 
 use std::{
     sync::Arc,
@@ -9,35 +9,24 @@ use saldo_api::v1::{
     self,
     command_service_server::{CommandService, CommandServiceServer},
 };
-use saldo_auth::{Caller, Role, authorize};
-use saldo_domain::ids::TenantId;
-use saldo_gate::{Gate, Held, Limits};
-use saldo_keyring::Keyring;
+use saldo_auth::{Caller, authorize};
+use saldo_domain::ids::{AccountKey, TenantId};
+use saldo_gate::{Admission, Gate, Limits};
+use saldo_keyring::{Keyring, KeyringError, SubjectKey};
 use saldo_telemetry::{Counted, span::Trace};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use crate::{
-    answer::Place,
-    contact::{self, ContactAnswer},
+    answer::{ReminderAnswer, snapshot},
     counted::Replayed,
-    edge::{self, Count, UnderKey},
+    edge::{self, Count, Rpc, UnderKey},
     failure::Failure,
-    report::Report,
-    router::{Commands, NewAsk},
+    metrics::CommandMetrics,
+    pipeline::{Commands, Draft, NewCommand},
     skew::Standing,
     violations::Violation,
-    worker::Draft,
 };
-
-/// Who may record facts.
-const WRITERS: &[Role] = &[Role::Writer, Role::Service];
-/// Who may send.
-const SENDERS: &[Role] = &[Role::Service];
-/// Who decides what a machine may not.
-const OPERATORS: &[Role] = &[Role::Operator];
-/// Who may let time pass.
-const TIMEKEEPERS: &[Role] = &[Role::Operator, Role::Service];
 
 /// The service, over running workers.
 #[derive(Clone)]
@@ -53,10 +42,14 @@ impl CommandGrpc {
     }
 
     /// The service to be served, of requests of at most so many bytes, behind its gate.
-    pub fn into_service(self, max_request: usize, limits: Limits) -> Counted<Gate<CommandServiceServer<Self>>, Report> {
-        let report = self.commands.report().clone();
+    pub fn into_service(
+        self,
+        max_request: usize,
+        limits: Limits,
+    ) -> Counted<Gate<CommandServiceServer<Self>>, CommandMetrics> {
+        let metrics = self.commands.metrics().clone();
         let service = CommandServiceServer::new(self).max_decoding_message_size(max_request);
-        Counted::new(Gate::new(service, limits), saldo_api::method, report)
+        Counted::new(Gate::new(service, limits), saldo_api::method, metrics)
     }
 
     /// See [`Commands::clock`].
@@ -64,58 +57,61 @@ impl CommandGrpc {
         self.commands.clock()
     }
 
-    async fn answer<R: edge::Request>(
-        &self,
-        request: Request<R>,
-        allowed: &[Role],
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        let caller = authorize(&request, allowed)?;
+    /// Serves one rpc: checks the caller's roles and the request, has the command decided, and answers.
+    async fn serve<R: Rpc>(&self, request: Request<R>) -> Result<Response<v1::CommandResponse>, Status> {
+        let caller = authorize(&request, R::ROLES)?;
         let waiting = Waiting {
             deadline: self.commands.deadline(client_waits(request.metadata())),
-            held: request.extensions().get::<Arc<Held>>().cloned(),
+            admission: request.extensions().get::<Arc<Admission>>().cloned(),
         };
         let request = request.into_inner();
-        let ask = self.prepare(&caller, &request, waiting).await?;
-        let (key, partition) = (ask.key.clone(), self.commands.partition_of(&ask.key));
+        let command = self.prepare(&caller, &request, waiting).await?;
+        let (key, partition) = (command.key.clone(), self.commands.partition_of(&command.key));
         let started = Instant::now();
-        let given = self.commands.ask(ask).await;
+        let reply = self.commands.submit(command).await;
         tracing::debug!(
             tenant = caller.tenant,
             account = request.account_id(),
             method = R::METHOD,
             actor = caller.subject,
             partition,
-            version = given.as_ref().ok().map(|given| given.answer.version),
-            failure = given.as_ref().err().map(ToString::to_string),
+            version = reply.as_ref().ok().map(|reply| reply.answer.version),
+            failure = reply.as_ref().err().map(ToString::to_string),
             micros = started.elapsed().as_micros() as u64,
             "command answered"
         );
-        let given = given?;
-        let snapshot = match &given.answer.contact {
+        let reply = reply?;
+        if let Some(refused) = &reply.answer.refused {
+            // An answer that is given again may be of a release that knew other reasons.
+            let declared = reply.replayed || R::REFUSALS.contains(&refused.reason.as_str());
+            debug_assert!(declared, "{} is refused with {}, which is not declared", R::METHOD, refused.reason);
+        }
+        let snapshot = match &reply.answer.reminder {
             // To the holder of the claim that won, and to nobody else.
-            Some(ContactAnswer::Started(started)) if started.claim.0 == request.claim() => {
-                Some(contact::snapshot(&self.keyring, &key, started).await.map_err(key_store)?)
+            Some(ReminderAnswer::Started(started)) if started.claim.0 == request.claim() => {
+                Some(snapshot(&self.keyring, &key, started).await.map_err(key_store)?)
             }
             _ => None,
         };
-        let place = Place { log_id: self.commands.identity().log_id, partition, replayed: given.replayed };
-        let mut response = Response::new(given.answer.into_response(request.account_id(), place)?);
+        let log_id = self.commands.identity().log_id;
+        let response = reply.answer.into_response(request.account_id(), log_id, partition, reply.replayed)?;
+        let mut response = Response::new(response);
         if let Some(answer) = &mut response.get_mut().contact {
             answer.snapshot = snapshot;
         }
-        if given.replayed {
+        if reply.replayed {
             response.extensions_mut().insert(Replayed);
         }
         Ok(response)
     }
 
     /// Checks the whole request before a key is made or anything waits.
-    async fn prepare<R: edge::Request>(
+    async fn prepare<R: Rpc>(
         &self,
         caller: &Caller,
         request: &R,
-        Waiting { deadline, held }: Waiting,
-    ) -> Result<NewAsk, Failure> {
+        Waiting { deadline, admission }: Waiting,
+    ) -> Result<NewCommand, Failure> {
         let trace = Trace::current();
         let _span = trace.begin("check and seal");
         let tenant = TenantId::new(&caller.tenant)
@@ -126,7 +122,7 @@ impl CommandGrpc {
         let (command, sealed) = if personal_values == 0 {
             (edge::command(request, &mut Count::default())?, Vec::new())
         } else {
-            let subject = self.keyring.subject(key.tenant.as_str(), key.account.as_str()).await.map_err(key_store)?;
+            let subject = self.subject_key::<R>(&key, deadline).await?;
             let mut seal = UnderKey::new(&key, &subject, &tenant_keys);
             let command = edge::command(request, &mut seal)?;
             match seal.failed {
@@ -135,7 +131,7 @@ impl CommandGrpc {
             }
         };
         let body = edge::fingerprint_body(request);
-        Ok(NewAsk {
+        Ok(NewCommand {
             key: key.to_string().into(),
             tenant: key.tenant.to_string(),
             account: key.account.to_string(),
@@ -151,18 +147,51 @@ impl CommandGrpc {
             command,
             trace,
             deadline,
-            held,
+            admission,
         })
     }
 }
 
-/// How long a request may wait, and what it takes up meanwhile.
-struct Waiting {
-    deadline: Instant,
-    held: Option<Arc<Held>>,
+impl CommandGrpc {
+    /// The key that an account's personal values are sealed under. It is made for an account that exists or is being opened,
+    /// and for no other: an account id may be mistyped.
+    async fn subject_key<R: Rpc>(&self, key: &AccountKey, deadline: Instant) -> Result<SubjectKey, Failure> {
+        let (tenant, account) = (key.tenant.as_str(), key.account.as_str());
+        if let Some(known) = self.keyring.known_subject(tenant, account) {
+            return Ok(known);
+        }
+        // While nothing can be decided, nothing is asked of the log.
+        self.commands.now()?;
+        if !R::OPENS_ACCOUNT && !self.commands.has_history(&key.to_string(), deadline).await? {
+            return Err(Failure::AccountUnknown);
+        }
+        self.keyring.subject(tenant, account).await.map_err(key_store)
+    }
 }
 
-/// How long the client waits, by its `grpc-timeout`: at most eight digits and a unit. One that is malformed says nothing.
+macro_rules! serve_every_rpc {
+    ($($function:ident $request:ident;)*) => {
+        #[tonic::async_trait]
+        impl CommandService for CommandGrpc {
+            $(async fn $function(
+                &self,
+                request: Request<v1::$request>,
+            ) -> Result<Response<v1::CommandResponse>, Status> {
+                self.serve(request).await
+            })*
+        }
+    };
+}
+
+saldo_api::command_rpcs!(serve_every_rpc);
+
+/// How long a request may wait, and its admission to the process.
+struct Waiting {
+    deadline: Instant,
+    admission: Option<Arc<Admission>>,
+}
+
+/// How long the client waits, by its `grpc-timeout`: at most eight digits and a unit. A malformed header is passed over.
 fn client_waits(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -178,103 +207,9 @@ fn client_waits(metadata: &MetadataMap) -> Option<Duration> {
     }
 }
 
-fn key_store(error: saldo_keyring::KeyringError) -> Failure {
+fn key_store(error: KeyringError) -> Failure {
     tracing::error!(%error, "the key store failed");
     Failure::KeyStore
-}
-
-#[tonic::async_trait]
-impl CommandService for CommandGrpc {
-    async fn open_account(
-        &self,
-        request: Request<v1::OpenAccountRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, WRITERS).await
-    }
-
-    async fn amend_account(
-        &self,
-        request: Request<v1::AmendAccountRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, WRITERS).await
-    }
-
-    async fn issue_invoice(
-        &self,
-        request: Request<v1::IssueInvoiceRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, WRITERS).await
-    }
-
-    async fn credit_invoice(
-        &self,
-        request: Request<v1::CreditInvoiceRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, WRITERS).await
-    }
-
-    async fn void_invoice(
-        &self,
-        request: Request<v1::VoidInvoiceRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, WRITERS).await
-    }
-
-    async fn record_payment(
-        &self,
-        request: Request<v1::RecordPaymentRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, WRITERS).await
-    }
-
-    async fn allocate_payment(
-        &self,
-        request: Request<v1::AllocatePaymentRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, WRITERS).await
-    }
-
-    async fn reverse_payment(
-        &self,
-        request: Request<v1::ReversePaymentRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, WRITERS).await
-    }
-
-    async fn advance_time(
-        &self,
-        request: Request<v1::AdvanceTimeRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, TIMEKEEPERS).await
-    }
-
-    async fn start_contact_attempt(
-        &self,
-        request: Request<v1::StartContactAttemptRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, SENDERS).await
-    }
-
-    async fn record_contact_outcome(
-        &self,
-        request: Request<v1::RecordContactOutcomeRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, SENDERS).await
-    }
-
-    async fn retry_contact(
-        &self,
-        request: Request<v1::RetryContactRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, OPERATORS).await
-    }
-
-    async fn drop_contact(
-        &self,
-        request: Request<v1::DropContactRequest>,
-    ) -> Result<Response<v1::CommandResponse>, Status> {
-        self.answer(request, OPERATORS).await
-    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Build {
         let mut transaction = self.pool.begin().await?;
         // What a crash of Postgres takes back, it takes back with its checkpoints: it is read from the log again.
         sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
-        if self.only_live && saldo_readmodel::live(&mut transaction).await? != self.schema {
+        if self.only_live && !self.schema.keep(&mut transaction).await? {
             return Ok(Written::Overtaken);
         }
         let written = self.write_in(&mut transaction, batch).await?;
@@ -50,7 +50,7 @@ impl Build {
     /// Writes a batch in a transaction of the caller's.
     pub async fn write_in(&self, transaction: &mut PgConnection, batch: &Batch) -> Result<Written, ProjectorError> {
         let opened = match &self.keyring {
-            Some(keyring) => personal::open(keyring, &batch.rows.personal).await?,
+            Some(keyring) => personal::open(keyring, &batch.rows.personal.sealed).await?,
             None => Opened::default(),
         };
         let moves: Vec<Move> = batch.moves.values().copied().collect();

@@ -1,6 +1,6 @@
 //! Two builds, row by row.
 
-use saldo_readmodel::{COMPARED, Schema};
+use saldo_readmodel::Schema;
 use serde::Serialize;
 use sqlx::PgConnection;
 
@@ -42,14 +42,14 @@ impl Differences {
     }
 }
 
-/// Every table but the personal ones. A table whose digest is the same is not looked at row by row.
+/// Every table that both have but the personal ones. A table whose digest is the same is not looked at row by row.
 pub async fn rows(
     connection: &mut PgConnection,
     log: &Schema,
     live: &Schema,
     found: &mut Differences,
 ) -> Result<(), ProjectorError> {
-    for table in COMPARED {
+    for table in log.compared(live) {
         if log.same_rows(connection, live, table).await? {
             continue;
         }

@@ -1,6 +1,6 @@
 //! The fold itself, in memory: from records to batches of rows. Acceptors begin at the log's start, or where a build stands.
 
-use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_map::Entry};
 
 use jiff::Timestamp;
 use saldo_facts::{Commit, DecodeError};
@@ -10,15 +10,21 @@ use saldo_log::{
     frame::Frame,
     genesis::Identity,
 };
-use saldo_readmodel::{Move, Owner, Place, Rows, Schema};
+use saldo_readmodel::{Accepted, CommitPosition, Move, Owner, Parked, Rows, Schema, Unread};
 use sqlx::PgPool;
 
 use crate::ProjectorError;
+
+/// How a commit's payload is read.
+pub type Decode = fn(&[u8]) -> Result<Commit, DecodeError>;
 
 /// Where the fold stands.
 pub struct Folding {
     partitions: BTreeMap<u32, Partition>,
     parked: HashSet<Owner>,
+    decode: Decode,
+    /// Present where only some accounts are folded, each from an offset on.
+    only: Option<HashMap<Owner, u64>>,
 }
 
 struct Partition {
@@ -79,7 +85,22 @@ impl Folding {
         Self {
             partitions: (0..identity.partitions).map(|number| (number, partition(number))).collect(),
             parked: HashSet::new(),
+            decode: Commit::decode,
+            only: None,
         }
+    }
+
+    /// From the log's start of some partitions, with rows of these accounts alone, each from an offset on.
+    pub fn only(identity: &Identity, partitions: &BTreeSet<u32>, accounts: HashMap<Owner, u64>) -> Self {
+        let mut folding = Self::new(identity);
+        folding.partitions.retain(|number, _| partitions.contains(number));
+        folding.only = Some(accounts);
+        folding
+    }
+
+    /// Reads commits in another way.
+    pub fn reading(self, decode: Decode) -> Self {
+        Self { decode, ..self }
     }
 
     /// From where a build's checkpoints stand.
@@ -107,7 +128,9 @@ impl Folding {
         });
         Ok(Self {
             partitions: partitions.collect(),
-            parked: parked.into_iter().map(|(tenant, account)| Owner { tenant, account }).collect(),
+            parked: parked.into_iter().map(|(owner, _)| owner).collect(),
+            decode: Commit::decode,
+            only: None,
         })
     }
 
@@ -125,6 +148,11 @@ impl Folding {
     /// The offset behind the last record read of a partition.
     pub fn next(&self, partition: u32) -> u64 {
         self.partitions.get(&partition).map_or(0, Partition::next)
+    }
+
+    /// Whether every partition was read up to its offset.
+    pub fn has_reached(&self, until: impl Fn(u32) -> u64) -> bool {
+        self.partitions.iter().all(|(number, one)| one.next() >= until(*number))
     }
 
     /// Records read of all partitions.
@@ -145,7 +173,7 @@ impl Folding {
             Verdict::Resumed => Judged::Again,
             Verdict::Void(reason) => Judged::Void(reason),
             Verdict::Accepted { frame, hash } => {
-                Judged::Accepted { frame, hash, commit: Box::new(Commit::decode(frame.payload)) }
+                Judged::Accepted { frame, hash, commit: Box::new((self.decode)(frame.payload)) }
             }
         })
     }
@@ -165,18 +193,33 @@ impl Folding {
         partition.known_instant = partition.known_instant.max(recorded_at);
         let known_at = partition.known_instant.unwrap_or(record.appended_at);
         partition.reach(batch, record);
-        batch.rows.extend(frame.key(), record.partition, Head { hash, version: frame.version });
         let owner = Owner { tenant: frame.tenant.to_owned(), account: frame.account.to_owned() };
+        match &self.only {
+            None => batch.rows.standing.extend(frame.key(), record.partition, Head { hash, version: frame.version }),
+            // Heads stand already, and so do the rows of commits before the offset.
+            Some(only) if only.get(&owner).is_none_or(|from| record.offset < *from) => return,
+            Some(_) => {}
+        }
         if self.parked.contains(&owner) {
             return;
         }
-        let place = Place { partition: record.partition, offset: record.offset, version: frame.version, known_at };
+        let (partition, offset) = (record.partition, record.offset);
         match *commit {
-            Ok(commit) => batch.rows.add(&owner, place, record.trace.as_deref(), &commit),
+            Ok(commit) => {
+                let position = CommitPosition { partition, offset, version: frame.version, known_at };
+                let trace = record.trace.as_deref();
+                batch.rows.add(&Accepted { owner: &owner, position, trace, commit: &commit });
+            }
             Err(why) => {
-                tracing::error!(account = %owner.account, tenant = %owner.tenant, offset = record.offset, %why, "account parked");
+                tracing::error!(account = %owner.account, tenant = %owner.tenant, offset, %why, "account parked");
+                let unknown = match &why {
+                    DecodeError::UnknownVersion { kind, version } => Some((kind.clone(), *version)),
+                    DecodeError::Malformed { .. } => None,
+                };
+                let commit = Unread { partition, offset, unknown };
+                let parked = Parked { at: known_at, reason: why.to_string(), commit };
                 self.parked.insert(owner.clone());
-                batch.rows.parked.insert(owner, (known_at, why.to_string()));
+                batch.rows.standing.parked.insert(owner, parked);
             }
         }
     }

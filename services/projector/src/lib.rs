@@ -4,6 +4,7 @@
 mod build;
 mod compare;
 mod fold;
+mod heal;
 mod live;
 mod personal;
 mod rebuild;
@@ -13,7 +14,8 @@ mod tenants;
 mod verify;
 
 pub use compare::{Difference, Differences};
-pub use live::run;
+pub use fold::Decode;
+pub use live::{run, run_reading};
 pub use rebuild::{End, Progress, Rebuild, Rebuilt, Stage, rebuild};
 pub use tenants::keep_tenants;
 pub use verify::{Report, verify};

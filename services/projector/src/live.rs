@@ -2,22 +2,27 @@
 
 use std::{
     mem,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use saldo_facts::Commit;
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
+use saldo_readmodel::Models;
 use saldo_telemetry::span::{Links, linked};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use crate::{
     ProjectorError,
     build::{Build, Written},
-    fold::{Batch, Folding},
+    fold::{Batch, Decode, Folding},
+    heal::heal,
+    rebuild::{End, Rebuild, rebuild},
     report::Report,
     standby,
 };
@@ -29,6 +34,8 @@ const BATCH_BYTES: usize = 8 << 20;
 pub(crate) const READ: usize = 5_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two tries to put models in force that were made anew.
+const RENEW_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs until `cancel`, or until the log turns out to be another one. Trouble with Postgres, the log or the key store
 /// is waited out. Of several one works and the others stand by ([`standby`]).
@@ -39,25 +46,39 @@ pub async fn run(
     keyring: Keyring,
     cancel: CancellationToken,
 ) -> Result<(), ProjectorError> {
+    run_reading(Commit::decode, log, identity, pool, keyring, cancel).await
+}
+
+/// As [`run`], with another reader of commits.
+pub async fn run_reading(
+    decode: Decode,
+    log: Arc<dyn Log>,
+    identity: Identity,
+    pool: PgPool,
+    keyring: Keyring,
+    cancel: CancellationToken,
+) -> Result<(), ProjectorError> {
     let report = Report::new();
+    let source = Source { log: log.as_ref(), identity: &identity, decode };
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
         () = report.watch(log.as_ref(), &identity) => Ok(()),
-        outcome = project(log.as_ref(), &identity, &pool, &keyring, &report) => outcome,
+        outcome = project(&source, &pool, &keyring, &report) => outcome,
     }
 }
 
-async fn project(
-    log: &dyn Log,
-    identity: &Identity,
-    pool: &PgPool,
-    keyring: &Keyring,
-    report: &Report,
-) -> Result<(), ProjectorError> {
+/// What is followed, and how its commits are read.
+struct Source<'s> {
+    log: &'s dyn Log,
+    identity: &'s Identity,
+    decode: Decode,
+}
+
+async fn project(source: &Source<'_>, pool: &PgPool, keyring: &Keyring, report: &Report) -> Result<(), ProjectorError> {
     let mut pause = FIRST_PAUSE;
     saldo_telemetry::interrupted(0);
     loop {
-        match follow(log, identity, pool, keyring, report, &mut pause).await {
+        match follow(source, pool, keyring, report, &mut pause).await {
             Ok(()) => {}
             Err(error) if error.is_transient() => {
                 warn!(%error, "the projector goes on when it can");
@@ -73,19 +94,27 @@ async fn project(
 /// Follows the log until overtaken. While one batch is written, what comes is folded into the next; it is handed over
 /// as soon as the writer is free, so that a quiet log is followed record by record and a busy one in large batches.
 async fn follow(
-    log: &dyn Log,
-    identity: &Identity,
+    source: &Source<'_>,
     pool: &PgPool,
     keyring: &Keyring,
     report: &Report,
     pause: &mut Duration,
 ) -> Result<(), ProjectorError> {
-    let schema = saldo_readmodel::ensure(pool, identity).await?;
+    let Source { log, identity, decode } = *source;
+    saldo_readmodel::ensure(pool, identity).await?;
     // Given up with this function.
     let _turn = standby::turn(log, identity, pool, report).await?;
-    let mut folding = Folding::resume(pool, &schema, identity).await?;
+    let schema = saldo_readmodel::ensure(pool, identity).await?;
+    if schema.is_foreign() {
+        return renew(source, pool, keyring, schema.lacks()).await;
+    }
+    if !schema.lacks().is_empty() {
+        schema.supersede(pool, identity).await?;
+    }
+    let mut folding = Folding::resume(pool, &schema, identity).await?.reading(decode);
     report.stands_at(folding.done(), folding.parked());
     let build = Arc::new(Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: true });
+    let mut mending = pin!(mend(source, &build, keyring));
     let Some(mut tail) = folding.tail(log, |_| u64::MAX).await? else { return Ok(()) };
     let (mut batch, mut links) = (Batch::default(), Links::default());
     // One at most; ended with this function.
@@ -102,6 +131,8 @@ async fn follow(
             });
         }
         tokio::select! {
+            // The rows have changed: what was folded for the former ones is read again.
+            mended = &mut mending => return mended,
             Some(ended) = writing.join_next() => {
                 let (written, records, done, parked, took) = ended??;
                 if written == Written::Overtaken {
@@ -119,5 +150,47 @@ async fn follow(
                 report.waits(batch.oldest);
             }
         }
+    }
+}
+
+/// Brings the build to what this release knows, beside following the log: accounts that an earlier release has parked, then
+/// models that it had in another version. Ends once something has changed, never where there is nothing to do.
+async fn mend(source: &Source<'_>, build: &Build, keyring: &Keyring) -> Result<(), ProjectorError> {
+    if heal(source.log, source.identity, build, source.decode).await? {
+        return Ok(());
+    }
+    match build.schema.lacks() {
+        lacks if lacks.is_empty() => std::future::pending().await,
+        lacks => renew(source, &build.pool, keyring, lacks).await,
+    }
+}
+
+/// Makes models anew that are missing or of an earlier release, in a build beside the live one, and puts them in force.
+/// The former ones are served until then. Whatever stands in the way is said, and tried again.
+async fn renew(source: &Source<'_>, pool: &PgPool, keyring: &Keyring, models: Models) -> Result<(), ProjectorError> {
+    let names = models.iter().copied().collect::<Vec<_>>().join(", ");
+    info!(models = names, "read models of an earlier release are made anew beside the live ones, which serve on");
+    let options = Rebuild { models, decode: source.decode, ..Rebuild::default() };
+    loop {
+        match rebuild(source.log, source.identity, pool, keyring, &options, |_| {}).await {
+            Ok(rebuilt) if rebuilt.end == End::Swapped => {
+                info!(models = names, records = rebuilt.records, "the read models made anew are in force");
+                return Ok(());
+            }
+            Ok(rebuilt) => {
+                let found = rebuilt.found.examples.first();
+                error!(
+                    models = names,
+                    differences = rebuilt.found.differences,
+                    ?found,
+                    "the new read models were not put in force: the rows beside them differ from the log; run `saldo verify`, then `saldo rebuild`"
+                );
+            }
+            // Somebody else's rebuild makes all of them.
+            Err(ProjectorError::Rebuilding | ProjectorError::LiveStandsStill) => {}
+            Err(error) if error.is_transient() => warn!(%error, "read models are made anew when that is possible"),
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(RENEW_PAUSE).await;
     }
 }

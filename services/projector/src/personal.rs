@@ -3,13 +3,13 @@
 use saldo_domain::sealed::Sealed;
 use saldo_facts::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message};
 use saldo_keyring::{Envelope, Keyring, KeyringError, Place, UnsealError};
-use saldo_readmodel::{Opened, Personal};
+use saldo_readmodel::{Opened, SealedValues};
 
 /// Opens what a batch brought; a value whose key is gone, or that does not open, reads as erased. Fails where the key
 /// store cannot say.
-pub async fn open(keyring: &Keyring, personal: &[Personal]) -> Result<Opened, KeyringError> {
+pub async fn open(keyring: &Keyring, sealed: &[SealedValues]) -> Result<Opened, KeyringError> {
     let mut opened = Opened::default();
-    for values in personal {
+    for values in sealed {
         let record_key = format!("{}/{}", values.owner.tenant, values.owner.account);
         let place = |field| Place { record_key: &record_key, event_type: values.event_type, field };
         if let Some(name) = &values.display_name {

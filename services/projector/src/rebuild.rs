@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use saldo_facts::Commit;
 use saldo_keyring::Keyring;
 use saldo_log::{Log, LogError, Record, Tail, ends, genesis::Identity};
-use saldo_readmodel::{ReadModelError, Schema};
+use saldo_readmodel::{Models, ReadModelError, Schema};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use crate::{
     ProjectorError,
     build::{Build, Written},
     compare::{self, Differences},
-    fold::{Batch, Folding},
+    fold::{Batch, Decode, Folding},
     live::READ,
     standby::{LOOK, STANDSTILL},
 };
@@ -43,6 +44,10 @@ pub struct Rebuild {
     pub fresh: bool,
     /// Swap although the live rows differ.
     pub accept_differences: bool,
+    /// The models to make anew. All others go over from the live build as they are.
+    pub models: Models,
+    /// How commits are read.
+    pub decode: Decode,
     /// Read no more than this in a second of what stands in the log at the start.
     pub records_per_second: Option<NonZeroU32>,
     /// Leave it where it stands, once cancelled.
@@ -52,7 +57,15 @@ pub struct Rebuild {
 impl Default for Rebuild {
     fn default() -> Self {
         let pause = CancellationToken::new();
-        Self { fresh: false, accept_differences: false, records_per_second: None, pause }
+        let models = saldo_readmodel::all_models();
+        Self {
+            fresh: false,
+            accept_differences: false,
+            models,
+            decode: Commit::decode,
+            records_per_second: None,
+            pause,
+        }
     }
 }
 
@@ -120,11 +133,16 @@ pub async fn rebuild(
     options: &Rebuild,
     progress: impl FnMut(Progress) + Send,
 ) -> Result<Rebuilt, ProjectorError> {
-    let comparable = saldo_readmodel::ensure_any(pool, identity).await?;
+    saldo_readmodel::ensure(pool, identity).await?;
     // Held to the end.
     let Some(_only) = saldo_readmodel::only_rebuild(pool).await? else { return Err(ProjectorError::Rebuilding) };
-    let schema = Schema::build(pool, identity, options.fresh).await?;
-    let folding = Folding::resume(pool, &schema, identity).await?;
+    let live = saldo_readmodel::live(&mut *pool.acquire().await?).await?;
+    // A build that an earlier release made in another form has no tables that could be compared or taken over.
+    let comparable = !live.is_foreign();
+    let models = if comparable { options.models.clone() } else { saldo_readmodel::all_models() };
+    let partial = models != saldo_readmodel::all_models();
+    let schema = Schema::build(pool, identity, options.fresh, &models).await?;
+    let folding = Folding::resume(pool, &schema, identity).await?.reading(options.decode);
     let build = Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: false };
     let rebuilt = Rebuilt {
         end: End::Paused,
@@ -135,7 +153,7 @@ pub async fn rebuild(
     };
     let at_start = ends(log, identity).await?.iter().sum();
     let build = Arc::new(build);
-    let mut work = Work { log, identity, options, progress, comparable, at_start, folding, build, rebuilt };
+    let mut work = Work { log, identity, options, progress, comparable, partial, at_start, folding, build, rebuilt };
     work.rebuilt.end = work.all().await?;
     work.rebuilt.records = work.folding.done();
     Ok(work.rebuilt)
@@ -148,6 +166,8 @@ struct Work<'w, P> {
     progress: P,
     /// Whether the live rows are of the same form.
     comparable: bool,
+    /// Whether only some models are made anew: then it must stand exactly where the live build stands when it is swapped.
+    partial: bool,
     /// Records that stood in the log at the start. What comes later is read unpaced, or a busy log would never be reached.
     at_start: u64,
     folding: Folding,
@@ -157,7 +177,7 @@ struct Work<'w, P> {
 
 impl<P: FnMut(Progress) + Send> Work<'_, P> {
     async fn all(&mut self) -> Result<End, ProjectorError> {
-        if self.comparable && !self.options.accept_differences && !self.wait_for_live().await? {
+        if self.comparable && (self.partial || !self.options.accept_differences) && !self.wait_for_live().await? {
             return Ok(End::Paused);
         }
         // To where the live build stands, and no further: rows can only be compared at one place.
@@ -174,20 +194,27 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         if self.comparable && !self.compare().await? && !self.options.accept_differences {
             return Ok(End::Different);
         }
-        let mut until = ends(self.log, self.identity).await?;
-        if !self.fill(&until, Stage::Reading).await? {
+        if !self.fill_to_the_end(Stage::Reading).await? {
             return Ok(End::Paused);
         }
         self.index().await?;
         loop {
-            until = ends(self.log, self.identity).await?;
-            if !self.fill(&until, Stage::Swapping).await? {
+            if !self.fill_to_the_end(Stage::Swapping).await? {
                 return Ok(End::Paused);
             }
             if self.swap().await? {
                 return Ok(End::Swapped);
             }
         }
+    }
+
+    /// Reads as far as it may: to the log's end, or to where the live build stands.
+    async fn fill_to_the_end(&mut self, stage: Stage) -> Result<bool, ProjectorError> {
+        let until = match self.partial {
+            true => self.live_standing().await?.ok_or(ReadModelError::OtherLog)?,
+            false => ends(self.log, self.identity).await?,
+        };
+        self.fill(&until, stage).await
     }
 
     fn tell(&mut self, stage: Stage, total: u64) {
@@ -343,11 +370,11 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         let mut transaction = pool.begin().await?;
         let (old, standing) = saldo_readmodel::hold(&mut transaction, self.identity).await?;
         let standing = standing.unwrap_or_default();
-        if self.behind(&standing) > HELD {
+        if self.behind(&standing) > HELD || (self.partial && self.is_beyond(&standing)) {
             return Ok(false);
         }
         self.fill_in(&mut transaction, &standing).await?;
-        saldo_readmodel::replace(&mut transaction, &self.build.schema).await?;
+        saldo_readmodel::replace(&mut transaction, &old, &self.build.schema).await?;
         transaction.commit().await?;
         old.remove(&pool).await?;
         Ok(true)

@@ -72,9 +72,10 @@ pub async fn verify(
     saldo_readmodel::existing(&mut *pool.acquire().await?).await?;
     let ends = ends(log, identity).await?;
     wait_for(&ends, identity, pool, patience).await?;
-    let live = saldo_readmodel::existing(&mut *pool.acquire().await?).await?;
+    saldo_readmodel::existing(&mut *pool.acquire().await?).await?;
     let mut snapshot = pool.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
+    let live = saldo_readmodel::keep(&mut snapshot).await?;
     let standing = standing(&live, &mut snapshot, identity).await?;
     let mut report = Report {
         behind: ends.iter().zip(&standing).map(|(end, standing)| end.saturating_sub(*standing)).sum(),

@@ -6,13 +6,13 @@ use jiff::{SignedDuration, Timestamp, civil::date};
 use libtest_mimic::{Arguments, Trial};
 use saldo_domain::{
     dunning::{
-        self, ContactDeferred, ContactWithheld, DeferredReason, Notice, ReminderDue, StepsTaken, Tone, WithheldReason,
+        ContactDeferred, ContactWithheld, DeferredReason, Notice, ReminderDue, StepsTaken, Tone, WithheldReason,
     },
     event::Event,
     party::Channel,
 };
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
-use saldo_facts::{CatalogVersions, Commit};
+use saldo_facts::{CatalogVersions, Commit, DecodeError, event_type};
 use saldo_keyring::Keyring;
 use saldo_log::{
     Log, NewRecord,
@@ -66,6 +66,8 @@ async fn checked(url: &str, dir: &Path) -> Outcome {
     leaves_what_is_live(&log, &identity, &pool).await?;
     compares_what_was_left(&log, &identity, &pool, &keys).await?;
     replaces_an_earlier_form(&log, &identity, &pool, &keys).await?;
+    renews_what_is_older(&log, &identity, &pool, &keys).await?;
+    heals_what_an_older_reader_parked(&log, &identity, &pool, &keys).await?;
     finds_reminders(&log, &identity, &pool, &keys).await?;
     pool.close().await;
     Ok(())
@@ -135,12 +137,106 @@ async fn replaces_an_earlier_form(log: &EmbeddedLog, identity: &Identity, pool: 
     Ok(())
 }
 
+/// One model of an earlier release and one that is missing are made anew by the projector, beside the live ones. These
+/// answer until then, and go on; the tables of all other models are the same ones afterwards.
+async fn renews_what_is_older(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
+    let number = async || sqlx::query_scalar::<_, i64>("SELECT number FROM saldo.live").fetch_one(pool).await;
+    let first = number().await?;
+    let table = async |build: i64, table: &str| {
+        let oid = format!("SELECT 'rm_{build}.{table}'::regclass::oid::bigint");
+        sqlx::query_scalar::<_, i64>(AssertSqlSafe(oid)).fetch_one(pool).await
+    };
+    let (reminders, attempts) = (table(first, "reminders").await?, table(first, "attempts").await?);
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "UPDATE rm_{first}.models SET version = version - 1 WHERE model = 'reminders';
+         UPDATE rm_{first}.reminders SET tone = 'as the earlier release had it';
+         DELETE FROM rm_{first}.models WHERE model = 'agenda';
+         DROP TABLE rm_{first}.agenda"
+    )))
+    .execute(pool)
+    .await?;
+    let refused = verify(log, identity, pool, None, Duration::ZERO, |_| {}).await.expect_err("not all can be compared");
+    assert!(matches!(refused, ProjectorError::ReadModel(ReadModelError::OlderModel(_))), "{refused}");
+    append(log, identity, "D-4", vec![due(1)]).await?;
+    let cancel = CancellationToken::new();
+    let run = saldo_projector::run(Arc::new(log.clone()), *identity, pool.clone(), keys.clone(), cancel.clone());
+    let projector = tokio::spawn(run);
+    let mut served = 0;
+    let second = loop {
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM bi.reminders").fetch_one(pool).await?;
+        assert!(rows >= 4, "reminders are served all the while");
+        served += 1;
+        match number().await? {
+            same if same == first => tokio::time::sleep(Duration::from_millis(5)).await,
+            other => break other,
+        }
+        assert!(served < 4_000, "the new models come into force");
+    };
+    assert_ne!(table(second, "reminders").await?, reminders);
+    assert_eq!(table(second, "attempts").await?, attempts, "what is of this release stays");
+    append(log, identity, "D-5", vec![due(1)]).await?;
+    let report = verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?;
+    assert_eq!((report.found.differences, report.behind), (0, 0), "{report:?}");
+    let older: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM saldo.models WHERE superseded_by IS NOT NULL").fetch_one(pool).await?;
+    assert_eq!(older, 0);
+    cancel.cancel();
+    projector.await??;
+    Ok(())
+}
+
+/// A release before `contact.deferred`.
+fn older_reader(payload: &[u8]) -> Result<Commit, DecodeError> {
+    let commit = Commit::decode(payload)?;
+    if commit.events.iter().any(|event| event_type(event) == "contact.deferred") {
+        return Err(DecodeError::UnknownVersion { kind: "contact.deferred".into(), version: 1 });
+    }
+    Ok(commit)
+}
+
+/// A projector of an older release parks an account whose fact it does not know. The newer one reads that account again by
+/// itself, and its rows are those of the log.
+async fn heals_what_an_older_reader_parked(
+    log: &EmbeddedLog,
+    identity: &Identity,
+    pool: &PgPool,
+    keys: &Keyring,
+) -> Outcome {
+    append(log, identity, "D-6", vec![due(1), waits(), withheld(WithheldReason::Dropped)]).await?;
+    append(log, identity, "D-7", vec![due(1)]).await?;
+    let parked = async |expected: &[&str]| -> Outcome {
+        for _ in 0..2_000 {
+            let found: Vec<String> = sqlx::query_scalar("SELECT account FROM bi.parked").fetch_all(pool).await?;
+            let reached: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM bi.accounts WHERE account = 'D-7')")
+                .fetch_one(pool)
+                .await?;
+            if found == expected && reached {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err(format!("these are not the parked accounts: {expected:?}").into())
+    };
+    for (decode, expected) in [(older_reader as saldo_projector::Decode, &["D-6"][..]), (Commit::decode, &[])] {
+        let cancel = CancellationToken::new();
+        let (log, keys) = (Arc::new(log.clone()), keys.clone());
+        let run = saldo_projector::run_reading(decode, log, *identity, pool.clone(), keys, cancel.clone());
+        let projector = tokio::spawn(run);
+        parked(expected).await?;
+        cancel.cancel();
+        projector.await??;
+    }
+    let report = verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?;
+    assert_eq!((report.found.differences, report.behind, report.parked), (0, 0, 0), "{report:?}");
+    Ok(())
+}
+
 async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
     let check = async || -> Result<Report, Failure> {
         Ok(verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?)
     };
     let report = check().await?;
-    assert_eq!((report.found.differences, report.events), (0, 6), "{report:?}");
+    assert_eq!((report.found.differences, report.events), (0, 12), "{report:?}");
     let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await?;
     for (change, back) in [
         ("attempts = 1", "attempts = 0"),
@@ -159,32 +255,24 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
     Ok(())
 }
 
-fn histories() -> [(&'static str, Vec<Event>); 3] {
+fn due(reminder: u64) -> Event {
     let notice = Notice { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
-    let due = |reminder| {
-        Event::Dunning(dunning::Fact::ReminderDue(ReminderDue {
-            reminder,
-            notice: notice.clone(),
-            takes: Vec::new(),
-            retry_of: None,
-        }))
-    };
+    ReminderDue { reminder, notice, takes: Vec::new(), retry_of: None }.into()
+}
+
+fn waits() -> Event {
+    let (reason, until) = (DeferredReason::OutsideHours, at(600));
+    ContactDeferred { reminder: 1, attempt: 0, reason, until, failure: None }.into()
+}
+
+fn withheld(reason: WithheldReason) -> Event {
     let took = StepsTaken { steps: Vec::new(), on: date(2026, 3, 2) };
-    let withheld = Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld {
-        reminder: 1,
-        reason: WithheldReason::NoContactPoint,
-        took,
-        hold: None,
-    }));
-    let reason = DeferredReason::OutsideHours;
-    let waits = Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred {
-        reminder: 1,
-        attempt: 0,
-        reason,
-        until: at(600),
-        failure: None,
-    }));
-    [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits]), ("D-3", vec![due(1), withheld, due(2)])]
+    ContactWithheld { reminder: 1, reason, took, hold: None }.into()
+}
+
+fn histories() -> [(&'static str, Vec<Event>); 3] {
+    let nobody = withheld(WithheldReason::NoContactPoint);
+    [("D-1", vec![due(1)]), ("D-2", vec![due(1), waits()]), ("D-3", vec![due(1), nobody, due(2)])]
 }
 
 fn at(minute: i64) -> Timestamp {

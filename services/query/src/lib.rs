@@ -16,7 +16,7 @@ use saldo_facts::{
     timestamp_to_api,
 };
 use saldo_log::genesis::Identity;
-use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
+use sqlx::{PgPool, Postgres, Row, Transaction, postgres::PgRow};
 use tonic::{Request, Response, Status};
 
 use errors::{account_unknown, database, invalid, parked};
@@ -56,11 +56,22 @@ impl QueryGrpc {
         Self { pool, turns, identity, now: std::sync::Arc::new(now) }
     }
 
-    async fn ready<T>(&self, request: &Request<T>, token: &str) -> Result<(Caller, Turn), Status> {
+    /// Who asks, once it is their turn and these read models have passed their consistency token.
+    async fn ready<T>(&self, request: &Request<T>, token: &str, models: &[&str]) -> Result<(Caller, Turn), Status> {
         let caller = authorize(request, READERS)?;
-        wait::for_token(&self.pool, &self.identity, token).await?;
+        wait::for_token(&self.pool, &self.identity, token, models).await?;
         let turn = self.turns.wait(&caller.tenant).await;
         Ok((caller, turn))
+    }
+
+    /// One view of the rows for several statements, so that what they say belongs together.
+    async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, Status> {
+        let mut snapshot = self.pool.begin().await.map_err(database)?;
+        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            .execute(&mut *snapshot)
+            .await
+            .map_err(database)?;
+        Ok(snapshot)
     }
 
     /// Fails where the account is parked or not there.
@@ -85,7 +96,8 @@ impl QueryGrpc {
 #[tonic::async_trait]
 impl QueryService for QueryGrpc {
     async fn get_aging(&self, request: Request<v1::GetAgingRequest>) -> Result<Response<v1::GetAgingResponse>, Status> {
-        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) =
+            self.ready(&request, &request.get_ref().consistency_token, &["accounts", "ledger"]).await?;
         let request = request.into_inner();
         let as_of = match request.as_of {
             Some(day) => day_from_request(day).ok_or_else(|| invalid("as_of", REQUEST_DAY_RULE))?,
@@ -100,12 +112,7 @@ impl QueryService for QueryGrpc {
         }
         let size = page_size(request.page_size)?;
         let after = PageToken::<2>::parse(&request.page_token)?;
-        // One snapshot, so that rows, totals and the count of parked accounts belong together.
-        let mut snapshot = self.pool.begin().await.map_err(database)?;
-        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .execute(&mut *snapshot)
-            .await
-            .map_err(database)?;
+        let mut snapshot = self.snapshot().await?;
         let found = sqlx::query(AGING)
             .bind(as_of.to_sqlx())
             .bind(known_at.map(ToSqlx::to_sqlx))
@@ -138,7 +145,8 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListOpenItemsRequest>,
     ) -> Result<Response<v1::ListOpenItemsResponse>, Status> {
-        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) =
+            self.ready(&request, &request.get_ref().consistency_token, &["accounts", "ledger"]).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
         let rows = sqlx::query(
@@ -159,28 +167,25 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::GetAccountRequest>,
     ) -> Result<Response<v1::GetAccountResponse>, Status> {
-        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) =
+            self.ready(&request, &request.get_ref().consistency_token, &["accounts", "personal"]).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
-        let mut snapshot = self.pool.begin().await.map_err(database)?;
-        let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live FOR SHARE")
-            .fetch_one(&mut *snapshot)
-            .await
-            .map_err(database)?;
-        let row = sqlx::query(AssertSqlSafe(format!(
+        let mut snapshot = self.snapshot().await?;
+        let row = sqlx::query(
             "SELECT a.kind, a.language, a.time_zone, a.country, a.version, n.display_name
-             FROM rm_{number}.accounts a LEFT JOIN rm_{number}.personal_names n USING (tenant, account)
-             WHERE a.tenant = $1 AND a.account = $2"
-        )))
+             FROM bi.accounts a LEFT JOIN saldo.personal_names n USING (tenant, account)
+             WHERE a.tenant = $1 AND a.account = $2",
+        )
         .bind(&caller.tenant)
         .bind(&request.account_id)
         .fetch_one(&mut *snapshot)
         .await
         .map_err(database)?;
-        let points = sqlx::query(AssertSqlSafe(format!(
-            "SELECT channel, address FROM rm_{number}.personal_contact_points
-             WHERE tenant = $1 AND account = $2 ORDER BY position"
-        )))
+        let points = sqlx::query(
+            "SELECT channel, address FROM saldo.personal_contact_points
+             WHERE tenant = $1 AND account = $2 ORDER BY position",
+        )
         .bind(&caller.tenant)
         .bind(&request.account_id)
         .fetch_all(&mut *snapshot)
@@ -219,7 +224,8 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListHistoryRequest>,
     ) -> Result<Response<v1::ListHistoryResponse>, Status> {
-        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) =
+            self.ready(&request, &request.get_ref().consistency_token, &["accounts", "history"]).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
         let size = page_size(request.page_size)?;
@@ -248,7 +254,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListParkedRequest>,
     ) -> Result<Response<v1::ListParkedResponse>, Status> {
-        let (caller, _turn) = self.ready(&request, "").await?;
+        let (caller, _turn) = self.ready(&request, "", &[]).await?;
         let rows = sqlx::query("SELECT account, parked_at, reason FROM bi.parked WHERE tenant = $1 ORDER BY account")
             .bind(&caller.tenant)
             .fetch_all(&self.pool)
@@ -272,7 +278,8 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListRemindersRequest>,
     ) -> Result<Response<v1::ListRemindersResponse>, Status> {
-        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) =
+            self.ready(&request, &request.get_ref().consistency_token, &["accounts", "reminders"]).await?;
         let request = request.into_inner();
         if !request.account_id.is_empty() {
             self.account(&caller, &request.account_id).await?;
@@ -284,7 +291,8 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::ListAttemptsRequest>,
     ) -> Result<Response<v1::ListAttemptsResponse>, Status> {
-        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) =
+            self.ready(&request, &request.get_ref().consistency_token, &["accounts", "attempts", "reminders"]).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
         contacts::attempts(&self.pool, &caller, &request.account_id).await.map(Response::new)
@@ -294,7 +302,7 @@ impl QueryService for QueryGrpc {
         &self,
         request: Request<v1::GetContactTotalsRequest>,
     ) -> Result<Response<v1::GetContactTotalsResponse>, Status> {
-        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token).await?;
+        let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token, &["reminders"]).await?;
         contacts::totals(&self.pool, &caller).await.map(Response::new)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use saldo_facts::ConsistencyToken;
 use saldo_log::genesis::Identity;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -16,8 +16,16 @@ const LONGEST: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits until the read models have passed the token; at once where it is empty.
-pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str) -> Result<(), Status> {
+/// The offset behind what these read models hold of a partition. A model that stands still while it is made anew holds less
+/// than the checkpoints say.
+const NEXT: &str = "
+    SELECT min(next) FROM (
+        SELECT next_offset AS next FROM saldo.checkpoints WHERE partition = $1
+        UNION ALL
+        SELECT stood_at[$1 + 1] FROM saldo.models WHERE model = ANY($2) AND stood_at IS NOT NULL) AS standing";
+
+/// Waits until these read models have passed the token; at once where it is empty.
+pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str, models: &[&str]) -> Result<(), Status> {
     if token.is_empty() {
         return Ok(());
     }
@@ -29,12 +37,10 @@ pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str) -> Resul
     let deadline = Instant::now() + LONGEST;
     let mut pause = FIRST_PAUSE;
     loop {
-        let number: i64 =
-            sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await.map_err(database)?;
-        let statement = format!("SELECT next_offset FROM rm_{number}.checkpoints WHERE partition = $1");
-        let next: Option<i64> = sqlx::query_scalar(AssertSqlSafe(statement))
+        let next: Option<i64> = sqlx::query_scalar(NEXT)
             .bind(token.partition as i32)
-            .fetch_optional(pool)
+            .bind(models)
+            .fetch_one(pool)
             .await
             .map_err(database)?;
         if next.is_some_and(|next| next as u64 > token.offset) {

@@ -7,6 +7,7 @@ use libtest_mimic::{Arguments, Trial};
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role};
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
+use saldo_facts::ConsistencyToken;
 use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -49,7 +50,9 @@ async fn with_rows() -> Outcome {
 const ROWS: &str = "
 INSERT INTO {s}.accounts (tenant, account, version)
 SELECT tenant, account, 1 FROM (VALUES ('acme', 'D-1'), ('acme', 'D-2'), ('acme', 'D-3'), ('other', 'D-1')) a(tenant, account);
-INSERT INTO {s}.parked VALUES ('acme', 'D-3', '2026-03-02', 'a newer event');
+INSERT INTO {s}.personal_names VALUES ('acme', 'D-1', 'Ana Gil');
+INSERT INTO {s}.personal_contact_points VALUES ('acme', 'D-1', 0, 'email', 'ana@example.com');
+INSERT INTO {s}.parked VALUES ('acme', 'D-3', '2026-03-02', 'a newer event', 0, 0);
 INSERT INTO {s}.reminders (tenant, account, reminder, step, tone, channel, template, due_at, retry_of, status, reason,
                            ready_at, until, attempts, changed_at, needs_person, version, partition, record_offset)
 SELECT tenant, account, reminder, 'second', 'firm', 'email', 'second', due_at::timestamptz, retry_of, status, reason,
@@ -84,11 +87,15 @@ fn listed(reminders: &[v1::ReminderView]) -> Vec<String> {
 async fn asked(pool: &PgPool) -> Outcome {
     let schema = saldo_readmodel::ensure(pool, &IDENTITY).await?;
     sqlx::raw_sql(AssertSqlSafe(ROWS.replace("{s}", schema.name()))).execute(pool).await?;
-    let service = QueryGrpc::new(pool.clone(), IDENTITY, || jiff::Timestamp::UNIX_EPOCH);
+    // A lock on a row would be a write, and fail here.
+    let options = pool.connect_options().as_ref().clone().options([("default_transaction_read_only", "on")]);
+    let service = QueryGrpc::new(PgPool::connect_with(options).await?, IDENTITY, || jiff::Timestamp::UNIX_EPOCH);
+    personal(&service).await?;
     newest_first(&service).await?;
     outbox(&service).await?;
     of_one_account(&service).await?;
     totals(&service).await?;
+    own_writes(pool, schema.name()).await?;
     too_slow(pool, schema.name()).await
 }
 
@@ -104,6 +111,32 @@ async fn too_slow(pool: &PgPool, schema: &str) -> Outcome {
     assert_eq!((status.code(), reason.as_deref()), (Code::DeadlineExceeded, Some("QUERY_TOO_SLOW")));
     holds.rollback().await?;
     service.get_aging(by(&[Role::Reader], v1::GetAgingRequest::default())).await?;
+    Ok(())
+}
+
+async fn personal(service: &QueryGrpc) -> Outcome {
+    let request = v1::GetAccountRequest { account_id: "D-1".into(), ..Default::default() };
+    let account = service.get_account(by(&[Role::Reader], request)).await?.into_inner();
+    assert_eq!((account.display_name.as_str(), account.contact_points.len()), ("Ana Gil", 1));
+    Ok(())
+}
+
+/// A model that stands still while it is made anew has not passed what came later; the others have.
+async fn own_writes(pool: &PgPool, schema: &str) -> Outcome {
+    let service = QueryGrpc::new(pool.clone(), IDENTITY, || jiff::Timestamp::UNIX_EPOCH);
+    let token = ConsistencyToken { log_id: IDENTITY.log_id, partition: 0, offset: 7 }.to_string();
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "UPDATE {schema}.checkpoints SET next_offset = 8;
+         UPDATE {schema}.models SET superseded_by = 2, stood_at = '{{7}}' WHERE model = 'history'"
+    )))
+    .execute(pool)
+    .await?;
+    let reminders = v1::ListRemindersRequest { consistency_token: token.clone(), ..Default::default() };
+    service.list_reminders(by(&[Role::Reader], reminders)).await?;
+    let history = v1::ListHistoryRequest { account_id: "D-1".into(), consistency_token: token, ..Default::default() };
+    let status = service.list_history(by(&[Role::Reader], history)).await.expect_err("history stands still");
+    let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+    assert_eq!(reason.as_deref(), Some("READ_MODEL_BEHIND"));
     Ok(())
 }
 

@@ -20,6 +20,7 @@ mod sending;
 mod serve;
 mod settings;
 mod token;
+mod values;
 mod verify;
 
 use std::pin::Pin;
@@ -69,30 +70,30 @@ const TREE: [(&str, &[Entry]); 6] = [
     ]),
 ];
 
-/// What the overview does not show.
+/// Commands that people do not call.
 const HIDDEN: [Entry; 1] = [command::<postgres::Postgres>()];
 
 const ABOUT: &str =
     "Collections: what every debtor owes and everything said to them, as one append-only history that stands in court";
 
 const AFTER_HELP: &str = "\
-Commands that ask a running service take SALDO_ENDPOINT and SALDO_TOKEN, those that work on the log itself SALDO_CONFIG; \
+Commands that ask a running service take SALDO_ENDPOINT and SALDO_TOKEN. Commands that work on the log itself take SALDO_CONFIG. \
 `saldo dev` prints all three. `saldo COMMAND --help` has examples.
 
 Exit codes:
   0  done
-  1  failed; the reason stands on stderr
-  2  not a command line
-  3  done, but rows were rejected (import), something differs (verify, rebuild), is wrong (policy) or was not taken (policy \
-try)
-  130  interrupted (rebuild); the next one goes on";
+  1  failed; the reason is on standard error
+  2  not a valid command line
+  3  done, but rows were rejected (import), something differs (verify, rebuild), a policy has faults (policy), or a message was \
+not accepted (policy try)
+  130  interrupted (rebuild); the next run goes on from there";
 
 /// A command: clap's derive declares its flags and its help.
 trait Run: CommandFactory + FromArgMatches {
     async fn run(self) -> Outcome;
 }
 
-/// A command under way.
+/// A command, ready to run.
 pub type Running = Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// A command, as the tree holds it.
@@ -186,6 +187,21 @@ mod tests {
             }
         }
         look(&bare(), "saldo");
+    }
+
+    #[test]
+    fn an_instant_or_a_day_in_another_form_is_answered_with_an_example() {
+        for (args, example) in [
+            (&["aging", "--known-at", "2026-11-27"][..], "2026-11-27T00:00:00Z"),
+            (&["replay", "acme/D-1", "--until", "2026-11-27"], "2026-11-27T00:00:00Z"),
+            (&["preview", "D-1", "--from", "today"], "2026-11-27T00:00:00Z"),
+            (&["aging", "--as-of", "27.11.2026"], "2026-11-27"),
+            (&["replay", "acme/D-1", "--as-of", "27.11.2026"], "2026-11-27"),
+        ] {
+            let args = ["saldo"].iter().chain(args).chain(&["--token", "t"][..if args[0] == "replay" { 0 } else { 2 }]);
+            let error = bare().try_get_matches_from(args).expect_err("not an instant").to_string();
+            assert!(error.contains(&format!("such as {example}")), "{error}");
+        }
     }
 
     #[test]

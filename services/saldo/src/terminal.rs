@@ -1,4 +1,4 @@
-//! What a person at a terminal sees: tables and progress.
+//! Tables and progress for a person at a terminal.
 
 pub mod progress;
 pub mod table;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::{KafkaConfig, KafkaTls};
-use crate::{LogError, Record, Tail};
+use crate::{LogError, READ_BYTES, Record, Tail};
 
 /// How long a poll waits, and so how soon a dropped tail's thread ends.
 const POLL: Duration = Duration::from_millis(100);
@@ -83,14 +83,22 @@ fn poll(
                 }
             }
         }
-        let mut batch = Vec::new();
-        let mut wait = POLL;
-        while batch.len() < BATCH {
+        let mut batch: Vec<Record> = Vec::new();
+        let (mut wait, mut bytes) = (POLL, 0);
+        while batch.len() < BATCH && bytes < READ_BYTES {
             match consumer.poll(wait) {
                 None => break,
-                Some(Ok(message)) => batch.push(record(&message)),
+                Some(Ok(message)) => {
+                    bytes += message.payload_len();
+                    batch.push(record(&message));
+                }
                 Some(Err(error)) => {
                     if let Some(fatal) = fatal(&error) {
+                        advance(&mut places, &batch);
+                        let fatal = match fatal {
+                            Fatal::OutOfRange(why) => cut(&config.topic, &consumer, &places, why),
+                            Fatal::Gone(why) => LogError::Unavailable(why),
+                        };
                         let _ = sender.blocking_send(Err(fatal));
                         return;
                     }
@@ -99,11 +107,15 @@ fn poll(
             }
             wait = Duration::ZERO;
         }
-        places.extend(batch.iter().map(|record| (record.partition, record.offset + 1)));
+        advance(&mut places, &batch);
         if !batch.is_empty() && sender.blocking_send(Ok(batch)).is_err() {
             return;
         }
     }
+}
+
+fn advance(places: &mut Places, batch: &[Record]) {
+    places.extend(batch.iter().map(|record| (record.partition, record.offset + 1)));
 }
 
 /// Holds the trace that a record was written under.
@@ -139,17 +151,38 @@ fn record(message: &impl Message) -> Record {
     }
 }
 
-/// Errors that the client does not get over by itself.
-fn fatal(error: &KafkaError) -> Option<LogError> {
+/// An error that the client does not get over by itself.
+enum Fatal {
+    /// The next offset of some partition is not there; the client does not say of which.
+    OutOfRange(String),
+    /// The topic is gone, or the client is.
+    Gone(String),
+}
+
+fn fatal(error: &KafkaError) -> Option<Fatal> {
     match error.rdkafka_error_code()? {
         RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => {
-            Some(LogError::Cut { partition: 0, offset: 0, why: error.to_string() })
+            Some(Fatal::OutOfRange(error.to_string()))
         }
         RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::Fatal => {
-            Some(LogError::Unavailable(error.to_string()))
+            Some(Fatal::Gone(error.to_string()))
         }
         _ => None,
     }
+}
+
+/// Finds the partition whose next offset is not there. Where none is found, the log has changed again or does not answer:
+/// the reader opens a new tail, and finds out then.
+fn cut(topic: &str, consumer: &BaseConsumer, places: &Places, why: String) -> LogError {
+    for (partition, offset) in places {
+        let Ok((low, high)) = consumer.fetch_watermarks(topic, *partition as i32, super::PATIENCE) else { continue };
+        let (low, high) = (low.max(0) as u64, high.max(0) as u64);
+        if !(low..=high).contains(offset) {
+            let why = format!("it begins at {low} and ends at {high} ({why})");
+            return LogError::Cut { partition: *partition, offset: *offset, why };
+        }
+    }
+    LogError::Unavailable(why)
 }
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ pub fn one_batch_tells_the_story() -> Outcome {
 pub fn the_domain_says_the_same() -> Outcome {
     for (story, _) in all() {
         let contacts = story.account().dunning;
-        let rows = story.rows().contacts.reminders;
+        let rows = story.rows().reminders.changes;
         let numbers = |of: &dyn Fn(&str, bool) -> bool| -> Vec<u64> {
             let some = rows.iter().filter(|(_, row)| of(row.standing.status, row.needs_person));
             some.map(|(key, _)| key.reminder).collect()
@@ -142,7 +142,7 @@ pub fn the_domain_says_the_same() -> Outcome {
 pub fn history_is_one_line_each_without_personal_data() -> Outcome {
     let lines = |name: &str| {
         let (story, _) = all().into_iter().find(|(story, _)| story.name == name).expect("a story");
-        story.rows().history.into_iter().map(|row| row.summary).collect::<Vec<_>>()
+        story.rows().history.rows.into_iter().map(|row| row.summary).collect::<Vec<_>>()
     };
     assert_eq!(
         lines("deferred-and-tried-again"),
@@ -158,7 +158,7 @@ pub fn history_is_one_line_each_without_personal_data() -> Outcome {
         lines("refused-and-said-again")[2..4],
         [
             "Reminder 1 not sent: the provider refused attempt 1 (rcpt 550)",
-            "Reminder 2 due: second (firm, e-mail), 2 items, notice reminder 1 again",
+            "Reminder 2 due: second (firm, e-mail), 2 items, saying reminder 1 again",
         ]
     );
     assert_eq!(
@@ -173,9 +173,9 @@ pub fn history_is_one_line_each_without_personal_data() -> Outcome {
 }
 
 fn told(story: &Story) -> Vec<String> {
-    let contacts = story.rows().contacts;
+    let rows = story.rows();
     let mut lines = Vec::new();
-    for (key, row) in &contacts.reminders {
+    for (key, row) in &rows.reminders.changes {
         let step = row.notice.as_ref().map_or("", |notice| notice.step.as_str());
         let standing = &row.standing;
         let mut line = format!("{} {step} {}", key.reminder, standing.status);
@@ -189,11 +189,11 @@ fn told(story: &Story) -> Vec<String> {
         add(", ready ", standing.ready_at.map(time));
         add(", until ", standing.until.map(time));
         add(", again ", row.fell_due.as_ref().and_then(|due| due.retry_of).map(|former| former.to_string()));
-        add(", v", Some(row.place.version.to_string()));
+        add(", v", Some(row.position.version.to_string()));
         add("", row.needs_person.then(|| ", needs a person".to_owned()));
         lines.push(line);
     }
-    for (key, row) in &contacts.attempts {
+    for (key, row) in &rows.attempts.changes {
         let mut line = format!("{}.{} {}", key.reminder.reminder, key.attempt, row.status);
         let handed = row.handed.as_ref().map(|(id, _)| id.clone());
         row.reason.clone().into_iter().chain(handed).for_each(|text| line += &format!(" {text}"));

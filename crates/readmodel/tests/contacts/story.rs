@@ -16,7 +16,7 @@ use saldo_domain::{
     sealed::Sealed,
 };
 use saldo_facts::{CatalogVersions, Commit};
-use saldo_readmodel::{Owner, Place, Rows};
+use saldo_readmodel::{Accepted, CommitPosition, Owner, Rows};
 
 /// An account's history: what stands in its rows must be told by it.
 pub struct Story {
@@ -47,15 +47,16 @@ impl Story {
         Owner { tenant: "acme".into(), account: self.name.into() }
     }
 
-    pub fn place(&self, index: usize, offset: u64) -> Place {
-        Place { partition: 0, offset, version: index as u64 + 1, known_at: self.commits[index].recorded_at }
+    pub fn position(&self, index: usize, offset: u64) -> CommitPosition {
+        CommitPosition { partition: 0, offset, version: index as u64 + 1, known_at: self.commits[index].recorded_at }
     }
 
     /// All of it in one batch.
     pub fn rows(&self) -> Rows {
         let mut rows = Rows::default();
         for (index, commit) in self.commits.iter().enumerate() {
-            rows.add(&self.owner(), self.place(index, index as u64), None, commit);
+            let position = self.position(index, index as u64);
+            rows.add(&Accepted { owner: &self.owner(), position, trace: None, commit });
         }
         rows
     }

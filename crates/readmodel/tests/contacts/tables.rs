@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options};
 use saldo_log::{acceptor::Position, genesis::Identity};
-use saldo_readmodel::{Applied, COMPARED, Move, Opened, Rows, Schema, apply, ensure};
+use saldo_readmodel::{Accepted, Applied, Move, Opened, Rows, Schema, apply, ensure};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use crate::{Failure, Outcome, stories, story::Story};
@@ -42,7 +42,8 @@ async fn write(
     let mut rows = Rows::default();
     for (offset, (story, index)) in log.iter().enumerate().take(batch.end).skip(batch.start) {
         let trace = format!("the trace of {offset}");
-        rows.add(&story.owner(), story.place(*index, offset as u64), Some(&trace), &story.commits[*index]);
+        let (owner, position) = (story.owner(), story.position(*index, offset as u64));
+        rows.add(&Accepted { owner: &owner, position, trace: Some(&trace), commit: &story.commits[*index] });
     }
     let to = Position { next: batch.end as u64, last_hash: [0; 32] };
     let moves = [Move { partition: 0, from: batch.start as u64, to, known_instant: None }];
@@ -64,7 +65,7 @@ pub async fn cut_anywhere(pool: PgPool) -> Outcome {
         for batch in batches.iter().cloned() {
             write(&mut transaction, &shadow, &log, batch).await?;
         }
-        for table in COMPARED {
+        for table in shadow.compared(&live) {
             let beyond = shadow.rows_beyond(&mut transaction, &live, table, 10).await?;
             let missing = live.rows_beyond(&mut transaction, &shadow, table, 10).await?;
             assert_eq!((beyond, missing), ((0, vec![]), (0, vec![])), "{table} in {batches:?}");
@@ -122,27 +123,28 @@ pub async fn public_face(pool: PgPool) -> Outcome {
     Ok(())
 }
 
+/// What another release made stays in force until all of it stands beside, made anew; a newer release's is left alone.
 pub async fn formats(pool: PgPool) -> Outcome {
     let builds = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'rm\\_%'";
     let first = ensure(&pool, &IDENTITY).await?;
     assert_eq!(ensure(&pool, &IDENTITY).await?, first, "nothing is made twice");
+    let change = async |sql: &str| sqlx::raw_sql(AssertSqlSafe(sql.replace("{s}", first.name()))).execute(&pool).await;
+    let lacks = async || ensure(&pool, &IDENTITY).await.map(|live| live.lacks().into_iter().collect::<Vec<_>>());
+    change("UPDATE {s}.models SET version = version - 1 WHERE model = 'ledger'").await?;
+    change("DELETE FROM {s}.models WHERE model = 'agenda'").await?;
+    assert_eq!(lacks().await?, ["agenda", "ledger"]);
+    change("UPDATE {s}.models SET superseded_by = version + 2 WHERE model = 'ledger'").await?;
+    let refused = lacks().await.expect_err("a newer release is making it anew");
+    assert!(refused.to_string().contains("`ledger` has the form of a newer release"), "{refused}");
+    change("UPDATE {s}.models SET model = 'unheard_of' WHERE model = 'ledger'").await?;
+    lacks().await.expect_err("a newer release has a model that this one would not go on with");
     // As a release before there was a form to tell left it.
-    sqlx::raw_sql(AssertSqlSafe(format!(
-        "ALTER TABLE saldo.live DROP COLUMN format;
-         DROP VIEW bi.reminders, bi.contact_attempts, bi.reminders_by_step, bi.withheld_by_reason;
-         DROP TABLE {0}.reminders, {0}.attempts",
-        first.name()
-    )))
-    .execute(&pool)
-    .await?;
-    let second = ensure(&pool, &IDENTITY).await?;
-    assert_ne!(second, first);
-    assert_eq!(texts(&pool, builds).await?, [second.name()], "the former build is gone");
-    let checkpoints = second.checkpoints(&mut *pool.acquire().await?, &IDENTITY, false).await?;
-    assert!(checkpoints.iter().all(|one| one.position.is_none()), "it is filled from the log's start");
-    sqlx::query("UPDATE saldo.live SET format = format + 1").execute(&pool).await?;
+    change("ALTER TABLE saldo.live DROP COLUMN format, DROP COLUMN epoch; DROP TABLE {s}.models CASCADE").await?;
+    let older = ensure(&pool, &IDENTITY).await?;
+    assert_eq!((older.name(), older.lacks()), (first.name(), saldo_readmodel::all_models()));
+    change("UPDATE saldo.live SET format = 1000").await?;
     let refused = ensure(&pool, &IDENTITY).await.expect_err("the tables are of a newer release");
     assert!(refused.to_string().contains("newer release"), "{refused}");
-    assert_eq!(texts(&pool, builds).await?, [second.name()]);
+    assert_eq!(texts(&pool, builds).await?, [first.name()]);
     Ok(())
 }

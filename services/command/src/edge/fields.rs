@@ -1,57 +1,136 @@
-//! Fields that many requests share.
+//! Reads the fields of a request, and notes every rule that one of them breaks: the client hears of all at once.
 
 use jiff::civil::Date;
 use saldo_api::v1;
-use saldo_domain::{ids::DocumentNumber, sealed::Sealed};
+use saldo_domain::{
+    ids::DocumentNumber,
+    ledger::Designation,
+    money::{Currency, Money, check_amount},
+    sealed::Sealed,
+};
 use saldo_facts::{REQUEST_DAY_RULE, day_from_request};
 
-use crate::{
-    personal::{Personal, Seal},
-    violations::Violations,
-};
+use super::seal::{Personal, Seal};
+use crate::{failure::Failure, violations::Violation};
 
 /// Longest free text, in characters.
 const MAX_FREE_TEXT: usize = 2_000;
+/// Most designations of one payment.
+const MAX_DESIGNATIONS: usize = 1_000;
 
-/// An invoice or credit note number, or a payment reference.
-pub fn number(field: &str, text: &str, rules: &mut Violations) -> Option<DocumentNumber> {
-    rules.check(field, DocumentNumber::new(text))
+/// The fields of one request, as they are read. A method returns `None` where it has noted a broken rule.
+pub struct Fields<'s> {
+    violations: Vec<Violation>,
+    pub(super) seal: &'s mut dyn Seal,
 }
 
-/// A day that must be given.
-pub fn date(field: &str, date: Option<v1::Date>, rules: &mut Violations) -> Option<Date> {
-    let Some(date) = date else {
-        rules.add(field, "is required");
-        return None;
-    };
-    match day_from_request(date) {
-        Some(day) => Some(day),
-        None => {
-            rules.add(field, REQUEST_DAY_RULE);
-            None
+impl<'s> Fields<'s> {
+    /// None is read yet.
+    pub fn new(seal: &'s mut dyn Seal) -> Self {
+        Self { violations: Vec::new(), seal }
+    }
+
+    /// Notes a broken rule.
+    pub fn add(&mut self, field: impl Into<String>, rule: impl ToString) {
+        self.violations.push(Violation { field: field.into(), rule: rule.to_string() });
+    }
+
+    /// The value, or a note.
+    pub fn check<T, E: ToString>(&mut self, field: impl Into<String>, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(field, error)).ok()
+    }
+
+    /// A field that must be given.
+    pub fn required<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.add(field, "is required");
+        }
+        value
+    }
+
+    /// An invoice or credit note number, or a payment reference.
+    pub fn number(&mut self, field: &str, text: &str) -> Option<DocumentNumber> {
+        self.check(field, DocumentNumber::new(text))
+    }
+
+    /// A day that must be given.
+    pub fn date(&mut self, field: &str, date: Option<v1::Date>) -> Option<Date> {
+        let date = self.required(field, date)?;
+        self.check(field, day_from_request(date).ok_or(REQUEST_DAY_RULE))
+    }
+
+    /// A day that may be given.
+    pub fn optional_date(&mut self, field: &str, date: Option<v1::Date>) -> Option<Option<Date>> {
+        match date {
+            Some(date) => self.date(field, Some(date)).map(Some),
+            None => Some(None),
         }
     }
-}
 
-/// Free text, sealed; empty is absent. Line breaks and tabs are allowed, other control characters are not.
-pub fn free_text(
-    path: &str,
-    event_type: &str,
-    field: &str,
-    text: &str,
-    rules: &mut Violations,
-    seal: &mut dyn Seal,
-) -> Option<Option<Sealed>> {
-    if text.is_empty() {
-        return Some(None);
+    /// An amount that must be given.
+    pub fn amount(&mut self, field: &str, money: Option<&v1::Money>) -> Option<Money> {
+        let money = self.required(field, money)?;
+        let currency = self.check(format!("{field}.currency"), Currency::new(&money.currency));
+        let checked = self.check(format!("{field}.minor_units"), check_amount(money.minor_units));
+        checked?;
+        Some(Money { minor: money.minor_units, currency: currency? })
     }
-    if text.chars().count() > MAX_FREE_TEXT {
-        rules.add(path, format!("must be at most {MAX_FREE_TEXT} characters"));
-        return None;
+
+    /// The items that a payment is to settle.
+    pub fn designations(&mut self, allocations: &[v1::Allocation]) -> Option<Vec<Designation>> {
+        if allocations.len() > MAX_DESIGNATIONS {
+            self.add("allocations", format!("must be at most {MAX_DESIGNATIONS}"));
+            return None;
+        }
+        let mut designations = Vec::with_capacity(allocations.len());
+        for (index, allocation) in allocations.iter().enumerate() {
+            let path = format!("allocations[{index}]");
+            let invoice = self.number(&format!("{path}.invoice_number"), &allocation.invoice_number);
+            let amount = self.check(format!("{path}.amount_minor"), check_amount(allocation.amount_minor));
+            if allocation.instalment == Some(0) {
+                self.add(format!("{path}.instalment"), "must be 1 or more");
+                continue;
+            }
+            if let (Some(invoice), Some(())) = (invoice, amount) {
+                designations.push(Designation {
+                    invoice,
+                    instalment: allocation.instalment,
+                    amount: allocation.amount_minor,
+                });
+            }
+        }
+        (designations.len() == allocations.len()).then_some(designations)
     }
-    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-        rules.add(path, "must not hold control characters other than line breaks and tabs");
-        return None;
+
+    /// Free text, sealed for this field of this event; empty is absent. Line breaks and tabs are allowed, other control
+    /// characters are not.
+    pub fn free_text(&mut self, path: &str, event_type: &str, field: &str, text: &str) -> Option<Option<Sealed>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        if text.chars().count() > MAX_FREE_TEXT {
+            self.add(path, format!("must be at most {MAX_FREE_TEXT} characters"));
+            return None;
+        }
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            self.add(path, "must not hold control characters other than line breaks and tabs");
+            return None;
+        }
+        Some(Some(self.seal(path, event_type, field, text)))
     }
-    Some(Some(seal.seal(Personal { path, event_type, field, text })))
+
+    /// A personal value, sealed for this field of this event.
+    pub fn seal(&mut self, path: &str, event_type: &str, field: &str, text: &str) -> Sealed {
+        self.seal.seal(Personal { path, event_type, field, text })
+    }
+
+    /// All that was noted.
+    pub fn into_violations(self) -> Vec<Violation> {
+        self.violations
+    }
+
+    /// Fails where anything was noted.
+    pub fn into_result(self) -> Result<(), Failure> {
+        if self.violations.is_empty() { Ok(()) } else { Err(Failure::Invalid(self.violations)) }
+    }
 }

@@ -7,7 +7,7 @@ use jiff::{Timestamp, civil::Date};
 use saldo_api::v1;
 use saldo_facts::date_to_api;
 
-use super::Run;
+use super::{Run, values};
 use crate::{
     Outcome,
     client::{Clients, Target, explain},
@@ -25,10 +25,10 @@ use crate::{
 )]
 pub struct Aging {
     /// The day of the ageing; absent: today.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
     as_of: Option<Date>,
     /// Use only what was known at this instant; absent: everything known now.
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
     known_at: Option<Timestamp>,
     /// Only this account.
     #[arg(long)]

@@ -1,9 +1,9 @@
 //! `saldo bench`: the command path and the read models against their floors, in one run, since machines are noisy.
 //!
-//! - echo: a no-op RPC behind the same interceptor;
-//! - bare: a record of an invoice's size appended to a topic of its own and read back by one tail;
-//! - invoice: IssueInvoice, over many accounts, no account twice at once; the projector stands still meanwhile, as it
-//!   does during the floors, and would be another process on another machine;
+//! - echo: a no-op RPC behind the same interceptor.
+//! - bare: a record of an invoice's size, appended to a topic of its own and read back by one tail.
+//! - invoice: IssueInvoice over many accounts, no account twice at once. The projector is stopped, as it is during the floors. In
+//!   production it would run on another machine.
 //! - read models: see `rows`.
 
 mod fairness;
@@ -37,57 +37,54 @@ use crate::{
     terminal::{progress, table},
 };
 
-/// Accounts opened at once before anything is measured.
+/// Accounts opened at once, before the measurements.
 const OPENING: usize = 256;
 
 /// Measure the command path and the read models, or sending, against their floors.
 ///
-/// Each figure stands beside that of the bare thing it rests on, measured in the same run. Each run makes topics and a
-/// folder of its own; topics on a named Kafka are left behind. docs/performance.md reads the figures.
+/// A floor is the cost of the bare thing that a figure rests on, measured in the same run. Each run makes topics and a folder of
+/// its own, and leaves the topics on a named Kafka behind. docs/performance.md explains the figures.
 #[derive(clap::Parser)]
 #[command(
     name = "bench",
     after_help = "Examples:\n  saldo bench\n  saldo bench --kafka localhost:9092 --seconds 5 --partitions 4\n\nEach run makes topics and a folder of its own; topics on a named Kafka are left behind."
 )]
 pub struct Bench {
-    /// Settings.
     #[command(flatten)]
     settings: Overrides,
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Requests in flight, one row each.
+    /// Requests in flight; each number gives one row.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256, 1024])]
     in_flight: Vec<usize>,
-    /// Accounts the invoices go to; at least as many as requests in flight.
+    /// Accounts that get the invoices; at least as many as requests in flight.
     #[arg(long, default_value_t = 10_000)]
     accounts: usize,
-    /// Partitions of the topics; the more there are, the smaller each one's batches. Configured ones otherwise.
+    /// Partitions of the topics; absent: as configured. More partitions make smaller batches.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     partitions: Option<u32>,
-    /// Afterwards, run this program with the same --seconds, --in-flight and --accounts against the same Postgres, whose
-    /// address it finds in DATABASE_URL.
+    /// Afterwards, run this program with the same --seconds, --in-flight and --accounts. DATABASE_URL names the same Postgres.
     #[arg(long, value_name = "PROGRAM")]
     beside: Option<PathBuf>,
-    /// What is measured; absent: the command path and the read models.
+    /// Another measurement; absent: the command path and the read models.
     #[command(subcommand)]
     what: Option<What>,
 }
 
-/// Something else to measure.
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// From a reminder that is due to a mail that was taken.
+    /// Measure sending: from a due reminder to an accepted mail.
     #[command(
         after_help = "Examples:\n  saldo bench sending\n  saldo bench --kafka localhost:9092 sending --debtors 100000"
     )]
     Sending(sending::SendingArgs),
-    /// One tenant's import beside another's single commands.
+    /// Measure one tenant's import beside another tenant's single commands.
     #[command(
         after_help = "Examples:\n  saldo bench fairness\n  saldo bench --kafka localhost:9092 --partitions 1 fairness --import 4096"
     )]
     Fairness(fairness::FairnessArgs),
-    /// What accounts with open invoices take up in memory, and how long a restart with them takes.
+    /// Measure the memory of accounts with open invoices, and the time of a restart with them.
     #[command(
         after_help = "Examples:\n  saldo bench memory\n  saldo bench --kafka localhost:9092 memory --debtors 10000"
     )]
@@ -114,7 +111,7 @@ fn prepare(args: &Bench) -> Result<(Config, tempfile::TempDir), Failure> {
     config.data_dir = dir.path().to_owned();
     config.keyring.dir = None;
     config.listen = Some(SocketAddr::new(config.listen(0).ip(), 0));
-    // Its own client would need an authority that the configuration does not name.
+    // The client of the bench would need an authority that the configuration does not name.
     config.tls = TlsConfig::default();
     config.log.allow_unsafe = true;
     config.log.replication_factor = 1;
@@ -129,7 +126,7 @@ async fn paths(args: &Bench) -> Outcome {
     let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Reader], Duration::from_secs(86_400))?;
     let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
     let mut system = System::start_shown(&config, &issuer, Clock::system()).await?;
-    // The bare topic stands in the same Kafka, or the same embedded database.
+    // The bare topic is in the same Kafka, or in the same embedded database.
     let mut bare = config.clone();
     bare.log.topic = format!("{}.bare", config.log.topic);
     bare.log.embedded_url = system.stores.log_url.clone();
@@ -169,7 +166,7 @@ async fn measure(
         let by_log = drive(in_flight, span, |_, _| round_trip.call()).await?;
         measuring(in_flight, "invoice");
         let by_invoice = drive(in_flight, span, |worker, count| {
-            // Each loop has its own share of the accounts and goes round it.
+            // Each loop goes round its own share of the accounts.
             let account = worker + in_flight * (count as usize % (accounts / in_flight));
             let (mut clients, request) = (clients.clone(), invoice(account, round, worker, count));
             async move { clients.command.issue_invoice(request).await.map(|_| ()).map_err(Failure::from) }
@@ -228,7 +225,7 @@ fn line(in_flight: usize, echo: &Figures, bare: &Figures, invoice: &Figures) -> 
     }
     let slower = echo.per_second.min(bare.per_second).max(1);
     line.push(format!("{} %", invoice.per_second * 100 / slower));
-    // A command costs both; where all of it shares the same cores, this is all that they leave.
+    // A command costs both floors; on shared cores this is the best possible rate.
     let both = (echo.per_second * bare.per_second / (echo.per_second + bare.per_second).max(1)).max(1);
     line.push(format!("{} %", invoice.per_second * 100 / both));
     line.push(millis(invoice.p50.saturating_sub(echo.p50 + bare.p50)));
@@ -268,5 +265,4 @@ fn invoice(account: usize, round: usize, worker: usize, count: u64) -> v1::Issue
     }
 }
 
-/// The log of a running system, shared.
 pub(crate) type SharedLog = Arc<dyn saldo_log::Log>;

@@ -55,7 +55,7 @@ pub struct Dev {
     /// Let the clock run ahead by this much, to see what time will bring: 240h is ten days.
     #[arg(long, value_name = "DURATION")]
     clock_ahead: Option<SignedDuration>,
-    /// Print the endpoint, the token and the configuration file as one line of JSON.
+    /// Print the endpoint, the token, the configuration file, the Postgres URL and the mail page as one line of JSON.
     #[arg(long)]
     json: bool,
 }
@@ -91,18 +91,18 @@ impl Run for Dev {
         let mail_page = sink.as_ref().and_then(MailSink::web_address).map(|address| format!("http://{address}"));
         let file = config.data_dir.join(CONFIG_FILE);
         write_config(&file, &config, &system)?;
+        // The embedded server's password is shown; a configured server's is not.
+        let database = match &config.database.url {
+            None => system.stores.database()?.url.expose().to_owned(),
+            Some(url) => url.without_password(),
+        };
         if self.json {
-            let endpoint = system.endpoint();
-            let said = serde_json::json!({
-                "endpoint": endpoint, "token": token, "config": file, "mail_page": mail_page, "smtp": smtp,
+            let line = serde_json::json!({
+                "endpoint": system.endpoint(), "token": token, "config": file, "database_url": database,
+                "mail_page": mail_page, "smtp": smtp,
             });
-            println!("{said}");
+            println!("{line}");
         } else {
-            // The embedded server's password is shown; a configured server's is not.
-            let database = match &config.database.url {
-                None => system.stores.database()?.url.expose().to_owned(),
-                Some(url) => url.without_password(),
-            };
             let mails =
                 mail_page.as_ref().zip(smtp.as_ref()).map(|(page, smtp)| format!("{page}   ({smtp} takes them)"));
             print_guide(&system, &token, &file, &database, mails.as_deref());

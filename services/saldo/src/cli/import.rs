@@ -1,6 +1,7 @@
 //! `saldo import`: a CSV file through the gRPC command service, with many requests in flight. Every request id is a function of
 //! the row, so a second run adds nothing, and a run after a crash completes the first.
 
+mod lines;
 mod load;
 mod map;
 mod rows;
@@ -67,6 +68,7 @@ impl Run for Import {
             Import::Invoices(args) => (Kind::Invoices, args),
             Import::Payments(args) => (Kind::Payments, args),
         };
+        load::remove_rejected(&args.file)?;
         let map = Map::read(&args.map)?;
         let clients = args.target.connect().await?;
         let bar = indicatif::ProgressBar::new(0);
@@ -75,16 +77,38 @@ impl Run for Import {
             println!("{}", serde_json::to_string(&summary)?);
         } else {
             println!(
-                "{} rows in {:.1} s: {} added, {} present before, {} passed over, {} rejected",
-                summary.rows, summary.seconds, summary.added, summary.present, summary.passed, summary.rejected
+                "{} rows in {:.1} s: {} added, {} present before, {} repeated in the file, {} skipped, {} rejected",
+                summary.rows,
+                summary.seconds,
+                summary.added,
+                summary.present,
+                summary.repeated,
+                summary.passed,
+                summary.rejected
             );
             if let Some(why) = &summary.unread {
-                println!("it stands in the log; whether the read models have it yet could not be seen: {why}");
+                println!("the rows are recorded; it is not known whether the read models have them yet: {why}");
             }
             if let Some(path) = &summary.rejected_file {
                 println!("rejected rows, with line and reason: {}", path.display());
             }
         }
         Ok(if summary.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_that_ends_at_once_leaves_no_rejected_rows_of_an_earlier_run() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (file, rejected) = (dir.path().join("a.csv"), dir.path().join("a.csv.rejected.csv"));
+        std::fs::write(&rejected, "line,reason\n").expect("written");
+        let target = Target::new("http://127.0.0.1:1".to_owned(), String::new());
+        let args = ImportArgs { file, map: dir.path().join("none.toml"), in_flight: 1, json: false, target };
+        assert!(Import::Invoices(args).run().await.is_err());
+        assert!(!rejected.exists());
     }
 }

@@ -8,7 +8,7 @@ use saldo_api::v1;
 use saldo_facts::{timestamp_from_api, timestamp_to_api, tone_from_api};
 use serde::Serialize;
 
-use super::Run;
+use super::{Run, values};
 use crate::{
     Outcome,
     cli::policy::folder,
@@ -32,7 +32,7 @@ pub struct Preview {
     #[arg(long, value_name = "DIR")]
     policy: Option<PathBuf>,
     /// Begin the preview at this instant; absent: now.
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
     from: Option<Timestamp>,
     /// The most messages.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i32).range(1..=500))]

@@ -52,7 +52,7 @@ pub struct Rebuild {
     /// Read at most so many records a second, to leave the live system its share.
     #[arg(long, value_name = "N")]
     records_per_second: Option<NonZeroU32>,
-    /// Print the result as JSON, and progress as lines of JSON on standard error, as it is where that is no terminal.
+    /// Print the result as JSON, and progress as lines of JSON on standard error.
     #[arg(long)]
     json: bool,
 }
@@ -69,8 +69,9 @@ impl Run for Rebuild {
             accept_differences: self.accept_differences,
             records_per_second: self.records_per_second,
             pause: interrupted()?,
+            ..saldo_projector::Rebuild::default()
         };
-        let mut output = ProgressOutput::new(self.json || !std::io::stderr().is_terminal());
+        let mut output = ProgressOutput::new(self.json);
         let pool = &stores.database()?.pool;
         let rebuilt = saldo_projector::rebuild(stores.log.as_ref(), &identity, pool, &keyring, &options, |progress| {
             output.show(progress);
@@ -138,10 +139,10 @@ fn describe(rebuilt: &Rebuilt) -> String {
     text
 }
 
-/// Progress: a bar for people, or lines for machines.
+/// Progress on standard error: a bar on a terminal, lines elsewhere, and lines of JSON for machines.
 struct ProgressOutput {
     bar: ProgressBar,
-    lines: bool,
+    line: Option<fn(&Line) -> String>,
     /// The position and the moment at which this run began.
     first: Option<(u64, Instant)>,
     told: Option<(Stage, Instant)>,
@@ -155,34 +156,64 @@ struct Line {
     seconds_left: u64,
 }
 
+impl Line {
+    fn json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn text(&self) -> String {
+        let Progress { stage, done, total, .. } = self.progress;
+        let (rate, left) = (self.records_per_second, self.seconds_left);
+        format!("{}: {done} of {total} records, {rate} a second, {left} s left", name(stage))
+    }
+}
+
+fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Reading => "reading",
+        Stage::Comparing => "comparing",
+        Stage::Indexing => "indexing",
+        Stage::Swapping => "swapping",
+    }
+}
+
 impl ProgressOutput {
-    fn new(lines: bool) -> Self {
-        let bar = if lines { ProgressBar::hidden() } else { progress::records("reading") };
-        Self { bar, lines, first: None, told: None }
+    fn new(json: bool) -> Self {
+        let line: Option<fn(&Line) -> String> = match (json, std::io::stderr().is_terminal()) {
+            (true, _) => Some(Line::json),
+            (false, false) => Some(Line::text),
+            (false, true) => None,
+        };
+        let bar = if line.is_some() { ProgressBar::hidden() } else { progress::records("reading") };
+        Self { bar, line, first: None, told: None }
     }
 
     fn show(&mut self, progress: Progress) {
         let now = Instant::now();
         let (from, begun) = *self.first.get_or_insert((progress.done, now));
-        self.bar.set_message(match progress.stage {
-            Stage::Reading => "reading",
-            Stage::Comparing => "comparing",
-            Stage::Indexing => "indexing",
-            Stage::Swapping => "swapping",
-        });
+        self.bar.set_message(name(progress.stage));
         self.bar.set_length(progress.total);
         self.bar.set_position(progress.done);
         let told = |(stage, at): (Stage, Instant)| stage == progress.stage && now - at < EVERY;
-        if !self.lines || self.told.is_some_and(told) {
-            return;
-        }
+        let Some(write) = self.line.filter(|_| !self.told.is_some_and(told)) else { return };
         self.told = Some((progress.stage, now));
         let per_second = |count: u64, time: Duration| (u128::from(count) * 1_000_000 / time.as_micros().max(1)) as u64;
         let records_per_second = per_second(progress.done - from, now - begun);
         let seconds_left = (progress.total - progress.done).checked_div(records_per_second).unwrap_or(0);
         let line = Line { progress, records_per_second, seconds_left };
-        if let Ok(line) = serde_json::to_string(&line) {
-            eprintln!("{line}");
-        }
+        eprintln!("{}", write(&line));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_json_only_if_json_was_asked_for() {
+        let progress = Progress { stage: Stage::Comparing, done: 300, total: 900 };
+        let line = Line { progress, records_per_second: 100, seconds_left: 6 };
+        assert_eq!(line.text(), "comparing: 300 of 900 records, 100 a second, 6 s left");
+        assert!(line.json().starts_with('{'));
     }
 }

@@ -12,9 +12,9 @@ use saldo_log::{
     frame::partition_of,
     genesis::{self, Identity},
 };
-use saldo_readmodel::{Owner, Place, Rows};
+use saldo_readmodel::{Accepted, CommitPosition, Owner, Rows};
 
-use super::Run;
+use super::{Run, values};
 use crate::{
     Outcome,
     config::{Config, Overrides},
@@ -36,10 +36,10 @@ pub struct Replay {
     #[arg(value_name = "TENANT/ACCOUNT", value_parser = key)]
     account: AccountKey,
     /// Use only what was known at this instant; absent: everything.
-    #[arg(long, value_name = "INSTANT")]
+    #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
     until: Option<Timestamp>,
     /// Show the state that was true on this day; absent: with every fact that is known.
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
     as_of: Option<Date>,
     /// Print JSON.
     #[arg(long)]
@@ -82,8 +82,9 @@ impl Run for Replay {
         let mut rows = Rows::default();
         for link in &chain {
             if let Ok(commit) = &link.commit {
-                let place = Place { partition: 0, offset: link.offset, version: link.version, known_at: link.known_at };
-                rows.add(&owner, place, None, commit);
+                let (offset, version, known_at) = (link.offset, link.version, link.known_at);
+                let position = CommitPosition { partition: 0, offset, version, known_at };
+                rows.add(&Accepted { owner: &owner, position, trace: None, commit });
             }
         }
         let state = state(&rows, self.as_of);
@@ -137,7 +138,7 @@ type State = BTreeMap<(&'static str, String, u32, String, Option<Date>), i64>;
 
 fn state(rows: &Rows, as_of: Option<Date>) -> State {
     let mut state = State::new();
-    for row in rows.ledger.iter().filter(|row| as_of.is_none_or(|day| row.effective_date <= day)) {
+    for row in rows.ledger.rows.iter().filter(|row| as_of.is_none_or(|day| row.effective_date <= day)) {
         let item = &row.item;
         let key = (item.kind, item.document.clone(), item.instalment, row.currency.to_string(), row.due_date);
         *state.entry(key).or_default() += row.amount;
@@ -160,7 +161,7 @@ fn print(key: &str, chain: &[Link], rows: &Rows, state: &State, args: &Replay) {
                     commit.actor,
                     &link.hash[..16]
                 );
-                for row in rows.history.iter().filter(|row| row.place.version == link.version) {
+                for row in rows.history.rows.iter().filter(|row| row.position.version == link.version) {
                     println!("       {}  {}", row.kind, row.summary);
                 }
             }

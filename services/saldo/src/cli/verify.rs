@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anstream::{print, println};
 use saldo_keyring::Keyring;
-use saldo_log::genesis;
+use saldo_log::{acceptor::VoidReason, genesis};
 use saldo_projector::{Difference, Differences, Report};
 
 use super::Run;
@@ -73,13 +73,18 @@ pub fn equal(report: &Report) -> bool {
 }
 
 pub fn describe(report: &Report) -> String {
-    let void: u64 = report.void.values().sum();
+    let probe = VoidReason::Probe.to_string();
+    let probes = report.void.get(&probe).copied().unwrap_or_default();
+    let void = report.void.values().sum::<u64>() - probes;
     let mut text = format!(
         "{} records read: {} commits accepted, {void} void; {} events on {} accounts, {} parked\n",
         report.records, report.accepted, report.events, report.accounts, report.parked
     );
-    for (reason, count) in &report.void {
+    for (reason, count) in report.void.iter().filter(|(reason, _)| **reason != probe) {
         text += &format!("  void: {count} x {reason}\n");
+    }
+    if probes > 0 {
+        text += &format!("  {probes} probes of the clock: a command service compares its clock with the log's\n");
     }
     if report.behind > 0 {
         text += &format!(
@@ -102,4 +107,17 @@ pub fn describe(report: &Report) -> String {
 pub fn examples(found: &Differences) -> String {
     let line = |one: &Difference| format!("  {} {}: log {}, rows {}\n", one.account, one.what, one.log, one.rows);
     found.examples.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_of_the_clock_is_explained_and_is_no_void_commit() {
+        let void = [(VoidReason::Probe.to_string(), 2), (VoidReason::NotTheHead.to_string(), 1)].into();
+        let text = describe(&Report { records: 20, accepted: 16, void, ..Report::default() });
+        assert!(text.contains("16 commits accepted, 1 void;"), "{text}");
+        assert!(text.contains("2 probes of the clock: a command service"), "{text}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What services are started with. Every fault of a setting is an error here, before anything is opened.
+//! Settings of services, checked before anything is opened.
 
 use std::sync::Arc;
 

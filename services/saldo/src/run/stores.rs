@@ -25,6 +25,8 @@ use crate::{
 
 /// Records read at once when the log is searched for a commit.
 const SEARCH_BATCH: usize = 100;
+/// The longest that connections to the embedded log may take to close.
+const CLOSE: Duration = Duration::from_secs(10);
 /// Connections to Postgres of the command-line tools.
 const TOOL_CONNECTIONS: u32 = 16;
 
@@ -36,6 +38,8 @@ pub struct Stores {
     pub log_url: Option<Secret>,
     database: Option<Database>,
     postgres: Option<EmbeddedPostgres>,
+    /// Both logs again, where they are embedded: they have connections to close.
+    embedded: Vec<Arc<EmbeddedLog>>,
 }
 
 /// The read models' database.
@@ -81,9 +85,9 @@ impl Stores {
             }
             (None, None) => None,
         };
-        let (log, catalog_log) = open_logs(config, log_url.as_ref()).await?;
+        let (log, catalog_log, embedded) = open_logs(config, log_url.as_ref()).await?;
         let database = Some(Database { pool: connect(&url, TOOL_CONNECTIONS, None).await?, url });
-        Ok(Self { log, catalog_log, log_url, database, postgres })
+        Ok(Self { log, catalog_log, log_url, database, postgres, embedded })
     }
 
     /// Opens what one service of several needs. Nothing is embedded: each process would start a Postgres of its own.
@@ -97,8 +101,8 @@ impl Stores {
             Some(url) => Some(Database { pool: connect(url, TOOL_CONNECTIONS, None).await?, url: url.clone() }),
             None => return Err("database.url is missing: services apart share a database".into()),
         };
-        let (log, catalog_log) = open_logs(config, log_url.as_ref()).await?;
-        Ok(Self { log, catalog_log, log_url, database, postgres: None })
+        let (log, catalog_log, embedded) = open_logs(config, log_url.as_ref()).await?;
+        Ok(Self { log, catalog_log, log_url, database, postgres: None, embedded })
     }
 
     pub fn database(&self) -> Result<&Database, Failure> {
@@ -128,6 +132,11 @@ impl Stores {
             database.pool.close().await;
         }
         drop((self.log, self.catalog_log));
+        // The embedded Postgres must not stop under a connection that is on its way back to its pool.
+        let closing = futures::future::join_all(self.embedded.iter().map(|log| log.close()));
+        if tokio::time::timeout(CLOSE, closing).await.is_err() {
+            tracing::warn!("connections to the embedded log did not close in time");
+        }
         if let Some(postgres) = self.postgres
             && let Err(error) = postgres.stop().await
         {
@@ -213,12 +222,22 @@ pub(crate) async fn holds_commits(log: &dyn Log, identity: &Identity) -> Result<
     Ok(false)
 }
 
-async fn open_logs(config: &Config, embedded: Option<&Secret>) -> Result<(Arc<dyn Log>, Arc<dyn Log>), Failure> {
-    let accounts = open_log(config, &config.log.topic, embedded).await?;
-    Ok((accounts, open_log(config, &config.log.catalog_topic(), embedded).await?))
+/// Accounts and catalog; and both again where they are embedded.
+type Logs = (Arc<dyn Log>, Arc<dyn Log>, Vec<Arc<EmbeddedLog>>);
+
+async fn open_logs(config: &Config, embedded_url: Option<&Secret>) -> Result<Logs, Failure> {
+    let mut embedded = Vec::new();
+    let accounts = open_log(config, &config.log.topic, embedded_url, &mut embedded).await?;
+    let catalog = open_log(config, &config.log.catalog_topic(), embedded_url, &mut embedded).await?;
+    Ok((accounts, catalog, embedded))
 }
 
-async fn open_log(config: &Config, topic: &str, embedded: Option<&Secret>) -> Result<Arc<dyn Log>, Failure> {
+async fn open_log(
+    config: &Config,
+    topic: &str,
+    embedded_url: Option<&Secret>,
+    embedded: &mut Vec<Arc<EmbeddedLog>>,
+) -> Result<Arc<dyn Log>, Failure> {
     let failed = |place: String| {
         move |error: LogError| -> Failure {
             let told = format!("{place}: {error}");
@@ -236,7 +255,9 @@ async fn open_log(config: &Config, topic: &str, embedded: Option<&Secret>) -> Re
         });
         return Ok(Arc::new(kafka.await.map_err(failed(format!("log.kafka {brokers}")))?));
     }
-    let url = embedded.ok_or("neither log.kafka nor an embedded log is configured")?;
+    let url = embedded_url.ok_or("neither log.kafka nor an embedded log is configured")?;
     let log = EmbeddedLog::connect(url.expose(), topic).await;
-    Ok(Arc::new(log.map_err(failed("log.embedded_url".to_owned()))?))
+    let log = Arc::new(log.map_err(failed("log.embedded_url".to_owned()))?);
+    embedded.push(log.clone());
+    Ok(log)
 }

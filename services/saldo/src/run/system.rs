@@ -7,11 +7,12 @@ use saldo_catalog::Catalog;
 use saldo_channels::smtp::Server;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
-use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, router::Running};
+use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, Running};
 use saldo_keyring::Keyring;
 use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
 use saldo_tls::Newest;
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_rustls::rustls::ClientConfig;
 use tonic::transport::Channel;
@@ -55,6 +56,8 @@ pub struct System {
     /// Tasks that the others rest on: they end last.
     followers: Vec<Task>,
     projector: Option<Task>,
+    /// Connections of the parts, closed before the database.
+    pools: Vec<PgPool>,
 }
 
 impl System {
@@ -70,7 +73,7 @@ impl System {
             .await
             .map_err(|error| format!("listen {listen}: {error}; is another instance running?"))?;
         let address = listener.local_addr()?;
-        let mut followers = Vec::new();
+        let (mut followers, mut pools) = (Vec::new(), Vec::new());
         let mut published = None;
         if services.iter().any(|service| service.uses_catalog()) {
             let (catalog, follower) = Catalog::open(stores.catalog_log.clone(), &identities.catalog).await?;
@@ -81,6 +84,7 @@ impl System {
             (true, Some(keys), Some(catalog)) => {
                 let url = &stores.database()?.url;
                 let pool = connect(url, PROJECTOR_CONNECTIONS, None).await?;
+                pools.push(pool.clone());
                 // A query right after the start must find the tables.
                 saldo_readmodel::ensure(&pool, &identity).await?;
                 let (tenants, catalog, clock) = (pool.clone(), catalog.clone(), clock.clone());
@@ -111,6 +115,7 @@ impl System {
         }
         if has(Service::Query) {
             let pool = connect(&stores.database()?.url, QUERY_CONNECTIONS, Some(LONGEST_QUERY)).await?;
+            pools.push(pool.clone());
             let clock = clock.clone();
             served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()));
         }
@@ -118,7 +123,7 @@ impl System {
         let (server, in_process) = served.serve(listener, server_tls, verifier).await?;
         let senders = Vec::new();
         let mut system =
-            Self { address, secured, stores, identity, keyring, senders, server, workers, followers, projector };
+            Self { address, secured, stores, identity, keyring, senders, server, workers, followers, projector, pools };
         if let (Some(issuer), Some(published)) = (issuer, published) {
             let channels = match has(Service::Command) {
                 true => [saldo_client::in_process(move || in_process.clone().open())?].into(),
@@ -134,6 +139,7 @@ impl System {
         let Sending { channels, issuer, published, clock, smtp } = with;
         let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
         let pool = connect(&self.stores.database()?.url, SENDER_CONNECTIONS, None).await?;
+        self.pools.push(pool.clone());
         if services.contains(&Service::Scheduler) {
             let options = saldo_scheduler::Options {
                 concurrency: config.sending.wakes,
@@ -236,11 +242,16 @@ impl System {
                 tracing::warn!(%error, "while stopping");
             }
         }
+        // An embedded Postgres must not stop under a connection that is on its way back to its pool.
+        let closing = futures::future::join_all(self.pools.iter().map(PgPool::close));
+        if tokio::time::timeout(DRAIN, closing).await.is_err() {
+            tracing::warn!("connections to Postgres did not close in time");
+        }
         self.stores.close().await;
     }
 }
 
-/// What scheduler and dispatcher work with.
+/// For scheduler and dispatcher.
 struct Sending {
     /// One for each instance of the command service.
     channels: Arc<[Channel]>,

@@ -1,5 +1,5 @@
-//! Log lines on standard error, for people or for machines, and what is exported over OTLP. Neither ever holds personal data or
-//! secrets.
+//! Log lines on standard error, for people or for machines, and what is exported over OTLP. Personal data and secrets are
+//! never part of them.
 
 use std::{io::IsTerminal, time::Duration};
 

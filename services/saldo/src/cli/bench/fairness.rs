@@ -1,4 +1,4 @@
-//! One tenant's import beside another's single commands: what the other notices of it.
+//! One tenant's import beside another tenant's single commands.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -21,7 +21,6 @@ use crate::{
 /// Accounts that single commands go to, over all partitions.
 const SINGLE_ACCOUNTS: usize = 200;
 
-/// What `bench fairness` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct FairnessArgs {
     /// Requests that the import has in flight.
@@ -29,7 +28,6 @@ pub struct FairnessArgs {
     import: u32,
 }
 
-/// Measures and prints.
 pub async fn run(bench: &Bench, args: &FairnessArgs) -> Outcome {
     let (config, dir) = prepare(bench)?;
     let issuer = Issuer::generate()?;
@@ -45,7 +43,7 @@ pub async fn run(bench: &Bench, args: &FairnessArgs) -> Outcome {
 async fn measure(bench: &Bench, args: &FairnessArgs, system: &System, issuer: &Issuer) -> Result<(), Failure> {
     let span = Duration::from_secs(bench.seconds);
     let in_flight = args.import as usize;
-    // Connections of their own, so that nobody waits for another's in the client.
+    // Each has a connection of its own, so that no client waits for another client.
     let clients = async |tenant| {
         let token = issuer.issue("bench", tenant, &[Role::Writer], Duration::from_secs(86_400))?;
         Ok::<_, Failure>(Target::new(system.endpoint(), token).connect().await?)
@@ -79,7 +77,7 @@ async fn measure(bench: &Bench, args: &FairnessArgs, system: &System, issuer: &I
     Ok(())
 }
 
-/// One command after the other, over all the tenant's accounts for them.
+/// One command after the other, over all accounts for single commands.
 async fn singles(clients: Clients, round: usize, span: Duration) -> Result<Figures, Failure> {
     drive(1, span, |_, count| {
         let mut clients = clients.clone();

@@ -25,7 +25,7 @@ use tonic::{
 
 use super::{Failure, SharedLog};
 
-/// About what IssueInvoice sends and appends.
+/// The sizes of an IssueInvoice request and of its record, roughly.
 const REQUEST: usize = 80;
 const RECORD: usize = 450;
 
@@ -57,7 +57,6 @@ impl Echo {
         Ok(Self { client, token: format!("Bearer {token}").parse()?, server })
     }
 
-    /// One call.
     pub async fn call(&self) -> Result<(), Failure> {
         let mut request = Request::new(EchoRequest { body: vec![7; REQUEST] });
         request.metadata_mut().insert("authorization", self.token.clone());
@@ -65,17 +64,16 @@ impl Echo {
         Ok(())
     }
 
-    /// Ends the server.
     pub async fn stop(self) {
         self.server.abort();
-        // Ended by us: what it says then is no news.
+        // The abort is ours, so its error is expected.
         let _ = self.server.await;
     }
 }
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>;
 
-/// A topic of its own with one reader, which tells each writer that its record has come.
+/// A topic of its own with one reader, which tells each writer when its record has been read.
 pub struct RoundTrip {
     log: SharedLog,
     partitions: u32,

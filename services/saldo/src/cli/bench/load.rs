@@ -1,4 +1,4 @@
-//! Load: so many in flight, each asking again as soon as it is answered; for a while, or for a number of times.
+//! Load with a fixed number of calls in flight, for a time or for a number of calls.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,6 @@ use futures::{StreamExt, TryStreamExt};
 use super::Failure;
 use crate::terminal::progress;
 
-/// What a measurement found.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
     /// Answers a second.
@@ -18,7 +17,7 @@ pub struct Figures {
     pub p99: Duration,
 }
 
-/// Runs `in_flight` loops for `span`. `ask` is given the loop's number and the count of its request.
+/// Runs `in_flight` loops for `span`. `ask` gets the number of its loop and the count of its request.
 pub async fn drive<F>(in_flight: usize, span: Duration, ask: impl Fn(usize, u64) -> F) -> Result<Figures, Failure>
 where
     F: Future<Output = Result<(), Failure>>,
@@ -47,7 +46,7 @@ where
     Ok(Figures { per_second, p50: at(50), p99: at(99) })
 }
 
-/// Asks once for each number, `in_flight` at once, and shows how far it is.
+/// Calls `ask` once for each number, `in_flight` at once, and shows the progress.
 pub async fn each<F>(
     what: &'static str,
     numbers: std::ops::Range<usize>,

@@ -1,4 +1,4 @@
-//! What accounts with open invoices take up in memory, and how long a restart with them takes.
+//! The memory of accounts with open invoices, and the time of a restart with them.
 
 use std::{
     path::Path,
@@ -21,12 +21,11 @@ use crate::{
 
 /// Invoices under way at once.
 const IN_FLIGHT: usize = 1_024;
-/// Measured first with this part of the accounts: enough of them that the stores' caches are full both times.
+/// The first measurement has this part of the accounts: enough to fill the caches of the stores both times.
 const FEW: u32 = 2;
-/// After the last answer, until the stores are saved and what the commands took is given back.
+/// The wait after the last answer, until the stores are saved and the memory of the commands is freed.
 const REST: Duration = Duration::from_secs(5);
 
-/// What `bench memory` takes.
 #[derive(Debug, clap::Args)]
 pub struct MemoryArgs {
     /// Accounts.
@@ -37,7 +36,6 @@ pub struct MemoryArgs {
     invoices: u32,
 }
 
-/// Measures and prints.
 pub async fn run(bench: &Bench, args: &MemoryArgs) -> Outcome {
     let (config, dir) = prepare(bench)?;
     let issuer = Issuer::generate()?;
@@ -53,7 +51,7 @@ pub async fn run(bench: &Bench, args: &MemoryArgs) -> Outcome {
     dir.close()?;
 
     let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let line = |accounts: u32, taken: &Taken| {
+    let line = |accounts: u32, taken: &Memory| {
         [
             (format!("with {accounts} accounts"), taken.process),
             ("  of it the stores' cache, at most".to_owned(), taken.cache),
@@ -70,36 +68,36 @@ pub async fn run(bench: &Bench, args: &MemoryArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is in memory, in bytes.
-struct Taken {
+/// In bytes.
+struct Memory {
     process: u64,
     cache: u64,
 }
 
-impl Taken {
+impl Memory {
     fn beyond_cache(&self) -> u64 {
         self.process.saturating_sub(self.cache)
     }
 }
 
-/// With a few of the accounts, and with all: what does not depend on how many there are stands in both.
+/// With a part of the accounts and with all. The difference leaves out every cost that does not depend on their number.
 async fn measure(
     args: &MemoryArgs,
     system: &System,
     issuer: &Issuer,
     stores: &Path,
-) -> Result<(Taken, Taken), Failure> {
+) -> Result<(Memory, Memory), Failure> {
     let token = issuer.issue("bench", "bench", &[Role::Writer], Duration::from_secs(86_400))?;
     let clients = Target::new(system.endpoint(), token).connect().await?;
-    let taken = async |accounts| -> Result<Taken, Failure> {
+    let taken = async |accounts| -> Result<Memory, Failure> {
         fill(args, &clients, accounts).await?;
         tokio::time::sleep(REST).await;
-        Ok(Taken { process: resident()?, cache: cached(stores)? })
+        Ok(Memory { process: resident()?, cache: cached(stores)? })
     };
     Ok((taken(args.debtors / FEW).await?, taken(args.debtors).await?))
 }
 
-/// So many accounts with their invoices; those that are there are passed over.
+/// Makes so many accounts with their invoices. Existing ones are skipped.
 async fn fill(args: &MemoryArgs, clients: &Clients, accounts: u32) -> Result<(), Failure> {
     let accounts = accounts as usize;
     open_accounts(clients, accounts).await?;
@@ -115,7 +113,7 @@ async fn issue(mut clients: Clients, account: usize, round: usize) -> Result<(),
     Ok(())
 }
 
-/// What the process has in memory, in bytes.
+/// The resident memory of the process, in bytes.
 fn resident() -> Result<u64, Failure> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc/self/status")?;
@@ -123,7 +121,7 @@ fn resident() -> Result<u64, Failure> {
     Ok(kib << 10)
 }
 
-/// What the stores' caches hold at most, in bytes: a cache holds no more than its file.
+/// The most that the caches of the stores can hold, in bytes: a cache is never larger than its file.
 fn cached(stores: &Path) -> Result<u64, Failure> {
     let mut bytes = 0;
     for store in std::fs::read_dir(stores)? {

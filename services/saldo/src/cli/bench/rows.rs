@@ -1,6 +1,9 @@
-//! The read models against their floors, over the records that the command path has just made: the live projector against
-//! bare UNNEST inserts of the same rows, a rebuild against bare COPY of them, the check against a bare consumer; and how
-//! soon what was acknowledged is visible.
+//! The read models against their floors, over the records that the command path has just made.
+//!
+//! - The live projector against bare UNNEST inserts of the same rows.
+//! - A rebuild against a bare COPY of the rows.
+//! - The check against a bare consumer.
+//! - The time from acknowledged to visible.
 
 use std::{
     collections::HashMap,
@@ -24,17 +27,17 @@ use crate::{
 
 /// Rows of one insert.
 const BATCH: usize = 5_000;
-/// Records asked of the log at once.
+/// Records read from the log at once.
 const READ: usize = 5_000;
-/// Commands of a second while it is measured how soon they are visible, and how many in all.
+/// Commands a second, and in all, while the time to visible is measured.
 const PACE: u32 = 200;
 const PACED: u32 = 2_000;
-/// Accounts they go to, round and round.
+/// Accounts that get these commands, in turn.
 const ACCOUNTS: usize = 1_000;
-/// Between two looks; what is measured takes tens of milliseconds.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often the tables are read. The measured times are tens of milliseconds.
+const POLL: Duration = Duration::from_millis(5);
 
-/// What is written, in an order near the one it is written in.
+/// The tables, each with an order close to the order of its writes.
 const TABLES: [(&str, &str); 7] = [
     ("ledger", "partition, record_offset, line"),
     ("history", "partition, record_offset, index"),
@@ -45,7 +48,6 @@ const TABLES: [(&str, &str); 7] = [
     ("personal_names", "tenant, account"),
 ];
 
-/// Measures all of it and prints it.
 pub async fn compare(system: &System, clients: &Clients) -> Result<(), Failure> {
     let stores = &system.stores;
     let pool = &stores.database()?.pool;
@@ -61,7 +63,7 @@ pub async fn compare(system: &System, clients: &Clients) -> Result<(), Failure> 
         if done.unsigned_abs() >= records {
             break;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
     let projected = begun.elapsed();
     projector.stop(Duration::from_secs(10)).await?;
@@ -164,7 +166,7 @@ impl Rows {
         Ok(Self { schema, count })
     }
 
-    /// Makes empty tables of the same form.
+    /// Makes empty tables with the same columns.
     async fn empty(&self, pool: &PgPool, with: &str) -> Result<(), Failure> {
         sqlx::raw_sql("DROP SCHEMA IF EXISTS bench CASCADE; CREATE SCHEMA bench").execute(pool).await?;
         for (table, _) in TABLES {
@@ -174,7 +176,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Inserts them by UNNEST into tables with their indexes, as a projector would have to.
+    /// Inserts the rows by UNNEST into tables with their indexes, as a projector must.
     async fn insert(&self, pool: &PgPool) -> Result<Duration, Failure> {
         self.empty(pool, "INCLUDING ALL").await?;
         let mut took = Duration::ZERO;
@@ -218,7 +220,7 @@ impl Rows {
         Ok(took)
     }
 
-    /// Copies them, made ready before, into tables without indexes, and makes the same indexes then.
+    /// Copies prepared rows into tables without indexes, and then builds the indexes.
     async fn copy(&self, pool: &PgPool) -> Result<Duration, Failure> {
         self.empty(pool, "").await?;
         let mut took = Duration::ZERO;
@@ -252,10 +254,10 @@ impl Rows {
     }
 }
 
-/// Invoices at an even pace; from each answer until an analyst sees the item.
+/// Issues invoices at an even pace, and measures from each answer until an analyst sees the item.
 async fn visible(system: &System, clients: &Clients) -> Result<(Duration, Duration), Failure> {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / PACE);
-    let mut looks = tokio::time::interval(LOOK);
+    let mut looks = tokio::time::interval(POLL);
     let mut commands = tokio::task::JoinSet::new();
     let (mut asked, mut waiting, mut times) = (0, HashMap::new(), Vec::new());
     while times.len() < PACED as usize {

@@ -1,4 +1,4 @@
-//! From a reminder that is due to a mail that was taken, against a bare loop of the same mails to the same server.
+//! From a due reminder to an accepted mail, against a bare loop of the same mails to the same server.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -34,10 +34,9 @@ use crate::{
 
 /// Requests in flight while the accounts are made.
 const OPENING: usize = 128;
-/// Between two looks at how far it has come; what is measured takes seconds.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often the tables are read. The measured times are seconds.
+const POLL: Duration = Duration::from_millis(50);
 
-/// What `bench sending` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SendingArgs {
     /// Debtors whose reminder falls due at the same moment.
@@ -54,7 +53,6 @@ pub struct SendingArgs {
     paced: usize,
 }
 
-/// Measures and prints.
 pub async fn run(bench: &Bench, args: &SendingArgs) -> Outcome {
     let (mut config, dir) = super::prepare(bench)?;
     config.sending.rewakes_per_second = NonZeroU32::MAX;
@@ -126,7 +124,7 @@ async fn measure(
     dispatcher.stop(Duration::from_secs(60)).await
 }
 
-/// The example's hours are those of people; a measurement is not to wait for the morning.
+/// Opens the windows of the example for the whole week, so that a measurement need not wait for the morning.
 fn always_open(file: v1::PolicyFile) -> v1::PolicyFile {
     let source = file
         .source
@@ -195,7 +193,7 @@ async fn one_owes(mut clients: Clients, number: usize, today: Date) -> Result<()
     clients.command.issue_invoice(invoice).await.map(|_| ())
 }
 
-/// Waits until so many rows of a read model are as asked.
+/// Waits until so many rows of a read model fulfil the condition.
 async fn reached(
     system: &System,
     rows: &str,
@@ -212,7 +210,7 @@ async fn reached(
             bar.finish_and_clear();
             return Ok(());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -223,7 +221,7 @@ async fn counted(pool: &PgPool, rows: &str, condition: &str) -> Result<u64, Fail
     Ok(found.unsigned_abs())
 }
 
-/// The floor: as many mails of the same kind over as many connections, and nothing else.
+/// The floor: as many mails of the same kind, over as many connections.
 async fn bare(pool: &Pool, args: &SendingArgs) -> Result<(), Failure> {
     let text = "Dear Bench,\n\nBy our records the following was still open: F-1, 123.45 EUR.\n".repeat(8);
     load::each("bare loop", 0..args.debtors, args.connections as usize, |number| {
@@ -249,7 +247,7 @@ async fn bare(pool: &Pool, args: &SendingArgs) -> Result<(), Failure> {
     .await
 }
 
-/// Debtors who come evenly over a minute and owe at once; from the reminder's commit to the outcome's.
+/// Opens overdue debtors evenly over a minute, and measures from the commit of each reminder to the commit of its outcome.
 async fn paced(args: &SendingArgs, system: &System, clients: &Clients) -> Result<(Duration, Duration), Failure> {
     let today = Clock::system().now().to_zoned(TimeZone::UTC).date();
     let bar = progress::records("a paced minute");

@@ -47,8 +47,8 @@ impl ManualClock {
     }
 }
 
-/// Waits until no service has work at this moment: the read models stand at the log's end, no account is to be woken, and no
-/// reminder is ready or under way. Returns the next moment with work.
+/// Waits until no service has work at this moment, and returns the next moment with work. Work is a record behind the read models,
+/// an account to wake, or a reminder that is ready or under way.
 pub async fn settled(system: &System, clock: &ManualClock, catalog_version: u64) -> Result<Option<Timestamp>, Failure> {
     let deadline = tokio::time::Instant::now() + LONGEST;
     loop {

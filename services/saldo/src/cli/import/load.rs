@@ -1,7 +1,7 @@
 //! Sends the rows, many in flight. Each request id is a function of the row.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -51,6 +51,8 @@ pub struct Summary {
     pub added: u64,
     /// Rows recorded before with the same content.
     pub present: u64,
+    /// Rows with the number and the content of another row of this file. The other row counts as added or present.
+    pub repeated: u64,
     /// Rows that the map skips.
     pub passed: u64,
     /// Rows that were not recorded.
@@ -127,7 +129,7 @@ pub async fn run(
     let mut rejected = RejectedRows::new(file, rows.header());
     let loader =
         Arc::new(Loader { clients, accounts: Mutex::default(), turns: Mutex::default(), reached: Mutex::default() });
-    let mut summary = Summary::default();
+    let mut counts = Counts::default();
     let mut outcomes = futures::stream::iter(rows)
         .map(|row| {
             let loader = loader.clone();
@@ -140,20 +142,15 @@ pub async fn run(
         .buffer_unordered(in_flight);
     while let Some(done) = outcomes.next().await {
         let (row, outcome) = done?;
-        summary.rows += 1;
-        match outcome {
-            Outcome::Added => summary.added += 1,
-            Outcome::Present => summary.present += 1,
-            Outcome::Passed => summary.passed += 1,
-            Outcome::Rejected(reason) => {
-                summary.rejected += 1;
-                rejected.push(row.line, reason, row.raw);
-            }
+        counts.count(row.request.as_ref().ok().and_then(|(request, _)| number_of(request)), &outcome);
+        if let Outcome::Rejected(reason) = outcome {
+            rejected.push(row.line, reason, row.raw);
         }
         bar.inc(1);
     }
     drop(outcomes);
     bar.finish_and_clear();
+    let mut summary = counts.summary;
     summary.rejected_file = rejected.write()?;
     summary.unread = loader.read_back().await.err().map(|status| explain(&status));
     summary.seconds = started.elapsed().as_secs_f64();
@@ -249,7 +246,7 @@ impl Loader {
     {
         let mut last = None;
         for attempt in 0..MAX_TRIES {
-            match patiently(|| ask(request_id(kind, account, natural_key, attempt))).await {
+            match patiently(|| ask(request_id(kind, account, natural_key, attempt).to_string())).await {
                 Ok(answer) => {
                     self.reached.lock().await.note(&answer.consistency_token);
                     return Ok(if answer.replayed { Outcome::Present } else { Outcome::Added });
@@ -288,9 +285,72 @@ fn is_known(status: &Status) -> bool {
 }
 
 /// UUIDv5 of kind, account, natural key and try.
-fn request_id(kind: &str, account: &str, natural_key: &str, attempt: u32) -> String {
+fn request_id(kind: &str, account: &str, natural_key: &str, attempt: u32) -> Uuid {
     let space = Uuid::new_v5(&Uuid::NAMESPACE_URL, NAMESPACE_URL);
-    Uuid::new_v5(&space, format!("{kind}\0{account}\0{natural_key}\0{attempt}").as_bytes()).to_string()
+    Uuid::new_v5(&space, format!("{kind}\0{account}\0{natural_key}\0{attempt}").as_bytes())
+}
+
+/// Equal for rows with the same number: the first request id.
+fn number_of(request: &RowRequest) -> Option<Uuid> {
+    match request {
+        RowRequest::Invoice(request) => Some(request_id("invoice", &request.account_id, &request.number, 0)),
+        RowRequest::Payment(request) => Some(request_id("payment", &request.account_id, &request.reference, 0)),
+        RowRequest::Skip => None,
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    summary: Summary,
+    /// The numbers so far, and whether a row added it. 16 bytes a row.
+    numbers: HashMap<Uuid, bool>,
+}
+
+impl Counts {
+    /// Rows with one number are answered in any order, so the row that was added need not be the first.
+    fn count(&mut self, number: Option<Uuid>, outcome: &Outcome) {
+        let summary = &mut self.summary;
+        summary.rows += 1;
+        let added = match outcome {
+            Outcome::Added => true,
+            Outcome::Present => false,
+            Outcome::Passed => return summary.passed += 1,
+            Outcome::Rejected(_) => return summary.rejected += 1,
+        };
+        match number.map(|number| self.numbers.entry(number)) {
+            Some(Entry::Occupied(mut before)) => {
+                summary.repeated += 1;
+                if added && !before.insert(true) {
+                    summary.present -= 1;
+                    summary.added += 1;
+                }
+                return;
+            }
+            Some(Entry::Vacant(first)) => _ = first.insert(added),
+            None => {}
+        }
+        match added {
+            true => summary.added += 1,
+            false => summary.present += 1,
+        }
+    }
+}
+
+/// Removes the rejected rows of an earlier run, so that a run that ends early does not leave them for its own.
+pub fn remove_rejected(file: &Path) -> Result<(), ImportError> {
+    let path = rejected_path(file);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(ImportError::Rejected { path: path.display().to_string(), why: error.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn rejected_path(file: &Path) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".rejected.csv");
+    path.into()
 }
 
 /// FILE.rejected.csv, in the order of the file.
@@ -302,24 +362,18 @@ struct RejectedRows {
 
 impl RejectedRows {
     fn new(file: &Path, header: &[String]) -> Self {
-        let mut path = file.as_os_str().to_owned();
-        path.push(".rejected.csv");
-        Self { path: path.into(), header: header.to_vec(), rows: Vec::new() }
+        Self { path: rejected_path(file), header: header.to_vec(), rows: Vec::new() }
     }
 
     fn push(&mut self, line: u64, reason: String, raw: csv::ByteRecord) {
         self.rows.push((line, reason, raw));
     }
 
-    /// Writes the rows, or removes what an earlier run left.
     fn write(mut self) -> Result<Option<PathBuf>, ImportError> {
-        let failed = |why: String| ImportError::Rejected { path: self.path.display().to_string(), why };
         if self.rows.is_empty() {
-            return match std::fs::remove_file(&self.path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error.to_string())),
-                _ => Ok(None),
-            };
+            return Ok(None);
         }
+        let failed = |why: String| ImportError::Rejected { path: self.path.display().to_string(), why };
         self.rows.sort_by_key(|(line, ..)| *line);
         let write = || -> Result<(), csv::Error> {
             let mut writer = csv::WriterBuilder::new().flexible(true).from_path(&self.path)?;
@@ -334,5 +388,25 @@ impl RejectedRows {
         };
         write().map_err(|error| failed(error.to_string()))?;
         Ok(Some(self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_within_the_file_are_not_present_before() {
+        let number = Some(request_id("invoice", "A", "1", 0));
+        for (outcomes, added, present) in [
+            ([Outcome::Added, Outcome::Present], 1, 0),
+            ([Outcome::Present, Outcome::Added], 1, 0),
+            ([Outcome::Present, Outcome::Present], 0, 1),
+        ] {
+            let mut counts = Counts::default();
+            outcomes.iter().for_each(|outcome| counts.count(number, outcome));
+            let Summary { rows, added: a, present: p, repeated, .. } = counts.summary;
+            assert_eq!((rows, a, p, repeated), (2, added, present, 1), "{outcomes:?}");
+        }
     }
 }

@@ -35,6 +35,18 @@ pub struct Format {
     pub currency: Template,
 }
 
+impl Format {
+    /// An amount as the file should write it.
+    pub fn example(&self, currency: Currency) -> String {
+        let group = self.group.map(String::from).unwrap_or_default();
+        let fraction = match currency.decimals() as usize {
+            0 => String::new(),
+            decimals => format!("{}{:0<decimals$}", self.decimal, 5),
+        };
+        format!("1{group}234{fraction}")
+    }
+}
+
 fn dot() -> char {
     '.'
 }
@@ -177,8 +189,10 @@ pub enum MapError {
     #[error("map: {0}")]
     Invalid(String),
     /// A template names a column that the file does not have.
-    #[error("map: the file has no column {column:?}; it has {present}")]
-    NoColumn { column: String, present: String },
+    #[error("map: the file has no column {column:?}; it has {present}{hint}")]
+    NoColumn { column: String, present: String, hint: &'static str },
+    #[error("map: the file has the column {0:?} twice; give each column a name of its own")]
+    ColumnTwice(String),
 }
 
 /// Whether a day that was written in this format can be read back.
@@ -223,14 +237,19 @@ impl Map {
         Ok(map)
     }
 
-    /// Checks that the file has every column that a template names.
+    /// Checks that the file has every column that a template names, and has it once.
     pub fn check_columns(&self, present: &[String]) -> Result<(), MapError> {
-        let missing =
-            self.templates().into_iter().flat_map(Template::columns).find(|name| !present.iter().any(|p| p == name));
-        match missing {
-            None => Ok(()),
-            Some(column) => Err(MapError::NoColumn { column: column.to_owned(), present: present.join(", ") }),
+        for column in self.templates().into_iter().flat_map(Template::columns) {
+            match present.iter().filter(|name| *name == column).count() {
+                1 => {}
+                0 => {
+                    let hint = if present.len() == 1 { "; does format.delimiter fit the file?" } else { "" };
+                    return Err(MapError::NoColumn { column: column.to_owned(), present: present.join(", "), hint });
+                }
+                _ => return Err(MapError::ColumnTwice(column.to_owned())),
+            }
         }
+        Ok(())
     }
 
     fn templates(&self) -> Vec<&Template> {

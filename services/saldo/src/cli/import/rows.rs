@@ -4,9 +4,10 @@ use std::{io, path::Path};
 
 use jiff::civil::Date;
 use saldo_api::v1;
-use saldo_domain::money::{Currency, parse_decimal};
+use saldo_domain::money::{Currency, InvalidDecimal, parse_decimal};
 use saldo_facts::date_to_api;
 
+use super::lines::{LineReader, Lines};
 use super::map::{AccountDefaults, Map, MapError, Template};
 
 /// The request of a row.
@@ -32,6 +33,7 @@ pub struct Row {
 /// Reads rows by a map.
 pub struct Rows {
     reader: csv::Reader<Box<dyn io::Read + Send>>,
+    lines: Lines,
     header: Vec<String>,
     map: Map,
 }
@@ -46,9 +48,15 @@ impl Rows {
     /// Reads from an open file; `path` is for errors. A byte order mark is skipped.
     pub fn over(path: &Path, file: impl io::Read + Send + 'static, map: Map) -> Result<Self, MapError> {
         let mut file = io::BufReader::new(file);
-        if io::BufRead::fill_buf(&mut file).map_err(|error| unreadable(path, error))?.starts_with(b"\xef\xbb\xbf") {
-            io::BufRead::consume(&mut file, 3);
+        match io::BufRead::fill_buf(&mut file).map_err(|error| unreadable(path, error))? {
+            [] => return Err(unreadable(path, "the file is empty")),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+                return Err(unreadable(path, "the file is UTF-16; convert it to UTF-8"));
+            }
+            [0xef, 0xbb, 0xbf, ..] => io::BufRead::consume(&mut file, 3),
+            _ => {}
         }
+        let (file, lines) = LineReader::new(file);
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(map.format.delimiter as u8)
             .flexible(true)
@@ -56,7 +64,7 @@ impl Rows {
         let header = reader.byte_headers().map_err(|error| unreadable(path, error))?;
         let header: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
         map.check_columns(&header)?;
-        Ok(Self { reader, header, map })
+        Ok(Self { reader, lines, header, map })
     }
 
     pub fn header(&self) -> &[String] {
@@ -76,8 +84,14 @@ impl Rows {
         let currency = render(&self.map.format.currency);
         let money = |field: &str, template: &Template| -> Result<v1::Money, String> {
             let known = Currency::new(&currency).map_err(|rule| format!("currency: {rule}"))?;
-            let minor = parse_decimal(&render(template), self.map.format.decimal, self.map.format.group, known)
-                .map_err(|rule| format!("{field}: {rule}"))?;
+            let format = &self.map.format;
+            let minor =
+                parse_decimal(&render(template), format.decimal, format.group, known).map_err(|rule| match rule {
+                    InvalidDecimal::NotANumber => {
+                        format!("{field}: must be a number such as {}", format.example(known))
+                    }
+                    rule => format!("{field}: {rule}"),
+                })?;
             Ok(v1::Money { minor_units: minor, currency: currency.clone() })
         };
         let day = |field: &str, text: &str| -> Result<v1::Date, String> {
@@ -131,7 +145,7 @@ impl Iterator for Rows {
         let mut raw = csv::ByteRecord::new();
         match self.reader.read_byte_record(&mut raw) {
             Ok(true) => {
-                let line = raw.position().map_or(0, csv::Position::line);
+                let line = raw.position().map_or(0, |start| self.lines.line_of(start.byte()));
                 Some(Ok(Row { line, request: self.read(&raw), raw }))
             }
             Ok(false) => None,
@@ -174,5 +188,56 @@ mod tests {
         let map = Map::parse("[format]\ndate='%F'\ncurrency='EUR'\n[account]\nid='{a}'").expect("valid");
         let error = Rows::open(Path::new("/no/such.csv"), map).err().expect("missing").to_string();
         assert!(error.starts_with("file /no/such.csv"), "{error}");
+    }
+
+    fn map() -> Map {
+        Map::parse(
+            "[format]\ndate='%F'\ndecimal=','\ngroup='.'\ncurrency='EUR'\ndelimiter=';'\n[account]\nid='{a}'\n\
+             [invoice]\nnumber='{n}'\namount='{x}'\nissue_date='{d}'\ndue_date='{d}'",
+        )
+        .expect("valid")
+    }
+
+    fn rows(file: &[u8]) -> Result<Rows, MapError> {
+        Rows::over(Path::new("a.csv"), io::Cursor::new(file.to_vec()), map())
+    }
+
+    fn refused(file: &[u8]) -> String {
+        rows(file).err().expect("refused").to_string()
+    }
+
+    #[test]
+    fn a_row_stands_on_the_line_that_an_editor_shows() {
+        let file = "a;n;x;d\nA;1;1;2026-01-01\n\nA;\"two\nlines\";1;2026-01-01\nA;3;1;2026-01-01\n";
+        for end in ["\n", "\r\n", "\r"] {
+            let file = format!("\u{feff}{}", file.replace('\n', end));
+            let lines: Vec<u64> =
+                rows(file.as_bytes()).expect("a header").map(|row| row.expect("a row").line).collect();
+            assert_eq!(lines, [2, 4, 6], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn an_amount_that_is_no_number_is_answered_in_the_format_of_the_file() {
+        let mut rows = rows(b"a;n;x;d\nA;1;12x;2026-01-01\n").expect("a header");
+        let why = rows.next().expect("one row").expect("read").request.expect_err("no number");
+        assert_eq!(why, "amount: must be a number such as 1.234,50");
+    }
+
+    #[test]
+    fn a_column_that_the_header_has_twice_is_refused_if_the_map_uses_it() {
+        let why = refused(b"a;n;x;n;d\nA;1;1;2;2026-01-01\n");
+        assert!(why.contains("\"n\" twice"), "{why}");
+        assert!(rows(b"a;n;x;d;z;z\n").is_ok());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_this_maps_says_why() {
+        let why = refused(b"");
+        assert!(why.contains("empty"), "{why}");
+        let why = refused(b"\xff\xfea\0;\0n\0");
+        assert!(why.contains("UTF-16"), "{why}");
+        let why = refused(b"a,n,x,d\nA,1,1,2026-01-01\n");
+        assert!(why.contains("format.delimiter"), "{why}");
     }
 }

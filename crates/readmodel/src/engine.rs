@@ -1,0 +1,18 @@
+//! The machine behind every read model: how tables and views are declared, made, written, compared and put in force.
+//!
+//! Nothing here knows a single model. What a model is stands in one file of `models`.
+
+mod batch;
+mod build;
+mod compare;
+mod declare;
+mod live;
+mod value;
+mod writer;
+
+pub use batch::{Applied, Move, Parked, Standing, apply};
+pub use build::{Checkpoint, Models, Schema, Unread, all_models};
+pub use declare::{Column, Declaration, Kind, Shown, Table, View, comment_on_column};
+pub use live::{begin_anew, ensure, existing, hold, keep, live, only_rebuild, replace};
+pub use value::Value;
+pub use writer::{Arrays, TableRows, Writer};

@@ -1,0 +1,477 @@
+//! The money: every change of every item, on both axes of time, and what is open of each item now.
+//!
+//! What a payment or a credit note brings is first all unapplied; applying it moves it to the invoice's item. So the buckets
+//! of an ageing plus what is unapplied are the balance by construction.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use saldo_domain::{
+    event::Event,
+    ids::DocumentNumber,
+    ledger::{
+        AllocationLine, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentRecorded,
+        PaymentReversed,
+    },
+    money::Currency,
+};
+
+use super::{Accepted, CommitPosition, Model, Owner};
+use crate::{
+    ReadModelError,
+    engine::{Column, Declaration, Kind, Shown, Table, TableRows, View, Writer, comment_on_column},
+};
+
+const LEDGER: Table = Table {
+    only_grows: true,
+    indexes: &["(tenant, account)", "USING brin (effective_date, known_at) WITH (autosummarize = on)"],
+    ..Table::new(
+        "ledger",
+        "partition, record_offset, line",
+        &[
+            Column::tenant(),
+            Column::account(),
+            Column::new("currency", Kind::Currency, "ISO 4217"),
+            Column::new("decimals", Kind::Small, "Decimal places of the currency"),
+            Column::new("kind", Kind::Text, "invoice, payment or credit_note"),
+            Column::new("document", Kind::Text, "Number or reference of the item changed"),
+            Column::new("instalment", Kind::Int, "Number of the instalment from 1; 0 for credit"),
+            Column::new("due_date", Kind::Date, "When the item falls due; null for credit").nullable(),
+            Column::new("effective_date", Kind::Date, "From this day the change is true"),
+            Column::new(
+                "known_at",
+                Kind::Instant,
+                "From this instant it was known: running maximum of recorded_at in its partition",
+            ),
+            Column::new("amount_minor", Kind::Big, "The change; minor units, negative lowers what is owed"),
+            Column::new("partition", Kind::Int, "Partition of the record it comes from"),
+            Column::new("record_offset", Kind::Big, "Offset of the record it comes from"),
+            Column::new("line", Kind::Int, "Number of the change within the record"),
+        ],
+    )
+};
+
+const LEDGER_VIEW: View = View {
+    name: "ledger",
+    comment: "Every change of every item, on both axes of time",
+    of: &LEDGER,
+    columns: &[
+        Shown::Column("tenant"),
+        Shown::Column("account"),
+        Shown::Column("kind"),
+        Shown::Column("document"),
+        Shown::Column("instalment"),
+        Shown::Column("currency"),
+        Shown::Column("due_date"),
+        Shown::Column("effective_date"),
+        Shown::Column("known_at"),
+        Shown::Column("amount_minor"),
+        Shown::Computed(
+            "amount_major",
+            "round(amount_minor / (10::numeric ^ decimals), decimals)",
+            "The change in major units, for people",
+        ),
+        Shown::Column("partition"),
+        Shown::Column("record_offset"),
+        Shown::Column("line"),
+        Shown::Column("decimals"),
+    ],
+    rest: "",
+};
+
+const ITEMS: Table = Table {
+    indexes: &["(tenant, account) WHERE open_minor <> 0"],
+    ..Table::new(
+        "items",
+        "tenant, account, kind, document, instalment",
+        &[
+            Column::tenant(),
+            Column::account(),
+            Column::new("kind", Kind::Text, "invoice, payment (unapplied) or credit_note (unapplied)"),
+            Column::new("document", Kind::Text, "Invoice number, payment reference or credit note number"),
+            Column::new("instalment", Kind::Int, "Number of the instalment from 1; 0 for unapplied credit"),
+            Column::new("currency", Kind::Currency, "ISO 4217").never_changes(),
+            Column::new("decimals", Kind::Small, "Decimal places of the currency").never_changes(),
+            Column::new("issue_date", Kind::Date, "The document's own date").never_changes(),
+            Column::new(
+                "due_date",
+                Kind::Date,
+                "When it falls due; null for unapplied credit. Its bucket depends on the day asked",
+            )
+            .nullable()
+            .never_changes(),
+            Column::new("original_minor", Kind::Big, "What it was at first; minor units, credit negative")
+                .never_changes(),
+            Column::new("open_minor", Kind::Big, "What is left; minor units, credit negative").added(),
+        ],
+    )
+};
+
+const OPEN_ITEMS: View = View {
+    name: "open_items",
+    comment: "One row per open invoice instalment or unapplied credit, with all that is known",
+    of: &ITEMS,
+    columns: &[
+        Shown::Column("tenant"),
+        Shown::Column("account"),
+        Shown::Column("kind"),
+        Shown::Column("document"),
+        Shown::Column("instalment"),
+        Shown::Column("currency"),
+        Shown::Column("issue_date"),
+        Shown::Column("due_date"),
+        Shown::Column("original_minor"),
+        Shown::Column("open_minor"),
+        Shown::Computed(
+            "open_major",
+            "round(open_minor / (10::numeric ^ decimals), decimals)",
+            "What is left in major units, for people",
+        ),
+        Shown::Column("decimals"),
+    ],
+    rest: "WHERE open_minor <> 0",
+};
+
+/// An item: an instalment, or credit from a payment or a credit note.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ItemKey {
+    /// Whose.
+    pub owner: Owner,
+    /// `invoice`, `payment` or `credit_note`.
+    pub kind: &'static str,
+    /// Its number or reference.
+    pub document: String,
+    /// 0 for credit.
+    pub instalment: u32,
+}
+
+/// A change of an item on a day.
+#[derive(Debug, Clone)]
+pub struct LedgerRow {
+    /// The item.
+    pub item: ItemKey,
+    /// Its currency.
+    pub currency: Currency,
+    /// When the item falls due; `None` for credit.
+    pub due_date: Option<Date>,
+    /// The document's own date.
+    pub issue_date: Date,
+    /// From this day it is true.
+    pub effective_date: Date,
+    /// Minor units; negative lowers what is owed.
+    pub amount: i64,
+    /// Where its commit stands.
+    pub position: CommitPosition,
+    /// Its number within the commit.
+    pub line: i32,
+}
+
+/// What a batch did to an item.
+#[derive(Debug, Clone, Copy)]
+pub struct ItemChange {
+    /// The batch makes the row. A document's number is used once for ever, so nobody else can have made it.
+    pub is_new: bool,
+    /// Its currency.
+    pub currency: Currency,
+    /// The document's own date.
+    pub issue_date: Date,
+    /// When it falls due; `None` for credit.
+    pub due_date: Option<Date>,
+    /// What it was at first, where the row is new.
+    pub original: i64,
+    /// The sum of the batch's entries.
+    pub change: i64,
+}
+
+/// What a batch adds to the ledger, and what that comes to for each item.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// In log order.
+    pub rows: Vec<LedgerRow>,
+    /// By item.
+    pub items: BTreeMap<ItemKey, ItemChange>,
+}
+
+impl Model for Ledger {
+    const DECLARATION: Declaration =
+        Declaration { more: aging, ..Declaration::new("ledger", 2, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW]) };
+
+    fn add(&mut self, accepted: &Accepted<'_>) {
+        let Accepted { owner, position, commit, .. } = *accepted;
+        let mut lines = Lines { rows: &mut self.rows, items: &mut self.items, owner, position, line: 0 };
+        for event in &commit.events {
+            if let Event::Ledger(fact) = event {
+                lines.post(fact);
+            }
+        }
+    }
+
+    async fn write(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
+        let mut rows = TableRows::of(&LEDGER, self.rows.len());
+        for row in &self.rows {
+            rows.insert(&[
+                &row.item.owner.tenant.as_str(),
+                &row.item.owner.account.as_str(),
+                &row.currency.code(),
+                &(row.currency.decimals() as i16),
+                &row.item.kind,
+                &row.item.document.as_str(),
+                &(row.item.instalment as i32),
+                &row.due_date,
+                &row.effective_date,
+                &row.position.known_at,
+                &row.amount,
+                &(row.position.partition as i32),
+                &(row.position.offset as i64),
+                &row.line,
+            ]);
+        }
+        writer.write(rows).await?;
+        let mut rows = TableRows::of(&ITEMS, self.items.len());
+        for (item, row) in &self.items {
+            rows.put(
+                row.is_new,
+                &[
+                    &item.owner.tenant.as_str(),
+                    &item.owner.account.as_str(),
+                    &item.kind,
+                    &item.document.as_str(),
+                    &(item.instalment as i32),
+                    &row.currency.code(),
+                    &(row.currency.decimals() as i16),
+                    &row.issue_date,
+                    &row.due_date,
+                    &row.original,
+                    &row.change,
+                ],
+            );
+        }
+        writer.write(rows).await
+    }
+}
+
+struct Lines<'r> {
+    rows: &'r mut Vec<LedgerRow>,
+    items: &'r mut BTreeMap<ItemKey, ItemChange>,
+    owner: &'r Owner,
+    position: CommitPosition,
+    line: i32,
+}
+
+/// The item that an entry changes.
+struct Item<'a> {
+    kind: &'static str,
+    document: &'a DocumentNumber,
+    instalment: u32,
+    currency: Currency,
+    due_date: Option<Date>,
+    issue_date: Date,
+}
+
+impl Lines<'_> {
+    /// The entry that makes an item.
+    fn make(&mut self, item: Item<'_>, amount: i64) {
+        let day = item.issue_date;
+        self.enter(item, day, amount, true);
+    }
+
+    /// An entry that changes an item.
+    fn push(&mut self, item: Item<'_>, effective_date: Date, amount: i64) {
+        self.enter(item, effective_date, amount, false);
+    }
+
+    fn enter(&mut self, item: Item<'_>, effective_date: Date, amount: i64, is_new: bool) {
+        let key = ItemKey {
+            owner: self.owner.clone(),
+            kind: item.kind,
+            document: item.document.to_string(),
+            instalment: item.instalment,
+        };
+        let change = self.items.entry(key.clone()).or_insert(ItemChange {
+            is_new,
+            currency: item.currency,
+            issue_date: item.issue_date,
+            due_date: item.due_date,
+            original: amount,
+            change: 0,
+        });
+        change.change += amount;
+        self.rows.push(LedgerRow {
+            item: key,
+            currency: item.currency,
+            due_date: item.due_date,
+            issue_date: item.issue_date,
+            effective_date,
+            amount,
+            position: self.position,
+            line: self.line,
+        });
+        self.line += 1;
+    }
+
+    /// Entries of one event. What a payment or credit brings is first all unapplied; applying it moves it to the item.
+    fn post(&mut self, fact: &Fact) {
+        match fact {
+            Fact::InvoiceIssued(InvoiceIssued { number, total, issue_date, instalments, .. }) => {
+                for part in instalments {
+                    let item = Item {
+                        kind: "invoice",
+                        document: number,
+                        instalment: part.number,
+                        currency: total.currency,
+                        due_date: Some(part.due_date),
+                        issue_date: *issue_date,
+                    };
+                    self.make(item, part.amount);
+                }
+            }
+            Fact::InvoiceVoided(InvoiceVoided { number, currency, void_date, instalments, .. }) => {
+                for part in instalments {
+                    let item = Item {
+                        kind: "invoice",
+                        document: number,
+                        instalment: part.number,
+                        currency: *currency,
+                        due_date: Some(part.due_date),
+                        issue_date: *void_date,
+                    };
+                    self.push(item, *void_date, -part.amount);
+                }
+            }
+            Fact::InvoiceCredited(InvoiceCredited { credit_note, amount, credit_date, lines, .. }) => {
+                self.make(credit("credit_note", credit_note, amount.currency, *credit_date), -amount.minor);
+                self.apply("credit_note", credit_note, amount.currency, lines);
+            }
+            Fact::PaymentRecorded(PaymentRecorded { reference, amount, value_date, .. }) => {
+                self.make(credit("payment", reference, amount.currency, *value_date), -amount.minor);
+            }
+            Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
+                self.apply("payment", reference, *currency, lines);
+            }
+            // What was applied is first unapplied again, not before the day it took effect, and then all of it goes.
+            Fact::PaymentReversed(PaymentReversed { reference, amount, reversal_date, lines, .. }) => {
+                for line in lines {
+                    let day = line.effective_date.max(*reversal_date);
+                    self.push(applied(line, amount.currency), day, line.amount);
+                    self.push(credit("payment", reference, amount.currency, day), day, -line.amount);
+                }
+                let payment = credit("payment", reference, amount.currency, *reversal_date);
+                self.push(payment, *reversal_date, amount.minor);
+            }
+        }
+    }
+
+    fn apply(&mut self, kind: &'static str, document: &DocumentNumber, currency: Currency, lines: &[AllocationLine]) {
+        for line in lines {
+            self.push(applied(line, currency), line.effective_date, -line.amount);
+            self.push(credit(kind, document, currency, line.effective_date), line.effective_date, line.amount);
+        }
+    }
+}
+
+fn applied(line: &AllocationLine, currency: Currency) -> Item<'_> {
+    Item {
+        kind: "invoice",
+        document: &line.invoice,
+        instalment: line.instalment,
+        currency,
+        due_date: Some(line.due_date),
+        issue_date: line.issue_date,
+    }
+}
+
+fn credit<'a>(kind: &'static str, document: &'a DocumentNumber, currency: Currency, issue_date: Date) -> Item<'a> {
+    Item { kind, document, instalment: 0, currency, due_date: None, issue_date }
+}
+
+/// Columns of an ageing: name, type, and comment.
+const FIGURES: [(&str, &str, &str); 11] = [
+    ("tenant", "text", "The creditor"),
+    ("account", "text", "What one debtor owes the creditor; opaque id"),
+    ("currency", "char(3)", "ISO 4217; currencies are never added up"),
+    ("not_due", "bigint", "Open, due on or after the as-of day; minor units"),
+    ("d1_30", "bigint", "Open, 1 to 30 days past due; minor units"),
+    ("d31_60", "bigint", "Open, 31 to 60 days past due; minor units"),
+    ("d61_90", "bigint", "Open, 61 to 90 days past due; minor units"),
+    ("d91_plus", "bigint", "Open, 91 days past due or more; minor units"),
+    ("unapplied", "bigint", "Payments and credits not yet applied, as a negative amount; minor units"),
+    ("balance", "bigint", "Sum of the buckets and unapplied; minor units"),
+    ("balance_major", "numeric", "The balance in major units, for people"),
+];
+
+/// The ageing: its type, the function and the view of today.
+fn aging() -> String {
+    let columns: Vec<String> = FIGURES.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
+    let ages = |day: &str, items: &str| AGES.replace("{day}", day).replace("{items}", items);
+    let mut sql = AGING
+        .replace("{columns}", &columns.join(", "))
+        .replace("{as_of}", &ages("aging_as_of.as_of", ITEMS_AS_OF))
+        .replace("{today}", &ages("today", ITEMS_TODAY));
+    for (name, _, comment) in FIGURES {
+        sql += &comment_on_column(&format!("bi.aging_figures.{name}"), comment);
+        let today = if name == "not_due" { "Open and not past due; minor units" } else { comment };
+        sql += &comment_on_column(&format!("bi.aging.{name}"), today);
+    }
+    sql
+}
+
+/// Receivables by age on `{day}`, an expression over `{items}`.
+const AGES: &str = "
+  SELECT tenant, account, currency, not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance,
+         round(balance / (10::numeric ^ decimals), decimals)
+  FROM (
+    SELECT tenant, account, currency, decimals,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date <= 0), 0)::bigint AS not_due,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 1 AND 30), 0)::bigint AS d1_30,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 31 AND 60), 0)::bigint AS d31_60,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 61 AND 90), 0)::bigint AS d61_90,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date > 90), 0)::bigint AS d91_plus,
+      coalesce(sum(open) FILTER (WHERE kind <> 'invoice'), 0)::bigint AS unapplied,
+      sum(open)::bigint AS balance
+    FROM {items}
+    GROUP BY tenant, account, currency, decimals) figure
+  WHERE (not_due, d1_30, d31_60, d61_90, d91_plus, unapplied) <> (0, 0, 0, 0, 0, 0)";
+
+/// What is open now, less what came to be true or known later: today's figures cost what is open and not all that ever
+/// happened.
+const ITEMS_AS_OF: &str = "(
+      SELECT tenant, account, currency, decimals, kind, due_date, open_minor AS open FROM bi.open_items
+      UNION ALL
+      SELECT tenant, account, currency, decimals, kind, due_date, -amount_minor FROM bi.ledger
+      WHERE effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at) item
+    WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL";
+
+/// The same on each creditor's own day, with all that is known. A creditor that has published no settings has UTC's day. No
+/// zone's day is before UTC's by more than one: by that bound the ledger's index finds the few changes that lie ahead.
+const ITEMS_TODAY: &str = "(
+      SELECT o.tenant, account, currency, decimals, kind, due_date, open_minor AS open,
+             coalesce(t.today, (SELECT today FROM bi.clock)) AS today
+      FROM bi.open_items o LEFT JOIN bi.tenants t ON t.tenant = o.tenant
+      UNION ALL
+      SELECT l.tenant, account, currency, decimals, kind, due_date, -amount_minor,
+             coalesce(t.today, (SELECT today FROM bi.clock))
+      FROM bi.ledger l LEFT JOIN bi.tenants t ON t.tenant = l.tenant
+      WHERE effective_date > (SELECT today - 1 FROM bi.clock)
+        AND effective_date > coalesce(t.today, (SELECT today FROM bi.clock))) item";
+
+/// The functions read through the views, with their owner's rights, so that Postgres can take them into the query that asks
+/// and look at the accounts that are asked for alone.
+const AGING: &str = "
+DO $$ BEGIN
+  IF to_regtype('bi.aging_figures') IS NULL THEN
+    CREATE TYPE bi.aging_figures AS ({columns});
+  END IF;
+END $$;
+CREATE OR REPLACE FUNCTION bi.aging_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
+RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${as_of}
+$$;
+CREATE OR REPLACE FUNCTION bi.aging_today() RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${today}
+$$;
+CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_today();
+COMMENT ON TYPE bi.aging_figures IS 'Receivables of one account in one currency by age; the buckets plus unapplied equal the balance';
+COMMENT ON FUNCTION bi.aging_as_of(date, timestamptz) IS 'Ageing as true on day as_of, as known at instant known_at; what was known then stays known then';
+COMMENT ON FUNCTION bi.aging_today() IS 'Ageing on each creditor''s own day, with all that is known';
+COMMENT ON VIEW bi.aging IS 'Ageing today, by each creditor''s own day, with all that is known';
+REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() TO saldo_bi;
+";

@@ -1,0 +1,177 @@
+//! The rpcs about what is owed and what was paid.
+
+use saldo_api::v1;
+use saldo_auth::Role;
+use saldo_domain::{
+    command::Command,
+    ledger::{self, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded, PaymentReversed, invoice},
+};
+use saldo_facts::{
+    declare::Fact,
+    sealed::{DESCRIPTION, REASON, REMITTANCE},
+};
+
+use super::{Fields, RECORDERS, Rpc};
+
+impl Rpc for v1::IssueInvoiceRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] = &["INVOICE_NUMBER_TAKEN", "TOO_MANY_OPEN_ITEMS"];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let number = fields.number("number", &self.number);
+        let total = fields.amount("total", self.total.as_ref());
+        let issue_date = fields.date("issue_date", self.issue_date);
+        let due_date = fields.optional_date("due_date", self.due_date);
+        let mut parts = Vec::with_capacity(self.instalments.len());
+        for (index, part) in self.instalments.iter().enumerate() {
+            let due = fields.date(&format!("instalments[{index}].due_date"), part.due_date);
+            parts.push(due.map(|due| (due, part.amount_minor)));
+        }
+        let description = fields.free_text("description", InvoiceIssued::TYPE, DESCRIPTION, &self.description);
+        let (number, total, issue_date, due_date) = (number?, total?, issue_date?, due_date?);
+        let parts: Vec<_> = parts.into_iter().collect::<Option<_>>()?;
+        match invoice::schedule(total, issue_date, due_date, &parts) {
+            Ok(instalments) => Some(
+                ledger::Command::IssueInvoice { number, total, issue_date, instalments, description: description? }
+                    .into(),
+            ),
+            Err(faults) => {
+                faults.into_iter().for_each(|fault| fields.add(fault.field, fault.rule));
+                None
+            }
+        }
+    }
+
+    fn clear_personal(&mut self) {
+        self.description.clear();
+    }
+}
+
+impl Rpc for v1::CreditInvoiceRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] = &[
+        "CREDIT_NOTE_NUMBER_TAKEN",
+        "INVOICE_UNKNOWN",
+        "INVOICE_VOIDED",
+        "CREDIT_BEFORE_INVOICE",
+        "CURRENCY_MISMATCH",
+        "TOO_MANY_OPEN_ITEMS",
+    ];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let credit_note = fields.number("credit_note_number", &self.credit_note_number);
+        let invoice = fields.number("invoice_number", &self.invoice_number);
+        let amount = fields.amount("amount", self.amount.as_ref());
+        let credit_date = fields.date("credit_date", self.credit_date);
+        let reason = fields.free_text("reason", InvoiceCredited::TYPE, REASON, &self.reason);
+        Some(
+            ledger::Command::CreditInvoice {
+                credit_note: credit_note?,
+                invoice: invoice?,
+                amount: amount?,
+                credit_date: credit_date?,
+                reason: reason?,
+            }
+            .into(),
+        )
+    }
+
+    fn clear_personal(&mut self) {
+        self.reason.clear();
+    }
+}
+
+impl Rpc for v1::VoidInvoiceRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] =
+        &["INVOICE_UNKNOWN", "INVOICE_VOIDED", "VOID_BEFORE_ISSUE", "INVOICE_HAS_ALLOCATIONS"];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let number = fields.number("invoice_number", &self.invoice_number);
+        let void_date = fields.date("void_date", self.void_date);
+        let reason = fields.free_text("reason", InvoiceVoided::TYPE, REASON, &self.reason);
+        Some(ledger::Command::VoidInvoice { number: number?, void_date: void_date?, reason: reason? }.into())
+    }
+
+    fn clear_personal(&mut self) {
+        self.reason.clear();
+    }
+}
+
+impl Rpc for v1::RecordPaymentRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] = &[
+        "PAYMENT_REFERENCE_TAKEN",
+        "CURRENCY_MISMATCH",
+        "INVOICE_UNKNOWN",
+        "INVOICE_VOIDED",
+        "ITEM_NOT_OPEN",
+        "OVER_ALLOCATION",
+        "TOO_MANY_OPEN_ITEMS",
+    ];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let reference = fields.number("reference", &self.reference);
+        let amount = fields.amount("amount", self.amount.as_ref());
+        let value_date = fields.date("value_date", self.value_date);
+        let designations = fields.designations(&self.allocations);
+        let remittance = fields.free_text("remittance", PaymentRecorded::TYPE, REMITTANCE, &self.remittance);
+        Some(
+            ledger::Command::RecordPayment {
+                reference: reference?,
+                amount: amount?,
+                value_date: value_date?,
+                designations: designations?,
+                remittance: remittance?,
+            }
+            .into(),
+        )
+    }
+
+    fn clear_personal(&mut self) {
+        self.remittance.clear();
+    }
+}
+
+impl Rpc for v1::AllocatePaymentRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] = &[
+        "PAYMENT_UNKNOWN",
+        "PAYMENT_ALREADY_REVERSED",
+        "NOTHING_UNAPPLIED",
+        "NOTHING_OPEN",
+        "CURRENCY_MISMATCH",
+        "INVOICE_UNKNOWN",
+        "INVOICE_VOIDED",
+        "ITEM_NOT_OPEN",
+        "OVER_ALLOCATION",
+    ];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let reference = fields.number("reference", &self.reference);
+        let designations = fields.designations(&self.allocations);
+        Some(ledger::Command::AllocatePayment { reference: reference?, designations: designations? }.into())
+    }
+
+    fn clear_personal(&mut self) {}
+}
+
+impl Rpc for v1::ReversePaymentRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] =
+        &["PAYMENT_UNKNOWN", "PAYMENT_ALREADY_REVERSED", "REVERSAL_BEFORE_PAYMENT", "TOO_MANY_OPEN_ITEMS"];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let reference = fields.number("reference", &self.reference);
+        let reversal_date = fields.date("reversal_date", self.reversal_date);
+        let reason = fields.free_text("reason", PaymentReversed::TYPE, REASON, &self.reason);
+        Some(
+            ledger::Command::ReversePayment { reference: reference?, reversal_date: reversal_date?, reason: reason? }
+                .into(),
+        )
+    }
+
+    fn clear_personal(&mut self) {
+        self.reason.clear();
+    }
+}

@@ -1,0 +1,295 @@
+//! Starts the workers and the tail that feeds them, and hands each command to the worker of its account.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use saldo_facts::Commit;
+use saldo_log::{Log, LogError, frame, genesis::Identity};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::{
+    clock_check::ClockCheck,
+    feed::Feed,
+    partition::Partition,
+    queue::{self, QueueSender},
+    request::{NewCommand, QueuedCommand, Reply},
+    store::StoredAccount,
+    worker::{Basis, Message, Shared, Worker},
+};
+use crate::{
+    failure::{Failure, StartError},
+    metrics::CommandMetrics,
+    skew::Standing,
+};
+
+/// Messages that a worker may have before it; beyond them the tail waits.
+const MESSAGES: usize = 4;
+
+/// How a command service runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of the local stores, one file a partition. One instance at a time may use it.
+    pub store_dir: PathBuf,
+    /// Requests of one partition that may be unanswered, shared between tenants. Further ones are answered
+    /// RESOURCE_EXHAUSTED.
+    pub queue: usize,
+    /// The longest a request waits for its answer.
+    pub patience: Duration,
+}
+
+/// The workers, and the way to them.
+#[derive(Clone)]
+pub struct Commands {
+    log: Arc<dyn Log>,
+    identity: Identity,
+    /// The queue of each partition.
+    queues: Arc<[QueueSender<QueuedCommand>]>,
+    /// What else each worker can be told.
+    workers: Arc<[mpsc::WeakSender<Message>]>,
+    /// How far each partition is read.
+    positions: Arc<[watch::Receiver<u64>]>,
+    check: Arc<ClockCheck>,
+    metrics: CommandMetrics,
+    patience: Duration,
+}
+
+/// The running threads and tasks. Ends when every [`Commands`] is dropped, or when something fails for good.
+pub struct Running {
+    threads: Vec<std::thread::JoinHandle<()>>,
+    tail: JoinHandle<()>,
+    probe: JoinHandle<()>,
+    failed: FirstFailure,
+}
+
+/// Set when something has failed for good, with the first reason.
+#[derive(Clone, Default)]
+struct FirstFailure {
+    token: CancellationToken,
+    why: Arc<Mutex<Option<String>>>,
+}
+
+impl FirstFailure {
+    fn note(&self, why: String) {
+        if let Ok(mut first) = self.why.lock() {
+            first.get_or_insert(why);
+        }
+    }
+}
+
+impl Commands {
+    /// Opens the stores and starts a worker a partition and the tail that feeds them.
+    pub async fn start(
+        log: Arc<dyn Log>,
+        identity: Identity,
+        basis: Basis,
+        options: Options,
+    ) -> Result<(Self, Running), StartError> {
+        std::fs::create_dir_all(&options.store_dir)
+            .map_err(|error| store_error(&options.store_dir, error.to_string()))?;
+        let runtime = Handle::current();
+        let failed = FirstFailure::default();
+        let metrics = CommandMetrics::new();
+        let check = Arc::new(ClockCheck::new(basis.clock.clone(), metrics.clone()));
+        let shared = Shared { log: log.clone(), basis, check: check.clone(), metrics: metrics.clone() };
+        let (mut queues, mut workers, mut positions, mut threads, mut senders, mut next) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), HashMap::new(), Vec::new());
+        for number in 0..identity.partitions {
+            let path = options.store_dir.join(format!("partition-{number}.redb"));
+            let partition = Partition::open(&path, &identity, number, Commit::decode, metrics.clone())
+                .map_err(|error| store_error(&path, error.to_string()))?;
+            next.push((number, partition.start()));
+            let (queue, commands) = queue::queue(options.queue);
+            let (sender, messages) = mpsc::channel(MESSAGES);
+            let (moved, position) = watch::channel(partition.position().map_or(0, |position| position.next));
+            let worker = Worker::new(partition, shared.clone(), sender.clone(), moved);
+            let (runtime, failed) = (runtime.clone(), failed.clone());
+            threads.push(std::thread::Builder::new().name(format!("partition-{number}")).spawn(move || {
+                // A worker's thread that ends by itself has failed, a panic included: the whole service stops.
+                let stop = failed.token.clone().drop_guard();
+                match worker.run(runtime, commands, messages) {
+                    Ok(()) => drop(stop.disarm()),
+                    Err(why) => {
+                        error!(partition = number, %why, "the command service stops");
+                        failed.note(why.to_string());
+                    }
+                }
+            })?);
+            queues.push(queue);
+            workers.push(sender.downgrade());
+            positions.push(position);
+            senders.insert(number, sender);
+        }
+        let feed = Feed { log: log.clone(), next, workers: senders, check: check.clone() };
+        let tail = tokio::spawn({
+            let failed = failed.clone();
+            async move {
+                failed.note(feed.run().await.to_string());
+                failed.token.cancel();
+            }
+        });
+        let probe = tokio::spawn(check.clone().probe(log.clone()));
+        let queues: Arc<[QueueSender<QueuedCommand>]> = queues.into();
+        let observed = Arc::downgrade(&queues);
+        metrics.observe_queues(move || Some(observed.upgrade()?.iter().map(QueueSender::depth).collect()));
+        let commands = Self {
+            log,
+            identity,
+            queues,
+            workers: workers.into(),
+            positions: positions.into(),
+            check,
+            metrics,
+            patience: options.patience,
+        };
+        Ok((commands, Running { threads, tail, probe, failed }))
+    }
+
+    /// Whether this machine's clock may decide, and how that changes.
+    pub fn clock(&self) -> watch::Receiver<Standing> {
+        self.check.standing()
+    }
+
+    /// The instant of a decision that is made now. Fails while nothing may be decided.
+    pub(crate) fn now(&self) -> Result<Timestamp, Failure> {
+        self.check.read_clock().map(|reading| reading.instant)
+    }
+
+    /// The metrics of the service.
+    pub(crate) fn metrics(&self) -> &CommandMetrics {
+        &self.metrics
+    }
+
+    /// When a request that comes now must be answered. Its client waits so long, or for ever.
+    pub(crate) fn deadline(&self, client_waits: Option<Duration>) -> Instant {
+        Instant::now() + client_waits.map_or(self.patience, |waits| waits.min(self.patience))
+    }
+
+    /// The log's identity.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The partition of `tenant/account`.
+    pub fn partition_of(&self, key: &str) -> u32 {
+        frame::partition_of(key, self.identity.partitions)
+    }
+
+    /// Waits until every partition has been read up to the end it has now, and the clock was compared with the log's, if
+    /// the log takes anything.
+    pub async fn caught_up(&self) -> Result<(), LogError> {
+        for partition in 0..self.identity.partitions {
+            let end = self.log.end(partition).await?;
+            if let Some(position) = self.positions.get(partition as usize) {
+                // The sender lives as long as the worker; without one there is nothing to wait for.
+                let _ = position.clone().wait_for(|next| *next >= end).await;
+            }
+        }
+        self.check.find_out().await;
+        Ok(())
+    }
+
+    /// An account as it stands where its partition is read to.
+    pub(crate) async fn look(&self, key: &str) -> Result<StoredAccount, Failure> {
+        let seen = self.ask_worker(key, Message::Look);
+        tokio::time::timeout(self.patience, seen).await.map_err(|_| Failure::TimedOut)?
+    }
+
+    /// Whether an account has a history. "No" is said only after reading up to an end fetched after the request came.
+    pub(crate) async fn has_history(&self, key: &str, deadline: Instant) -> Result<bool, Failure> {
+        let found_out = async {
+            if self.ask_worker(key, Message::Head).await?.version > 0 {
+                return Ok(true);
+            }
+            let partition = self.partition_of(key);
+            let end = self.log.end(partition).await.map_err(|_| Failure::LogUnknown)?;
+            let position = self.positions.get(partition as usize).ok_or(Failure::Stopped)?;
+            position.clone().wait_for(|next| *next >= end).await.map_err(|_| Failure::Stopped)?;
+            Ok(self.ask_worker(key, Message::Head).await?.version > 0)
+        };
+        tokio::time::timeout_at(deadline.into(), found_out).await.map_err(|_| Failure::TimedOut)?
+    }
+
+    /// Asks the worker of an account something about it.
+    async fn ask_worker<T>(
+        &self,
+        key: &str,
+        question: impl FnOnce(Box<str>, oneshot::Sender<T>) -> Message,
+    ) -> Result<T, Failure> {
+        let worker = self.workers.get(self.partition_of(key) as usize).ok_or(Failure::Stopped)?;
+        let (reply, answer) = oneshot::channel();
+        let sender = worker.upgrade().ok_or(Failure::Stopped)?;
+        sender.send(question(key.into(), reply)).await.map_err(|_| Failure::Stopped)?;
+        drop(sender);
+        answer.await.map_err(|_| Failure::Stopped)
+    }
+
+    /// Has a command decided. "Unknown account" is said only after reading up to an end fetched after the request came.
+    pub(crate) async fn submit(&self, command: NewCommand) -> Result<Reply, Failure> {
+        // A command that cannot be decided takes no permit of a queue.
+        self.now()?;
+        let partition = self.partition_of(&command.key);
+        match self.submit_after(partition, command.clone(), 0).await {
+            Err(Failure::AccountUnknown) => {
+                let end = tokio::time::timeout_at(command.deadline.into(), self.log.end(partition)).await;
+                let end = end.map_err(|_| Failure::TimedOut)?.map_err(|_| Failure::LogUnknown)?;
+                self.submit_after(partition, command, end).await
+            }
+            reply => reply,
+        }
+    }
+
+    async fn submit_after(&self, partition: u32, command: NewCommand, after: u64) -> Result<Reply, Failure> {
+        let deadline = command.deadline;
+        let queue = self.queues.get(partition as usize).ok_or(Failure::Stopped)?;
+        let permit = queue.acquire(&command.tenant, deadline, Instant::now())?;
+        let tenant = permit.tenant().clone();
+        let (queued, answer) = QueuedCommand::new(command, permit, after);
+        queue.push(&tenant, queued)?;
+        match tokio::time::timeout_at(deadline.into(), answer).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(_)) => Err(Failure::LogUnknown),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+}
+
+impl Running {
+    /// Resolves when something has failed for good.
+    pub async fn failed(&self) -> String {
+        self.failed.token.cancelled().await;
+        let why = self.failed.why.lock().ok().and_then(|why| why.clone());
+        why.unwrap_or_else(|| "a worker ended unexpectedly".to_owned())
+    }
+
+    /// Waits for the workers to answer what they have and end. Drop every [`Commands`] first.
+    pub async fn finish(self) {
+        let threads = self.threads;
+        let joined = tokio::task::spawn_blocking(move || {
+            threads.into_iter().for_each(|thread| {
+                if thread.join().is_err() {
+                    error!("a worker panicked");
+                }
+            });
+        });
+        if joined.await.is_err() {
+            error!("waiting for the workers failed");
+        }
+        self.tail.abort();
+        self.probe.abort();
+    }
+}
+
+fn store_error(path: &Path, why: String) -> StartError {
+    StartError::Store { path: path.display().to_string(), why }
+}
