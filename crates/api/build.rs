@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What follows from the list of rpcs in command.proto: the fields that all requests share, and the list itself as a
+/// The code that follows from the list of rpcs in command.proto: the fields that all requests share, and the list itself as a
 /// macro. An rpc that is added there is thereby asked for wherever the list is used.
 fn command_rpcs(descriptors: &FileDescriptorSet) -> String {
     let services = descriptors.file.iter().flat_map(|file| &file.service);

@@ -271,7 +271,7 @@ async fn call_empty(channel: &Channel, rpc: &str, token: Option<&str>) -> Result
     if let Some(token) = token {
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
     }
-    // Whatever a response holds, it is passed over.
+    // The fields of a response are passed over.
     let codec = Codec::<v1::ListParkedRequest, v1::ListParkedRequest>::default();
     let answer = grpc.unary(request, format!("/collections.v1.{rpc}").parse::<PathAndQuery>()?, codec).await;
     Ok(answer.err().ok_or(format!("{rpc} was answered"))?)

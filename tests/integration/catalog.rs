@@ -23,7 +23,7 @@ use tonic::Code;
 
 use crate::{
     Failure, Outcome,
-    commands::{date, eur, open, reason},
+    commands::{date, eur, invoice, open, reason},
     env::{Env, eventually, free_port},
     process::{Saldo, dev_setting, saldo},
     talking, the_log,
@@ -118,46 +118,62 @@ pub async fn format_gate(env: Arc<Env>) -> Outcome {
     let mut clients = served.target.connect().await?;
     let opened = clients.command.open_account(open("1", "D-1")).await?.into_inner();
     assert_eq!((opened.policy_version, opened.system_version), (0, 0));
+    clients.command.open_account(open("1", "D-2")).await?;
     let on = v1::SetSendingRequest { request_id: "on".into(), on: true };
     clients.catalog.set_sending(on).await?;
-    let refused = clients.catalog.publish_settings(settings("s", "America/Chicago")).await.expect_err("a newer fact");
-    assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "FORMAT_NOT_RAISED".into()));
-    assert!(refused.message().contains("saldo log upgrade"), "{}", refused.message());
-    assert_eq!(read_as::<Event>(&served.accounts, Format::FIRST).await?, 1, "an older release parks nothing");
+    for refused in [
+        clients.command.place_hold(hold("h", "D-2")).await.map(|_| ()),
+        clients.catalog.publish_settings(settings("s", "America/Chicago")).await.map(|_| ()),
+    ] {
+        let refused = refused.expect_err("a newer fact");
+        assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "FORMAT_NOT_RAISED".into()));
+        assert!(refused.message().contains("saldo log upgrade"), "{}", refused.message());
+    }
+    clients.command.issue_invoice(invoice("2", "D-2", "F-1", 100)).await?;
+    assert_eq!(read_as::<Event>(&served.accounts, Format::FIRST).await?, 3, "an older release parks nothing");
     assert_eq!(read_as::<CatalogEvent>(&served.catalog, Format::FIRST).await?, 1);
 
-    let raised = served.upgrade()?;
-    assert_eq!(
-        (raised["from"].as_u64(), raised["to"].as_u64(), raised["raised"].as_bool()),
-        (Some(1), Some(2), Some(true))
-    );
-    let again = served.upgrade()?;
-    assert_eq!(
-        (again["from"].as_u64(), again["to"].as_u64(), again["raised"].as_bool()),
-        (Some(2), Some(2), Some(false))
-    );
+    for (from, raised) in [(1, true), (2, false)] {
+        let said = served.upgrade()?;
+        let told = (said["from"].as_u64(), said["to"].as_u64(), said["raised"].as_bool());
+        assert_eq!(told, (Some(from), Some(2), Some(raised)), "{said}");
+    }
+    // The refusals were no recorded answers: the same requests succeed.
     let published = clients.catalog.publish_settings(settings("s", "America/Chicago")).await?.into_inner();
-    assert_eq!((published.version, published.replayed), (2, false), "the refusal was no recorded answer");
+    assert_eq!((published.version, published.replayed), (2, false));
+    eventually("the format read by the command service", || {
+        let mut clients = clients.clone();
+        async move { clients.command.place_hold(hold("h", "D-2")).await.is_ok() }
+    })
+    .await?;
     let in_force = clients.catalog.get_catalog(v1::GetCatalogRequest {}).await?.into_inner();
     assert_eq!((in_force.format, in_force.system_version, in_force.version), (2, 1, 2));
-    assert!(
-        read_as::<CatalogEvent>(&served.catalog, Format::FIRST).await.is_err(),
-        "now it would park the creditor's chain"
-    );
-    assert_eq!(read_as::<Event>(&served.accounts, Format::FIRST).await?, 1, "and still no account");
+    // Now an older release would park the account, and the creditor's chain.
+    assert!(read_as::<Event>(&served.accounts, Format::FIRST).await.is_err());
+    assert!(read_as::<CatalogEvent>(&served.catalog, Format::FIRST).await.is_err());
 
-    // The account is woken for both, by itself; nothing is due, so nothing is recorded.
+    // The other account is woken for both versions, by itself; nothing is due, so nothing is recorded.
     eventually("the account decided under both versions", || async {
         woken_under(&served.database).await.ok() == Some((2, 1))
     })
     .await?;
-    let opened = clients.command.open_account(open("2", "D-2")).await?.into_inner();
-    assert_eq!((opened.policy_version, opened.system_version), (2, 1));
+    assert_eq!(read_as::<Event>(&served.accounts, Format::NEWEST).await?, 4);
 
     let refused = token(served.dir.path(), &["--tenant", "system", "--role", "operator"])?;
     let why = String::from_utf8(refused.stderr)?;
     assert!(!refused.status.success() && why.contains("--tenant system is reserved"), "{why}");
     Ok(())
+}
+
+fn hold(id: &str, account: &str) -> v1::PlaceHoldRequest {
+    let terms = v1::HoldTerms { invoices: Vec::new(), from: None, until: None, reason: "complaint".into() };
+    v1::PlaceHoldRequest {
+        request_id: id.into(),
+        account_id: account.into(),
+        hold_id: "H-1".into(),
+        terms: Some(terms),
+        note: String::new(),
+    }
 }
 
 /// The versions of the catalog that the one account's newest answer used.

@@ -49,7 +49,7 @@ fact! {
 }
 
 fact! {
-    "hold.released" [2] HoldReleased { 1 => hold, 2 => released_on, 3 => note }
+    "hold.released" [2] HoldReleased { 1 => hold, 2 => terms, 3 => released_on, 4 => note }
     date: |fact| Some(fact.released_on),
     summary: |fact| format!("Hold {} released", fact.hold),
 }

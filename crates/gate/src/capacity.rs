@@ -95,7 +95,7 @@ impl Drop for Admission {
         let took = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         let usual = &self.capacity.usual_micros;
         let before = usual.load(Ordering::Relaxed);
-        // Of two requests that end at once one may not be counted, which an average can bear.
+        // One of two requests that end at once may not be counted, which an average can bear.
         usual.store(before - before / WEIGHT + took / WEIGHT, Ordering::Relaxed);
     }
 }

@@ -59,7 +59,7 @@ where
             Err(status) => return Box::pin(async { Ok(status.into_http()) }),
         };
         let mut request = request.map(|body| Body::new(RequestBody::new(body, admission.clone())));
-        // Whoever works on the request holds the admission for so long.
+        // A service that goes on working on the request keeps the admission.
         request.extensions_mut().insert(admission.clone());
         let (answer, counted) = (self.inner.call(request), self.answers);
         Box::pin(async move {

@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod agenda;
 pub mod attempts;
 pub mod history;
+pub mod holds;
 pub mod ledger;
 pub mod personal;
 pub mod reminders;
@@ -64,6 +65,7 @@ models! {
     history: history::History,
     reminders: reminders::Reminders,
     attempts: attempts::Attempts,
+    holds: holds::Holds,
     personal: personal::Personal,
 }
 

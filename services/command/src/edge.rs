@@ -6,6 +6,7 @@
 //! compile. [`RPCS`] lists the declarations for the access tests, and `documented.rs` compares the comments of
 //! command.proto with them.
 
+mod agreement;
 mod dunning;
 mod fields;
 mod ledger;

@@ -2,6 +2,7 @@
 
 mod contacts;
 mod errors;
+mod holds;
 mod paging;
 mod turns;
 mod wait;
@@ -304,6 +305,19 @@ impl QueryService for QueryGrpc {
     ) -> Result<Response<v1::GetContactTotalsResponse>, Status> {
         let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token, &["reminders"]).await?;
         contacts::totals(&self.pool, &caller).await.map(Response::new)
+    }
+
+    async fn list_holds(
+        &self,
+        request: Request<v1::ListHoldsRequest>,
+    ) -> Result<Response<v1::ListHoldsResponse>, Status> {
+        let (caller, _turn) =
+            self.ready(&request, &request.get_ref().consistency_token, &["accounts", "holds"]).await?;
+        let request = request.into_inner();
+        if !request.account_id.is_empty() {
+            self.account(&caller, &request.account_id).await?;
+        }
+        holds::holds(&self.pool, &caller, &request).await.map(Response::new)
     }
 }
 

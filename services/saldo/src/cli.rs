@@ -8,6 +8,7 @@ mod completions;
 mod demo;
 mod dev;
 mod health;
+mod hold;
 mod import;
 mod log;
 mod outbox;
@@ -57,6 +58,7 @@ const TREE: [(&str, &[Entry]); 6] = [
         command::<preview::Preview>(),
         command::<outbox::Outbox>(),
         command::<attempt::Attempt>(),
+        command::<hold::Hold>(),
     ]),
     ("Look after log and read models", &[
         command::<log::Log>(),

@@ -133,6 +133,8 @@ pub struct HoldAmended {
 pub struct HoldReleased {
     /// The hold.
     pub hold: DocumentNumber,
+    /// Its terms until now, so that a reader needs no other fact.
+    pub terms: HoldTerms,
     /// The debtor's day on which the hold was released.
     pub released_on: Date,
     /// Free text.
@@ -191,8 +193,8 @@ impl Agreement {
         note: &Option<Sealed>,
         today: Date,
     ) -> Result<Vec<Fact>, refusal::Refusal> {
-        standing(documents, hold)?;
-        Ok(vec![HoldReleased { hold: hold.clone(), released_on: today, note: note.clone() }.into()])
+        let terms = standing(documents, hold)?.terms;
+        Ok(vec![HoldReleased { hold: hold.clone(), terms, released_on: today, note: note.clone() }.into()])
     }
 
     /// The hold that covers an invoice on a day: of several, the one that ends last.

@@ -132,3 +132,31 @@ fn decimals_are_read_as_the_currency_writes_them() {
     assert_eq!(format_minor(1_234, jpy), "1234");
     assert!(Currency::new("XAU").is_err() && Currency::new("eur").is_err());
 }
+
+/// The shortest of three folds of a payment and its reversal, over as many items as lines.
+fn fold_of(lines: u32) -> std::time::Duration {
+    let mut world = World::opened();
+    for block in 0..lines / 100 {
+        let parts: Vec<(Date, i64)> =
+            (0..100).map(|n| (day(2).saturating_add(jiff::Span::new().days(n)), 10)).collect();
+        world.ask(&invoice(&format!("F-{block}"), &parts)).expect("issued");
+    }
+    let before = world.account.clone();
+    world.ask(&payment("P-1", money(i64::from(lines) * 10, "EUR"), &[])).expect("paid");
+    world.ask(&reversal("P-1")).expect("reversed");
+    let facts: Vec<_> = world.history.iter().rev().take(3).map(|(_, event)| event.clone()).rev().collect();
+    let run = || {
+        let mut account = before.clone();
+        let began = std::time::Instant::now();
+        facts.iter().for_each(|fact| saldo_domain::evolve(&mut account, fact));
+        assert_eq!(account, before);
+        began.elapsed()
+    };
+    (0..3).map(|_| run()).min().expect("three runs")
+}
+
+#[test]
+fn a_payment_of_ten_times_the_lines_costs_the_fold_about_ten_times_as_much() {
+    let (few, many) = (fold_of(1_000), fold_of(10_000));
+    assert!(many < few * 40, "{few:?} for 1,000 lines, {many:?} for 10,000: a quadratic fold takes 100 times as long");
+}

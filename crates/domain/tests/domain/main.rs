@@ -1,6 +1,7 @@
 //! The domain from outside.
 
 mod account;
+mod holds;
 mod invariants;
 mod ladder;
 mod policy;

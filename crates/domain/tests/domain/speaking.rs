@@ -8,9 +8,9 @@ use saldo_domain::{
     Context, Rules,
     command::Command,
     dunning::{
-        self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld,
-        DeferredReason, HandOverFailure, HandedOver, Outcome, RejectedReason, ReminderDue, ReminderState, Tone,
-        UnknownReason, WithheldReason,
+        self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
+        ContactWithheld, DeferredReason, HandOverFailure, HandedOver, Outcome, RejectedReason, ReminderDue,
+        ReminderState, Tone, UnknownReason, WithheldReason,
         attempt::{LAST_LOOK, MAX_LISTED, SEND_WITHIN, UNKNOWN_AFTER},
         preview::preview,
     },
@@ -28,7 +28,7 @@ const MINE: Claim = Claim([1; 16]);
 const OTHERS: Claim = Claim([2; 16]);
 
 /// An account in Madrid with an address, one invoice of 100.00 due on a day, under the ladder of -3, 0, 7, 21 and 45.
-fn owing(due: Date) -> World {
+pub fn owing(due: Date) -> World {
     let mut world = World::opened();
     world.rules = Rules { policy: Some(ladder()), languages: vec!["en".into(), "es".into()], sending: true };
     let point = ContactPoint { channel: Channel::Email, address: Sealed(vec![7]), digest: [7; 32] };
@@ -39,7 +39,7 @@ fn owing(due: Date) -> World {
     world
 }
 
-fn local(text: &str) -> Timestamp {
+pub fn local(text: &str) -> Timestamp {
     at(text, &zone("Europe/Madrid"))
 }
 
@@ -75,13 +75,36 @@ fn live(world: &mut World, now: Timestamp) {
     }
 }
 
+/// The reminder that is due now, started by the test.
+pub fn start_mine(world: &mut World) -> ContactStarted {
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    let reminder = world.account.dunning.open.as_ref().expect("a reminder is due").number;
+    match start(world, reminder, MINE).pop() {
+        Some(Event::Dunning(dunning::Fact::ContactStarted(started))) => started,
+        other => panic!("not started: {other:?}"),
+    }
+}
+
+/// The started reminder is taken by its provider.
+pub fn accept(world: &mut World) {
+    let open = world.account.dunning.open.clone().expect("a started reminder");
+    assert_eq!(settle(world, open.number, open.attempts, accepted()), Ok(()));
+}
+
+/// The started reminder is refused by its provider.
+pub fn reject(world: &mut World) {
+    let open = world.account.dunning.open.clone().expect("a started reminder");
+    let refused = Outcome::Rejected { failure: failed(), handed: None };
+    assert_eq!(settle(world, open.number, open.attempts, refused), Ok(()));
+}
+
 fn next(world: &World) -> Option<Timestamp> {
     let context = Context { now: world.now, rules: &world.rules, zones: |name| TimeZone::get(name).ok() };
     saldo_domain::next_wakeup(&world.account, &context)
 }
 
 /// Lives from wake-up to wake-up, and wakes at other instants too.
-fn live_through(world: &mut World, more: &BTreeSet<Timestamp>, until: Timestamp) {
+pub fn live_through(world: &mut World, more: &BTreeSet<Timestamp>, until: Timestamp) {
     loop {
         let wake = next(world).into_iter().chain(waiting(world)).min();
         let other = more.range(world.now + SignedDuration::from_micros(1)..).next().copied();
@@ -98,7 +121,7 @@ fn waiting(world: &World) -> Option<Timestamp> {
     }
 }
 
-fn said(world: &World) -> Vec<String> {
+pub fn said(world: &World) -> Vec<String> {
     let madrid = zone("Europe/Madrid");
     let line = |(at, event): &(Timestamp, Event)| match event {
         Event::Dunning(dunning::Fact::ContactStarted(started)) => {
@@ -439,6 +462,39 @@ fn turns() -> impl Strategy<Value = Vec<(i64, Turn)>> {
         1 => Just(Turn::Dies),
     ];
     prop::collection::vec((1..5_000i64, turn), 1..60)
+}
+
+/// An item that has heard the second reminder, which is firm, and another whose courtesy note comes next.
+fn overdue_and_coming_due() -> World {
+    let mut world = owing(Date::constant(2026, 3, 2));
+    live_through(&mut world, &BTreeSet::new(), local("2026-03-24T00:00:00"));
+    assert_eq!(said(&world).last().map(String::as_str), Some("2026-03-23 09:00 second"));
+    assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 4, 2), 5_000)])), Ok(()));
+    world
+}
+
+#[test]
+fn a_message_that_lists_overdue_items_is_never_milder_than_the_newest_that_listed_them() {
+    let mut world = overdue_and_coming_due();
+    world.now = local("2026-03-30T10:00:00");
+    let started = start_mine(&mut world);
+    assert_eq!((started.notice.step.as_str(), started.notice.tone), ("second", Tone::Firm));
+    let takes: Vec<_> = started.items.iter().map(|item| (item.invoice.to_string(), item.takes)).collect();
+    assert_eq!(
+        takes,
+        [("F-1".to_owned(), None), ("F-2".to_owned(), Some(-3))],
+        "the courtesy step is taken all the same"
+    );
+
+    let mut paid = overdue_and_coming_due();
+    assert_eq!(paid.ask(&payment("P-1", money(10_000, "EUR"), &[("F-1", 10_000)])), Ok(()));
+    paid.now = local("2026-03-30T10:00:00");
+    assert_eq!(start_mine(&mut paid).notice.step, "courtesy", "nothing overdue is listed any more");
+
+    let mut soft = overdue_and_coming_due();
+    soft.rules.policy.as_mut().expect("a policy").contact.may_soften = true;
+    soft.now = local("2026-03-30T10:00:00");
+    assert_eq!(start_mine(&mut soft).notice.step, "courtesy", "the policy says so");
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! What a command did to a reminder.
+//! The part of an answer that is about a reminder.
 
 use jiff::Timestamp;
 use saldo_api::v1::{self, contact_answer::State};
@@ -50,7 +50,7 @@ pub enum ReminderAnswer {
 }
 
 impl ReminderAnswer {
-    /// What a commit did last, since time may have brought something before.
+    /// The effect of a commit on a reminder. The last effect counts, since time may have brought another one before.
     pub fn of(commit: &Commit) -> Option<Self> {
         commit.events.iter().rev().find_map(|event| match event {
             Event::Dunning(dunning::Fact::ContactStarted(started)) => Some(Self::Started(Box::new(started.clone()))),
@@ -69,7 +69,7 @@ impl ReminderAnswer {
         })
     }
 
-    /// What a command found that brought nothing about.
+    /// The answer to a command that brought nothing about.
     pub fn of_nothing(command: &Command, account: &Account) -> Option<Self> {
         match command {
             Command::Dunning(dunning::Command::StartContactAttempt { reminder, .. }) => {

@@ -1,4 +1,4 @@
-//! What a message is made of, for whoever holds the claim.
+//! The snapshot that a message is made of, for the holder of the claim.
 
 use saldo_api::v1;
 use saldo_domain::{dunning::ContactStarted, sealed::Sealed};

@@ -18,7 +18,7 @@ pub struct Personal<'a> {
     pub text: &'a str,
 }
 
-/// What becomes of personal values.
+/// Takes the personal values of a request.
 pub trait Seal {
     /// Seals one value.
     fn seal(&mut self, value: Personal<'_>) -> Sealed;

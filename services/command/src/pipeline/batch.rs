@@ -1,5 +1,5 @@
-//! The chains that were appended together and are not read back yet. A worker has at most one batch in flight: what comes
-//! meanwhile waits in the queue, so that every tenant is in the next batch.
+//! The chains that were appended together and are not read back yet. A worker has at most one batch in flight. Commands wait
+//! in the queue meanwhile, so that every tenant is in the next batch.
 
 use std::time::{Duration, Instant};
 

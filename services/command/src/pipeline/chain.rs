@@ -1,4 +1,4 @@
-//! Decides what waits for one account as one chain of commits on top of the account's head.
+//! Decides the commands that wait for one account as one chain of commits on top of the account's head.
 
 use std::{
     cell::RefCell,
@@ -104,7 +104,7 @@ pub fn decide(
     Ok(())
 }
 
-/// What a command leads to.
+/// The outcome of one decision.
 enum Decided {
     /// An answer, with nothing to append.
     Answer(Result<Reply, Failure>),
@@ -183,8 +183,8 @@ impl Chain<'_> {
         Ok(Decided::Commit(Box::new(commit), value))
     }
 
-    /// Takes back the newest decision: the account stands behind the commits `decided` again. That is rare, so nothing is kept
-    /// for it.
+    /// Takes back the newest decision: the account stands behind the commits `decided` again. It is folded anew, since a
+    /// decision is seldom taken back.
     fn go_back(&mut self, decided: &VecDeque<InFlight>) {
         self.account = self.before.clone();
         let events = decided.iter().flat_map(|in_flight| &in_flight.commit.events);

@@ -4,7 +4,7 @@
 //! At the start, and while the clock is wrong, a probe is appended: a record that is no frame, so that it is void to every
 //! reader.
 //!
-//! What a record shows holds until the clock is set. So the last reading that was shown to be right is kept with the moment
+//! The clock may be set after a record showed it to be right. So the last reading that was shown to be right is kept with the moment
 //! at which it was taken. Where the clock has gone another way than time since, the clock was set, and nothing is decided
 //! until a probe is read back.
 
@@ -29,7 +29,7 @@ use crate::{
 /// The longest a start waits for the first probe.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
-/// What the clock showed, and the moment at which it was read.
+/// The time that the clock showed, and the moment at which it was read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     /// The instant by the clock of decisions.
@@ -71,7 +71,7 @@ impl ClockCheck {
         Self { clock, standing: watch::channel(standing).0, probe: Mutex::default(), right: Mutex::default(), metrics }
     }
 
-    /// What is known of the clock, and how that changes.
+    /// The standing of the clock, and how it changes.
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }
@@ -243,7 +243,7 @@ mod tests {
             *check.right.lock().expect("no panic") = Some(before);
             assert!(matches!(check.read_clock(), Err(Failure::ClockUnknown)));
             assert_eq!(*check.standing().borrow(), Standing::Asked);
-            // What was decided before says nothing of the clock as it is now.
+            // A decision from before says nothing of the clock as it is now.
             show(before);
             assert!(check.read_clock().is_err());
             show(Reading::of(&clock));

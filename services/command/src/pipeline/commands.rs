@@ -55,7 +55,7 @@ pub struct Commands {
     identity: Identity,
     /// The queue of each partition.
     queues: Arc<[QueueSender<QueuedCommand>]>,
-    /// What else each worker can be told.
+    /// The other way to each worker.
     workers: Arc<[mpsc::WeakSender<Message>]>,
     /// How far each partition is read.
     positions: Arc<[watch::Receiver<u64>]>,

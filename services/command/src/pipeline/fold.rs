@@ -1,4 +1,4 @@
-//! Folds one accepted commit: into the account, its documents, and the answer that is remembered.
+//! Folds one accepted commit into the account and its documents.
 
 use saldo_domain::{document::Document, evolve};
 use saldo_facts::{Commit, DecodeError};
@@ -9,7 +9,7 @@ use crate::answer::Answer;
 /// Reads a commit's payload. A release that is older reads less.
 pub type Decoder = fn(&[u8]) -> Result<Commit, DecodeError>;
 
-/// Folds the commit of this version, whose record stands at this offset, and returns its answer.
+/// Folds the commit of this version, whose record stands at this offset. Returns the answer to remember.
 pub fn fold(
     stored: &mut StoredAccount,
     store: &mut Store,
@@ -17,7 +17,7 @@ pub fn fold(
     commit: &Commit,
     version: u64,
     offset: u64,
-) -> Result<Answer, StoreError> {
+) -> Result<StoredAnswer, StoreError> {
     for event in &commit.events {
         evolve(&mut stored.account, event);
         for document_key in Document::touched(event) {
@@ -29,8 +29,5 @@ pub fn fold(
     }
     stored.recorded_at = Some(commit.recorded_at);
     stored.catalog = stored.catalog.max(commit.catalog);
-    let answer = Answer::of(commit, version, offset);
-    let remembered = StoredAnswer { fingerprint: commit.fingerprint, answer: answer.clone() };
-    store.put_answer(key, &commit.request_id, remembered);
-    Ok(answer)
+    Ok(StoredAnswer { fingerprint: commit.fingerprint, answer: Answer::of(commit, version, offset) })
 }

@@ -111,7 +111,8 @@ impl Partition {
         for UnreadCommit { version, offset, payload } in self.store.unread(key)? {
             match (self.decode)(&payload) {
                 Ok(commit) => {
-                    fold(&mut live.stored, &mut self.store, key, &commit, version, offset)?;
+                    let remembered = fold(&mut live.stored, &mut self.store, key, &commit, version, offset)?;
+                    self.store.put_answer(key, &commit.request_id, remembered);
                     self.store.forget_unread(key, version);
                 }
                 Err(why) => {
@@ -196,11 +197,12 @@ impl Partition {
                 return Ok(());
             }
         };
-        let answer = fold(&mut live.stored, &mut self.store, key, &commit, frame.version, record.offset)?;
+        let remembered = fold(&mut live.stored, &mut self.store, key, &commit, frame.version, record.offset)?;
         match queued {
-            Some(queued) => queued.answer(Ok(Reply { answer, replayed: false })),
+            Some(queued) => queued.answer(Ok(Reply { answer: remembered.answer.clone(), replayed: false })),
             None => self.metrics.races_lost(live.lose_race()),
         }
+        self.store.put_answer(key, &commit.request_id, remembered);
         Ok(())
     }
 
@@ -292,3 +294,6 @@ fn load<'a>(
     }
     Ok(accounts.entry(key.into()).or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
-//! A partition's local memory: heads, states, documents, given answers, and the commits of parked accounts, moved together
-//! with the log position that they belong to. Disposable: without it the partition is read from the start.
+//! A partition's local memory on disk: heads, states, documents, given answers, and the commits of parked accounts. They are
+//! saved together with the log position that they belong to. The store is disposable: without it the partition is read from
+//! the start.
 
 mod parts;
 mod versions;
@@ -68,7 +69,7 @@ pub struct StoredAccount {
 /// An answer given before.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StoredAnswer {
-    /// Of the request answered.
+    /// The fingerprint of the request that was answered.
     pub fingerprint: [u8; 32],
     /// The answer.
     pub answer: Answer,
@@ -393,3 +394,6 @@ fn answer_row(account: &str, request_id: &str) -> Vec<u8> {
 fn unread_row(account: &str, version: u64) -> Vec<u8> {
     [account.as_bytes(), &[0], &version.to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests;

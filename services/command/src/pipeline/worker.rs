@@ -1,7 +1,7 @@
 //! One partition's worker: the only place where its accounts change. It runs on a thread of its own, since its store reads
 //! from disk.
 //!
-//! What waits for an account is decided as one chain of commits on top of the account's head. The chains of all ready
+//! The commands that wait for an account are decided as one chain of commits on top of the account's head. The chains of all ready
 //! accounts are appended together, and answered as the worker's own tail brings the commits back. An account has at most one
 //! chain in flight. When the tail brings another writer's commit first, the whole chain is void by the log's rule, and its
 //! commands are decided again on the new head.
@@ -35,16 +35,16 @@ use crate::{failure::Failure, metrics::CommandMetrics};
 /// Between two looks whether a policy version that an account has used was read here too.
 const CATALOG_PAUSE: Duration = Duration::from_millis(20);
 
-/// What decisions rest on besides the account.
+/// The inputs of decisions besides the account.
 #[derive(Clone)]
 pub struct Basis {
     /// The instant of a decision.
     pub clock: Clock,
-    /// What creditors have published.
+    /// The policies that creditors have published.
     pub catalog: Catalog,
 }
 
-/// What the workers of an instance share.
+/// Shared by the workers of an instance.
 #[derive(Clone)]
 pub struct Shared {
     pub log: Arc<dyn Log>,
@@ -53,7 +53,7 @@ pub struct Shared {
     pub metrics: CommandMetrics,
 }
 
-/// What a worker is told besides the commands of its queue.
+/// A message to a worker. Commands come by the queue instead.
 pub enum Message {
     /// Records of this partition, in order.
     Records(Vec<Record>),
@@ -116,7 +116,7 @@ impl Worker {
     ) -> Result<(), PartitionError> {
         while queue.is_open() || self.partition.is_busy() {
             let timer = self.next_timer();
-            // What comes while a batch is in flight waits in the queue, so that every tenant is in the next batch.
+            // While a batch is in flight, commands wait in the queue, so that every tenant is in the next batch.
             let taking = self.batch.is_resolved() && queue.is_open();
             let event = runtime.block_on(async {
                 tokio::select! {

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use anstream::println;
 use saldo_api::v1;
+use saldo_domain::dunning::attempt::WithheldReason;
 use saldo_facts::timestamp_from_api;
 use serde::Serialize;
 
-use super::Run;
+use super::{Run, hold};
 use crate::{
     Outcome,
     client::{Target, explain},
@@ -63,12 +64,23 @@ impl Run for Outbox {
             page_size: self.most,
             ..Default::default()
         };
+        let account = request.account_id.clone();
         let answer = clients.query.list_reminders(request).await.map_err(|status| explain(&status))?.into_inner();
         let more = !answer.next_page_token.is_empty();
         let lines: Vec<Line> = answer.reminders.into_iter().map(line).collect();
         if self.json {
             println!("{}", serde_json::json!({ "reminders": lines, "more": more }));
             return Ok(ExitCode::SUCCESS);
+        }
+        let holds = match account.is_empty() {
+            true => Vec::new(),
+            false => {
+                let request = v1::ListHoldsRequest { account_id: account, ..Default::default() };
+                clients.query.list_holds(request).await.map_err(|status| explain(&status))?.into_inner().holds
+            }
+        };
+        if !holds.is_empty() {
+            println!("on hold:\n{}\n", hold::shown(&holds));
         }
         if lines.is_empty() {
             println!("{}", if self.all { "there has been no reminder" } else { "nothing waits" });
@@ -83,7 +95,7 @@ impl Run for Outbox {
                 line.status.clone(),
                 line.reason.clone(),
                 line.until.clone().unwrap_or_default(),
-                if line.needs_person { "retry or drop".to_owned() } else { String::new() },
+                line.advice().to_owned(),
             ]
         });
         let header = ["account", "reminder", "step", "due", "status", "why", "until", "a person should"];
@@ -92,6 +104,17 @@ impl Run for Outbox {
             println!("there are more; name an account, or raise --most");
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Line {
+    /// The act that a person can choose.
+    fn advice(&self) -> &'static str {
+        match (self.needs_person, WithheldReason::parse(&self.reason)) {
+            (false, _) => "",
+            (true, Some(WithheldReason::NoContactPoint)) => "add an address",
+            (true, _) => "retry or drop",
+        }
     }
 }
 
@@ -110,5 +133,21 @@ fn line(view: v1::ReminderView) -> Line {
         attempts: view.attempts,
         due_at: instant(view.due_at).unwrap_or_default(),
         needs_person: view.needs_person,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reminder_without_an_address_asks_for_an_address() {
+        let view = |status: &str, reason: &str, needs_person| {
+            let (status, reason) = (status.to_owned(), reason.to_owned());
+            line(v1::ReminderView { status, reason, needs_person, ..Default::default() }).advice()
+        };
+        assert_eq!(view("withheld", "no_contact_point", true), "add an address");
+        assert_eq!(view("unknown", "", true), "retry or drop");
+        assert_eq!(view("due", "", false), "");
     }
 }

@@ -20,7 +20,7 @@ pub const TABLES: [TableDefinition<'static, &'static str, &'static [u8]>; COUNT]
     TableDefinition::new("agreement"),
 ];
 
-/// What is known of the stored parts of an account, to see which have changed. A part that stands at its default has no row.
+/// The digests of an account's parts, by which a save sees which have changed. A part that stands at its default has no row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digests([[u8; 32]; COUNT]);
 
@@ -46,7 +46,7 @@ impl Digests {
     }
 }
 
-/// Of an account that has no row in any table.
+/// The digests of an account that has no row in any table.
 impl Default for Digests {
     fn default() -> Self {
         static DEFAULT: OnceLock<Digests> = OnceLock::new();

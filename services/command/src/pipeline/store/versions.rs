@@ -1,10 +1,12 @@
 //! The version of each part that the store keeps.
 //!
 //! A stored part is the fold of commits by one release's code. Another release may fold to other values, or keep them in
-//! another shape. So the version of a part is the SHA-256 of the code that it stands on, which the build script takes: the
-//! subject's folder in the domain for the state of a subject, and all other code that folds, decodes and stores for the
-//! documents. Comments do not count. A store that has a part of another version is emptied and read anew from the log. That
-//! costs a start some minutes on a large log, and can never decide on a state that this release would not have folded.
+//! another shape. So the version of a part is the SHA-256 of the code that it stands on. The build script takes it, without
+//! comments, over these files: a subject's folder of the domain for that subject's state, the command service's answers for the
+//! answers, and all other code that decodes, folds and stores for the documents.
+//!
+//! A store that has a part of another version is emptied and read anew from the log. After an upgrade this may cost a start
+//! some minutes on a large log. In return no decision rests on a state that this release would fold otherwise.
 
 /// Each part and its version.
 pub const VERSIONS: &[(&str, [u8; 32])] = include!(concat!(env!("OUT_DIR"), "/versions.rs"));

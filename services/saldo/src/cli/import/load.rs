@@ -125,8 +125,9 @@ pub async fn run(
     let started = Instant::now();
     bar.set_length(Rows::open(file, map.clone())?.count() as u64);
     bar.set_style(style());
+    let delimiter = map.format.delimiter;
     let rows = Rows::open(file, map)?;
-    let mut rejected = RejectedRows::new(file, rows.header());
+    let mut rejected = RejectedRows::new(file, rows.header(), delimiter);
     let loader =
         Arc::new(Loader { clients, accounts: Mutex::default(), turns: Mutex::default(), reached: Mutex::default() });
     let mut counts = Counts::default();
@@ -353,16 +354,17 @@ fn rejected_path(file: &Path) -> PathBuf {
     path.into()
 }
 
-/// FILE.rejected.csv, in the order of the file.
+/// FILE.rejected.csv, in the order of the file and with its delimiter: the same map reads both.
 struct RejectedRows {
     path: PathBuf,
     header: Vec<String>,
+    delimiter: u8,
     rows: Vec<(u64, String, csv::ByteRecord)>,
 }
 
 impl RejectedRows {
-    fn new(file: &Path, header: &[String]) -> Self {
-        Self { path: rejected_path(file), header: header.to_vec(), rows: Vec::new() }
+    fn new(file: &Path, header: &[String], delimiter: char) -> Self {
+        Self { path: rejected_path(file), header: header.to_vec(), delimiter: delimiter as u8, rows: Vec::new() }
     }
 
     fn push(&mut self, line: u64, reason: String, raw: csv::ByteRecord) {
@@ -376,7 +378,8 @@ impl RejectedRows {
         let failed = |why: String| ImportError::Rejected { path: self.path.display().to_string(), why };
         self.rows.sort_by_key(|(line, ..)| *line);
         let write = || -> Result<(), csv::Error> {
-            let mut writer = csv::WriterBuilder::new().flexible(true).from_path(&self.path)?;
+            let mut writer =
+                csv::WriterBuilder::new().flexible(true).delimiter(self.delimiter).from_path(&self.path)?;
             let names = self.header.iter().map(String::as_bytes);
             writer.write_record([&b"line"[..], b"reason"].into_iter().chain(names))?;
             for (line, reason, raw) in &self.rows {
@@ -394,6 +397,27 @@ impl RejectedRows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rejected_rows_can_be_corrected_and_imported_with_the_same_map() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("a.csv");
+        let map = Map::parse(
+            "[format]\ndate='%F'\ncurrency='EUR'\ndelimiter=';'\n[account]\nid='{a}'\n\
+             [payment]\nreference='{n}'\namount='{x}'\nvalue_date='{d}'",
+        )
+        .expect("valid");
+        std::fs::write(&file, "a;n;x;d\nA;1;wrong, very;2026-01-01\n").expect("written");
+        let mut rows = Rows::open(&file, map.clone()).expect("a header");
+        let mut rejected = RejectedRows::new(&file, rows.header(), map.format.delimiter);
+        let row = rows.next().expect("one row").expect("read");
+        rejected.push(row.line, row.request.expect_err("no amount"), row.raw);
+        let path = rejected.write().expect("written").expect("one row");
+        let corrected = std::fs::read_to_string(&path).expect("read").replace("wrong, very", "1.00");
+        std::fs::write(&path, corrected).expect("written");
+        let mut again = Rows::open(&path, map).expect("a header");
+        assert!(again.next().expect("one row").expect("read").request.is_ok());
+    }
 
     #[test]
     fn repeats_within_the_file_are_not_present_before() {
