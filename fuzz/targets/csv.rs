@@ -4,6 +4,7 @@
 #![no_main]
 
 #[path = "../../services/saldo/src/cli/import/lines.rs"]
+#[allow(dead_code)]
 mod lines;
 #[path = "../../services/saldo/src/cli/import/map.rs"]
 #[allow(dead_code)]

@@ -11,6 +11,7 @@ mod crash_points;
 mod crashes;
 mod env;
 mod faults;
+mod holds;
 mod importing;
 mod kafka;
 mod mailbox;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
         ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
+        ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
         (

@@ -1,4 +1,4 @@
-//! More is asked than can be answered: each is answered early, nothing hangs, and afterwards all is as before.
+//! More requests than can be answered: each is answered early, none hangs, and afterwards all is as before.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
 
 /// Asked while the log takes nothing.
 const CROWD: usize = 3_000;
-/// Places of the partition's queue, of which one tenant gets half.
+/// Permits of the partition's queue. One tenant gets half of them.
 const QUEUE: usize = 64;
 /// Within it a crowd that gets no place is answered; far more than it takes, far less than a request's patience.
 const EARLY: Duration = Duration::from_secs(10);
@@ -34,8 +34,8 @@ async fn hold_the_log(saldo: &Saldo) -> Result<PgConnection, Failure> {
     Ok(connection)
 }
 
-/// The log takes nothing while thousands ask. Half of the places go to the one who asks most, the others are sent away and
-/// told when to come back; another tenant finds a place. What was answered is what the log says.
+/// The log takes nothing while thousands ask. The tenant that asks most gets half of the permits; its other requests are sent
+/// away and told when to come back. Another tenant finds a permit. The log has what was answered, and nothing else.
 pub async fn crowd(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start_with(dir.path(), &[], &[("SALDO__QUEUE", &QUEUE.to_string())]).await?;
@@ -70,7 +70,7 @@ pub async fn crowd(_: Arc<Env>) -> Outcome {
     });
     sent_away.await??;
 
-    // A client that waits no longer is not decided for, whether it was let in or not.
+    // A command whose client has stopped waiting is not decided, whether it was admitted or not.
     let mut impatient = Request::new(invoice("late", "D-1", "F-late", 100));
     impatient.set_timeout(Duration::from_millis(300));
     let late = connections[0].command.clone().issue_invoice(impatient).await.expect_err("the log takes nothing");
@@ -79,7 +79,7 @@ pub async fn crowd(_: Arc<Env>) -> Outcome {
     let request = invoice("single", &account, "F-1", 100);
     let single = tokio::spawn(async move { single.issue_invoice(request).await });
     held.close().await?;
-    single.await?.map_err(|status| format!("another tenant found no place: {status}"))?;
+    single.await?.map_err(|status| format!("another tenant found no permit: {status}"))?;
     let mut answered = vec!["F-again".to_owned()];
     while let Some(answer) = asked.join_next().await {
         let (n, answer) = answer?;
@@ -114,8 +114,8 @@ async fn begin(channel: &Channel, method: &'static str, token: &str, patience: D
     Ok(answer.map(|_| ()).expect_err("a request that is not there is not answered"))
 }
 
-/// As many of one tenant as fill its share of a service's gate, and some more: those are sent away at once, and then
-/// `others` find room; the rest are answered when they have had their time.
+/// Sends as many requests of one tenant as fill its share of a service's gate, and some more. The surplus is sent away at once,
+/// and `others` are admitted then. The rest are answered when they have had their time.
 async fn fill<F: Future<Output = Outcome>>(
     saldo: &Saldo,
     method: &'static str,
@@ -144,8 +144,8 @@ async fn fill<F: Future<Output = Outcome>>(
     Ok(())
 }
 
-/// Who begins requests and never ends them fills half of each gate, for ten seconds; others find room meanwhile, and
-/// operations see it all. Without a token one gets no room at all.
+/// A tenant that begins requests and never ends them fills half of each gate for ten seconds. Others are admitted meanwhile, and
+/// the metrics show it all. Without a token nobody is admitted.
 pub async fn unfinished(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let collector = Collector::start(dir.path()).await?;

@@ -1,38 +1,22 @@
-//! Channels: how a message leaves the house, and what is certainly known of it afterwards.
+//! Channels: how a message leaves the house, and what is known for certain afterwards.
+//!
+//! [`Transport`] is the port. The dispatcher knows this port and a registry of its implementations, [`Transports`]; it
+//! knows no protocol and no format of any channel. A transport does two things:
+//!
+//! - [`Transport::render`] makes the bytes to send. It is a pure function of a [`Draft`], which the account's decision
+//!   fixes, so a second attempt hands over the same bytes.
+//! - [`Transport::hand_over`] gives these bytes to the channel's provider and says what became of them.
+//!
+//! # Adding a channel
+//!
+//! 1. A folder beside [`email`] with a type that implements [`Transport`]. The folder holds everything that the channel
+//!    alone knows: its format, its protocol, the names of its stages.
+//! 2. The settings that the transport needs, in the configuration.
+//! 3. One line where the process fills its registry (`services/saldo/src/run/transports.rs`).
 
-pub mod mail;
-pub mod smtp;
+pub mod email;
+mod port;
+mod registry;
 
-use serde::Serialize;
-
-/// What became of one hand-over. Only what is certain is said to be so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "outcome", rename_all = "lowercase")]
-pub enum Outcome {
-    /// The provider has it.
-    Accepted {
-        /// Its words, which often carry the number it gave.
-        reply: String,
-    },
-    /// The provider will not have it: asking again is useless.
-    Rejected {
-        /// Where in the conversation.
-        stage: smtp::Stage,
-        /// Its words.
-        reply: String,
-    },
-    /// Certainly not handed over, and another try may do better.
-    Deferred {
-        /// Where in the conversation.
-        stage: smtp::Stage,
-        /// What went wrong.
-        why: String,
-    },
-    /// Certainly not handed over: the caller's last look, before the message's first byte, said no.
-    Withdrawn,
-    /// The message was on its way and no answer came: it may or may not have been taken.
-    Unknown {
-        /// What went wrong.
-        why: String,
-    },
-}
+pub use port::{Draft, LastLook, Message, Outcome, RenderError, Stage, Transport};
+pub use registry::Transports;

@@ -1,4 +1,4 @@
-//! What our services and the CLI share as gRPC clients: connections, tokens, retries, and reading errors.
+//! gRPC clients of our services and of the command line: connections, tokens, retries, and reading errors.
 
 mod dial;
 mod retry;

@@ -1,7 +1,7 @@
-//! A mail server for trying things: it takes every mail, sends none on, keeps the newest in memory and shows them in a
-//! browser. A sender's faults that a strict server would refuse are refused here too.
+//! A mail server for trying things. It takes every mail, delivers none, keeps the newest in memory and shows them in a
+//! browser. It refuses the faults of a sender that a strict server refuses.
 //!
-//! It listens where it is told to and asks nobody for a password: on a loopback address it is for this machine alone.
+//! It asks for no password. On a loopback address only this machine can reach it.
 
 mod received;
 mod smtp;
@@ -23,7 +23,7 @@ pub use smtp::{MAX_CONNECTIONS, MAX_MESSAGE_BYTES, MAX_RECIPIENTS};
 use store::Store;
 pub use store::{MAX_KEPT, MAX_KEPT_BYTES};
 
-/// The longest that a stop waits for what is under way: a browser may hold its connection.
+/// The longest that a stop waits for open connections. A browser may hold one.
 const STOPPING: Duration = Duration::from_secs(5);
 
 /// A running mail server. It stops when it is dropped; [`MailSink::stop`] waits for it.
@@ -37,7 +37,7 @@ pub struct MailSink {
 }
 
 impl MailSink {
-    /// Listens for mails, and for browsers if it is to. Port 0 takes a free one.
+    /// Listens for mails, and for browsers if `web` is given. Port 0 takes a free port.
     pub async fn start(smtp: SocketAddr, web: Option<SocketAddr>) -> io::Result<Self> {
         let (smtp_listener, smtp) = listen(smtp, "mails").await?;
         let (store, stopping, tasks) = (Arc::new(Store::default()), CancellationToken::new(), TaskTracker::new());

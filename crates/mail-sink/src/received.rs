@@ -17,12 +17,12 @@ pub struct Received {
     pub envelope_to: Vec<String>,
     /// When it was taken.
     pub received_at: Timestamp,
-    /// The message, byte for byte as its sender meant it.
+    /// The message, byte for byte as its sender built it.
     pub raw: Bytes,
     parsed: OnceLock<Parsed>,
 }
 
-/// What stands in a mail. What is missing or cannot be read is empty.
+/// The content of a mail. A part that is missing or cannot be read is empty.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Parsed {
     /// The subject, decoded.
@@ -37,7 +37,7 @@ pub struct Parsed {
     pub message_id: Option<String>,
     /// The first plain text.
     pub text: Option<String>,
-    /// The first HTML. From outside, hence not to be trusted.
+    /// The first HTML. It comes from outside and must not be trusted.
     pub html: Option<String>,
     /// All header lines, as they stand.
     pub headers: Vec<(String, String)>,
@@ -48,7 +48,7 @@ impl Received {
         Self { number, envelope_from: from, envelope_to: to, received_at: at, raw, parsed: OnceLock::new() }
     }
 
-    /// What stands in it. Read when it is first asked for: taking mails is not to wait for it.
+    /// The content. It is parsed when it is first asked for, so that taking mails does not wait for it.
     pub fn parsed(&self) -> &Parsed {
         self.parsed.get_or_init(|| Parsed::of(&self.raw))
     }

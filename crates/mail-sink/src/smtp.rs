@@ -1,4 +1,4 @@
-//! The receiving side of SMTP: connections and their limits. What is said on them is in [`session`].
+//! The receiving side of SMTP: connections and their limits. The conversation on one connection is in [`session`].
 
 mod command;
 mod session;
@@ -24,13 +24,13 @@ pub const MAX_CONNECTIONS: usize = 256;
 const IDLE: Duration = Duration::from_secs(300);
 /// How much is read at once.
 const READ: usize = 16 << 10;
-/// How long nobody is let in after letting somebody in failed (mostly files have run out), and how long it may take to
-/// turn somebody away.
-const BREATH: Duration = Duration::from_millis(100);
+/// The pause after a connection could not be accepted, which mostly means that file descriptors have run out. It is also the
+/// longest that turning a sender away may take.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Lets senders in, until it is stopped.
+/// Accepts connections, until it is stopped.
 pub(crate) async fn serve(listener: TcpListener, store: Arc<Store>, stopping: CancellationToken, tasks: TaskTracker) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -39,15 +39,15 @@ pub(crate) async fn serve(listener: TcpListener, store: Arc<Store>, stopping: Ca
         let mut stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "the mail sink could not let a sender in");
-                sleep(BREATH).await;
+                tracing::warn!(%error, "the mail sink could not accept a connection");
+                sleep(PAUSE).await;
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
             tasks.spawn(async move {
-                // Whether the one who is turned away reads why is not ours to wait for.
-                let _ = timeout(BREATH, stream.write_all(b"421 4.3.2 too many connections\r\n")).await;
+                // Nobody waits for a sender that does not read why it is turned away.
+                let _ = timeout(PAUSE, stream.write_all(b"421 4.3.2 too many connections\r\n")).await;
             });
             continue;
         };
@@ -56,7 +56,7 @@ pub(crate) async fn serve(listener: TcpListener, store: Arc<Store>, stopping: Ca
             if let Err(error) = converse(stream, &store, &stopping).await {
                 tracing::debug!(%error, "a sender's connection to the mail sink broke");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
@@ -65,7 +65,7 @@ async fn converse(mut stream: TcpStream, store: &Store, stopping: &CancellationT
     stream.set_nodelay(true)?;
     let mut session = Session::new(|from, to, raw| store.take(from, to, raw));
     let mut input = BytesMut::with_capacity(READ);
-    // All answers to what came at once are written at once.
+    // The answers to commands that came together are written together.
     let mut answers = Vec::from(session::GREETING);
     loop {
         timeout(IDLE, stream.write_all(&answers)).await??;

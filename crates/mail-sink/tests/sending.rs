@@ -4,8 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use saldo_channels::{
     Outcome,
-    mail::{Envelope, Mail},
-    smtp::{Pool, Server},
+    email::{Envelope, Mail, Pool, Server},
 };
 use saldo_mail_sink::{MAX_CONNECTIONS, MailSink};
 use tokio::{
@@ -17,7 +16,7 @@ use tokio::{
 
 const ANYWHERE: &str = "127.0.0.1:0";
 
-fn letter(number: usize) -> Mail {
+fn sample(number: usize) -> Mail {
     Mail {
         from_name: "Ejemplo, S.L.".into(),
         from: "cobros@example.com".into(),
@@ -32,7 +31,7 @@ fn letter(number: usize) -> Mail {
 }
 
 fn mail(number: usize) -> Envelope {
-    letter(number).build().expect("a mail")
+    sample(number).build().expect("a mail")
 }
 
 async fn sink() -> (MailSink, Server) {
@@ -67,9 +66,9 @@ async fn a_mail_arrives_byte_for_byte_and_is_read() {
     assert_eq!(parsed.from, ["Ejemplo, S.L. <cobros@example.com>"]);
     assert_eq!(parsed.to, ["ana1@example.org"]);
     assert_eq!(parsed.message_id.as_deref(), Some(mail.message_id()));
-    assert_eq!(parsed.date, Some(letter(1).date));
-    assert_eq!(parsed.text.as_deref().map(|text| text.replace("\r\n", "\n")), Some(letter(1).text));
-    assert_eq!(parsed.html, letter(1).html);
+    assert_eq!(parsed.date, Some(sample(1).date));
+    assert_eq!(parsed.text.as_deref().map(|text| text.replace("\r\n", "\n")), Some(sample(1).text));
+    assert_eq!(parsed.html, sample(1).html);
     sink.stop().await;
 }
 
@@ -86,7 +85,7 @@ async fn whatever_a_senders_name_is_the_mail_has_one_sender_and_one_recipient() 
         "=?utf-8?q?=0D=0ABcc:_x?=",
     ];
     for name in names {
-        let mail = Mail { from_name: name.into(), subject: name.into(), ..letter(1) }.build().expect("a mail");
+        let mail = Mail { from_name: name.into(), subject: name.into(), ..sample(1) }.build().expect("a mail");
         assert!(matches!(pool.hand_over(&mail, || true).await, Outcome::Accepted { .. }));
     }
     for received in sink.wait_for(names.len() as u64).await {

@@ -1,9 +1,9 @@
 //! Messages from templates: MiniJinja, strict, bounded in time and size.
 //!
-//! Whatever could go wrong while a debtor waits for a message is looked for when the template is published:
-//! [`Template::check`] compiles it, compares its variables with what a [`Letter`] has, and renders it on samples.
+//! A fault of a template is found when it is published, and not when a debtor's message is due. [`Template::check`] compiles
+//! the template, compares the names in it with those of [`Variables`], and renders it on samples.
 
-mod letter;
+mod variables;
 mod words;
 
 use std::io::{self, Write};
@@ -12,40 +12,40 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
 use saldo_domain::{dunning::policy::is_name, fault::FieldFault};
 use serde::{Deserialize, Serialize};
 
-pub use letter::{Letter, Line, Party, Total, samples};
+pub use variables::{Item, Party, Total, Variables, samples};
 pub use words::{Language, amount, day};
 
 /// Longest source of one part, in bytes.
 pub const MAX_SOURCE: usize = 64 << 10;
 /// Longest subject, in characters (RFC 5322, 2.1.1 allows 998 on a line; people read less).
 pub const MAX_SUBJECT: usize = 200;
-/// Longest text or HTML that comes out, in bytes: both together, encoded, stay below the largest mail.
+/// Longest text or HTML that comes out, in bytes. Both together, encoded, stay below the largest mail.
 pub const MAX_OUTPUT: usize = 192 << 10;
-/// Instructions that one rendering may take: thousands of items, and no loop without end.
+/// Instructions that one rendering may take. It is enough for thousands of items, and stops an endless loop.
 const FUEL: u64 = 2_000_000;
 
-/// A message before it has a debtor. A template's text stands beside its HTML and says the same.
+/// The source of messages. The text and the HTML of one template say the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
-    /// The name that steps call it by; of its file, as the language is.
+    /// The name that steps refer to. Name and language come from the file's name.
     #[serde(skip)]
     pub name: String,
-    /// The language it is written in, ISO 639-1.
+    /// The language, ISO 639-1.
     #[serde(skip)]
     pub language: String,
     /// One line.
     pub subject: String,
     /// Plain text.
     pub text: String,
-    /// Simple HTML; what comes from outside is escaped in it.
+    /// Simple HTML. Values are escaped in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
 }
 
-/// What is sent.
+/// The parts of one message. Each channel takes those that it can send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Message {
+pub struct Parts {
     /// One line, without control characters.
     pub subject: String,
     /// Plain text.
@@ -60,7 +60,7 @@ pub struct Message {
 pub struct RenderError {
     /// `subject`, `text` or `html`.
     pub part: &'static str,
-    /// What went wrong; never what stands in the letter.
+    /// What went wrong. Never holds the variables' values.
     pub why: String,
 }
 
@@ -70,7 +70,7 @@ impl Template {
         [("subject", self.subject.as_str()), ("text", self.text.as_str())].into_iter().chain(html)
     }
 
-    /// Names every fault; none where every message that the template can be asked for comes out.
+    /// Names every fault. A template without one renders every kind of message that it can be asked for.
     pub fn check(&self) -> Vec<FieldFault> {
         let mut faults = Vec::new();
         let mut add = |field: &str, rule: String| faults.push(FieldFault { field: field.to_owned(), rule });
@@ -100,15 +100,15 @@ impl Template {
             let mut unknown: Vec<String> = template
                 .undeclared_variables(true)
                 .into_iter()
-                .filter(|name| !letter::VARIABLES.contains(&name.as_str()))
+                .filter(|name| !variables::NAMES.contains(&name.as_str()))
                 .collect();
             unknown.sort();
             if !unknown.is_empty() {
-                let known = letter::VARIABLES.join(", ");
+                let known = variables::NAMES.join(", ");
                 add(part, format!("there is no variable {}; there are {known}", unknown.join(", ")));
                 continue;
             }
-            let failed = samples.iter().find_map(|letter| render(&template, part, letter).err());
+            let failed = samples.iter().find_map(|variables| render(&template, part, variables).err());
             if let Some(error) = failed {
                 add(part, error.why);
             }
@@ -116,11 +116,11 @@ impl Template {
         faults
     }
 
-    /// Makes the message of a letter.
-    pub fn render(&self, letter: &Letter) -> Result<Message, RenderError> {
+    /// Fills in the variables.
+    pub fn render(&self, variables: &Variables) -> Result<Parts, RenderError> {
         let environment = environment();
-        let make = |part, source: &str| render(&compile(&environment, part, source)?, part, letter);
-        Ok(Message {
+        let make = |part, source: &str| render(&compile(&environment, part, source)?, part, variables);
+        Ok(Parts {
             subject: make("subject", &self.subject)?,
             text: make("text", &self.text)?,
             html: self.html.as_deref().map(|source| make("html", source)).transpose()?,
@@ -143,9 +143,9 @@ fn compile<'s>(environment: &'s Environment, part: &'static str, source: &'s str
     environment.template_from_named_str(name, source).map_err(|error| RenderError { part, why: said(&error) })
 }
 
-fn render(template: &Compiled<'_>, part: &'static str, letter: &Letter) -> Result<String, RenderError> {
+fn render(template: &Compiled<'_>, part: &'static str, variables: &Variables) -> Result<String, RenderError> {
     let mut output = Bounded(Vec::new());
-    let rendered = template.render_captured_to(Value::from(Serde(letter)), &mut output).map(drop);
+    let rendered = template.render_captured_to(Value::from(Serde(variables)), &mut output).map(drop);
     rendered.map_err(|error| RenderError { part, why: said(&error) })?;
     let text = String::from_utf8(output.0).map_err(|_| RenderError { part, why: "is not UTF-8".to_owned() })?;
     let text = text.trim().to_owned();
@@ -164,7 +164,7 @@ fn render(template: &Compiled<'_>, part: &'static str, letter: &Letter) -> Resul
     Ok(text)
 }
 
-/// What the engine says, on one line and without the letter's values.
+/// The engine's message, on one line and without the variables' values.
 fn said(error: &minijinja::Error) -> String {
     let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
     let what = match error.kind() {

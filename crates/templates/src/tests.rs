@@ -1,4 +1,4 @@
-//! What is found when a template is published.
+//! The faults that are found when a template is published.
 
 use super::*;
 
@@ -22,8 +22,8 @@ fn a_sound_template_has_no_fault_and_makes_a_message() {
         template("Dear {{ debtor.name }},\n{% for item in items %}{{ item.document }} {{ item.open }}\n{% endfor %}");
     sound.html = Some("<p>Dear {{ debtor.name }}</p>".into());
     assert_eq!(faults(&sound), "");
-    let letter = &samples(Language::English)[2];
-    let message = sound.render(letter).expect("rendered");
+    let variables = &samples(Language::English)[2];
+    let message = sound.render(variables).expect("rendered");
     assert_eq!(message.subject, "Your account with Ejemplo, S.L.");
     assert!(message.text.contains("Muñoz & <Hijos> \"S.A.\",\nF-2026/001 1,234.50 EUR"), "{}", message.text);
     let html = message.html.expect("html");
@@ -60,9 +60,9 @@ fn nothing_gets_a_second_line_into_the_subject() {
     assert!(faults(&two).contains("subject: must come out as one line"), "{}", faults(&two));
     let by_name = Template { subject: "For {{ debtor.name }}".into(), ..template("x") };
     assert_eq!(faults(&by_name), "");
-    let mut letter = samples(Language::English)[0].clone();
-    letter.debtor.name = "Ana\r\nBcc: all@example.com".into();
-    assert_eq!(by_name.render(&letter).expect_err("refused").part, "subject");
+    let mut variables = samples(Language::English)[0].clone();
+    variables.debtor.name = "Ana\r\nBcc: all@example.com".into();
+    assert_eq!(by_name.render(&variables).expect_err("refused").part, "subject");
 }
 
 #[test]

@@ -1,16 +1,16 @@
-//! One attempt: start, render, hand over, record. Each step takes what the one before brought.
+//! One attempt: start, render, hand over, record. Each step takes the result of the step before.
 
 use std::{sync::Arc, time::Duration};
 
 use saldo_api::v1::{
     CommandResponse, ContactAnswer, ContactSnapshot, RecordContactOutcomeRequest, StartContactAttemptRequest,
-    contact_answer::State,
-    record_contact_outcome_request::{Outcome as Told, Rejected},
+    contact_answer::State, record_contact_outcome_request::Outcome as Recorded,
 };
-use saldo_channels::mail::Envelope;
+use saldo_channels::{Message, Transport};
 use saldo_client::{Said, is_transient, patiently_until, timed};
 use saldo_clock::Moment;
 use saldo_crash_point::crash_point;
+use saldo_facts::channel_from_api;
 use saldo_telemetry::{
     KeyValue,
     span::{Links, around},
@@ -21,23 +21,26 @@ use tonic::{Response, Status};
 use uuid::Uuid;
 
 use crate::{
-    Dispatcher, channel,
-    jobs::Job,
-    letter::{self, NoLetter},
+    Dispatcher,
+    hand_over::hand_over,
+    leases::Job,
+    outcome::{self, AttemptOutcome},
+    render::{self, NoMessage},
 };
 
-/// How long a start is asked for. Whoever gets its answer later has little time left to send; the reminder is asked for
-/// anew.
+/// How long a start is asked for. A later answer would leave little time to send, so the reminder is leased again instead.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-/// How long the catalog that the account decided by may take to arrive here; it is on its way already.
+/// How long the catalog that the account decided by may take to arrive here. It is on its way already.
 const CATALOG_PATIENCE: Duration = Duration::from_secs(30);
-/// How long answers are waited for once the dispatcher is to stop.
+/// How long answers are waited for after a stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where no message could be made.
+/// No message could be made.
 const RENDER: &str = "render";
-/// Where the catalog did not arrive.
+/// The catalog did not arrive.
 const CATALOG: &str = "catalog";
+/// This dispatcher has no transport for the channel that the account has decided on.
+const CHANNEL: &str = "channel";
 
 /// How a job ended.
 #[derive(Debug)]
@@ -45,9 +48,9 @@ pub(crate) struct Ended {
     pub(crate) job: Job,
     /// In one word, for figures.
     pub(crate) outcome: &'static str,
-    /// The reason's name where something is wrong that a person may have to see to.
+    /// The reason's name, where a person may have to see to something.
     pub(crate) trouble: Option<String>,
-    /// Nobody knows whether anything happened: the reminder may be asked for again at once.
+    /// Nobody knows whether anything happened, so the reminder may be asked for again at once.
     pub(crate) give_back: bool,
 }
 
@@ -61,9 +64,9 @@ struct Started {
 }
 
 /// Takes one reminder as far as it goes.
-pub(crate) async fn run(means: Arc<Dispatcher>, job: Job, stop: CancellationToken) -> Ended {
+pub(crate) async fn run(dispatcher: Arc<Dispatcher>, job: Job, stop: CancellationToken) -> Ended {
     crash_point("dispatcher.leased");
-    let started = match start(&means, &job, &stop).await {
+    let started = match start(&dispatcher, &job, &stop).await {
         Ok(Ok(started)) => started,
         Ok(Err(outcome)) => return Ended { job, outcome, trouble: None, give_back: false },
         Err(status) => {
@@ -72,18 +75,10 @@ pub(crate) async fn run(means: Arc<Dispatcher>, job: Job, stop: CancellationToke
         }
     };
     crash_point("dispatcher.started");
-    let (told, outcome) = match render(&means, &job, &started).await {
-        Ok(mail) => {
-            crash_point("dispatcher.rendered");
-            let sent = hand_over(&means, &started, &mail).await;
-            crash_point("dispatcher.handed-over");
-            sent
-        }
-        Err(not_sent) => not_sent,
-    };
-    let recorded = record(&means, &job, &started, told, &stop).await;
+    let AttemptOutcome { recorded, name: outcome } = deliver(&dispatcher, &job, &started).await;
+    let answer = record(&dispatcher, &job, &started, recorded, &stop).await;
     crash_point("dispatcher.recorded");
-    let trouble = recorded.err().map(|status| {
+    let trouble = answer.err().map(|status| {
         let reason = reason(&status);
         tracing::error!(
             tenant = job.tenant,
@@ -92,16 +87,43 @@ pub(crate) async fn run(means: Arc<Dispatcher>, job: Job, stop: CancellationToke
             attempt = started.attempt,
             outcome,
             reason,
-            "the outcome of an attempt could not be recorded; the account will say that it is unknown"
+            "the outcome of an attempt could not be recorded; the account will record it as unknown"
         );
         reason
     });
     Ended { job, outcome, trouble, give_back: false }
 }
 
-/// Asks the account. The inner error is its answer that nothing is to be sent by us, in one word.
+/// Renders the message and hands it over.
+async fn deliver(dispatcher: &Dispatcher, job: &Job, started: &Started) -> AttemptOutcome {
+    let Some(transport) = transport(dispatcher, &started.snapshot) else {
+        return outcome::deferred(CHANNEL, "this dispatcher is not configured to send by the step's channel");
+    };
+    match render(dispatcher, job, started, transport).await {
+        Ok(message) => {
+            crash_point("dispatcher.rendered");
+            let handing_over = async {
+                let outcome = hand_over(transport, &message, started.send_before).await;
+                outcome::of_hand_over(outcome, &message)
+            };
+            let name = |outcome: &AttemptOutcome| Some(KeyValue::new("outcome", outcome.name));
+            let outcome = around("hand over", Links::default(), handing_over, name).await;
+            crash_point("dispatcher.handed-over");
+            outcome
+        }
+        Err(no_message) => no_message,
+    }
+}
+
+/// The transport of the channel that the account has decided on.
+fn transport<'d>(dispatcher: &'d Dispatcher, snapshot: &ContactSnapshot) -> Option<&'d dyn Transport> {
+    let channel = channel_from_api(snapshot.saying.as_ref()?.channel)?;
+    dispatcher.transports.get(channel).map(AsRef::as_ref)
+}
+
+/// Asks the account to start an attempt. The inner error is the account's answer that we send nothing, in one word.
 async fn start(
-    means: &Dispatcher,
+    dispatcher: &Dispatcher,
     job: &Job,
     stop: &CancellationToken,
 ) -> Result<Result<Started, &'static str>, Status> {
@@ -113,17 +135,17 @@ async fn start(
         reminder: job.reminder,
         claim: claim.to_vec(),
     };
-    // Before the account decides, however often it has to be asked.
+    // Taken before the account decides, however often it has to be asked: the time to send runs from here.
     let asked = Moment::now();
     let ask = || async {
-        let mut commands = means.clients.commands(&job.tenant)?;
+        let mut commands = dispatcher.clients.commands(&job.tenant)?;
         commands.start_contact_attempt(timed(request.clone())).await
     };
     let answer = patiently_until(ask, enough(Some(START_PATIENCE), stop)).await?;
     Ok(read(answer.into_inner(), claim, asked))
 }
 
-/// What the account's answer allows to whoever holds `claim` and has asked at that moment.
+/// What the account's answer allows to the holder of `claim`, who asked at that moment.
 fn read(answer: CommandResponse, claim: [u8; 16], asked: Moment) -> Result<Started, &'static str> {
     let contact: ContactAnswer = answer.contact.unwrap_or_default();
     match contact.state() {
@@ -138,46 +160,40 @@ fn read(answer: CommandResponse, claim: [u8; 16], asked: Moment) -> Result<Start
     Ok(Started { attempt: contact.attempt, claim, policy_version: answer.policy_version, send_before, snapshot })
 }
 
-/// How long a message may take to begin to leave, from the account's decision on. Both its ends are the account's: our own
-/// clock may be wrong. Without them there is no right.
+/// The time from the account's decision until the message must have begun to leave. Both ends are the account's, since our
+/// own clock may be wrong. Without them there is no right to send.
 fn time_to_send(snapshot: &ContactSnapshot) -> Duration {
-    let ends = letter::instant(snapshot.at.as_ref()).zip(letter::instant(snapshot.send_before.as_ref()));
+    let ends = render::instant(snapshot.at.as_ref()).zip(render::instant(snapshot.send_before.as_ref()));
     ends.and_then(|(at, send_before)| send_before.duration_since(at).try_into().ok()).unwrap_or(Duration::ZERO)
 }
 
-/// The exact bytes, by the catalog that the account decided by, or a newer one; or else what is told instead.
-async fn render(means: &Dispatcher, job: &Job, started: &Started) -> Result<Envelope, (Told, &'static str)> {
+/// The message by the catalog that the account decided by, or a newer one; or else the outcome.
+async fn render(
+    dispatcher: &Dispatcher,
+    job: &Job,
+    started: &Started,
+    transport: &dyn Transport,
+) -> Result<Message, AttemptOutcome> {
     let version = started.policy_version;
-    let arrives = means.catalog.wait_for(|state| state.tenant(&job.tenant).version >= version);
+    let arrives = dispatcher.catalog.wait_for(|state| state.tenant(&job.tenant).version >= version);
     if timeout(CATALOG_PATIENCE, arrives).await != Ok(true) {
         let why = format!("version {version} of the creditor's policy has not arrived");
-        return Err((Told::Deferred(channel::failure(CATALOG, &why)), "deferred"));
+        return Err(outcome::deferred(CATALOG, &why));
     }
-    let state = means.catalog.state();
-    let mail = letter::mail(job, &started.snapshot, version, state.tenant(&job.tenant));
-    mail.map_err(|why| {
-        let error = channel::failure(RENDER, &why.to_string());
-        match why {
-            NoLetter::NotNow(_) => (Told::Deferred(error), "deferred"),
-            NoLetter::Final(_) => (Told::Rejected(Rejected { error: Some(error), handed: None }), "rejected"),
-        }
+    let state = dispatcher.catalog.state();
+    let message = render::message(job, &started.snapshot, version, state.tenant(&job.tenant), transport);
+    message.map_err(|error| match &error {
+        NoMessage::NotNow(why) => outcome::deferred(RENDER, why),
+        NoMessage::Final(why) => outcome::rejected(RENDER, why),
     })
 }
 
-/// Hands the mail over, if there is still time when its first byte could leave.
-async fn hand_over(means: &Dispatcher, started: &Started, mail: &Envelope) -> (Told, &'static str) {
-    let send_before = started.send_before;
-    let last_look = Box::new(move || Moment::now() < send_before);
-    let handed = async { channel::told(means.channel.hand_over(mail, last_look).await, mail) };
-    around("hand over", Links::default(), handed, |(_, outcome)| Some(KeyValue::new("outcome", *outcome))).await
-}
-
-/// Tells the account, for as long as it takes: the same request each time.
+/// Records the outcome on the account, for as long as it takes, with the same request each time.
 async fn record(
-    means: &Dispatcher,
+    dispatcher: &Dispatcher,
     job: &Job,
     started: &Started,
-    told: Told,
+    outcome: Recorded,
     stop: &CancellationToken,
 ) -> Result<Response<CommandResponse>, Status> {
     let request = RecordContactOutcomeRequest {
@@ -186,16 +202,16 @@ async fn record(
         reminder: job.reminder,
         attempt: started.attempt,
         claim: started.claim.to_vec(),
-        outcome: Some(told),
+        outcome: Some(outcome),
     };
     let ask = || async {
-        let mut commands = means.clients.commands(&job.tenant)?;
+        let mut commands = dispatcher.clients.commands(&job.tenant)?;
         commands.record_contact_outcome(timed(request.clone())).await
     };
     patiently_until(ask, enough(None, stop)).await
 }
 
-/// Ends after `patience`, and some time after a stop in any case.
+/// Ends after `patience`, and in any case some time after a stop.
 async fn enough(patience: Option<Duration>, stop: &CancellationToken) {
     let running = async {
         match patience {

@@ -1,5 +1,5 @@
-//! Nothing is asked before the read models have reached the log's end of the start: while they are being filled, every
-//! old reminder looks due for a moment.
+//! Nothing starts before the read models have reached the end that the log had at the start. While the read models are being
+//! filled, every old reminder looks due for a moment.
 
 use std::time::Duration;
 
@@ -8,30 +8,37 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::time::sleep;
 use tracing::info;
 
-use crate::{DispatcherError, jobs};
+use crate::{Dispatcher, DispatcherError, leases};
 
-/// Between two looks.
+/// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Waits until the live read models have reached these ends.
-pub(crate) async fn wait(pool: &PgPool, identity: &Identity, ends: &[u64]) -> Result<(), DispatcherError> {
-    let mut silent = true;
+/// Waits until the live read models have reached the log's ends. The ends are those of the first call, which keeps them in
+/// `ends`.
+pub(crate) async fn open(dispatcher: &Dispatcher, ends: &mut Option<Vec<u64>>) -> Result<(), DispatcherError> {
+    let Dispatcher { pool, log, identity, .. } = dispatcher;
+    leases::ensure(pool).await?;
+    let ends = match ends {
+        Some(ends) => ends,
+        None => ends.insert(saldo_log::ends(log.as_ref(), identity).await?),
+    };
+    let mut is_announced = false;
     loop {
         let behind = ends.len() - reached(pool, identity, ends).await?;
         if behind == 0 {
             return Ok(());
         }
-        if silent {
-            silent = false;
+        if !is_announced {
+            is_announced = true;
             info!(behind, "nothing is sent until the read models have reached the log's end in every partition");
         }
         sleep(PAUSE).await;
     }
 }
 
-/// In how many partitions they have.
+/// The number of partitions in which the read models have reached the end.
 async fn reached(pool: &PgPool, identity: &Identity, ends: &[u64]) -> Result<usize, DispatcherError> {
-    let build = jobs::live(pool).await?;
+    let build = leases::live(pool).await?;
     let statement = format!("SELECT partition, next_offset, log_id FROM rm_{build}.checkpoints");
     let mut reached = 0;
     for row in sqlx::query(AssertSqlSafe(statement)).fetch_all(pool).await? {

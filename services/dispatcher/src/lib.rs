@@ -1,54 +1,69 @@
-//! The dispatcher: from a reminder that is due to a message and an outcome.
+//! The dispatcher: from a due reminder to a message and its outcome.
 //!
-//! - Its work is what the read models say is due. [`jobs`] leases it, so that several dispatchers share it; the right to
-//!   send comes from no lease, but from the account alone.
-//! - [`attempt`] is one job's way: start (the account decides, now), render, hand over, record. Each step takes what the
-//!   one before brought, so none can be left out.
-//! - [`letter`] is what the message says; [`channel`] is how it leaves, and what is certainly known of it afterwards.
-//! - [`caught_up`] holds everything back at the start until the read models have reached the log's end.
+//! # The way of one delivery
 //!
-//! The residue: between the last look at the clock, right before the message's first byte, and the moment that the
-//! provider has it, the account may change. And whoever dies between the hand-over and the outcome leaves an attempt that
-//! the account itself says is unknown, once nobody can be on the way any more.
+//! 1. **Due job.** The read models say which reminders are due. They are where the work comes from, and nothing more.
+//! 2. **Lease.** A [`worker`] leases due reminders of its channel for a short time ([`leases`]), one of each tenant in turn,
+//!    so that several dispatchers share the work. A lease gives no right to send.
+//! 3. **Ask the account.** [`attempt`] asks the account to start an attempt. The account decides now, on everything that has
+//!    happened since the reminder fell due. Only its answer gives the right to send, and only for a short time.
+//! 4. **Render.** [`render`] makes the message of the account's answer and the template in force. It is a pure function.
+//! 5. **Hand over.** [`hand_over`] gives the message to the channel's transport and waits no longer than the channel's
+//!    patience.
+//! 6. **Outcome.** [`outcome`] puts the result into the words of the command service, and the attempt records it on the
+//!    account.
 //!
-//! Neither logs nor errors hold personal data: what a provider says may repeat an address, and goes into the sealed
-//! history only.
+//! Each step takes the result of the step before, so no step can be left out. Which channels there are is the business of
+//! [`saldo_channels`]; this crate knows none of them. Each channel has a worker of its own with its own leases, so a slow
+//! provider holds up no other channel.
+//!
+//! Nothing starts before the read models have reached the log's end ([`caught_up`]).
+//!
+//! # What remains uncertain
+//!
+//! The account may change between the last look at the clock, right before the message's first byte, and the moment that the
+//! provider has the message. And a dispatcher that dies between the hand-over and the outcome leaves an attempt without an
+//! outcome. The account records such an attempt as unknown once nobody can be sending any more.
+//!
+//! Neither logs nor errors hold personal data. A provider's words may repeat an address, so they only go into the sealed
+//! history.
 
 mod attempt;
+mod backoff;
 mod caught_up;
-mod channel;
-mod desk;
-mod jobs;
-mod letter;
-mod report;
+mod hand_over;
+mod housekeeping;
+mod leases;
+mod metrics;
+mod outcome;
+mod render;
+mod worker;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use saldo_catalog::Catalog;
+use saldo_channels::Transports;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
 use saldo_log::{Log, LogError, genesis::Identity};
 use sqlx::PgPool;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
-pub use channel::{Channel, LastLook};
+use crate::{backoff::Backoff, metrics::Metrics, worker::Worker};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest that [`Dispatcher::run`] waits, after a stop, for messages that are being handed over.
 pub const DRAIN: Duration = Duration::from_secs(110);
 
 /// How much the dispatcher does at once.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Attempts under way at the same time; as many as the channel hands over at once.
+    /// Attempts under way at the same time, for each channel.
     pub concurrency: usize,
-    /// Between two looks while nothing is due.
+    /// The pause between two looks while nothing is due.
     pub poll: Duration,
-    /// How long a reminder is nobody else's, in real time: longer than starting an attempt takes. Whoever comes after
-    /// it only asks in vain.
+    /// How long a leased reminder belongs to this dispatcher, in real time. It should be longer than starting an attempt
+    /// takes: a dispatcher that leases the same reminder later only asks the account in vain.
     pub lease: Duration,
 }
 
@@ -58,14 +73,14 @@ impl Default for Options {
     }
 }
 
-/// All that the dispatcher works with.
+/// Everything that the dispatcher works with.
 #[derive(Clone)]
 pub struct Dispatcher {
-    /// The read models' database, and its own table's.
+    /// The database of the read models and of the leases.
     pub pool: PgPool,
     /// The accounts topic.
     pub log: Arc<dyn Log>,
-    /// Which log that is.
+    /// The identity of that log.
     pub identity: Identity,
     /// The catalog, with its follower running.
     pub catalog: Catalog,
@@ -73,8 +88,8 @@ pub struct Dispatcher {
     pub clients: ServiceClients,
     /// Tells what is due.
     pub clock: Clock,
-    /// How messages leave.
-    pub channel: Arc<dyn Channel>,
+    /// How messages leave, by channel. Reminders of a channel without a transport wait.
+    pub transports: Transports,
     /// How much at once.
     pub options: Options,
 }
@@ -82,10 +97,10 @@ pub struct Dispatcher {
 /// Why the dispatcher stopped, or paused.
 #[derive(Debug, thiserror::Error)]
 pub enum DispatcherError {
-    /// Its database.
+    /// The database failed.
     #[error("the dispatcher's database: {0}")]
     Database(#[from] sqlx::Error),
-    /// The log.
+    /// The log failed.
     #[error("the dispatcher's look at the log's end: {0}")]
     Log(#[from] LogError),
     /// The read models are of another log.
@@ -103,34 +118,46 @@ impl DispatcherError {
 }
 
 impl Dispatcher {
-    /// Runs until `cancel`; then takes no new work, finishes what is under way and says what became of it, which the
-    /// channel's own patience bounds. Trouble with Postgres, the log and the command service is waited out.
+    /// Runs until `cancel`. Then it takes no new work, finishes the attempts under way and records their outcomes, which the
+    /// channels' patience and [`DRAIN`] bound. Trouble with Postgres, the log and the command service is waited out.
     ///
-    /// Do not drop the future to stop it: what is under way goes on without being waited for. Metrics go to the global
-    /// meter provider as it is when this is called.
+    /// Do not drop the future to stop it: attempts under way would go on, and nobody would wait for them. Metrics go to the
+    /// global meter provider that is set when this is called.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), DispatcherError> {
-        // Of its own, so that an error here stops what is under way here and nobody else's work.
+        // An error stops the workers here and nobody else's work.
         let stop = cancel.child_token();
-        let mut desk = desk::Desk::new(self, stop.clone());
-        let mut pause = FIRST_PAUSE;
         saldo_telemetry::interrupted(0);
-        let outcome = loop {
-            match desk.work(&mut pause).await {
-                Ok(()) => break Ok(()),
-                Err(error) if error.is_transient() => {
-                    warn!(%error, "the dispatcher goes on when it can");
-                    saldo_telemetry::interrupted(1);
-                    tokio::select! {
-                        () = cancel.cancelled() => break Ok(()),
-                        () = sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                Err(error) => break Err(error),
-            }
+        if !self.open(&stop).await? {
+            return Ok(());
+        }
+        let (dispatcher, metrics) = (Arc::new(self), Arc::new(Metrics::new()));
+        // Whichever part ends first stops the others. Each of them is waited for, so that its attempts are.
+        let workers = join_all(dispatcher.transports.channels().map(async |channel| {
+            let outcome = Worker::new(dispatcher.clone(), channel, metrics.clone(), stop.clone()).run().await;
+            stop.cancel();
+            outcome
+        }));
+        let housekeeping = async {
+            let outcome = housekeeping::run(&dispatcher, &metrics, &stop).await;
+            stop.cancel();
+            outcome
         };
-        stop.cancel();
-        desk.close().await;
-        outcome
+        let (workers, housekeeping) = tokio::join!(workers, housekeeping);
+        workers.into_iter().chain([housekeeping]).collect()
+    }
+
+    /// Waits until the read models have reached the end that the log has now. False where the stop came first.
+    async fn open(&self, stop: &CancellationToken) -> Result<bool, DispatcherError> {
+        let (mut ends, mut backoff) = (None, Backoff::default());
+        loop {
+            let opened = tokio::select! {
+                () = stop.cancelled() => return Ok(false),
+                opened = caught_up::open(self, &mut ends) => opened,
+            };
+            match opened {
+                Ok(()) => return Ok(true),
+                Err(error) => backoff.wait(error, stop).await?,
+            }
+        }
     }
 }

@@ -6,9 +6,9 @@ mod compare;
 mod fold;
 mod heal;
 mod live;
+mod metrics;
 mod personal;
 mod rebuild;
-mod report;
 mod standby;
 mod tenants;
 mod verify;
@@ -16,9 +16,9 @@ mod verify;
 pub use compare::{Difference, Differences};
 pub use fold::Decode;
 pub use live::{run, run_reading};
-pub use rebuild::{End, Progress, Rebuild, Rebuilt, Stage, rebuild};
+pub use rebuild::{End, Phase, Progress, Rebuild, Rebuilt, rebuild};
 pub use tenants::keep_tenants;
-pub use verify::{Report, verify};
+pub use verify::{Report, verify, verify_within};
 
 /// Why a projector stopped.
 #[derive(Debug, thiserror::Error)]

@@ -22,8 +22,8 @@ use crate::{
     build::{Build, Written},
     fold::{Batch, Decode, Folding},
     heal::heal,
+    metrics::Metrics,
     rebuild::{End, Rebuild, rebuild},
-    report::Report,
     standby,
 };
 
@@ -34,8 +34,9 @@ const BATCH_BYTES: usize = 8 << 20;
 pub(crate) const READ: usize = 5_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Between two tries to put models in force that were made anew.
+/// Between two tries to put models in force that were made anew, and where a person must see to the rows first.
 const RENEW_PAUSE: Duration = Duration::from_secs(5);
+const DIFFERENT_PAUSE: Duration = Duration::from_secs(600);
 
 /// Runs until `cancel`, or until the log turns out to be another one. Trouble with Postgres, the log or the key store
 /// is waited out. Of several one works and the others stand by ([`standby`]).
@@ -58,12 +59,12 @@ pub async fn run_reading(
     keyring: Keyring,
     cancel: CancellationToken,
 ) -> Result<(), ProjectorError> {
-    let report = Report::new();
+    let metrics = Metrics::new();
     let source = Source { log: log.as_ref(), identity: &identity, decode };
     tokio::select! {
         () = cancel.cancelled() => Ok(()),
-        () = report.watch(log.as_ref(), &identity) => Ok(()),
-        outcome = project(&source, &pool, &keyring, &report) => outcome,
+        () = metrics.watch(log.as_ref(), &identity) => Ok(()),
+        outcome = project(&source, &pool, &keyring, &metrics) => outcome,
     }
 }
 
@@ -74,11 +75,16 @@ struct Source<'s> {
     decode: Decode,
 }
 
-async fn project(source: &Source<'_>, pool: &PgPool, keyring: &Keyring, report: &Report) -> Result<(), ProjectorError> {
+async fn project(
+    source: &Source<'_>,
+    pool: &PgPool,
+    keyring: &Keyring,
+    metrics: &Metrics,
+) -> Result<(), ProjectorError> {
     let mut pause = FIRST_PAUSE;
     saldo_telemetry::interrupted(0);
     loop {
-        match follow(source, pool, keyring, report, &mut pause).await {
+        match follow(source, pool, keyring, metrics, &mut pause).await {
             Ok(()) => {}
             Err(error) if error.is_transient() => {
                 warn!(%error, "the projector goes on when it can");
@@ -97,13 +103,13 @@ async fn follow(
     source: &Source<'_>,
     pool: &PgPool,
     keyring: &Keyring,
-    report: &Report,
+    metrics: &Metrics,
     pause: &mut Duration,
 ) -> Result<(), ProjectorError> {
     let Source { log, identity, decode } = *source;
     saldo_readmodel::ensure(pool, identity).await?;
     // Given up with this function.
-    let _turn = standby::turn(log, identity, pool, report).await?;
+    let _turn = standby::turn(log, identity, pool, metrics).await?;
     let schema = saldo_readmodel::ensure(pool, identity).await?;
     if schema.is_foreign() {
         return renew(source, pool, keyring, schema.lacks()).await;
@@ -112,7 +118,7 @@ async fn follow(
         schema.supersede(pool, identity).await?;
     }
     let mut folding = Folding::resume(pool, &schema, identity).await?.reading(decode);
-    report.stands_at(folding.done(), folding.parked());
+    metrics.stands_at(folding.done(), folding.parked());
     let build = Arc::new(Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: true });
     let mut mending = pin!(mend(source, &build, keyring));
     let Some(mut tail) = folding.tail(log, |_| u64::MAX).await? else { return Ok(()) };
@@ -123,7 +129,7 @@ async fn follow(
         if writing.is_empty() && !batch.is_empty() {
             let (taken, links, build) = (mem::take(&mut batch), mem::take(&mut links), build.clone());
             let (records, done, parked) = (taken.records, folding.done(), folding.parked());
-            report.writes();
+            metrics.writes();
             writing.spawn(async move {
                 let begun = Instant::now();
                 let written = linked("project", links, build.write(&taken), |_| None).await;
@@ -138,8 +144,8 @@ async fn follow(
                 if written == Written::Overtaken {
                     return Ok(());
                 }
-                report.wrote(records, took);
-                report.stands_at(done, parked);
+                metrics.wrote(records, took);
+                metrics.stands_at(done, parked);
                 *pause = FIRST_PAUSE;
             }
             records = tail.next(READ), if !batch.is_full(BATCH, BATCH_BYTES) => {
@@ -147,7 +153,7 @@ async fn follow(
                     links.note(record.trace.as_deref());
                     folding.fold(&mut batch, &record)?;
                 }
-                report.waits(batch.oldest);
+                metrics.waits(batch.oldest);
             }
         }
     }
@@ -185,6 +191,7 @@ async fn renew(source: &Source<'_>, pool: &PgPool, keyring: &Keyring, models: Mo
                     ?found,
                     "the new read models were not put in force: the rows beside them differ from the log; run `saldo verify`, then `saldo rebuild`"
                 );
+                tokio::time::sleep(DIFFERENT_PAUSE).await;
             }
             // Somebody else's rebuild makes all of them.
             Err(ProjectorError::Rebuilding | ProjectorError::LiveStandsStill) => {}
@@ -192,5 +199,8 @@ async fn renew(source: &Source<'_>, pool: &PgPool, keyring: &Keyring, models: Mo
             Err(error) => return Err(error),
         }
         tokio::time::sleep(RENEW_PAUSE).await;
+        if saldo_readmodel::live(&mut *pool.acquire().await?).await?.lacks().is_empty() {
+            return Ok(());
+        }
     }
 }

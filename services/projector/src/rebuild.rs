@@ -72,7 +72,7 @@ impl Default for Rebuild {
 /// What is being done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum Phase {
     /// Reading the log into the tables.
     #[default]
     Reading,
@@ -88,7 +88,8 @@ pub enum Stage {
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct Progress {
     /// What is being done.
-    pub stage: Stage,
+    #[serde(rename = "stage")]
+    pub phase: Phase,
     /// Records read.
     pub done: u64,
     /// Records there were when it was last looked.
@@ -185,7 +186,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         while far > BATCH as u64
             && let Some(standing) = self.live_standing().await?
         {
-            if !self.fill(&standing, Stage::Reading).await? {
+            if !self.fill(&standing, Phase::Reading).await? {
                 return Ok(End::Paused);
             }
             let standing = self.live_standing().await?;
@@ -194,12 +195,12 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         if self.comparable && !self.compare().await? && !self.options.accept_differences {
             return Ok(End::Different);
         }
-        if !self.fill_to_the_end(Stage::Reading).await? {
+        if !self.fill_to_the_end(Phase::Reading).await? {
             return Ok(End::Paused);
         }
         self.index().await?;
         loop {
-            if !self.fill_to_the_end(Stage::Swapping).await? {
+            if !self.fill_to_the_end(Phase::Swapping).await? {
                 return Ok(End::Paused);
             }
             if self.swap().await? {
@@ -209,17 +210,17 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     }
 
     /// Reads as far as it may: to the log's end, or to where the live build stands.
-    async fn fill_to_the_end(&mut self, stage: Stage) -> Result<bool, ProjectorError> {
+    async fn fill_to_the_end(&mut self, phase: Phase) -> Result<bool, ProjectorError> {
         let until = match self.partial {
             true => self.live_standing().await?.ok_or(ReadModelError::OtherLog)?,
             false => ends(self.log, self.identity).await?,
         };
-        self.fill(&until, stage).await
+        self.fill(&until, phase).await
     }
 
-    fn tell(&mut self, stage: Stage, total: u64) {
+    fn tell(&mut self, phase: Phase, total: u64) {
         let done = self.folding.done();
-        (self.progress)(Progress { stage, done, total: total.max(done) });
+        (self.progress)(Progress { phase, done, total: total.max(done) });
     }
 
     /// How many records it lacks.
@@ -264,16 +265,16 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
 
     /// Reads up to these offsets, folding one batch while the one before is written. `false`: it was asked to pause, and
     /// has written what it had read.
-    async fn fill(&mut self, until: &[u64], stage: Stage) -> Result<bool, ProjectorError> {
+    async fn fill(&mut self, until: &[u64], phase: Phase) -> Result<bool, ProjectorError> {
         let begun = Instant::now();
-        let filled = self.fill_until(until, stage).await;
+        let filled = self.fill_until(until, phase).await;
         self.rebuilt.filling += begun.elapsed();
         filled
     }
 
-    async fn fill_until(&mut self, until: &[u64], stage: Stage) -> Result<bool, ProjectorError> {
+    async fn fill_until(&mut self, until: &[u64], phase: Phase) -> Result<bool, ProjectorError> {
         let total = until.iter().sum();
-        self.tell(stage, total);
+        self.tell(phase, total);
         let Some(mut tail) = self.folding.tail(self.log, end_of(until)).await? else {
             return Ok(!self.options.pause.is_cancelled());
         };
@@ -307,7 +308,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
                     for record in records?.iter().filter(|record| record.offset < end_of(until)(record.partition)) {
                         self.folding.fold(&mut batch, record)?;
                     }
-                    self.tell(stage, total);
+                    self.tell(phase, total);
                 }
             }
         }
@@ -345,7 +346,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
             let swaps_anyhow = self.options.accept_differences;
             return if swaps_anyhow { Ok(true) } else { Err(ProjectorError::LiveStandsStill) };
         }
-        self.tell(Stage::Comparing, standing.iter().sum());
+        self.tell(Phase::Comparing, standing.iter().sum());
         self.fill_in(&mut snapshot, &standing).await?;
         compare::rows(&mut snapshot, &self.build.schema, &live, &mut self.rebuilt.found).await?;
         compare::personal(&mut snapshot, &self.build.schema, &live, &mut self.rebuilt.found).await?;
@@ -355,7 +356,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     }
 
     async fn index(&mut self) -> Result<(), ProjectorError> {
-        self.tell(Stage::Indexing, 0);
+        self.tell(Phase::Indexing, 0);
         let begun = Instant::now();
         let mut transaction = self.build.pool.begin().await?;
         self.build.schema.index(&mut transaction).await?;

@@ -9,7 +9,7 @@ use saldo_readmodel::ReadModelError;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
 
-use crate::{ProjectorError, report::Report};
+use crate::{ProjectorError, metrics::Metrics};
 
 /// Between two looks.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
@@ -20,7 +20,12 @@ pub(crate) const STANDSTILL: Duration = Duration::from_secs(10);
 pub struct Turn(#[expect(dead_code, reason = "the lock ends with its session")] PgConnection);
 
 /// Waits for it.
-pub async fn turn(log: &dyn Log, identity: &Identity, pool: &PgPool, report: &Report) -> Result<Turn, ProjectorError> {
+pub async fn turn(
+    log: &dyn Log,
+    identity: &Identity,
+    pool: &PgPool,
+    metrics: &Metrics,
+) -> Result<Turn, ProjectorError> {
     let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
     let (mut last, mut since) = (None, Instant::now());
     loop {
@@ -31,10 +36,10 @@ pub async fn turn(log: &dyn Log, identity: &Identity, pool: &PgPool, report: &Re
         if last.is_none() {
             tracing::info!("another projector works; this one stands by");
         }
-        let place = place(identity, &mut connection).await?;
-        report.looks_on(place);
-        if last != Some(place) || place >= ends(log, identity).await?.iter().sum() {
-            (last, since) = (Some(place), Instant::now());
+        let done = done(identity, &mut connection).await?;
+        metrics.looks_on(done);
+        if last != Some(done) || done >= ends(log, identity).await?.iter().sum() {
+            (last, since) = (Some(done), Instant::now());
         }
         if since.elapsed() >= STANDSTILL {
             tracing::warn!("the projector that works stands still; this one takes over");
@@ -45,7 +50,7 @@ pub async fn turn(log: &dyn Log, identity: &Identity, pool: &PgPool, report: &Re
 }
 
 /// Records that the live build has come past.
-async fn place(identity: &Identity, connection: &mut PgConnection) -> Result<u64, ProjectorError> {
+async fn done(identity: &Identity, connection: &mut PgConnection) -> Result<u64, ProjectorError> {
     let schema = saldo_readmodel::live(connection).await?;
     let standing = schema.standing(connection, identity, false).await?.ok_or(ReadModelError::OtherLog)?;
     Ok(standing.iter().sum())

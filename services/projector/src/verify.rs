@@ -1,22 +1,21 @@
 //! The check that the read models equal the log. The whole log is read from its start and judged by fresh acceptors. What
 //! stands before the checkpoints of one database snapshot is folded twice: by the projections, into temporary tables that
 //! are compared row by row, and by the domain itself, whose state must give the same open items, balances and reminders.
+//!
+//! Memory is bounded over any log: two batches, the heads that every reader has, and the states of as many accounts as go
+//! into [`AT_ONCE`]. Where there are more, the log is read again for the others.
 
-mod contacts;
+mod accounts;
+mod items;
+mod reminders;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    mem,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
-use saldo_domain::{account::Account, evolve, ledger::CreditKind};
 use saldo_keyring::Keyring;
 use saldo_log::{Log, LogError, Record, ends, genesis::Identity};
 use saldo_readmodel::{ReadModelError, Schema};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Transaction};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -25,8 +24,12 @@ use crate::{
     compare::{self, Differences},
     fold::{Batch, Folding, Judged},
     live::READ,
-    rebuild::{BATCH, BATCH_BYTES, Progress, Stage, WORTH},
+    rebuild::{BATCH, BATCH_BYTES, Phase, Progress, WORTH},
 };
+use accounts::Accounts;
+
+/// Bytes that the states of accounts may take up at once, as far as they are estimated.
+pub const AT_ONCE: usize = 512 << 20;
 
 /// One view of the live rows, with the shadow tables in it.
 type Snapshot = Transaction<'static, Postgres>;
@@ -53,15 +56,22 @@ pub struct Report {
     pub found: Differences,
 }
 
-#[derive(Default)]
-struct Folded {
-    account: Account,
-    parked: bool,
-}
-
 /// Reads the whole log and compares; makes and changes nothing. Waits up to `patience` for the read models to reach the end
 /// the log has now. With a key store personal values are compared too, where their keys still exist.
 pub async fn verify(
+    log: &dyn Log,
+    identity: &Identity,
+    pool: &PgPool,
+    keyring: Option<&Keyring>,
+    patience: Duration,
+    progress: impl FnMut(Progress),
+) -> Result<Report, ProjectorError> {
+    verify_within(AT_ONCE, log, identity, pool, keyring, patience, progress).await
+}
+
+/// As [`verify`], with so many bytes of accounts in memory at once.
+pub async fn verify_within(
+    at_once: usize,
     log: &dyn Log,
     identity: &Identity,
     pool: &PgPool,
@@ -83,17 +93,24 @@ pub async fn verify(
     };
     let shadow = live.shadow(&mut snapshot).await?;
     let build = Build { pool: pool.clone(), schema: shadow.clone(), keyring: keyring.cloned(), only_live: false };
-    let mut fold = Fold { folding: Folding::new(identity), accounts: HashMap::new(), standing };
+    let mut fold = Fold { folding: Folding::new(identity), accounts: Accounts::within(at_once), standing };
     let mut snapshot = fold.read(log, &ends, Arc::new(build), snapshot, &mut report, &mut progress).await?;
-    report.parked = fold.accounts.values().filter(|one| one.parked).count() as u64;
-    progress(Progress { stage: Stage::Comparing, done: report.records, total: report.records });
+    progress(Progress { phase: Phase::Comparing, done: report.records, total: report.records });
     compare::rows(&mut snapshot, &shadow, &live, &mut report.found).await?;
     if keyring.is_some() {
         compare::personal(&mut snapshot, &shadow, &live, &mut report.found).await?;
     }
-    items(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
-    balances(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
-    contacts::contacts(&mut snapshot, live.name(), &fold.accounts, &mut report).await?;
+    loop {
+        let accounts = &fold.accounts;
+        report.parked += accounts.parked();
+        items::compare(&mut snapshot, live.name(), accounts, &mut report.found).await?;
+        items::balances(&mut snapshot, live.name(), accounts, &mut report.found).await?;
+        reminders::compare(&mut snapshot, live.name(), accounts, &mut report.found).await?;
+        if !fold.accounts.next_slice() {
+            break;
+        }
+        fold.read_again(log, identity, &mut progress).await?;
+    }
     snapshot.rollback().await?;
     Ok(report)
 }
@@ -124,7 +141,7 @@ async fn wait_for(ends: &[u64], identity: &Identity, pool: &PgPool, patience: Du
 
 struct Fold {
     folding: Folding,
-    accounts: HashMap<String, Folded>,
+    accounts: Accounts,
     standing: Vec<u64>,
 }
 
@@ -173,7 +190,7 @@ impl Fold {
                     for record in records?.iter().filter(|record| record.offset < until(record.partition)) {
                         self.fold(&mut batch, record, report)?;
                     }
-                    progress(Progress { stage: Stage::Reading, done: report.records, total });
+                    progress(Progress { phase: Phase::Reading, done: report.records, total });
                 }
             }
         }
@@ -192,14 +209,7 @@ impl Fold {
                 report.accounts += u64::from(frame.version == 1);
                 report.events += commit.as_ref().as_ref().map_or(0, |commit| commit.events.len()) as u64;
                 if is_read {
-                    let folded = self.accounts.entry(frame.key()).or_default();
-                    match &**commit {
-                        Ok(commit) if !folded.parked => {
-                            commit.events.iter().for_each(|event| evolve(&mut folded.account, event));
-                        }
-                        Ok(_) => {}
-                        Err(_) => folded.parked = true,
-                    }
+                    self.accounts.fold(frame, commit);
                 }
             }
         }
@@ -208,93 +218,28 @@ impl Fold {
         }
         Ok(())
     }
-}
 
-/// kind, document, instalment, currency -> open minor units.
-type Items = BTreeMap<(String, String, u32, String), i64>;
-
-fn expected(account: &Account) -> Items {
-    let open = account.ledger.items.iter().map(|item| {
-        (("invoice".to_owned(), item.invoice.to_string(), item.instalment, item.currency.to_string()), item.open)
-    });
-    let credits = account.ledger.credits.iter().map(|credit| {
-        let kind = match credit.kind {
-            CreditKind::Payment => "payment",
-            CreditKind::CreditNote => "credit_note",
-        };
-        ((kind.to_owned(), credit.document.to_string(), 0, credit.currency.to_string()), -credit.remaining)
-    });
-    open.chain(credits).collect()
-}
-
-/// The domain's state gives the same open items.
-async fn items(
-    connection: &mut PgConnection,
-    schema: &str,
-    accounts: &HashMap<String, Folded>,
-    report: &mut Report,
-) -> Result<(), ProjectorError> {
-    let rows = sqlx::query(AssertSqlSafe(format!(
-        "SELECT tenant || '/' || account, kind, document, instalment, currency::text, open_minor
-         FROM {schema}.items WHERE open_minor <> 0"
-    )))
-    .fetch_all(connection)
-    .await?;
-    let mut found: HashMap<String, Items> = HashMap::new();
-    for row in rows {
-        let item = (row.try_get(1)?, row.try_get(2)?, row.try_get::<i32, _>(3)? as u32, row.try_get(4)?);
-        found.entry(row.try_get(0)?).or_default().insert(item, row.try_get(5)?);
-    }
-    for (key, folded) in accounts.iter().filter(|(_, folded)| !folded.parked) {
-        let (log, rows) = (expected(&folded.account), found.remove(key).unwrap_or_default());
-        if log != rows {
-            report.found.differ(key, "open items", format!("{log:?}"), format!("{rows:?}"));
-        }
-    }
-    for (key, rows) in found {
-        if accounts.get(&key).is_none_or(|folded| !folded.parked) {
-            report.found.differ(&key, "open items", "no such account", format!("{rows:?}"));
-        }
-    }
-    Ok(())
-}
-
-/// The ledger sums to each account's balance.
-async fn balances(
-    connection: &mut PgConnection,
-    schema: &str,
-    accounts: &HashMap<String, Folded>,
-    report: &mut Report,
-) -> Result<(), ProjectorError> {
-    let rows = sqlx::query(AssertSqlSafe(format!(
-        "SELECT tenant || '/' || account, currency::text, sum(amount_minor)::bigint
-         FROM {schema}.ledger GROUP BY tenant, account, currency"
-    )))
-    .fetch_all(connection)
-    .await?;
-    let mut sums: BTreeMap<(String, String), i64> = BTreeMap::new();
-    for row in rows {
-        sums.insert((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
-    }
-    for (key, folded) in accounts.iter().filter(|(_, folded)| !folded.parked) {
-        let mut balances: BTreeMap<String, i64> = BTreeMap::new();
-        for ((_, _, _, currency), open) in expected(&folded.account) {
-            *balances.entry(currency).or_default() += open;
-        }
-        let of_account: Vec<(String, i64)> = sums
-            .range((key.clone(), String::new())..)
-            .take_while(|((account, _), _)| account == key)
-            .map(|((_, currency), sum)| (currency.clone(), *sum))
-            .collect();
-        for (currency, sum) in &of_account {
-            let balance = balances.remove(currency).unwrap_or(0);
-            if balance != *sum {
-                report.found.differ(key, &format!("ledger sum in {currency}"), balance, sum);
+    /// Reads up to where the read models stand, for the accounts of the next slice alone.
+    async fn read_again(
+        &mut self,
+        log: &dyn Log,
+        identity: &Identity,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), ProjectorError> {
+        let mut folding = Folding::new(identity);
+        let until = |partition: u32| self.standing.get(partition as usize).copied().unwrap_or(0);
+        let total = self.standing.iter().sum();
+        let Some(mut tail) = folding.tail(log, until).await? else { return Ok(()) };
+        let mut done = 0;
+        while done < total {
+            for record in tail.next(READ).await?.iter().filter(|record| record.offset < until(record.partition)) {
+                done += 1;
+                if let Judged::Accepted { frame, commit, .. } = folding.judge(record)? {
+                    self.accounts.fold(&frame, &commit);
+                }
             }
+            progress(Progress { phase: Phase::Reading, done, total });
         }
-        for (currency, balance) in balances.into_iter().filter(|(_, balance)| *balance != 0) {
-            report.found.differ(key, &format!("ledger sum in {currency}"), balance, 0);
-        }
+        Ok(())
     }
-    Ok(())
 }

@@ -20,7 +20,7 @@ use saldo_log::{
     frame::{self, Kind},
     genesis::{self, Identity},
 };
-use saldo_projector::{End, Progress, ProjectorError, Rebuild, Report, Stage, rebuild, verify};
+use saldo_projector::{End, Phase, Progress, ProjectorError, Rebuild, Report, rebuild, verify, verify_within};
 use saldo_readmodel::ReadModelError;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,7 @@ async fn checked(url: &str, dir: &Path) -> Outcome {
     renews_what_is_older(&log, &identity, &pool, &keys).await?;
     heals_what_an_older_reader_parked(&log, &identity, &pool, &keys).await?;
     finds_reminders(&log, &identity, &pool, &keys).await?;
+    batches_are_bounded_by_bytes(&log, &identity, &pool, &keys).await?;
     pool.close().await;
     Ok(())
 }
@@ -99,7 +100,7 @@ async fn leaves_what_is_live(log: &EmbeddedLog, identity: &Identity, pool: &PgPo
 async fn compares_what_was_left(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
     let options = Rebuild::default();
     let interrupt = |progress: Progress| {
-        if progress.stage == Stage::Indexing {
+        if progress.phase == Phase::Indexing {
             options.pause.cancel();
         }
     };
@@ -124,7 +125,7 @@ async fn replaces_an_earlier_form(log: &EmbeddedLog, identity: &Identity, pool: 
     sqlx::query("UPDATE saldo.live SET format = format - 1").execute(pool).await?;
     let options = Rebuild::default();
     let interrupt = |progress: Progress| {
-        if progress.stage == Stage::Indexing {
+        if progress.phase == Phase::Indexing {
             options.pause.cancel();
         }
     };
@@ -180,6 +181,40 @@ async fn renews_what_is_older(log: &EmbeddedLog, identity: &Identity, pool: &PgP
     let older: i64 =
         sqlx::query_scalar("SELECT count(*) FROM saldo.models WHERE superseded_by IS NOT NULL").fetch_one(pool).await?;
     assert_eq!(older, 0);
+    cancel.cancel();
+    projector.await??;
+    Ok(())
+}
+
+/// However large records are, one transaction holds no more than a batch and what is read at once.
+async fn batches_are_bounded_by_bytes(
+    log: &EmbeddedLog,
+    identity: &Identity,
+    pool: &PgPool,
+    keys: &Keyring,
+) -> Outcome {
+    const LARGE: usize = 800_000;
+    append_with(
+        log,
+        identity,
+        "D-8",
+        std::iter::once(due(1)).chain((1..40).map(|_| waits())).collect(),
+        vec![0; LARGE],
+    )
+    .await?;
+    let cancel = CancellationToken::new();
+    let run = saldo_projector::run(Arc::new(log.clone()), *identity, pool.clone(), keys.clone(), cancel.clone());
+    let projector = tokio::spawn(run);
+    let report = verify(log, identity, pool, Some(keys), Duration::from_secs(20), |_| {}).await?;
+    assert_eq!((report.found.differences, report.behind), (0, 0), "{report:?}");
+    let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await?;
+    let most: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT max(count) FROM (SELECT count(*) FROM rm_{number}.history WHERE account = 'D-8' GROUP BY xmin::text) AS one"
+    )))
+    .fetch_one(pool)
+    .await?;
+    let bound = 2 * saldo_log::READ_BYTES + 2 * LARGE;
+    assert!(most as usize * LARGE < bound, "{most} records of {LARGE} bytes in one transaction");
     cancel.cancel();
     projector.await??;
     Ok(())
@@ -252,6 +287,17 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
         sqlx::query(update(back)).execute(pool).await?;
         assert_eq!(check().await?.found.differences, 0, "{back}");
     }
+    // With memory for one account at a time the log is read again and again, and all of them are compared.
+    let within = async |at_once| verify_within(at_once, log, identity, pool, Some(keys), Duration::ZERO, |_| {}).await;
+    assert_eq!(within(1).await?.found.differences, 0);
+    let change = format!("UPDATE rm_{number}.reminders SET attempts = attempts + 1");
+    let changed = sqlx::query(AssertSqlSafe(change)).execute(pool).await?.rows_affected();
+    let (at_once, one_by_one) = (within(usize::MAX).await?, within(1).await?);
+    assert_eq!(at_once.found.differences, one_by_one.found.differences, "{at_once:?}, {one_by_one:?}");
+    assert!(at_once.found.differences >= 2 * changed);
+    sqlx::query(AssertSqlSafe(format!("UPDATE rm_{number}.reminders SET attempts = attempts - 1")))
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
@@ -280,6 +326,17 @@ fn at(minute: i64) -> Timestamp {
 }
 
 async fn append(log: &EmbeddedLog, identity: &Identity, account: &str, events: Vec<Event>) -> Outcome {
+    append_with(log, identity, account, events, Vec::new()).await
+}
+
+/// A commit for each event, with this command in it.
+async fn append_with(
+    log: &EmbeddedLog,
+    identity: &Identity,
+    account: &str,
+    events: Vec<Event>,
+    command: Vec<u8>,
+) -> Outcome {
     let key = format!("acme/{account}");
     let mut parent = frame::first_parent(&identity.log_id, &key);
     for (version, event) in (1..).zip(events) {
@@ -287,7 +344,7 @@ async fn append(log: &EmbeddedLog, identity: &Identity, account: &str, events: V
             request_id: version.to_string(),
             method: "AdvanceTime".into(),
             fingerprint: [0; 32],
-            command: Vec::new(),
+            command: command.clone(),
             sealed: Vec::new(),
             actor: "scheduler".into(),
             actor_roles: Vec::new(),

@@ -1,14 +1,14 @@
 //! QueryService: the read models over gRPC. It decides nothing and holds no state.
 
-mod contacts;
+mod aging;
 mod errors;
 mod holds;
 mod paging;
+mod reminders;
 mod turns;
 mod wait;
 
 use jiff::Timestamp;
-use jiff_sqlx::ToSqlx;
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role, authorize};
 use saldo_domain::{ids::AccountId, party::Channel};
@@ -23,19 +23,6 @@ use tonic::{Request, Response, Status};
 use errors::{account_unknown, database, invalid, parked};
 use paging::{PageToken, page_size};
 use turns::{Turn, Turns};
-
-/// A page of accounts, and the totals of them all, which stand under no account. What is open is summed up once for both.
-const AGING: &str = "
-    WITH figure AS MATERIALIZED (
-      SELECT account COLLATE \"C\" AS account, currency::text COLLATE \"C\" AS currency,
-             not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance
-      FROM bi.aging_as_of($1, coalesce($2, 'infinity'::timestamptz))
-      WHERE tenant = $3 AND ($4 = '' OR account = $4))
-    (SELECT * FROM figure WHERE (account, currency) > ($5, $6) ORDER BY account, currency LIMIT $7)
-    UNION ALL
-    (SELECT '', currency, sum(not_due)::bigint, sum(d1_30)::bigint, sum(d31_60)::bigint, sum(d61_90)::bigint,
-            sum(d91_plus)::bigint, sum(unapplied)::bigint, sum(balance)::bigint
-     FROM figure GROUP BY currency ORDER BY currency)";
 
 /// Who may read.
 const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
@@ -114,24 +101,17 @@ impl QueryService for QueryGrpc {
         let size = page_size(request.page_size)?;
         let after = PageToken::<2>::parse(&request.page_token)?;
         let mut snapshot = self.snapshot().await?;
-        let found = sqlx::query(AGING)
-            .bind(as_of.to_sqlx())
-            .bind(known_at.map(ToSqlx::to_sqlx))
-            .bind(&caller.tenant)
-            .bind(&request.account_id)
-            .bind(after.text(0))
-            .bind(after.text(1))
-            .bind(size + 1)
-            .fetch_all(&mut *snapshot)
-            .await
-            .map_err(database)?;
+        let asked = aging::Asked { as_of, known_at, tenant: &caller.tenant, account: &request.account_id };
+        let (mut rows, totals) = match request.page_token.as_str() {
+            "" => aging::first_page(&mut snapshot, &asked, size).await,
+            _ => aging::next_page(&mut snapshot, &asked, (after.text(0), after.text(1)), size).await,
+        }
+        .map_err(database)?;
         let parked: i64 = sqlx::query_scalar("SELECT count(*) FROM bi.parked WHERE tenant = $1")
             .bind(&caller.tenant)
             .fetch_one(&mut *snapshot)
             .await
             .map_err(database)?;
-        let found: Vec<v1::AgingRow> = found.iter().map(aging_row).collect::<Result<_, _>>().map_err(database)?;
-        let (totals, mut rows): (Vec<_>, Vec<_>) = found.into_iter().partition(|row| row.account_id.is_empty());
         let next_page_token = paging::cut(&mut rows, size, |row| PageToken::of([&row.account_id, &row.currency]));
         Ok(Response::new(v1::GetAgingResponse {
             rows,
@@ -285,7 +265,7 @@ impl QueryService for QueryGrpc {
         if !request.account_id.is_empty() {
             self.account(&caller, &request.account_id).await?;
         }
-        contacts::reminders(&self.pool, &caller, &request).await.map(Response::new)
+        reminders::list(&self.pool, &caller, &request).await.map(Response::new)
     }
 
     async fn list_attempts(
@@ -296,7 +276,7 @@ impl QueryService for QueryGrpc {
             self.ready(&request, &request.get_ref().consistency_token, &["accounts", "attempts", "reminders"]).await?;
         let request = request.into_inner();
         self.account(&caller, &request.account_id).await?;
-        contacts::attempts(&self.pool, &caller, &request.account_id).await.map(Response::new)
+        reminders::attempts(&self.pool, &caller, &request.account_id).await.map(Response::new)
     }
 
     async fn get_contact_totals(
@@ -304,7 +284,7 @@ impl QueryService for QueryGrpc {
         request: Request<v1::GetContactTotalsRequest>,
     ) -> Result<Response<v1::GetContactTotalsResponse>, Status> {
         let (caller, _turn) = self.ready(&request, &request.get_ref().consistency_token, &["reminders"]).await?;
-        contacts::totals(&self.pool, &caller).await.map(Response::new)
+        reminders::totals(&self.pool, &caller).await.map(Response::new)
     }
 
     async fn list_holds(
@@ -319,20 +299,6 @@ impl QueryService for QueryGrpc {
         }
         holds::holds(&self.pool, &caller, &request).await.map(Response::new)
     }
-}
-
-fn aging_row(row: &PgRow) -> Result<v1::AgingRow, sqlx::Error> {
-    Ok(v1::AgingRow {
-        account_id: row.try_get(0)?,
-        currency: row.try_get(1)?,
-        not_due: row.try_get(2)?,
-        d1_30: row.try_get(3)?,
-        d31_60: row.try_get(4)?,
-        d61_90: row.try_get(5)?,
-        d91_plus: row.try_get(6)?,
-        unapplied: row.try_get(7)?,
-        balance: row.try_get(8)?,
-    })
 }
 
 fn open_item(row: &PgRow) -> Result<v1::OpenItem, sqlx::Error> {

@@ -10,3 +10,4 @@ pub mod stores;
 pub mod system;
 pub mod task;
 pub mod telemetry;
+mod transports;

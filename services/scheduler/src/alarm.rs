@@ -1,4 +1,4 @@
-//! The alarm clock itself: looks what is due, wakes it, keeps what was answered.
+//! The alarm clock itself: finds what is due, wakes it, and writes down the answers.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -18,22 +18,21 @@ use tokio::{
 
 use crate::{
     FIRST_PAUSE, Options, SchedulerError,
-    behind::Behind,
-    report::{self, Report},
-    sole::Sole,
-    table::{self, FIRST, Key, Known, Seen},
-    under_way::UnderWay,
+    in_flight::InFlight,
+    leader::Leadership,
+    metrics::{self, Metrics},
+    stale::Stale,
     wake::{Woken, wake},
+    wakeups::{self, Checkpoint, FIRST, Key, Update},
 };
 
-/// Due accounts fetched at once: some tenths of a second's work.
+/// Due accounts read at once: some tenths of a second of work.
 const PAGE: usize = 2_000;
-/// Accounts asked whose answers are not kept yet, beyond those being asked; a database that is slower than the accounts
-/// holds them up here.
+/// Most answers that are not written yet. A database that is slower than the accounts makes them wait here.
 const MAX_UNWRITTEN: usize = 5_000;
 
-/// What the scheduler works with.
-pub(crate) struct Means {
+/// Everything that the scheduler works with.
+pub(crate) struct Scheduler {
     pub(crate) pool: PgPool,
     pub(crate) catalog: Catalog,
     pub(crate) clients: ServiceClients,
@@ -42,69 +41,70 @@ pub(crate) struct Means {
 }
 
 /// Waits until no other scheduler works, and works until something fails.
-pub(crate) async fn follow(means: &Means, pause: &mut Duration) -> Result<Infallible, SchedulerError> {
-    table::ensure(&means.pool).await?;
-    let sole = Sole::wait(&means.pool).await?;
-    let mut alarm = Alarm::new(means, sole);
+pub(crate) async fn follow(scheduler: &Scheduler, pause: &mut Duration) -> Result<Infallible, SchedulerError> {
+    wakeups::ensure(&scheduler.pool).await?;
+    let leadership = Leadership::wait(&scheduler.pool).await?;
+    let mut alarm = Alarm::new(scheduler, leadership);
     loop {
         if alarm.is_time_to_look() {
             alarm.look().await?;
             *pause = FIRST_PAUSE;
         }
         alarm.start();
-        alarm.keep();
-        alarm.tell().await?;
+        alarm.write();
+        alarm.count().await?;
         alarm.wait().await?;
     }
 }
 
-fn told(woken: &Result<Woken, SchedulerError>) -> Option<KeyValue> {
+fn result(woken: &Result<Woken, SchedulerError>) -> Option<KeyValue> {
     woken.as_ref().ok().map(|woken| KeyValue::new("result", woken.outcome.name()))
 }
 
-struct Alarm<'m> {
-    means: &'m Means,
-    sole: Sole,
-    seen: Seen,
-    /// The place in the order of what is due, and the instant that order is of.
+struct Alarm<'s> {
+    scheduler: &'s Scheduler,
+    leadership: Leadership,
+    /// How far the agenda was taken over.
+    agenda: Checkpoint,
+    /// How far the list of what is due was read, and the instant of that list.
     sweep: Option<(Timestamp, (Timestamp, Key))>,
     due: VecDeque<Key>,
-    behind: Behind,
-    under_way: UnderWay,
-    asking: JoinSet<Result<Woken, SchedulerError>>,
-    answers: Vec<(Key, Known)>,
-    keeping: Option<JoinHandle<Result<Vec<Key>, sqlx::Error>>>,
+    stale: Stale,
+    in_flight: InFlight,
+    waking: JoinSet<Result<Woken, SchedulerError>>,
+    answers: Vec<(Key, Update)>,
+    writing: Option<JoinHandle<Result<Vec<Key>, sqlx::Error>>>,
     /// There is more than the last look brought.
     more: bool,
     next_look: Instant,
-    report: Report,
-    next_report: Instant,
+    metrics: Metrics,
+    next_count: Instant,
 }
 
-impl<'m> Alarm<'m> {
-    fn new(means: &'m Means, sole: Sole) -> Self {
+impl<'s> Alarm<'s> {
+    fn new(scheduler: &'s Scheduler, leadership: Leadership) -> Self {
         let now = Instant::now();
         Self {
-            means,
-            sole,
-            seen: Seen::default(),
+            scheduler,
+            leadership,
+            agenda: Checkpoint::default(),
             sweep: None,
             due: VecDeque::new(),
-            behind: Behind::new(means.options.rewake_per_second),
-            under_way: UnderWay::default(),
-            asking: JoinSet::new(),
+            stale: Stale::new(scheduler.options.rewake_per_second),
+            in_flight: InFlight::default(),
+            waking: JoinSet::new(),
             answers: Vec::new(),
-            keeping: None,
+            writing: None,
             more: false,
             next_look: now,
-            report: Report::new(),
-            next_report: now,
+            metrics: Metrics::new(),
+            next_count: now,
         }
     }
 
     fn has_room(&self) -> bool {
-        let concurrency = self.means.options.concurrency.max(1);
-        self.asking.len() < concurrency && self.under_way.len() < concurrency + MAX_UNWRITTEN
+        let concurrency = self.scheduler.options.concurrency.max(1);
+        self.waking.len() < concurrency && self.in_flight.len() < concurrency + MAX_UNWRITTEN
     }
 
     fn is_time_to_look(&self) -> bool {
@@ -112,72 +112,72 @@ impl<'m> Alarm<'m> {
     }
 
     async fn look(&mut self) -> Result<(), SchedulerError> {
-        let pool = &self.means.pool;
-        self.sole.keep().await?;
-        self.more = table::sync(pool, &mut self.seen).await?;
+        let pool = &self.scheduler.pool;
+        self.leadership.keep().await?;
+        self.more = wakeups::sync(pool, &mut self.agenda).await?;
         if self.due.is_empty() {
-            let first = || (self.means.clock.now(), (FIRST, Key { tenant: String::new(), account: String::new() }));
+            let first = || (self.scheduler.clock.now(), (FIRST, Key { tenant: String::new(), account: String::new() }));
             let (now, after) = self.sweep.take().unwrap_or_else(first);
-            let page = table::due(pool, now, &after, PAGE).await?;
-            // Behind a full page the sweep goes on; what fell due meanwhile, or is due again, waits for the next one.
+            let page = wakeups::due(pool, now, &after, PAGE).await?;
+            // After a full page the sweep goes on. Accounts that fell due meanwhile wait for the next sweep.
             self.sweep = page.last().filter(|_| page.len() == PAGE).map(|last| (now, last.clone()));
-            self.due.extend(page.into_iter().map(|(_, key)| key).filter(|key| !self.under_way.contains(key)));
+            self.due.extend(page.into_iter().map(|(_, key)| key).filter(|key| !self.in_flight.contains(key)));
         }
         self.more |= self.sweep.is_some();
-        self.behind.look(pool, &self.means.catalog.state()).await?;
-        self.next_look = Instant::now() + self.means.options.poll;
+        self.stale.look(pool, &self.scheduler.catalog.state()).await?;
+        self.next_look = Instant::now() + self.scheduler.options.poll;
         Ok(())
     }
 
-    /// Asks as many as may be asked at once; first what is due.
+    /// Wakes as many accounts as may be woken at once; first those that are due.
     fn start(&mut self) {
         while self.has_room()
-            && let Some(key) = self.due.pop_front().or_else(|| self.behind.next())
+            && let Some(key) = self.due.pop_front().or_else(|| self.stale.next())
         {
-            if self.under_way.begin(&key) {
-                let woken = wake(self.means.clients.clone(), self.means.clock.clone(), key);
-                self.asking.spawn(around("wake", Links::default(), woken, told));
+            if self.in_flight.begin(&key) {
+                let woken = wake(self.scheduler.clients.clone(), self.scheduler.clock.clone(), key);
+                self.waking.spawn(around("wake", Links::default(), woken, result));
             }
         }
     }
 
-    /// Keeps what was answered while the answers before were being kept.
-    fn keep(&mut self) {
-        if self.keeping.is_none() && !self.answers.is_empty() {
-            let (pool, answers) = (self.means.pool.clone(), std::mem::take(&mut self.answers));
-            self.keeping = Some(tokio::spawn(async move { table::write(&pool, answers).await }));
+    /// Writes the answers that came while the answers before them were being written.
+    fn write(&mut self) {
+        if self.writing.is_none() && !self.answers.is_empty() {
+            let (pool, answers) = (self.scheduler.pool.clone(), std::mem::take(&mut self.answers));
+            self.writing = Some(tokio::spawn(async move { wakeups::write(&pool, answers).await }));
         }
     }
 
-    async fn tell(&mut self) -> Result<(), SchedulerError> {
-        let worked_off = self.report.has_backlog() && self.due.is_empty() && self.under_way.is_empty() && !self.more;
-        if Instant::now() >= self.next_report || worked_off {
-            let now = self.means.clock.now();
-            self.report.tell(table::backlog(&self.means.pool, now).await?, now, worked_off);
-            self.next_report = Instant::now() + report::EVERY;
+    async fn count(&mut self) -> Result<(), SchedulerError> {
+        let worked_off = self.metrics.has_backlog() && self.due.is_empty() && self.in_flight.is_empty() && !self.more;
+        if Instant::now() >= self.next_count || worked_off {
+            let now = self.scheduler.clock.now();
+            self.metrics.backlog(wakeups::backlog(&self.scheduler.pool, now).await?, now, worked_off);
+            self.next_count = Instant::now() + metrics::EVERY;
         }
         Ok(())
     }
 
-    /// Waits for an answer, for answers to be kept, or for the next look.
+    /// Waits for an answer, for answers to be written, or for the next look.
     async fn wait(&mut self) -> Result<(), SchedulerError> {
-        let kept = async {
-            match &mut self.keeping {
-                Some(keeping) => keeping.await,
+        let written = async {
+            match &mut self.writing {
+                Some(writing) => writing.await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            Some(woken) = self.asking.join_next(), if !self.asking.is_empty() => {
+            Some(woken) = self.waking.join_next(), if !self.waking.is_empty() => {
                 let woken = woken??;
-                self.report.note(&woken);
-                self.answers.push((woken.key, woken.known));
+                self.metrics.woken(&woken);
+                self.answers.push((woken.key, woken.update));
             }
-            kept = kept => {
-                self.keeping = None;
-                for key in kept?? {
-                    if self.under_way.end(&key) {
-                        self.behind.push(key);
+            written = written => {
+                self.writing = None;
+                for key in written?? {
+                    if self.in_flight.end(&key) {
+                        self.stale.push(key);
                     }
                 }
             }

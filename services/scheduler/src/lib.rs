@@ -1,21 +1,22 @@
-//! The scheduler: a dumb alarm clock. It knows when each account wants to be woken, and wakes it with AdvanceTime; what
-//! is due then, the account decides.
+//! The scheduler: an alarm clock that knows no rules. It knows when each account wants to be woken, and wakes it with
+//! AdvanceTime. The account decides what is due then.
 //!
-//! - Wake-ups come from the read models' agenda (what commits said) and from the answers to AdvanceTime, which appends
-//!   nothing where nothing is due. Both are kept in `saldo.wakeups`; the higher (account version, catalog version) wins.
-//! - Accounts that were decided under an older catalog than their creditor's are woken too, gently.
-//! - One scheduler works at a time; others wait for its lock, and take it from one that has fallen silent ([`sole`]). Two
-//!   would be harmless: AdvanceTime may be asked any number of times.
+//! - Wake-ups come from two sources: from the read models' agenda, which is what commits said, and from the answers to
+//!   AdvanceTime, which appends nothing where nothing is due. Both are kept in `saldo.wakeups` ([`wakeups`]). The higher
+//!   (account version, catalog version) wins.
+//! - An account is also woken if its creditor has published something since it was decided, at a limited rate ([`stale`]).
+//! - One scheduler works at a time. The others wait for its lock, and take the lock from one that has fallen silent
+//!   ([`leader`]). Two at once would be harmless, since AdvanceTime may be asked any number of times.
 //!
-//! Nothing rests on it but punctuality. Due is what the injected clock says; pauses and rates are real time.
+//! Nothing but punctuality depends on the scheduler. The injected clock says what is due. Pauses and rates run in real time.
 
 mod alarm;
-mod behind;
-mod report;
-mod sole;
-mod table;
-mod under_way;
+mod in_flight;
+mod leader;
+mod metrics;
+mod stale;
 mod wake;
+pub mod wakeups;
 
 use std::{convert::Infallible, num::NonZeroU32, time::Duration};
 
@@ -35,9 +36,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct Options {
     /// Accounts woken at the same time.
     pub concurrency: usize,
-    /// Accounts a second woken because their creditor has published something since.
+    /// Accounts woken per second because their creditor has published something since.
     pub rewake_per_second: NonZeroU32,
-    /// Between two looks while nothing is due.
+    /// The pause between two looks while nothing is due.
     pub poll: Duration,
 }
 
@@ -51,17 +52,17 @@ impl Default for Options {
 /// Why the scheduler paused.
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulerError {
-    /// Its database.
+    /// The database failed.
     #[error("the scheduler's database: {0}")]
     Database(#[from] sqlx::Error),
-    /// The command service will not be asked by us, whatever the account.
+    /// The command service refuses the scheduler itself, whatever the account.
     #[error(
         "the command service refuses the scheduler itself ({code}, {reason:?}): is the public key of its tokens among auth.public_keys there?"
     )]
     Refused {
         /// The status code.
         code: String,
-        /// The reason, where it gave one.
+        /// The reason, where the service gave one.
         reason: String,
     },
     /// A defect of ours.
@@ -71,7 +72,7 @@ pub enum SchedulerError {
 
 /// Runs until `cancel`. Trouble with Postgres and the command service is waited out.
 ///
-/// Metrics go to the global meter provider as it is when this is called.
+/// Metrics go to the global meter provider that is set when this is called.
 pub async fn run(
     pool: PgPool,
     catalog: Catalog,
@@ -80,13 +81,13 @@ pub async fn run(
     options: Options,
     cancel: CancellationToken,
 ) -> Result<(), Infallible> {
-    let means = alarm::Means { pool, catalog, clients, clock, options };
+    let scheduler = alarm::Scheduler { pool, catalog, clients, clock, options };
     let mut pause = FIRST_PAUSE;
     saldo_telemetry::interrupted(0);
     loop {
         let outcome = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            outcome = alarm::follow(&means, &mut pause) => outcome,
+            outcome = alarm::follow(&scheduler, &mut pause) => outcome,
         };
         let Err(error) = outcome;
         warn!(%error, "the scheduler goes on when it can");

@@ -12,37 +12,37 @@ use uuid::Uuid;
 
 use crate::{
     SchedulerError,
-    table::{Answer, Key, Known},
+    wakeups::{Answer, Key, Update},
 };
 
-/// How long one account is asked again while the command service is out of reach or busy. Short, since others wait
-/// behind it whose partition may be well.
+/// How long one account is tried while the command service is out of reach or busy. Short, since accounts of a healthy
+/// partition may wait behind it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Minutes until an account is asked again that said no (parked, unknown): a person has to see to it.
+/// Minutes until an account is tried again that was refused (parked, unknown): a person has to see to it.
 const AFTER_NO: i64 = 5;
-/// Seconds until an account is asked again that nobody answered for.
+/// Seconds until an account is tried again that nobody answered for.
 const AFTER_SILENCE: i64 = 5;
-/// Seconds until an account is asked again that is not due by the command service's clock, which is behind ours.
+/// Seconds until an account is tried again that is not due by the command service's clock, which is behind ours.
 const AFTER_EARLY: i64 = 1;
 
-/// What came of it.
+/// An account after it was woken.
 #[derive(Debug)]
 pub(crate) struct Woken {
     pub(crate) key: Key,
     pub(crate) outcome: Outcome,
-    pub(crate) known: Known,
+    pub(crate) update: Update,
 }
 
-/// What came of it, in figures.
+/// What came of waking it, in figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Something was due.
     Advanced,
     /// Nothing was.
     NothingDue,
-    /// It could not be woken: the reason's name.
+    /// The account could not be woken, for this reason.
     Failed(String),
-    /// Nobody answered: the reason's name.
+    /// Nobody answered, for this reason.
     OutOfReach(String),
 }
 
@@ -58,46 +58,46 @@ impl Outcome {
     }
 }
 
-/// Asks one account to let happen what is due. Fails only where no account could be asked.
+/// Asks one account to let everything happen that is due. Fails only if no account could be asked at all.
 pub(crate) async fn wake(clients: ServiceClients, clock: Clock, key: Key) -> Result<Woken, SchedulerError> {
     crash_point("scheduler.before-wake");
     let asked = clock.now();
     let request = AdvanceTimeRequest { request_id: Uuid::new_v4().to_string(), account_id: key.account.clone() };
-    // Anew with every try: the next one may be another instance's.
+    // A new client for every try: the next instance may answer where this one did not.
     let ask = || async {
         let mut commands = clients.commands(&key.tenant)?;
         commands.advance_time(timed(request.clone())).await
     };
     let answer = patiently_until(ask, sleep(PATIENCE)).await;
     crash_point("scheduler.after-wake");
-    let (outcome, known) = match answer {
+    let (outcome, update) = match answer {
         Ok(answer) => read(answer.get_ref(), asked),
         Err(status) => refused(&status, clock.now())?,
     };
-    Ok(Woken { key, outcome, known })
+    Ok(Woken { key, outcome, update })
 }
 
-fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Known) {
+fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Update) {
     let advanced = !answer.consistency_token.is_empty();
     let next = answer.next_wakeup.and_then(|at| saldo_facts::timestamp_from_api(at).ok());
-    // Still due though nothing happened: its clock has not come so far. Asking at once would be asking for ever.
+    // Still due though nothing happened: the command service's clock is behind ours. Trying at once would be a hot loop.
     let early = |at: Timestamp| !advanced && at <= asked;
     let wakeup_at = next.map(|at| if early(at) { later(asked, AFTER_EARLY.seconds()) } else { at });
     let catalog = CatalogVersions { tenant: answer.policy_version, system: answer.system_version };
     let answered = Answer { wakeup_at, account_version: answer.version, catalog };
-    (if advanced { Outcome::Advanced } else { Outcome::NothingDue }, Known::Answered(answered))
+    (if advanced { Outcome::Advanced } else { Outcome::NothingDue }, Update::Answered(answered))
 }
 
-fn refused(status: &Status, now: Timestamp) -> Result<(Outcome, Known), SchedulerError> {
+fn refused(status: &Status, now: Timestamp) -> Result<(Outcome, Update), SchedulerError> {
     let (code, reason) = (status.code(), Said::of(status).reason);
     if matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) {
         return Err(SchedulerError::Refused { code: format!("{code:?}"), reason });
     }
     let name = if reason.is_empty() { format!("{code:?}") } else { reason };
     Ok(if is_transient(status) {
-        (Outcome::OutOfReach(name), Known::NotBefore(later(now, AFTER_SILENCE.seconds())))
+        (Outcome::OutOfReach(name), Update::NotBefore(later(now, AFTER_SILENCE.seconds())))
     } else {
-        (Outcome::Failed(name), Known::NotBefore(later(now, AFTER_NO.minutes())))
+        (Outcome::Failed(name), Update::NotBefore(later(now, AFTER_NO.minutes())))
     })
 }
 
@@ -127,46 +127,40 @@ mod tests {
         }
     }
 
-    fn wakeup(known: &Known) -> Option<Timestamp> {
-        match known {
-            Known::Answered(answer) => answer.wakeup_at,
-            Known::NotBefore(at) => Some(*at),
+    fn wakeup(update: &Update) -> Option<Timestamp> {
+        match update {
+            Update::Answered(answer) => answer.wakeup_at,
+            Update::NotBefore(at) => Some(*at),
         }
     }
 
     #[test]
     fn the_answer_says_when_the_account_is_woken_next() {
-        let (outcome, known) = read(&answer("v1.x", Some(2_000)), at(1_000));
-        assert_eq!((outcome, wakeup(&known)), (Outcome::Advanced, Some(at(2_000))));
-        let (outcome, known) = read(&answer("", None), at(1_000));
+        let (outcome, update) = read(&answer("v1.x", Some(2_000)), at(1_000));
+        assert_eq!((outcome, wakeup(&update)), (Outcome::Advanced, Some(at(2_000))));
+        let (outcome, update) = read(&answer("", None), at(1_000));
         assert_eq!(outcome, Outcome::NothingDue);
-        assert_eq!(
-            known,
-            Known::Answered(Answer {
-                wakeup_at: None,
-                account_version: 7,
-                catalog: CatalogVersions { tenant: 3, system: 2 },
-            })
-        );
+        let catalog = CatalogVersions { tenant: 3, system: 2 };
+        assert_eq!(update, Update::Answered(Answer { wakeup_at: None, account_version: 7, catalog }));
     }
 
     #[test]
     fn an_account_whose_clock_is_behind_is_not_asked_in_a_hot_loop() {
-        let (_, known) = read(&answer("", Some(999)), at(1_000));
-        assert_eq!(wakeup(&known), Some(at(1_001)));
+        let (_, update) = read(&answer("", Some(999)), at(1_000));
+        assert_eq!(wakeup(&update), Some(at(1_001)));
         // Where something happened and more is due, it is asked at once.
-        let (_, known) = read(&answer("v1.x", Some(999)), at(1_000));
-        assert_eq!(wakeup(&known), Some(at(999)));
+        let (_, update) = read(&answer("v1.x", Some(999)), at(1_000));
+        assert_eq!(wakeup(&update), Some(at(999)));
     }
 
     #[test]
     fn a_parked_account_waits_and_an_unreachable_one_for_less() {
         let details = ErrorDetails::with_error_info("ACCOUNT_PARKED", "saldo", []);
         let parked = Status::with_error_details(Code::FailedPrecondition, "parked", details);
-        let (outcome, known) = refused(&parked, at(1_000)).expect("of the account");
-        assert_eq!((outcome, wakeup(&known)), (Outcome::Failed("ACCOUNT_PARKED".into()), Some(at(1_300))));
-        let (outcome, known) = refused(&Status::unavailable("down"), at(1_000)).expect("of the account");
-        assert_eq!((outcome, wakeup(&known)), (Outcome::OutOfReach("Unavailable".into()), Some(at(1_005))));
+        let (outcome, update) = refused(&parked, at(1_000)).expect("of the account");
+        assert_eq!((outcome, wakeup(&update)), (Outcome::Failed("ACCOUNT_PARKED".into()), Some(at(1_300))));
+        let (outcome, update) = refused(&Status::unavailable("down"), at(1_000)).expect("of the account");
+        assert_eq!((outcome, wakeup(&update)), (Outcome::OutOfReach("Unavailable".into()), Some(at(1_005))));
     }
 
     #[test]

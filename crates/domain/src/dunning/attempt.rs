@@ -24,8 +24,11 @@ pub const UNKNOWN_AFTER: SignedDuration = SignedDuration::from_mins(11);
 /// Items that one contact lists, and that take a step with it, at most: a message stays readable, and its commits small
 /// whatever is open. What is beyond is summed up, and takes its step with the next contact.
 pub const MAX_LISTED: usize = 1_000;
-/// The stage of a hand-over that a last look at the clock kept from happening; it uses up no retry.
+/// The stage of a hand-over that a last look at the clock kept from happening.
 pub const LAST_LOOK: &str = "last-look";
+/// How often a last look may keep one reminder back without using up a retry. A server that is too slow more often than this
+/// fails as one that refuses does, so it is not asked for ever.
+pub const MAX_HELD_BACK: u32 = 3;
 /// How long a contact counts against a week's budget, in any zone.
 pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(8 * 24);
 
@@ -481,13 +484,15 @@ pub(super) fn record_outcome(
             let reason = UnknownReason::NoAnswer;
             ContactUnknown { reminder, attempt, reason, handed: handed.clone(), took }.into()
         }
-        Outcome::Deferred(_) if under_way.is_none() => return closed,
         Outcome::Deferred(failure) => {
+            let Some(open) = under_way else { return closed };
             let policy = context.rules.policy.as_ref();
             let pauses = policy.map_or(&[PAUSE_MINUTES; 1][..], |policy| &policy.contact.backoff_minutes);
-            // What a last look kept back was never tried.
-            let held_back = (failure.stage == LAST_LOOK).then_some(&HELD_BACK_MINUTES);
-            match held_back.or_else(|| pauses.get(attempt.saturating_sub(1) as usize)) {
+            let pause = match open.uses_up_a_retry(failure) {
+                true => pauses.get(open.failures as usize),
+                false => Some(&HELD_BACK_MINUTES),
+            };
+            match pause {
                 None => {
                     let (reason, failure) = (RejectedReason::RetriesExhausted, failure.clone());
                     ContactRejected { reminder, attempt, reason, failure, handed: None, took }.into()
@@ -518,6 +523,8 @@ impl Dunning {
                     takes: takes.clone(),
                     retry_of: *retry_of,
                     attempts: 0,
+                    failures: 0,
+                    held_back: 0,
                     state: ReminderState::Due { from: None },
                 });
             }
@@ -541,8 +548,13 @@ impl Dunning {
                     };
                 }
             }
-            Fact::ContactDeferred(ContactDeferred { reminder, until, .. }) => {
+            Fact::ContactDeferred(ContactDeferred { reminder, until, failure, .. }) => {
                 if let Some(open) = self.open_reminder(*reminder) {
+                    match failure {
+                        Some(failure) if open.uses_up_a_retry(failure) => open.failures += 1,
+                        Some(_) => open.held_back += 1,
+                        None => {}
+                    }
                     open.state = ReminderState::Due { from: Some(*until) };
                 }
             }

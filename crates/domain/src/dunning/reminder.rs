@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Fact, Refusal,
-    attempt::{Claim, ContactWithheld, MAX_LISTED, WithheldReason, still_open},
+    attempt::{
+        Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_HELD_BACK, MAX_LISTED, WithheldReason, still_open,
+    },
     hours::{Permitted, next_permitted},
     ladder::{self, Contact, Item, ItemStep, StepsTaken},
     policy::{Policy, Step, Tone},
@@ -59,8 +61,20 @@ pub struct Reminder {
     pub retry_of: Option<u64>,
     /// Attempts started so far.
     pub attempts: u32,
+    /// Attempts whose hand-over failed for the moment. The policy's pauses are counted by these, and not by all attempts.
+    pub failures: u32,
+    /// Attempts that a last look kept back without using up a retry; [`MAX_HELD_BACK`] at most.
+    pub held_back: u32,
     /// Where it stands.
     pub state: ReminderState,
+}
+
+impl Reminder {
+    /// Whether a hand-over that did not happen uses up a retry. A message that a last look kept back was never tried, unless
+    /// this happens again and again.
+    pub(super) fn uses_up_a_retry(&self, failure: &HandOverFailure) -> bool {
+        failure.stage != LAST_LOOK || self.held_back >= MAX_HELD_BACK
+    }
 }
 
 /// A reminder that was closed without reaching anybody for certain.

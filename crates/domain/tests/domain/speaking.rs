@@ -11,7 +11,7 @@ use saldo_domain::{
         self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
         ContactWithheld, DeferredReason, HandOverFailure, HandedOver, Outcome, RejectedReason, ReminderDue,
         ReminderState, Tone, UnknownReason, WithheldReason,
-        attempt::{LAST_LOOK, MAX_LISTED, SEND_WITHIN, UNKNOWN_AFTER},
+        attempt::{LAST_LOOK, MAX_HELD_BACK, MAX_LISTED, SEND_WITHIN, UNKNOWN_AFTER},
         preview::preview,
     },
     event::Event,
@@ -441,6 +441,67 @@ fn what_a_last_look_kept_back_uses_up_no_retry() {
     assert!(matches!(last(&world), Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { .. }))));
 }
 
+/// A reminder that is due at 09:00 on a Monday, with the policy's pauses in minutes.
+fn due_with_pauses(pauses: &[u32]) -> World {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.rules.policy.as_mut().expect("policy").contact.backoff_minutes = pauses.to_vec();
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    world
+}
+
+fn too_slow() -> HandOverFailure {
+    HandOverFailure { stage: LAST_LOOK.into(), code: 0, reply: None }
+}
+
+/// One more attempt that is not handed over. Minutes until the reminder is due again, when it is tried again; `None` where
+/// it was given up.
+fn not_handed_over(world: &mut World, failure: HandOverFailure) -> Option<i64> {
+    start(world, 1, MINE);
+    let attempt = world.account.dunning.open.as_ref().expect("an open reminder").attempts;
+    assert_eq!(settle(world, 1, attempt, Outcome::Deferred(failure)), Ok(()));
+    match last(world) {
+        Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { until, .. })) => {
+            let until = *until;
+            let minutes = until.duration_since(world.now).as_mins();
+            world.now = until;
+            Some(minutes)
+        }
+        Event::Dunning(dunning::Fact::ContactRejected(rejected)) => {
+            assert_eq!(rejected.reason, RejectedReason::RetriesExhausted);
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_policys_pauses_follow_the_hand_overs_that_failed_and_not_the_attempts() {
+    let mut world = due_with_pauses(&[15, 60]);
+    let failures = [too_slow(), failed(), too_slow(), failed(), failed()];
+    let pauses = failures.map(|failure| not_handed_over(&mut world, failure));
+    assert_eq!(pauses, [Some(5), Some(15), Some(5), Some(60), None]);
+}
+
+#[test]
+fn a_server_that_is_always_too_slow_is_not_asked_for_ever() {
+    let mut world = due_with_pauses(&[15, 60]);
+    let pauses: Vec<_> = std::iter::from_fn(|| not_handed_over(&mut world, too_slow())).take(100).collect();
+    let expected: Vec<i64> = std::iter::repeat_n(5, MAX_HELD_BACK as usize).chain([15, 60]).collect();
+    assert_eq!(pauses, expected);
+    assert_eq!(world.account.dunning.needs_person(), Some(1), "a person sees to it");
+}
+
+#[test]
+fn a_reminder_that_waits_for_its_hours_uses_up_no_retry() {
+    let mut world = due_with_pauses(&[15]);
+    world.now = local("2026-03-09T20:30:00");
+    start(&mut world, 1, MINE);
+    world.now = local("2026-03-10T09:00:00");
+    assert_eq!(not_handed_over(&mut world, failed()), Some(15));
+    assert_eq!(not_handed_over(&mut world, failed()), None);
+}
+
 /// What happens to the account while time passes.
 #[derive(Debug, Clone)]
 enum Turn {
@@ -449,6 +510,7 @@ enum Turn {
     Reverse(usize),
     Invoice(i64, i64),
     Fails,
+    TooSlow,
     Dies,
 }
 
@@ -459,6 +521,7 @@ fn turns() -> impl Strategy<Value = Vec<(i64, Turn)>> {
         1 => (0..4usize).prop_map(Turn::Reverse),
         2 => (-10..40i64, 1..9_000i64).prop_map(|(due, minor)| Turn::Invoice(due, minor)),
         2 => Just(Turn::Fails),
+        1 => Just(Turn::TooSlow),
         1 => Just(Turn::Dies),
     ];
     prop::collection::vec((1..5_000i64, turn), 1..60)
@@ -544,14 +607,19 @@ proptest! {
                     let day = now.to_zoned(TimeZone::UTC).date().saturating_add(due.days()).max(Date::constant(2026, 1, 2));
                     let _ = world.ask(&invoice(&format!("F-{issued}"), &[(day, minor)]));
                 }
-                Turn::Fails | Turn::Dies => {
+                Turn::Fails | Turn::TooSlow | Turn::Dies => {
                     prop_assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
                     let Some(open) = world.account.dunning.open.clone() else { continue };
                     start(&mut world, open.number, MINE);
                     let started = world.account.dunning.open.clone();
                     let under_way = started.filter(|open| matches!(open.state, ReminderState::Started { .. }));
-                    if let (Some(open), Turn::Fails) = (under_way, turn) {
-                        let outcome = Outcome::Deferred(failed());
+                    let failure = match turn {
+                        Turn::Fails => Some(failed()),
+                        Turn::TooSlow => Some(too_slow()),
+                        _ => None,
+                    };
+                    if let (Some(open), Some(failure)) = (under_way, failure) {
+                        let outcome = Outcome::Deferred(failure);
                         prop_assert_eq!(settle(&mut world, open.number, open.attempts, outcome), Ok(()));
                     }
                 }

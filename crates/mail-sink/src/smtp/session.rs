@@ -1,5 +1,5 @@
-//! What is said on one connection (RFC 5321): bytes in, answers and mails out. No I/O, so that however the bytes are cut up
-//! the same comes out.
+//! The conversation on one connection (RFC 5321): bytes in, answers and mails out. It does no I/O, so the result does not
+//! depend on how the bytes were cut up on their way.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -11,12 +11,12 @@ pub const MAX_MESSAGE_BYTES: usize = 2 << 20;
 pub const MAX_RECIPIENTS: usize = 100;
 /// Longest command, in bytes with its end: twice what RFC 5321, 4.5.3.1.4, asks for, since extensions add to MAIL.
 const MAX_COMMAND: usize = 1024;
-/// Longest line of a message, in bytes with its end (RFC 5321, 4.5.3.1.6): what sends longer ones fails elsewhere.
+/// Longest line of a message, in bytes with its end (RFC 5321, 4.5.3.1.6). Other servers refuse longer lines.
 const MAX_LINE: usize = 1000;
-/// Most lines of a connection that are no commands: what sends more is not speaking SMTP.
+/// Most lines of a connection that are no commands. A client that sends more does not speak SMTP.
 const MAX_FAULTS: u32 = 20;
 
-/// The first thing that is said.
+/// The first line of every conversation.
 pub(super) const GREETING: &[u8] = b"220 mail-sink ESMTP, takes every mail and delivers none\r\n";
 
 const NEEDS_GREETING: &str = "503 5.5.1 EHLO first";
@@ -29,12 +29,12 @@ pub(super) enum Next {
     Close,
 }
 
-/// One connection's state. `Keep` is given each mail that is taken, and says its number.
+/// One connection's state. `Keep` receives each mail that is taken, and returns its number.
 pub(super) struct Session<Keep> {
     keep: Keep,
     greeted: bool,
     mail: Option<Mail>,
-    /// The message's bytes; between messages it is empty and keeps its room.
+    /// The message's bytes. Between messages it is empty and keeps its capacity.
     message: Vec<u8>,
     faults: u32,
 }
@@ -50,7 +50,7 @@ struct Mail {
 /// Where in a message.
 #[derive(Default)]
 struct Receiving {
-    /// The beginning of the present line is gone already, since it is too long.
+    /// The beginning of the current line was dropped already, since the line is too long.
     within_line: bool,
     /// Why the message will not be taken.
     refusal: Option<&'static str>,
@@ -61,7 +61,7 @@ impl<Keep: FnMut(String, Vec<String>, Bytes) -> u64> Session<Keep> {
         Self { keep, greeted: false, mail: None, message: Vec::new(), faults: 0 }
     }
 
-    /// Takes what is complete from the input and adds the answers. What it leaves is shorter than a line may be.
+    /// Takes everything complete from the input and adds the answers. The rest is shorter than the longest line.
     pub(super) fn take(&mut self, input: &mut BytesMut, answers: &mut Vec<u8>) -> Next {
         let mut at = 0;
         let next = loop {
@@ -79,7 +79,7 @@ impl<Keep: FnMut(String, Vec<String>, Bytes) -> u64> Session<Keep> {
                     Some(end) if end < MAX_COMMAND => {
                         (end + 1, Some(self.command(rest[..end].strip_suffix(b"\r"), answers)))
                     }
-                    // Where its end is cannot be said, so neither what comes behind.
+                    // Without an end of the line, nothing after it can be told apart.
                     None if rest.len() < MAX_COMMAND => (0, None),
                     _ => {
                         say(answers, "500 5.5.2 line too long");
@@ -98,7 +98,7 @@ impl<Keep: FnMut(String, Vec<String>, Bytes) -> u64> Session<Keep> {
         next
     }
 
-    /// Answers one line; `None` is one that was not ended by CR LF.
+    /// Answers one line. `None` stands for a line without CR LF at its end.
     fn command(&mut self, line: Option<&[u8]>, answers: &mut Vec<u8>) -> Next {
         let command = line.ok_or("500 5.5.2 a line is ended by CR LF").and_then(Command::parse);
         let command = match command {

@@ -20,6 +20,7 @@ use crate::{
 const REMINDERS: Table = Table {
     indexes: &[
         "(ready_at) WHERE ready_at IS NOT NULL",
+        "(channel, tenant, ready_at, account, reminder) WHERE ready_at IS NOT NULL",
         "(tenant, due_at, account, reminder)",
         "(tenant, due_at, account, reminder) WHERE needs_person OR status IN ('due', 'deferred', 'started')",
     ],

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use saldo_auth::Role;
+use saldo_domain::{agreement, refusal::Refusal};
 
 use super::RPCS;
 
@@ -54,4 +55,20 @@ fn every_rpc_is_documented_as_it_is_declared() {
         );
     }
     assert_eq!(RPCS.len(), comments.len());
+}
+
+#[test]
+fn every_refusal_of_the_domain_is_declared_by_an_rpc_and_no_other_is() {
+    let known: Vec<&str> = Refusal::reasons().map(|(reason, _)| reason).collect();
+    for declared in RPCS {
+        for reason in declared.refusals {
+            assert!(known.contains(reason), "{} declares {reason}, which no subject refuses with", declared.method);
+        }
+    }
+    for reason in known {
+        // The edge answers ACCOUNT_UNKNOWN itself, whatever the rpc. Agreements have no rpc yet.
+        let served = agreement::Refusal::REASONS.iter().all(|(one, _)| *one != reason) && reason != "ACCOUNT_UNKNOWN";
+        let declared = RPCS.iter().any(|rpc| rpc.refusals.contains(&reason));
+        assert!(declared || !served, "no rpc declares {reason}");
+    }
 }

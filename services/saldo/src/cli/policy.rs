@@ -11,10 +11,13 @@ use std::{path::PathBuf, process::ExitCode};
 use anstream::println;
 use clap::Args;
 use saldo_catalog::{Fault, Published};
-use saldo_channels::{Outcome as Sent, mail::Mail, smtp::Server};
+use saldo_channels::{
+    Outcome as Sent,
+    email::{Mail, Server},
+};
 use saldo_clock::Clock;
 use saldo_domain::dunning::policy::Step;
-use saldo_templates::{Language, Letter, Message, Party, Template, samples};
+use saldo_templates::{Language, Parts, Party, Template, Variables, samples};
 use serde::Serialize;
 use serde_json::json;
 
@@ -154,8 +157,8 @@ async fn send_sample(args: TryArgs) -> Outcome {
 fn describe(outcome: &Sent) -> String {
     match outcome {
         Sent::Accepted { reply } => format!("the server accepted it: {reply}"),
-        Sent::Rejected { stage, reply } => format!("the server refused it for good, at {stage:?}: {reply}"),
-        Sent::Deferred { stage, why } => format!("not handed over, at {stage:?}: {why}; try again later"),
+        Sent::Rejected { stage, reply, .. } => format!("the server refused it for good, at {stage}: {reply}"),
+        Sent::Deferred { stage, why, .. } => format!("not handed over, at {stage}: {why}; try again later"),
         Sent::Withdrawn => "not handed over: withdrawn at the last moment".to_owned(),
         Sent::Unknown { why } => format!("sent, but the server did not answer; it may or may not arrive: {why}"),
     }
@@ -172,7 +175,7 @@ fn validate(args: ValidateArgs) -> Outcome {
     } else {
         print_faults(&faults);
         for Sample { step, offset_days, language, message } in &messages {
-            let Message { subject, text, .. } = message;
+            let Parts { subject, text, .. } = message;
             println!("--- {step} ({language}), day {offset_days}\nSubject: {subject}\n\n{text}\n");
         }
         if let (Some(folder), true) = (&folder, faults.is_empty()) {
@@ -199,7 +202,7 @@ struct Sample<'p> {
     offset_days: i32,
     language: &'p str,
     #[serde(flatten)]
-    message: Message,
+    message: Parts,
 }
 
 /// The message of each step, in each language.
@@ -214,18 +217,18 @@ fn messages(folder: &Published) -> Result<Vec<Sample<'_>>, Failure> {
     Ok(messages)
 }
 
-fn sample(folder: &Published, step: &Step, template: &Template) -> Result<Message, Failure> {
+fn sample(folder: &Published, step: &Step, template: &Template) -> Result<Parts, Failure> {
     let language = Language::parse(&template.language).ok_or("a language that was not checked")?;
-    let mut letters = samples(language).into_iter();
+    let mut samples = samples(language).into_iter();
     // The samples begin with one before the due date and one on it; the next is past it.
-    let letter = letters.nth(usize::try_from(step.offset_days.signum() + 1)?).ok_or("no sample")?;
-    let letter = Letter {
-        debtor: Party { name: "Ana Gil".to_owned(), ..letter.debtor },
+    let sample = samples.nth(usize::try_from(step.offset_days.signum() + 1)?).ok_or("no sample")?;
+    let variables = Variables {
+        debtor: Party { name: "Ana Gil".to_owned(), ..sample.debtor },
         creditor: Party { name: folder.policy.sender.name.clone(), email: folder.policy.sender.email.clone() },
         payment: folder.policy.sender.payment.clone(),
         step: step.name.clone(),
         tone: step.tone,
-        ..letter
+        ..sample
     };
-    Ok(template.render(&letter)?)
+    Ok(template.render(&variables)?)
 }

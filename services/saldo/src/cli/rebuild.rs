@@ -10,7 +10,7 @@ use std::{
 use anstream::{print, println};
 use indicatif::ProgressBar;
 use saldo_log::genesis;
-use saldo_projector::{End, Progress, Rebuilt, Stage};
+use saldo_projector::{End, Phase, Progress, Rebuilt};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -145,7 +145,7 @@ struct ProgressOutput {
     line: Option<fn(&Line) -> String>,
     /// The position and the moment at which this run began.
     first: Option<(u64, Instant)>,
-    told: Option<(Stage, Instant)>,
+    told: Option<(Phase, Instant)>,
 }
 
 #[derive(Serialize)]
@@ -162,18 +162,18 @@ impl Line {
     }
 
     fn text(&self) -> String {
-        let Progress { stage, done, total, .. } = self.progress;
+        let Progress { phase, done, total, .. } = self.progress;
         let (rate, left) = (self.records_per_second, self.seconds_left);
-        format!("{}: {done} of {total} records, {rate} a second, {left} s left", name(stage))
+        format!("{}: {done} of {total} records, {rate} a second, {left} s left", name(phase))
     }
 }
 
-fn name(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Reading => "reading",
-        Stage::Comparing => "comparing",
-        Stage::Indexing => "indexing",
-        Stage::Swapping => "swapping",
+fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Reading => "reading",
+        Phase::Comparing => "comparing",
+        Phase::Indexing => "indexing",
+        Phase::Swapping => "swapping",
     }
 }
 
@@ -191,12 +191,12 @@ impl ProgressOutput {
     fn show(&mut self, progress: Progress) {
         let now = Instant::now();
         let (from, begun) = *self.first.get_or_insert((progress.done, now));
-        self.bar.set_message(name(progress.stage));
+        self.bar.set_message(name(progress.phase));
         self.bar.set_length(progress.total);
         self.bar.set_position(progress.done);
-        let told = |(stage, at): (Stage, Instant)| stage == progress.stage && now - at < EVERY;
+        let told = |(phase, at): (Phase, Instant)| phase == progress.phase && now - at < EVERY;
         let Some(write) = self.line.filter(|_| !self.told.is_some_and(told)) else { return };
-        self.told = Some((progress.stage, now));
+        self.told = Some((progress.phase, now));
         let per_second = |count: u64, time: Duration| (u128::from(count) * 1_000_000 / time.as_micros().max(1)) as u64;
         let records_per_second = per_second(progress.done - from, now - begun);
         let seconds_left = (progress.total - progress.done).checked_div(records_per_second).unwrap_or(0);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn progress_is_json_only_if_json_was_asked_for() {
-        let progress = Progress { stage: Stage::Comparing, done: 300, total: 900 };
+        let progress = Progress { phase: Phase::Comparing, done: 300, total: 900 };
         let line = Line { progress, records_per_second: 100, seconds_left: 6 };
         assert_eq!(line.text(), "comparing: 300 of 900 records, 100 a second, 6 s left");
         assert!(line.json().starts_with('{'));

@@ -22,7 +22,7 @@ pub struct SendingConfig {
     pub smtp_ca: Option<PathBuf>,
     /// The most connections to the mail server.
     pub smtp_connections: usize,
-    /// The most attempts under way at once.
+    /// The most attempts under way at once, for each channel.
     pub attempts: usize,
     /// The most accounts woken at once.
     pub wakes: usize,

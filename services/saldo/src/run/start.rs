@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use saldo_auth::{Issuer, Verifier};
-use saldo_channels::smtp::Server;
+use saldo_channels::Transports;
 use saldo_clock::Clock;
 use saldo_tls::Newest;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
-use super::service::Service;
+use super::{service::Service, transports};
 use crate::{Failure, config::Config};
 
 /// Services, ready to be started.
@@ -19,7 +19,8 @@ pub struct Start<'s> {
     pub(super) verifier: Option<Verifier>,
     /// Signs the tokens of scheduler and dispatcher.
     pub(super) issuer: Option<Arc<Issuer>>,
-    pub(super) smtp: Option<Server>,
+    /// How messages leave.
+    pub(super) transports: Transports,
     pub(super) server_tls: Option<Newest<ServerConfig>>,
     /// For connections to a command service in another process.
     pub(super) client_tls: Option<Newest<ClientConfig>>,
@@ -41,9 +42,9 @@ impl<'s> Start<'s> {
             true => Some(verifier(keys, issuer.as_ref())?),
             false => None,
         };
-        let smtp = match services.contains(&Service::Dispatcher) {
-            true => mail_server(config)?,
-            false => None,
+        let transports = match services.contains(&Service::Dispatcher) {
+            true => transports::configured(config)?,
+            false => Transports::default(),
         };
         let server_tls =
             config.tls.files()?.map(|files| files.open().map_err(|error| format!("tls: {error}"))).transpose()?;
@@ -51,7 +52,7 @@ impl<'s> Start<'s> {
             true => Some(config.services.files()?.open().map_err(|error| format!("services: {error}"))?),
             false => None,
         };
-        Ok(Self { services, clock, verifier, issuer: issuer.map(Arc::new), smtp, server_tls, client_tls })
+        Ok(Self { services, clock, verifier, issuer: issuer.map(Arc::new), transports, server_tls, client_tls })
     }
 }
 
@@ -73,13 +74,4 @@ fn verifier(keys: &[String], issuer: Option<&Issuer>) -> Result<Verifier, Failur
     let mut accepted = keys.to_vec();
     accepted.extend(issuer.map(Issuer::public_pem).transpose()?);
     Ok(Verifier::new(accepted.iter().map(String::as_str))?)
-}
-
-fn mail_server(config: &Config) -> Result<Option<Server>, Failure> {
-    let Some(url) = &config.sending.smtp else { return Ok(None) };
-    let server: Server = url.expose().parse().map_err(|error| format!("sending.smtp: {error}"))?;
-    Ok(Some(match &config.sending.smtp_ca {
-        None => server,
-        Some(ca) => server.trusting(ca.clone()).map_err(|error| format!("sending.smtp_ca: {error}"))?,
-    }))
 }

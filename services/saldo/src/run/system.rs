@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use saldo_auth::Issuer;
 use saldo_catalog::Catalog;
-use saldo_channels::smtp::Server;
+use saldo_channels::Transports;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
 use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, Running};
@@ -63,7 +63,7 @@ pub struct System {
 impl System {
     /// Starts services and returns when they are ready.
     pub async fn start(config: &Config, start: Start<'_>, resources: Resources) -> Result<Self, Failure> {
-        let Start { services, clock, verifier, issuer, smtp, server_tls, client_tls } = start;
+        let Start { services, clock, verifier, issuer, transports, server_tls, client_tls } = start;
         let Resources { stores, identities, keyring } = resources;
         let identity = identities.accounts;
         let has = |service| services.contains(&service);
@@ -129,14 +129,14 @@ impl System {
                 true => [saldo_client::in_process(move || in_process.clone().open())?].into(),
                 false => command_instances(config, client_tls.as_ref())?,
             };
-            system.start_senders(config, services, Sending { channels, issuer, published, clock, smtp }).await?;
+            system.start_senders(config, services, Sending { channels, issuer, published, clock, transports }).await?;
         }
         Ok(system)
     }
 
     /// Starts scheduler and dispatcher. Without a mail server reminders fall due and wait.
     async fn start_senders(&mut self, config: &Config, services: &[Service], with: Sending) -> Result<(), Failure> {
-        let Sending { channels, issuer, published, clock, smtp } = with;
+        let Sending { channels, issuer, published, clock, transports } = with;
         let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
         let pool = connect(&self.stores.database()?.url, SENDER_CONNECTIONS, None).await?;
         self.pools.push(pool.clone());
@@ -155,10 +155,10 @@ impl System {
         if !services.contains(&Service::Dispatcher) {
             return Ok(());
         }
-        let Some(server) = smtp else {
+        if transports.is_empty() {
             tracing::warn!("sending.smtp is not set: reminders fall due and wait in the outbox");
             return Ok(());
-        };
+        }
         let dispatcher = saldo_dispatcher::Dispatcher {
             pool,
             log: self.stores.log.clone(),
@@ -166,7 +166,7 @@ impl System {
             catalog: published,
             clients: clients("dispatcher"),
             clock,
-            channel: Arc::new(saldo_channels::smtp::Pool::new(server, config.sending.smtp_connections)),
+            transports,
             options: saldo_dispatcher::Options {
                 concurrency: config.sending.attempts,
                 poll: config.sending.poll,
@@ -258,7 +258,7 @@ struct Sending {
     issuer: Arc<Issuer>,
     published: Catalog,
     clock: Clock,
-    smtp: Option<Server>,
+    transports: Transports,
 }
 
 /// The command service's instances that the configuration names.

@@ -13,7 +13,10 @@ use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use saldo_api::v1;
 use saldo_auth::{Issuer, Role};
 use saldo_catalog::Catalog;
-use saldo_channels::{Outcome as Sent, mail::Mail, smtp::Pool};
+use saldo_channels::{
+    Outcome as Sent, Transports,
+    email::{Email, Mail, Pool},
+};
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
 use saldo_dispatcher::Dispatcher;
@@ -145,6 +148,8 @@ async fn dispatch(
     let identity = saldo_log::genesis::open(catalog_log.as_ref()).await?;
     let (catalog, _) = Catalog::open(catalog_log, &identity).await?;
     let channel = Endpoint::from_shared(format!("http://{}", system.address))?.connect_lazy();
+    let mut transports = Transports::default();
+    transports.add(Email::new(smtp));
     let dispatcher = Dispatcher {
         pool: crate::run::stores::connect(&system.stores.database()?.url, 6, None).await?,
         log: system.stores.log.clone(),
@@ -152,7 +157,7 @@ async fn dispatch(
         catalog,
         clients: ServiceClients::new([channel], issuer, "dispatcher"),
         clock: Clock::system(),
-        channel: Arc::new(smtp),
+        transports,
         options: saldo_dispatcher::Options {
             concurrency: config.sending.attempts.max(2 * args.connections as usize),
             ..Default::default()

@@ -1,0 +1,113 @@
+//! The outcome of an attempt, in the words of the command service.
+
+use saldo_api::v1::{
+    HandOverError, HandedMessage,
+    record_contact_outcome_request::{Accepted, Outcome as Recorded, Rejected, Unknown},
+};
+use saldo_channels::{Message, Outcome};
+use saldo_domain::dunning::attempt::LAST_LOOK;
+
+/// Longest words of a provider that are kept, in characters, as the command service takes them.
+const MAX_REPLY: usize = 2_000;
+
+/// The outcome of an attempt.
+#[derive(Debug)]
+pub(crate) struct AttemptOutcome {
+    /// As the account records it.
+    pub(crate) recorded: Recorded,
+    /// In one word, for figures.
+    pub(crate) name: &'static str,
+}
+
+/// The outcome of a hand-over.
+pub(crate) fn of_hand_over(outcome: Outcome, message: &Message) -> AttemptOutcome {
+    let handed = || {
+        let content = String::from_utf8_lossy(&message.content).into_owned();
+        Some(HandedMessage { message_id: message.id.clone(), message: content })
+    };
+    let (recorded, name) = match outcome {
+        Outcome::Accepted { reply } => {
+            (Recorded::Accepted(Accepted { handed: handed(), reply: one_line(&reply) }), "accepted")
+        }
+        Outcome::Rejected { stage, code, reply, content_left } => {
+            let handed = if content_left { handed() } else { None };
+            (Recorded::Rejected(Rejected { error: Some(failure(stage.name(), code, &reply)), handed }), "rejected")
+        }
+        Outcome::Deferred { stage, code, why } => (Recorded::Deferred(failure(stage.name(), code, &why)), "deferred"),
+        Outcome::Withdrawn => (Recorded::Deferred(failure(LAST_LOOK, 0, "")), "withdrawn"),
+        Outcome::Unknown { .. } => (Recorded::Unknown(Unknown { handed: handed() }), "unknown"),
+    };
+    AttemptOutcome { recorded, name }
+}
+
+/// There is no message, and another attempt may do better.
+pub(crate) fn deferred(stage: &str, why: &str) -> AttemptOutcome {
+    AttemptOutcome { recorded: Recorded::Deferred(failure(stage, 0, why)), name: "deferred" }
+}
+
+/// There is no message, and another attempt would fail in the same way.
+pub(crate) fn rejected(stage: &str, why: &str) -> AttemptOutcome {
+    let rejected = Rejected { error: Some(failure(stage, 0, why)), handed: None };
+    AttemptOutcome { recorded: Recorded::Rejected(rejected), name: "rejected" }
+}
+
+fn failure(stage: &str, code: u32, reply: &str) -> HandOverError {
+    HandOverError { stage: stage.to_owned(), code, reply: one_line(reply) }
+}
+
+/// Words on one line, cut to the length that is kept.
+fn one_line(words: &str) -> String {
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REPLY).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use saldo_channels::Stage;
+
+    use super::*;
+
+    const STAGE: Stage = Stage::new("recipient");
+
+    fn message() -> Message {
+        Message {
+            id: "abc@example.com".into(),
+            from: "cobros@example.com".into(),
+            to: "ana@example.com".into(),
+            media_type: "text/plain",
+            content: b"Hola".to_vec(),
+        }
+    }
+
+    #[test]
+    fn words_are_one_line_and_bounded() {
+        assert_eq!(one_line("no\r\nsuch\tuser"), "no  such user");
+        assert_eq!(one_line(&"ñ".repeat(5_000)).chars().count(), MAX_REPLY);
+    }
+
+    #[test]
+    fn the_account_is_told_what_is_certain() {
+        let message = message();
+        let accepted = of_hand_over(Outcome::Accepted { reply: "ok".into() }, &message);
+        assert_eq!(accepted.name, "accepted");
+        let Recorded::Accepted(Accepted { handed: Some(handed), reply }) = accepted.recorded else {
+            panic!("not accepted")
+        };
+        assert_eq!((handed.message.as_bytes(), reply.as_str()), (&message.content[..], "ok"));
+        assert_eq!(handed.message_id, "abc@example.com");
+
+        for content_left in [false, true] {
+            let refused = Outcome::Rejected { stage: STAGE, code: 554, reply: "spam".into(), content_left };
+            let Recorded::Rejected(rejected) = of_hand_over(refused, &message).recorded else { panic!("not rejected") };
+            let error = rejected.error.expect("an error");
+            assert_eq!((rejected.handed.is_some(), error.stage.as_str(), error.code), (content_left, "recipient", 554));
+        }
+
+        let withdrawn = of_hand_over(Outcome::Withdrawn, &message);
+        assert_eq!(withdrawn.name, "withdrawn");
+        let Recorded::Deferred(error) = withdrawn.recorded else { panic!("not deferred") };
+        assert_eq!((error.stage.as_str(), error.code), ("last-look", 0));
+
+        let unknown = of_hand_over(Outcome::Unknown { why: "connection lost".into() }, &message).recorded;
+        assert!(matches!(unknown, Recorded::Unknown(Unknown { handed: Some(_) })), "{unknown:?}");
+    }
+}

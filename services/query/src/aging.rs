@@ -1,0 +1,115 @@
+//! Receivables by age, in pages. The first page computes every account once, for the totals. Each further page computes the
+//! accounts that it shows and no others, so that all pages together cost two passes, however many they are.
+
+use jiff::{Timestamp, civil::Date};
+use jiff_sqlx::ToSqlx;
+use saldo_api::v1;
+use sqlx::{PgConnection, Row, postgres::PgRow};
+
+/// What is asked.
+pub struct Asked<'a> {
+    pub as_of: Date,
+    pub known_at: Option<Timestamp>,
+    pub tenant: &'a str,
+    /// Empty: every account.
+    pub account: &'a str,
+}
+
+/// The first accounts, and the totals of all, which stand under no account.
+const FIRST: &str = "
+    WITH figure AS MATERIALIZED (
+      SELECT account COLLATE \"C\" AS account, currency::text COLLATE \"C\" AS currency,
+             not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance
+      FROM bi.aging_as_of($1, coalesce($2, 'infinity'::timestamptz))
+      WHERE tenant = $3 AND ($4 = '' OR account = $4))
+    (SELECT * FROM figure ORDER BY account, currency LIMIT $5)
+    UNION ALL
+    (SELECT '', currency, sum(not_due)::bigint, sum(d1_30)::bigint, sum(d31_60)::bigint, sum(d61_90)::bigint,
+            sum(d91_plus)::bigint, sum(unapplied)::bigint, sum(balance)::bigint
+     FROM figure GROUP BY currency ORDER BY currency)";
+
+/// The last of so many accounts from one on, and how many there are.
+const RANGE: &str = "
+    SELECT max(account), count(*) FROM (
+      SELECT account COLLATE \"C\" AS account FROM bi.accounts
+      WHERE tenant = $1 AND account COLLATE \"C\" >= $2 ORDER BY account COLLATE \"C\" LIMIT $3) AS range";
+
+/// The figures of a range of accounts, behind a row of it.
+const NEXT: &str = "
+    SELECT account, currency::text, not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance
+    FROM bi.aging_as_of($1, coalesce($2, 'infinity'::timestamptz))
+    WHERE tenant = $3 AND ($4 = '' OR account = $4) AND account COLLATE \"C\" >= $5 AND account COLLATE \"C\" <= $6
+      AND (account COLLATE \"C\", currency::text COLLATE \"C\") > ($5, $7)
+    ORDER BY account COLLATE \"C\", currency::text COLLATE \"C\" LIMIT $8";
+
+type Rows = Vec<v1::AgingRow>;
+
+/// One row more than the page has, where there is one; and the totals.
+pub async fn first_page(
+    snapshot: &mut PgConnection,
+    asked: &Asked<'_>,
+    size: i64,
+) -> Result<(Rows, Rows), sqlx::Error> {
+    let found = sqlx::query(FIRST)
+        .bind(asked.as_of.to_sqlx())
+        .bind(asked.known_at.map(ToSqlx::to_sqlx))
+        .bind(asked.tenant)
+        .bind(asked.account)
+        .bind(size + 1)
+        .fetch_all(snapshot)
+        .await?;
+    let found: Rows = found.iter().map(row).collect::<Result<_, _>>()?;
+    let (totals, rows) = found.into_iter().partition(|row| row.account_id.is_empty());
+    Ok((rows, totals))
+}
+
+/// One row more than the page has, where there is one; without totals. Accounts that owe nothing fill no page: ranges grow
+/// until the page is full.
+pub async fn next_page(
+    snapshot: &mut PgConnection,
+    asked: &Asked<'_>,
+    after: (&str, &str),
+    size: i64,
+) -> Result<(Rows, Rows), sqlx::Error> {
+    let (mut from, mut currency) = (after.0.to_owned(), after.1.to_owned());
+    let (mut rows, mut accounts) = (Rows::new(), size + 1);
+    loop {
+        let (last, count): (Option<String>, i64) =
+            sqlx::query_as(RANGE).bind(asked.tenant).bind(&from).bind(accounts).fetch_one(&mut *snapshot).await?;
+        let Some(last) = last else { return Ok((rows, Rows::new())) };
+        let found = sqlx::query(NEXT)
+            .bind(asked.as_of.to_sqlx())
+            .bind(asked.known_at.map(ToSqlx::to_sqlx))
+            .bind(asked.tenant)
+            .bind(asked.account)
+            .bind(&from)
+            .bind(&last)
+            .bind(&currency)
+            .bind(size + 1 - rows.len() as i64)
+            .fetch_all(&mut *snapshot)
+            .await?;
+        for found in &found {
+            rows.push(row(found)?);
+        }
+        if rows.len() as i64 > size || count < accounts {
+            return Ok((rows, Rows::new()));
+        }
+        // Behind every currency of the last account.
+        (from, currency) = (last, "~".to_owned());
+        accounts *= 2;
+    }
+}
+
+fn row(row: &PgRow) -> Result<v1::AgingRow, sqlx::Error> {
+    Ok(v1::AgingRow {
+        account_id: row.try_get(0)?,
+        currency: row.try_get(1)?,
+        not_due: row.try_get(2)?,
+        d1_30: row.try_get(3)?,
+        d31_60: row.try_get(4)?,
+        d61_90: row.try_get(5)?,
+        d91_plus: row.try_get(6)?,
+        unapplied: row.try_get(7)?,
+        balance: row.try_get(8)?,
+    })
+}
