@@ -87,7 +87,7 @@ pub fn decide(
             continue;
         }
         match chain.decide(&mut queued, &live.in_flight, now)? {
-            Decided::Answer(reply) => queued.answer(reply),
+            Decided::Answer(reply) => queued.answer(reply.map(|reply| *reply)),
             Decided::Commit(commit, value) => {
                 let trace = queued.steps.next("append").traceparent();
                 let key = Bytes::copy_from_slice(key.as_bytes());
@@ -107,7 +107,7 @@ pub fn decide(
 /// The outcome of one decision.
 enum Decided {
     /// An answer, with nothing to append.
-    Answer(Result<Reply, Failure>),
+    Answer(Result<Box<Reply>, Failure>),
     /// A commit to append, and the value of its record.
     Commit(Box<Commit>, Vec<u8>),
 }
@@ -138,7 +138,7 @@ impl Chain<'_> {
         let now = self.recorded_at.map_or(now, |last| last.max(now));
         if let Some(known) = self.remembered(queued, now)? {
             let same = known.fingerprint == queued.draft.fingerprint;
-            let reply = Reply { answer: known.answer, replayed: true };
+            let reply = Box::new(Reply { answer: known.answer, replayed: true });
             return Ok(Decided::Answer(if same { Ok(reply) } else { Err(Failure::RequestIdReused) }));
         }
         if let Some(why) = self.parked {
@@ -161,7 +161,7 @@ impl Chain<'_> {
         let wakeup = next_wakeup(&self.account, &context).into_iter().chain(reread).min();
         if events.is_empty() && refusal.is_none() {
             let answer = Answer::of_nothing(&queued.command, &self.account, self.head.version, now, wakeup, catalog);
-            return Ok(Decided::Answer(Ok(Reply { answer, replayed: false })));
+            return Ok(Decided::Answer(Ok(Box::new(Reply { answer, replayed: false }))));
         }
         if let Err(why) = self.in_force.system.admit(&events) {
             self.go_back(decided);
