@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use saldo_api::v1;
-use saldo_facts::{FACTS, CatalogEvent, Commit, StoredEvent, timestamp_to_api};
+use saldo_facts::{CATALOG_FACTS, FACTS, CatalogEvent, Commit, StoredEvent, timestamp_to_api};
 use saldo_domain::{
     Context,
     account::Account,
@@ -18,9 +18,6 @@ use saldo_domain::{
     evolve, next_wakeup,
 };
 use saldo_readmodel::{Accepted, CommitPosition, Owner, Rows};
-
-/// Of the catalog, behind the accounts' facts.
-const CATALOG: [&str; 3] = ["policy.published", "template.published", "sending.set"];
 
 fuzz_target!(|data: &[u8]| {
     let Some((mode, rest)) = data.split_first() else { return };
@@ -37,11 +34,13 @@ fn events(mut rest: &[u8]) -> Vec<u8> {
     while let [kind, high, low, behind @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(behind.len());
         let (body, next) = behind.split_at(length);
-        let kind = usize::from(*kind) % (FACTS.len() + CATALOG.len());
-        let (kind, version) = match FACTS.get(kind) {
-            Some(declaration) => (declaration.kind, declaration.formats.len() as u32),
-            None => (CATALOG[kind - FACTS.len()], 1),
+        // The catalog's facts stand behind the accounts'.
+        let kind = usize::from(*kind) % (FACTS.len() + CATALOG_FACTS.len());
+        let (kind, formats) = match FACTS.get(kind) {
+            Some(declaration) => (declaration.kind, declaration.formats),
+            None => (CATALOG_FACTS[kind - FACTS.len()].kind, CATALOG_FACTS[kind - FACTS.len()].formats),
         };
+        let version = formats.len() as u32;
         events.push(v1::Event { r#type: kind.to_owned(), version, body: body.to_vec() });
         rest = next;
     }

@@ -159,13 +159,14 @@ pub async fn every_call(_: Arc<Env>) -> Outcome {
 }
 
 /// Every RPC about speaking to debtors, and the roles that may ask it.
-const TALKING: [(&str, &[Role]); 11] = [
+const TALKING: [(&str, &[Role]); 12] = [
     ("StartContactAttempt", &[Role::Service]),
     ("RecordContactOutcome", &[Role::Service]),
     ("RetryContact", &[Role::Operator]),
     ("DropContact", &[Role::Operator]),
     ("PublishPolicy", &[Role::Operator]),
     ("SetSending", &[Role::Operator]),
+    ("PublishSettings", &[Role::Operator]),
     ("GetCatalog", &[Role::Reader, Role::Auditor, Role::Operator, Role::Service]),
     ("PreviewContacts", &[Role::Reader, Role::Auditor, Role::Operator, Role::Service]),
     ("ListReminders", &[Role::Reader, Role::Auditor, Role::Operator, Role::Service]),
@@ -201,6 +202,10 @@ async fn talk(clients: &Clients, rpc: &str) -> Result<(), Status> {
             catalog.publish_policy(request).await.map(|_| ())
         }
         "SetSending" => catalog.set_sending(v1::SetSendingRequest { request_id, on: false }).await.map(|_| ()),
+        "PublishSettings" => {
+            let request = v1::PublishSettingsRequest { request_id, settings: None };
+            catalog.publish_settings(request).await.map(|_| ())
+        }
         "GetCatalog" => catalog.get_catalog(v1::GetCatalogRequest {}).await.map(|_| ()),
         "PreviewContacts" => {
             let request = v1::PreviewContactsRequest { account_id, ..Default::default() };
@@ -237,7 +242,7 @@ pub async fn talking(_: Arc<Env>) -> Outcome {
         // Another tenant has no such account, and a catalog of its own.
         let foreign = saldo.clients_as("other", allowed, HOUR).await?;
         match (rpc, talk(&foreign, rpc).await) {
-            ("PublishPolicy" | "PreviewContacts", Err(status)) => {
+            ("PublishPolicy" | "PublishSettings" | "PreviewContacts", Err(status)) => {
                 assert_eq!(reason(&status), "INVALID_REQUEST", "{rpc}")
             }
             ("SetSending" | "GetCatalog" | "ListReminders" | "GetContactTotals", answer) => {

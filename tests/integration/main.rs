@@ -3,6 +3,7 @@
 mod access;
 mod apart;
 mod bad_input;
+mod catalog;
 mod collector;
 mod commands;
 mod conformance;
@@ -113,6 +114,12 @@ fn main() -> ExitCode {
         ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),
         ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
         ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
+        (
+            "catalog: what an older release cannot read is refused until the format is raised",
+            Postgres,
+            catalog::format_gate
+        ),
+        ("catalog: a creditor's day, for ladder, ageing and bi under one clock", Postgres, catalog::todays_day),
         ("access: every rpc by its declaration, and none without a token", Postgres, access::declared),
         ("bad input: a mistyped account id makes no key", Postgres, bad_input::mistyped_accounts),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),

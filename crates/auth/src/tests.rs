@@ -60,7 +60,8 @@ fn another_key_nonsense_and_odd_ids_are_invalid() {
     let foreign = other.issue("erp", "acme", &[Role::Writer], HOUR).expect("token");
     let odd_tenant = issuer.issue("erp", "ac/me", &[Role::Writer], HOUR).expect("token");
     let no_subject = issuer.issue("", "acme", &[Role::Writer], HOUR).expect("token");
-    for token in [foreign.as_str(), "nonsense", "", &odd_tenant, &no_subject] {
+    let reserved = issuer.issue("erp", "system", &[Role::Operator], HOUR).expect("token");
+    for token in [foreign.as_str(), "nonsense", "", &odd_tenant, &no_subject, &reserved] {
         assert_eq!(reason(&verifier.verify(token).expect_err("refused")), "TOKEN_INVALID");
     }
 }

@@ -98,8 +98,12 @@ impl Verifier {
                 invalid("the token is not one that a configured key has signed for this service")
             });
         };
-        if TenantId::new(&claims.tenant).is_err() {
-            return Err(invalid("the token's tenant is no identifier"));
+        match TenantId::new(&claims.tenant) {
+            Err(_) => return Err(invalid("the token's tenant is no identifier")),
+            Ok(tenant) if tenant.is_reserved() => {
+                return Err(invalid("the token's tenant is reserved for the operator's own catalog"));
+            }
+            Ok(_) => {}
         }
         if claims.sub.is_empty() || claims.sub.len() > MAX_SUBJECT || claims.sub.chars().any(char::is_control) {
             return Err(invalid("the token's subject must be 1 to 128 bytes without control characters"));

@@ -1,76 +1,141 @@
-//! The fold of the catalog's commits: what each creditor has in force.
+//! The fold of the catalog's commits: what is in force, chain by chain.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use jiff::Timestamp;
-use saldo_domain::{Rules, dunning::Policy};
-use saldo_facts::{CatalogEvent, Commit};
+use saldo_domain::ids::SYSTEM_TENANT;
+use saldo_facts::{CatalogEvent, CatalogVersions, Commit, Format};
 use saldo_log::{
     Record,
     acceptor::{Acceptor, Diverged, Head, Verdict},
 };
-use saldo_templates::Template;
 
-use crate::sources::{POLICY, Published, Source};
+use crate::{system::SystemCatalog, tenant::TenantCatalog};
 
-/// What one creditor has published.
-#[derive(Debug, Clone, Default)]
-pub struct TenantCatalog {
-    /// Its chain's version; 0 where nothing was ever published.
-    pub version: u64,
-    /// What decisions need of it.
-    pub rules: Arc<Rules>,
-    /// The templates in force, by name and language.
-    pub templates: Arc<HashMap<(String, String), Template>>,
-    /// The files in force, as they were written.
-    pub files: Vec<Source>,
-    /// Every commit there was.
-    pub changes: Vec<Change>,
-    /// Why what is in force cannot be read by this release, where it cannot.
-    pub parked: Option<String>,
-    /// Fingerprint and version by request id. The catalog is small: they are remembered for ever.
-    pub answers: HashMap<String, ([u8; 32], u64)>,
-}
+/// Fingerprint and version by request id. The catalog is small: they are remembered for ever.
+pub type Answers = HashMap<String, ([u8; 32], u64)>;
 
-/// One commit on a tenant's chain.
+/// One commit on a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Its version.
+    /// The chain's version with it.
     pub version: u64,
     /// When it was decided.
-    pub recorded_at: Timestamp,
+    pub recorded_at: jiff::Timestamp,
     /// Who asked.
     pub actor: String,
     /// One line.
     pub summary: String,
 }
 
-/// The catalog up to a position of its log.
+impl Change {
+    pub(crate) fn of(commit: &Commit<CatalogEvent>, version: u64, said: &[String]) -> Self {
+        Self { version, recorded_at: commit.recorded_at, actor: commit.actor.clone(), summary: said.join("; ") }
+    }
+}
+
+/// What a decision about an account of one creditor rests on.
 #[derive(Debug, Clone, Default)]
+pub struct InForce {
+    /// What the creditor has published.
+    pub tenant: Arc<TenantCatalog>,
+    /// What the operator has.
+    pub system: Arc<SystemCatalog>,
+}
+
+impl InForce {
+    /// How far both chains were read.
+    pub fn read(&self) -> CatalogVersions {
+        CatalogVersions { tenant: self.tenant.version, system: self.system.version }
+    }
+
+    /// The newest versions that this release understands: what a decision can rest on. Both are those read unless a chain
+    /// is parked.
+    pub fn understood(&self) -> CatalogVersions {
+        CatalogVersions { tenant: self.tenant.understood, system: self.system.understood }
+    }
+
+    /// Why this release cannot read what is in force, where it cannot.
+    pub fn parked(&self) -> Option<&str> {
+        self.tenant.parked().or_else(|| self.system.parked())
+    }
+}
+
+/// The catalog up to a position of its log.
+#[derive(Debug, Clone)]
 pub struct State {
     /// The offset behind the last record read.
     pub next: u64,
+    reader: Format,
     tenants: BTreeMap<String, (Head, Arc<TenantCatalog>)>,
     nothing: Arc<TenantCatalog>,
+    system: (Option<Head>, Arc<SystemCatalog>),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::read_as(Format::NEWEST)
+    }
 }
 
 impl State {
+    /// Nothing read yet, by a reader that knows no fact beyond `format`.
+    pub fn read_as(format: Format) -> Self {
+        Self {
+            next: 0,
+            reader: format,
+            tenants: BTreeMap::new(),
+            nothing: Arc::default(),
+            system: (None, Arc::default()),
+        }
+    }
+
     /// What a creditor has in force.
     pub fn tenant(&self, tenant: &str) -> &Arc<TenantCatalog> {
         self.tenants.get(tenant).map_or(&self.nothing, |(_, catalog)| catalog)
     }
 
-    /// Every creditor that has ever published, with its version.
-    pub fn versions(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.tenants.iter().map(|(tenant, (_, catalog))| (tenant.as_str(), catalog.version))
+    /// Every creditor that has ever published.
+    pub fn tenants(&self) -> impl Iterator<Item = (&str, &Arc<TenantCatalog>)> {
+        self.tenants.iter().map(|(tenant, (_, catalog))| (tenant.as_str(), catalog))
     }
 
-    /// The head of a creditor's chain, where it has one.
+    /// What the operator has in force, for every creditor.
+    pub fn system(&self) -> &Arc<SystemCatalog> {
+        &self.system.1
+    }
+
+    /// What decisions about a creditor's accounts rest on.
+    pub fn in_force(&self, tenant: &str) -> InForce {
+        InForce { tenant: self.tenant(tenant).clone(), system: self.system().clone() }
+    }
+
+    /// The head of a chain, where it has one.
     pub fn head(&self, tenant: &str) -> Option<Head> {
-        self.tenants.get(tenant).map(|(head, _)| *head)
+        match tenant {
+            SYSTEM_TENANT => self.system.0,
+            _ => self.tenants.get(tenant).map(|(head, _)| *head),
+        }
+    }
+
+    /// When the newest change of a chain was decided.
+    pub fn recorded_at(&self, tenant: &str) -> Option<jiff::Timestamp> {
+        let changes = match tenant {
+            SYSTEM_TENANT => &self.system().changes,
+            _ => &self.tenant(tenant).changes,
+        };
+        changes.last().map(|change| change.recorded_at)
+    }
+
+    /// The fingerprint and version that a request id of a chain was answered with.
+    pub fn answer(&self, tenant: &str, request_id: &str) -> Option<([u8; 32], u64)> {
+        let answers = match tenant {
+            SYSTEM_TENANT => &self.system().answers,
+            _ => &self.tenant(tenant).answers,
+        };
+        answers.get(request_id).copied()
     }
 
     /// Takes in the next record.
@@ -78,78 +143,20 @@ impl State {
         let verdict = acceptor.judge(record)?;
         self.next = record.offset + 1;
         let Verdict::Accepted { frame, hash } = verdict else { return Ok(()) };
-        let mut catalog = self.tenant(frame.tenant).as_ref().clone();
-        catalog.version = frame.version;
-        match Commit::<CatalogEvent>::decode(frame.payload) {
-            Ok(commit) => catalog.apply(&commit),
-            Err(why) => {
-                tracing::error!(tenant = frame.tenant, offset = record.offset, %why, "the tenant's policy is parked");
-                catalog.parked = Some(why.to_string());
-            }
-        }
         let head = Head { hash, version: frame.version };
-        self.tenants.insert(frame.tenant.to_owned(), (head, Arc::new(catalog)));
+        let commit = Commit::<CatalogEvent>::decode_as(self.reader, frame.payload).map_err(|why| why.to_string());
+        if let Err(why) = &commit {
+            tracing::error!(tenant = frame.tenant, offset = record.offset, %why, "a chain of the catalog is parked");
+        }
+        if frame.tenant == SYSTEM_TENANT {
+            let mut catalog = self.system().as_ref().clone();
+            catalog.take(frame.version, commit);
+            self.system = (Some(head), Arc::new(catalog));
+        } else {
+            let mut catalog = self.tenant(frame.tenant).as_ref().clone();
+            catalog.take(frame.version, commit);
+            self.tenants.insert(frame.tenant.to_owned(), (head, Arc::new(catalog)));
+        }
         Ok(())
     }
-}
-
-impl TenantCatalog {
-    /// When the newest change was decided.
-    pub fn recorded_at(&self) -> Option<Timestamp> {
-        self.changes.last().map(|change| change.recorded_at)
-    }
-
-    fn apply(&mut self, commit: &Commit<CatalogEvent>) {
-        self.answers.insert(commit.request_id.clone(), (commit.fingerprint, self.version));
-        let mut said = Vec::new();
-        let mut rules = self.rules.as_ref().clone();
-        let mut files = Vec::new();
-        for event in &commit.events {
-            match event {
-                CatalogEvent::PolicyPublished { source } => {
-                    files.insert(0, Source { name: POLICY.to_owned(), text: source.clone() });
-                }
-                CatalogEvent::TemplatePublished { name, language, source } => {
-                    files.push(Source { name: format!("templates/{name}.{language}.toml"), text: source.clone() });
-                }
-                CatalogEvent::SendingSet { on } => {
-                    rules.sending = *on;
-                    said.push(format!("sending switched {}", if *on { "on" } else { "off" }));
-                }
-            }
-        }
-        if !files.is_empty() {
-            // It was without fault when it was published; a release that reads it otherwise must not guess.
-            let (published, faults) = Published::read(&files);
-            match published {
-                Some(published) if faults.is_empty() => {
-                    said.push(summary(&published.policy, files.len() - 1));
-                    self.parked = None;
-                    rules.languages = published.languages();
-                    rules.policy = Some(published.policy);
-                    let named = published.templates.into_iter();
-                    self.templates =
-                        Arc::new(named.map(|one| ((one.name.clone(), one.language.clone()), one)).collect());
-                    self.files = files;
-                }
-                _ => {
-                    let first = faults.first().map(|fault| format!("{}: {}: {}", fault.file, fault.field, fault.rule));
-                    self.parked = Some(format!("the policy in force has faults: {}", first.unwrap_or_default()));
-                }
-            }
-        }
-        self.rules = Arc::new(rules);
-        self.changes.push(Change {
-            version: self.version,
-            recorded_at: commit.recorded_at,
-            actor: commit.actor.clone(),
-            summary: said.join("; "),
-        });
-    }
-}
-
-fn summary(policy: &Policy, templates: usize) -> String {
-    let steps: Vec<String> =
-        policy.steps.iter().map(|step| format!("{} ({:+})", step.name, step.offset_days)).collect();
-    format!("policy published: {}; {templates} templates", steps.join(", "))
 }

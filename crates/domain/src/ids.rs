@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest tenant or account id, in bytes. The frame stores the length in one byte.
 pub const MAX_ID_LEN: usize = 64;
+/// The tenant whose chain in the catalog is the operator's own: formats and statutory tables. No creditor can have this id.
+pub const SYSTEM_TENANT: &str = "system";
 /// Longest document number or payment reference, in bytes.
 pub const MAX_NUMBER_LEN: usize = 64;
 
@@ -86,6 +88,13 @@ identifier!(
     /// An invoice or credit note number, or a payment reference: unique within account and document type, for ever.
     DocumentNumber, is_number, Number
 );
+
+impl TenantId {
+    /// Whether this id belongs to the operator and not to a creditor.
+    pub fn is_reserved(&self) -> bool {
+        self.as_str() == SYSTEM_TENANT
+    }
+}
 
 /// Tenant and account: the key of a record, and the unit of one history.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

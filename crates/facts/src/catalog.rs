@@ -1,70 +1,189 @@
-//! Events of the catalog: what a creditor has published.
+//! The facts of the catalog: what a creditor has published, and what the operator has.
 
-use prost::Message;
-use saldo_api::v1;
+use crate::{
+    DecodeError, Format,
+    declare::{Declaration, Declared, Fact, fact, message},
+    payload::StoredEvent,
+    wire::{Decoded, Field, Fields, Message},
+};
 
-use crate::{DecodeError, StoredEvent};
-
-/// A change of what a creditor has published. Sources are kept as people wrote them.
+/// policy.published: sources are kept as people wrote them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CatalogEvent {
-    /// policy.published
-    PolicyPublished {
-        /// policy.toml.
-        source: String,
-    },
-    /// template.published
-    TemplatePublished {
-        /// Its name.
-        name: String,
-        /// Its language, ISO 639-1.
-        language: String,
-        /// NAME.LANGUAGE.toml.
-        source: String,
-    },
-    /// sending.set
-    SendingSet {
-        /// Whether anything is sent.
-        on: bool,
-    },
+pub struct PolicyPublished {
+    /// policy.toml.
+    pub source: String,
 }
 
-impl StoredEvent for CatalogEvent {
-    fn encode(&self) -> v1::Event {
-        let (kind, body) = match self {
-            CatalogEvent::PolicyPublished { source } => {
-                ("policy.published", v1::PolicyPublished { source: source.clone() }.encode_to_vec())
-            }
-            CatalogEvent::TemplatePublished { name, language, source } => (
-                "template.published",
-                v1::TemplatePublished { name: name.clone(), language: language.clone(), source: source.clone() }
-                    .encode_to_vec(),
-            ),
-            CatalogEvent::SendingSet { on } => ("sending.set", v1::SendingSet { on: *on }.encode_to_vec()),
-        };
-        v1::Event { r#type: kind.to_owned(), version: 1, body }
-    }
+/// template.published: the templates of a policy are published with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplatePublished {
+    /// Its name.
+    pub name: String,
+    /// Its language, ISO 639-1.
+    pub language: String,
+    /// NAME.LANGUAGE.toml.
+    pub source: String,
+}
 
-    fn decode(stored: &v1::Event) -> Result<Self, DecodeError> {
-        let body = stored.body.as_slice();
-        match (stored.r#type.as_str(), stored.version) {
-            ("policy.published", 1) => {
-                let m: v1::PolicyPublished = read(stored, body)?;
-                Ok(CatalogEvent::PolicyPublished { source: m.source })
-            }
-            ("template.published", 1) => {
-                let m: v1::TemplatePublished = read(stored, body)?;
-                Ok(CatalogEvent::TemplatePublished { name: m.name, language: m.language, source: m.source })
-            }
-            ("sending.set", 1) => {
-                let m: v1::SendingSet = read(stored, body)?;
-                Ok(CatalogEvent::SendingSet { on: m.on })
-            }
-            _ => Err(DecodeError::UnknownVersion { kind: stored.r#type.clone(), version: stored.version }),
+/// sending.set
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendingSet {
+    /// Whether anything is sent.
+    pub on: bool,
+}
+
+/// settings.published: it replaces the former settings whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsPublished(pub Settings);
+
+/// format.raised, on the operator's own chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatRaised {
+    /// From now on facts of this format and below may be written.
+    pub format: Format,
+}
+
+/// How a creditor's organisation works, apart from how it speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What the creditor is called; empty until it is published.
+    pub name: String,
+    /// The IANA name of the time zone whose calendar says which day it is.
+    pub time_zone: String,
+    /// ISO 639-1, the first preferred.
+    pub languages: Vec<String>,
+    /// The first day of the fiscal year.
+    pub fiscal_year_start: FiscalYearStart,
+}
+
+/// A day that every year has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FiscalYearStart {
+    /// 1 to 12.
+    pub month: u32,
+    /// From 1.
+    pub day: u32,
+}
+
+impl Default for FiscalYearStart {
+    fn default() -> Self {
+        Self { month: 1, day: 1 }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            time_zone: "UTC".to_owned(),
+            languages: Vec::new(),
+            fiscal_year_start: FiscalYearStart::default(),
         }
     }
 }
 
-fn read<M: Message + Default>(stored: &v1::Event, body: &[u8]) -> Result<M, DecodeError> {
-    M::decode(body).map_err(|error| DecodeError::malformed(&stored.r#type, error))
+fact! {
+    "policy.published" [1] PolicyPublished { 1 => source }
+    date: |_| None,
+    summary: |_| "policy published".to_owned(),
+}
+
+fact! {
+    "template.published" [1] TemplatePublished { 1 => name, 2 => language, 3 => source }
+    date: |_| None,
+    summary: |fact| format!("template {}.{} published", fact.name, fact.language),
+}
+
+fact! {
+    "sending.set" [1] SendingSet { 1 => on }
+    date: |_| None,
+    summary: |fact| format!("sending switched {}", if fact.on { "on" } else { "off" }),
+}
+
+message!(Settings { 1 => name, 2 => time_zone, 3 => languages, (4, 5) => fiscal_year_start });
+
+fact! {
+    "settings.published" [2] SettingsPublished(Settings)
+    date: |_| None,
+    summary: |fact| format!("settings published: time zone {}", fact.0.time_zone),
+}
+
+// It says what may be written, so every release that goes by it must be able to read it: it belongs to the first format.
+fact! {
+    "format.raised" [1] FormatRaised { 1 => format }
+    date: |_| None,
+    summary: |fact| format!("format raised to {}", fact.format),
+}
+
+/// Lists the facts of the catalog: all that can stand on its chains.
+macro_rules! catalog_facts {
+    ($($fact:ident),+ $(,)?) => {
+        /// A fact of the catalog.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum CatalogEvent {
+            $(#[doc = concat!("See [`", stringify!($fact), "`].")] $fact($fact)),+
+        }
+
+        $(impl From<$fact> for CatalogEvent {
+            fn from(fact: $fact) -> Self {
+                Self::$fact(fact)
+            }
+        })+
+
+        /// Every fact of the catalog that this release knows.
+        pub const CATALOG_FACTS: &[Declaration<CatalogEvent>] = &[$(
+            Declaration {
+                kind: <$fact as Fact>::TYPE,
+                formats: <$fact as Fact>::FORMATS,
+                read: |body| <$fact as Message>::read(&Fields::parse(body)?).map(Into::into),
+                sample: || <$fact as Message>::sample().into(),
+            },
+        )+];
+
+        impl StoredEvent for CatalogEvent {
+            fn facts() -> &'static [Declaration<Self>] {
+                CATALOG_FACTS
+            }
+
+            fn declared(&self) -> &dyn Declared {
+                match self {
+                    $(Self::$fact(fact) => fact),+
+                }
+            }
+        }
+    };
+}
+
+catalog_facts! { PolicyPublished, TemplatePublished, SendingSet, SettingsPublished, FormatRaised }
+
+impl Field<(u32, u32)> for FiscalYearStart {
+    fn put(&self, (month, day): (u32, u32), out: &mut Vec<u8>) {
+        self.month.put(month, out);
+        self.day.put(day, out);
+    }
+
+    fn get(fields: &Fields<'_>, (month, day): (u32, u32), name: &'static str) -> Decoded<Self> {
+        Ok(Self { month: Field::get(fields, month, name)?, day: Field::get(fields, day, name)? })
+    }
+
+    fn sample() -> Self {
+        Self { month: 4, day: 1 }
+    }
+}
+
+impl Field for Format {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
+        self.number().put(tag, out);
+    }
+
+    fn get(fields: &Fields<'_>, tag: u32, name: &'static str) -> Decoded<Self> {
+        match u32::get(fields, tag, name)? {
+            0 => Err(DecodeError::malformed(name, "absent")),
+            number => Ok(Format::new(number)),
+        }
+    }
+
+    fn sample() -> Self {
+        Format::new(2)
+    }
 }

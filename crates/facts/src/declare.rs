@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use saldo_api::v1;
 use saldo_domain::event::Event;
 
-use crate::{DecodeError, wire::Decoded};
+use crate::{Format, StoredEvent, wire::Decoded};
 
 /// The newest format that this release writes, once the system chain allows it. Each fact says which format its versions need.
 pub const NEWEST_FORMAT: u32 = 2;
@@ -67,15 +67,15 @@ impl<F: Fact> Declared for F {
 }
 
 /// One line of the list of facts.
-pub struct Declaration {
+pub struct Declaration<E = Event> {
     /// The stored type.
     pub kind: &'static str,
     /// The format that each version needs, from version 1 on.
     pub formats: &'static [u32],
     /// Reads a body of any of the versions.
-    pub read: fn(&[u8]) -> Decoded<Event>,
+    pub read: fn(&[u8]) -> Decoded<E>,
     /// An example whose every field is present, for golden files and fuzzing.
-    pub sample: fn() -> Event,
+    pub sample: fn() -> E,
 }
 
 /// Declares the stored fields of a value inside facts: `TAG => field`, with the rule of a number in brackets.
@@ -195,8 +195,7 @@ pub(crate) use facts;
 
 /// An event as stored.
 pub fn encode_event(event: &Event) -> v1::Event {
-    let declared = crate::declared(event);
-    v1::Event { r#type: event_type(event).to_owned(), version: declared.version(), body: declared.body() }
+    StoredEvent::encode(event)
 }
 
 /// Reads a stored event.
@@ -206,21 +205,21 @@ pub fn decode_event(stored: &v1::Event) -> Decoded<Event> {
 
 /// Reads a stored event as a release would whose newest format is `format`.
 pub fn decode_event_as(format: u32, stored: &v1::Event) -> Decoded<Event> {
-    match format_of(&stored.r#type, stored.version) {
-        Some((declaration, needs)) if needs <= format => {
-            (declaration.read)(&stored.body).map_err(|error| error.within(&stored.r#type))
-        }
-        _ => Err(DecodeError::UnknownVersion { kind: stored.r#type.clone(), version: stored.version }),
-    }
+    Event::decode_as(Format::new(format), stored)
 }
 
 /// Whether this release can read a type and version.
 pub fn is_known(kind: &str, version: u32) -> bool {
-    format_of(kind, version).is_some_and(|(_, needs)| needs <= NEWEST_FORMAT)
+    known(crate::FACTS, kind, version).is_some_and(|(_, needs)| needs <= NEWEST_FORMAT)
 }
 
-fn format_of(kind: &str, version: u32) -> Option<(&'static Declaration, u32)> {
-    let declaration = crate::FACTS.iter().find(|declaration| declaration.kind == kind)?;
+/// The declaration of a type, and the format that a version of it needs.
+pub(crate) fn known<E>(
+    facts: &'static [Declaration<E>],
+    kind: &str,
+    version: u32,
+) -> Option<(&'static Declaration<E>, u32)> {
+    let declaration = facts.iter().find(|declaration| declaration.kind == kind)?;
     let index = usize::try_from(version).ok()?.checked_sub(1)?;
     Some((declaration, *declaration.formats.get(index)?))
 }
@@ -232,9 +231,7 @@ pub fn event_type(event: &Event) -> &'static str {
 
 /// The format that the system chain must allow before an event may be written.
 pub fn needed_format(event: &Event) -> u32 {
-    let declared = crate::declared(event);
-    let (_, formats) = declared.declaration();
-    formats.get(declared.version() as usize - 1).copied().unwrap_or(NEWEST_FORMAT)
+    event.format().number()
 }
 
 /// The day that an event is true of, where it has one.

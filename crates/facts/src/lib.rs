@@ -9,6 +9,7 @@ mod api;
 mod catalog;
 pub mod declare;
 mod dunning;
+mod format;
 mod ledger;
 mod party;
 mod payload;
@@ -26,12 +27,16 @@ pub use api::{
     day_from_request, instant_from_request, line_to_api, listed_from_api, listed_to_api, notice_from_api,
     notice_to_api, tone_from_api, tone_to_api, unlisted_to_api,
 };
-pub use catalog::CatalogEvent;
+pub use catalog::{
+    CATALOG_FACTS, CatalogEvent, FiscalYearStart, FormatRaised, PolicyPublished, SendingSet, Settings,
+    SettingsPublished, TemplatePublished,
+};
 pub use declare::{
     NEWEST_FORMAT, decode_event, decode_event_as, effective_date, encode_event, event_type, is_known, needed_format,
     summarise,
 };
-pub use payload::{Commit, Refusal, StoredEvent, timestamp_from_api, timestamp_to_api};
+pub use format::Format;
+pub use payload::{CatalogVersions, Commit, Refusal, StoredEvent, timestamp_from_api, timestamp_to_api};
 pub use token::{ConsistencyToken, InvalidToken};
 
 declare::facts! {

@@ -4,8 +4,12 @@ use jiff::Timestamp;
 use prost::Message;
 use saldo_api::v1;
 use saldo_domain::event::Event;
+use serde::{Deserialize, Serialize};
 
-use crate::{DecodeError, decode_event, encode_event};
+use crate::{
+    DecodeError, Format,
+    declare::{self, Declaration, Declared},
+};
 
 /// "No", as the log keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,21 +22,71 @@ pub struct Refusal {
     pub details: Vec<(String, String)>,
 }
 
-/// A fact as a commit holds it.
-pub trait StoredEvent: Sized {
+/// A fact as a commit holds it: all of it follows from the fact's declaration.
+pub trait StoredEvent: Sized + 'static {
+    /// Every fact of this kind of chain that this release knows.
+    fn facts() -> &'static [Declaration<Self>];
+    /// The declaration of this one.
+    fn declared(&self) -> &dyn Declared;
+
     /// As stored.
-    fn encode(&self) -> v1::Event;
+    fn encode(&self) -> v1::Event {
+        let declared = self.declared();
+        v1::Event { r#type: declared.declaration().0.to_owned(), version: declared.version(), body: declared.body() }
+    }
+
     /// Reads it back; fails on a type or version that this release does not know.
-    fn decode(stored: &v1::Event) -> Result<Self, DecodeError>;
+    fn decode(stored: &v1::Event) -> Result<Self, DecodeError> {
+        Self::decode_as(Format::NEWEST, stored)
+    }
+
+    /// Reads it back as a release does that knows nothing beyond `format`.
+    fn decode_as(format: Format, stored: &v1::Event) -> Result<Self, DecodeError> {
+        match declare::known(Self::facts(), &stored.r#type, stored.version) {
+            Some((declaration, needs)) if needs <= format.number() => {
+                (declaration.read)(&stored.body).map_err(|error| error.within(&stored.r#type))
+            }
+            _ => Err(DecodeError::UnknownVersion { kind: stored.r#type.clone(), version: stored.version }),
+        }
+    }
+
+    /// The format that a log must allow before this fact may be written.
+    fn format(&self) -> Format {
+        let declared = self.declared();
+        let (_, formats) = declared.declaration();
+        let needs = formats.get(declared.version() as usize - 1).copied();
+        needs.map_or(Format::NEWEST, Format::new)
+    }
 }
 
 impl StoredEvent for Event {
-    fn encode(&self) -> v1::Event {
-        encode_event(self)
+    fn facts() -> &'static [Declaration<Self>] {
+        crate::FACTS
     }
 
-    fn decode(stored: &v1::Event) -> Result<Self, DecodeError> {
-        decode_event(stored)
+    fn declared(&self) -> &dyn Declared {
+        crate::declared(self)
+    }
+}
+
+/// The versions of the catalog that a decision used: of the tenant's own chain, and of the operator's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogVersions {
+    /// Of the tenant's chain: the policy version.
+    pub tenant: u64,
+    /// Of the chain of the reserved tenant `system`.
+    pub system: u64,
+}
+
+impl CatalogVersions {
+    /// Whether neither is older than in `used`.
+    pub fn reach(self, used: Self) -> bool {
+        self.tenant >= used.tenant && self.system >= used.system
+    }
+
+    /// The newer of each.
+    pub fn max(self, other: Self) -> Self {
+        Self { tenant: self.tenant.max(other.tenant), system: self.system.max(other.system) }
     }
 }
 
@@ -55,8 +109,8 @@ pub struct Commit<E = Event> {
     pub actor_roles: Vec<String>,
     /// The deciding instance's clock; never goes back along a chain.
     pub recorded_at: Timestamp,
-    /// The version of the tenant's catalog that the decision used; never goes back along a chain.
-    pub catalog_version: u64,
+    /// The versions of the catalog that the decision used; neither goes back along a chain.
+    pub catalog: CatalogVersions,
     /// When the account next needs waking.
     pub next_wakeup: Option<Timestamp>,
     /// Present where the domain said no.
@@ -77,7 +131,7 @@ impl<E: StoredEvent> Commit<E> {
             actor: Some(v1::Actor { subject: self.actor.clone(), roles: self.actor_roles.clone() }),
             recorded_at: Some(timestamp_to_api(self.recorded_at)),
             causation: None,
-            catalog: Some(v1::CatalogVersions { tenant: self.catalog_version, system: 0 }),
+            catalog: Some(v1::CatalogVersions { tenant: self.catalog.tenant, system: self.catalog.system }),
             next_wakeup: self.next_wakeup.map(timestamp_to_api),
             refusal: self.refusal.as_ref().map(|refusal| v1::StoredRefusal {
                 reason: refusal.reason.clone(),
@@ -95,6 +149,11 @@ impl<E: StoredEvent> Commit<E> {
 
     /// Reads a payload. Fails on an event this release does not know.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode_as(Format::NEWEST, payload)
+    }
+
+    /// Reads a payload as a release does that knows nothing beyond `format`.
+    pub fn decode_as(format: Format, payload: &[u8]) -> Result<Self, DecodeError> {
         let stored = v1::CommitPayload::decode(payload).map_err(|error| DecodeError::malformed("commit", error))?;
         let actor = stored.actor.unwrap_or_default();
         let recorded_at = stored.recorded_at.ok_or_else(|| DecodeError::malformed("recorded_at", "absent"))?;
@@ -121,10 +180,13 @@ impl<E: StoredEvent> Commit<E> {
             actor: actor.subject,
             actor_roles: actor.roles,
             recorded_at: timestamp_from_api(recorded_at)?,
-            catalog_version: stored.catalog.map_or(0, |catalog| catalog.tenant),
+            catalog: stored.catalog.map_or_else(CatalogVersions::default, |catalog| CatalogVersions {
+                tenant: catalog.tenant,
+                system: catalog.system,
+            }),
             next_wakeup: stored.next_wakeup.map(timestamp_from_api).transpose()?,
             refusal,
-            events: stored.events.iter().map(E::decode).collect::<Result<_, _>>()?,
+            events: stored.events.iter().map(|event| E::decode_as(format, event)).collect::<Result<_, _>>()?,
         })
     }
 }

@@ -271,6 +271,34 @@ impl Field for Option<String> {
     }
 }
 
+impl Field for Vec<String> {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
+        self.iter().for_each(|text| put_bytes(tag, text.as_bytes(), out));
+    }
+
+    fn get(fields: &Fields<'_>, tag: u32, name: &'static str) -> Decoded<Self> {
+        fields.all(tag, name).map(|bytes| text(bytes?, name)).collect()
+    }
+
+    fn sample() -> Self {
+        vec!["text".to_owned()]
+    }
+}
+
+impl Field for bool {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
+        u32::from(*self).put(tag, out);
+    }
+
+    fn get(fields: &Fields<'_>, tag: u32, name: &'static str) -> Decoded<Self> {
+        Ok(u32::get(fields, tag, name)? != 0)
+    }
+
+    fn sample() -> Self {
+        true
+    }
+}
+
 impl<const N: usize> Field for [u8; N] {
     fn put(&self, tag: u32, out: &mut Vec<u8>) {
         put_bytes(tag, self, out);

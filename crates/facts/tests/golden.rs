@@ -12,8 +12,8 @@ use saldo_domain::{
     ids::DocumentNumber,
 };
 use saldo_facts::{
-    CatalogEvent, Commit, DecodeError, FACTS, NEWEST_FORMAT, Refusal, StoredEvent, decode_event, decode_event_as,
-    encode_event, event_type, needed_format,
+    CATALOG_FACTS, CatalogEvent, CatalogVersions, Commit, DecodeError, FACTS, Format, NEWEST_FORMAT, Refusal,
+    StoredEvent, decode_event, decode_event_as, encode_event, event_type, needed_format,
 };
 
 fn folder() -> PathBuf {
@@ -50,7 +50,14 @@ fn stored(kind: &str, version: u32, body: &[u8]) -> v1::Event {
 }
 
 fn is_catalogs(kind: &str) -> bool {
-    matches!(CatalogEvent::decode(&stored(kind, 1, &[])), Ok(_) | Err(DecodeError::Malformed { .. }))
+    CATALOG_FACTS.iter().any(|declaration| declaration.kind == kind)
+}
+
+/// The stored sample of every fact, and how many versions the fact has.
+fn samples() -> Vec<(v1::Event, usize)> {
+    let accounts = FACTS.iter().map(|fact| (encode_event(&(fact.sample)()), fact.formats.len()));
+    let catalog = CATALOG_FACTS.iter().map(|fact| (StoredEvent::encode(&(fact.sample)()), fact.formats.len()));
+    accounts.chain(catalog).collect()
 }
 
 /// Compares with the file of that name, or writes it where that was asked for and it is missing.
@@ -65,24 +72,18 @@ fn check(name: &str, bytes: &[u8]) {
 
 #[test]
 fn every_stored_version_of_every_fact_reads_and_writes_as_it_stands() {
-    for declaration in FACTS {
-        let sample = encode_event(&(declaration.sample)());
-        assert_eq!(sample.r#type, declaration.kind);
-        assert_eq!(
-            sample.version as usize,
-            declaration.formats.len(),
-            "a sample has every field of the newest version"
-        );
+    for (sample, versions) in samples() {
+        assert_eq!(sample.version as usize, versions, "a sample has every field of the newest version");
         let path = folder().join(format!("{}.v{}.hex", sample.r#type, sample.version));
         if std::env::var_os("SALDO_WRITE_GOLDEN").is_some() && !path.exists() {
             fs::write(&path, format!("{}\n", hex(&sample.body))).expect("written");
         }
     }
     let golden = golden();
-    for declaration in FACTS {
-        for version in 1..=declaration.formats.len() as u32 {
-            let known = golden.iter().any(|(_, kind, one, _)| (kind.as_str(), *one) == (declaration.kind, version));
-            assert!(known, "{} version {version} has no golden file", declaration.kind);
+    for (sample, versions) in samples() {
+        for version in 1..=versions as u32 {
+            let known = golden.iter().any(|(_, kind, one, _)| (kind, *one) == (&sample.r#type, version));
+            assert!(known, "{} version {version} has no golden file", sample.r#type);
         }
     }
     for (name, kind, version, body) in &golden {
@@ -119,9 +120,9 @@ fn the_proto_files_describe_every_stored_body() {
     for (_, kind, _, body) in golden() {
         describes(&kind, &body);
     }
-    for declaration in FACTS {
-        let (present, described) = describes(declaration.kind, &encode_event(&(declaration.sample)()).body);
-        assert_eq!(present, described, "{}: events.proto has a field that is never written", declaration.kind);
+    for (sample, _) in samples() {
+        let (present, described) = describes(&sample.r#type, &sample.body);
+        assert_eq!(present, described, "{}: events.proto has a field that is never written", sample.r#type);
     }
 }
 
@@ -140,6 +141,14 @@ fn a_newer_type_version_or_format_is_never_guessed() {
         assert!((1..=NEWEST_FORMAT).contains(&needs), "{}", declaration.kind);
         assert_eq!(decode_event_as(needs, &stored), Ok(event));
         assert!(matches!(decode_event_as(needs - 1, &stored), Err(DecodeError::UnknownVersion { .. })));
+    }
+    for declaration in CATALOG_FACTS {
+        let event = (declaration.sample)();
+        let (needs, stored) = (event.format(), StoredEvent::encode(&event));
+        assert!((Format::FIRST..=Format::NEWEST).contains(&needs), "{}", declaration.kind);
+        assert_eq!(CatalogEvent::decode_as(needs, &stored), Ok(event));
+        let older = Format::new(needs.number() - 1);
+        assert!(matches!(CatalogEvent::decode_as(older, &stored), Err(DecodeError::UnknownVersion { .. })));
     }
 }
 
@@ -195,7 +204,7 @@ fn commit() -> Commit {
         actor: "somebody".into(),
         actor_roles: vec!["writer".into()],
         recorded_at: "2026-03-09T08:00:00.000001Z".parse().expect("an instant"),
-        catalog_version: 3,
+        catalog: CatalogVersions { tenant: 3, system: 0 },
         next_wakeup: Some("2026-03-12T08:00:00Z".parse().expect("an instant")),
         refusal: Some(Refusal {
             reason: "NO".into(),

@@ -5,6 +5,7 @@
 
 mod engine;
 mod models;
+mod tenants;
 
 use sqlx::{PgPool, Postgres, Transaction};
 
@@ -17,6 +18,7 @@ pub use models::{
     ledger::ItemChange,
     personal::{Opened, SealedValues},
 };
+pub use tenants::{TenantRow, day_of, write_clock, write_tenants};
 
 /// Begins a transaction, in a task of its own. A future that is dropped while the driver waits for the answer to `BEGIN` would
 /// leave the transaction open on its connection, which goes back to the pool: what others then write over that connection is

@@ -13,7 +13,7 @@ use saldo_domain::{
     ledger::{self, AllocationLine, InvoiceCredited, PaymentAllocated},
     refusal::{Refusal, RefusalKind},
 };
-use saldo_facts::{Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
+use saldo_facts::{CatalogVersions, Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -48,8 +48,8 @@ pub struct Answer {
     pub allocations: Vec<AllocationLine>,
     /// What the command did to a reminder.
     pub reminder: Option<ReminderAnswer>,
-    /// The tenant's policy version that the decision used.
-    pub policy_version: u64,
+    /// The versions of the catalog that the decision used.
+    pub catalog: CatalogVersions,
     /// Present where the domain refused the command.
     pub refused: Option<Refused>,
 }
@@ -65,7 +65,7 @@ impl Answer {
             event_types: commit.events.iter().map(|event| event_type(event).to_owned()).collect(),
             allocations: commit.events.iter().flat_map(allocations).cloned().collect(),
             reminder: ReminderAnswer::of(commit),
-            policy_version: commit.catalog_version,
+            catalog: commit.catalog,
             refused: commit.refusal.as_ref().map(|refusal| Refused {
                 reason: refusal.reason.clone(),
                 message: refusal.message.clone(),
@@ -81,7 +81,7 @@ impl Answer {
         version: u64,
         now: Timestamp,
         next_wakeup: Option<Timestamp>,
-        policy_version: u64,
+        catalog: CatalogVersions,
     ) -> Self {
         Self {
             version,
@@ -91,7 +91,7 @@ impl Answer {
             event_types: Vec::new(),
             allocations: Vec::new(),
             reminder: ReminderAnswer::of_nothing(command, account),
-            policy_version,
+            catalog,
             refused: None,
         }
     }
@@ -118,7 +118,8 @@ impl Answer {
             event_types: self.event_types,
             allocations: self.allocations.iter().map(line_to_api).collect(),
             contact: self.reminder.map(ReminderAnswer::into_api),
-            policy_version: self.policy_version,
+            policy_version: self.catalog.tenant,
+            system_version: self.catalog.system,
         })
     }
 }

@@ -29,6 +29,10 @@ pub enum Failure {
     /// The tenant's policy in force is one this release cannot read.
     #[error("the policy in force cannot be read by this release: {0}; deploy a newer one, or publish a policy anew")]
     PolicyParked(String),
+    /// The decision has a fact that the log may not hold yet. It is no recorded answer: after the upgrade the same request is
+    /// decided.
+    #[error(transparent)]
+    FormatNotRaised(#[from] saldo_catalog::FormatNotRaised),
     /// The tenant holds its share of the partition's queue, or the answer could not come in time; when to ask again.
     #[error("too many requests wait for this partition; nothing was done, try again later")]
     QueueFull(Duration),
@@ -70,6 +74,7 @@ impl Failure {
             Failure::AccountUnknown => (Code::NotFound, "ACCOUNT_UNKNOWN"),
             Failure::Parked(_) => (Code::FailedPrecondition, "ACCOUNT_PARKED"),
             Failure::PolicyParked(_) => (Code::FailedPrecondition, "POLICY_PARKED"),
+            Failure::FormatNotRaised(_) => (Code::FailedPrecondition, "FORMAT_NOT_RAISED"),
             Failure::QueueFull(_) => (Code::ResourceExhausted, "QUEUE_FULL"),
             Failure::ClockSkewed(_) => (Code::Unavailable, "CLOCK_SKEWED"),
             Failure::ClockUnknown => (Code::Unavailable, "CLOCK_UNKNOWN"),

@@ -36,7 +36,7 @@ pub(crate) fn message(
     catalog: &TenantCatalog,
     transport: &dyn Transport,
 ) -> Result<Message, NoMessage> {
-    if catalog.parked.is_some() {
+    if catalog.parked().is_some() {
         return Err(NoMessage::NotNow("the policy in force cannot be read by this release".to_owned()));
     }
     if snapshot.address.is_empty() || snapshot.name.is_empty() {

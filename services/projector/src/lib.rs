@@ -10,12 +10,14 @@ mod metrics;
 mod personal;
 mod rebuild;
 mod standby;
+mod tenants;
 mod verify;
 
 pub use compare::{Difference, Differences};
 pub use fold::Decode;
 pub use live::{run, run_reading};
 pub use rebuild::{End, Phase, Progress, Rebuild, Rebuilt, rebuild};
+pub use tenants::keep_tenants;
 pub use verify::{Report, verify, verify_within};
 
 /// Why a projector stopped.

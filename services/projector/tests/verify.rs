@@ -12,7 +12,7 @@ use saldo_domain::{
     party::Channel,
 };
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
-use saldo_facts::{Commit, DecodeError, event_type};
+use saldo_facts::{CatalogVersions, Commit, DecodeError, event_type};
 use saldo_keyring::Keyring;
 use saldo_log::{
     Log, NewRecord,
@@ -352,7 +352,7 @@ async fn append_with(
             actor: "scheduler".into(),
             actor_roles: Vec::new(),
             recorded_at: at(version as i64),
-            catalog_version: 1,
+            catalog: CatalogVersions { tenant: 1, system: 0 },
             next_wakeup: None,
             refusal: None,
             events: vec![event],

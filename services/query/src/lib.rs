@@ -33,14 +33,15 @@ pub struct QueryGrpc {
     pool: PgPool,
     turns: Turns,
     identity: Identity,
-    today: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    now: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl QueryGrpc {
-    /// Serves the read models in `pool`, which follow the log of this identity. `now` says which day is today.
+    /// Serves the read models in `pool`, which follow the log of this identity. `now` gives the present instant; which
+    /// day it falls on is the creditor's own.
     pub fn new(pool: PgPool, identity: Identity, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let turns = Turns::over(pool.options().get_max_connections());
-        Self { pool, turns, identity, today: std::sync::Arc::new(now) }
+        Self { pool, turns, identity, now: std::sync::Arc::new(now) }
     }
 
     /// Who asks, once it is their turn and these read models have passed their consistency token.
@@ -92,7 +93,7 @@ impl QueryService for QueryGrpc {
         let request = request.into_inner();
         let as_of = match request.as_of {
             Some(day) => day_from_request(day).ok_or_else(|| invalid("as_of", REQUEST_DAY_RULE))?,
-            None => (self.today)().to_zoned(jiff::tz::TimeZone::UTC).date(),
+            None => saldo_readmodel::day_of(&self.pool, &caller.tenant, (self.now)()).await.map_err(database)?,
         };
         let known_at = match request.known_at {
             Some(at) => Some(instant_from_request(at).ok_or_else(|| invalid("known_at", REQUEST_INSTANT_RULE))?),

@@ -19,6 +19,7 @@ mod rebuild;
 mod replay;
 mod sending;
 mod serve;
+mod settings;
 mod token;
 mod values;
 mod verify;
@@ -52,6 +53,7 @@ const TREE: [(&str, &[Entry]); 6] = [
     ]),
     ("Speak to debtors", &[
         command::<policy::Policy>(),
+        command::<settings::Settings>(),
         command::<sending::Sending>(),
         command::<preview::Preview>(),
         command::<outbox::Outbox>(),

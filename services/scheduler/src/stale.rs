@@ -1,4 +1,4 @@
-//! Accounts that were decided under an older catalog version than their creditor's. They are gone through creditor by
+//! Accounts that were decided under an older version of the catalog than the one in force. They are gone through creditor by
 //! creditor, no faster than agreed.
 
 use std::{
@@ -11,7 +11,7 @@ use saldo_catalog::State;
 use sqlx::PgPool;
 use tokio::time::{Duration, Instant};
 
-use crate::wakeups::{self, Key};
+use crate::wakeups::{self, Chain, Key, StaleTenant};
 
 /// Accounts of one creditor read at a time, so that no creditor waits for another's whole portfolio.
 const PAGE: usize = 500;
@@ -24,9 +24,9 @@ const REST: Duration = Duration::from_secs(60);
 pub(crate) struct Stale {
     limiter: DefaultDirectRateLimiter,
     waiting: VecDeque<Key>,
-    sweeps: BTreeMap<String, Sweep>,
-    /// The creditor that had its turn last.
-    last: String,
+    sweeps: BTreeMap<(String, Chain), Sweep>,
+    /// The creditor that had its turn last, and of which chain.
+    last: Option<(String, Chain)>,
 }
 
 /// How far one creditor's accounts were gone through.
@@ -45,7 +45,7 @@ impl Sweep {
 impl Stale {
     pub(crate) fn new(per_second: NonZeroU32) -> Self {
         let limiter = RateLimiter::direct(Quota::per_second(per_second));
-        Self { limiter, waiting: VecDeque::new(), sweeps: BTreeMap::new(), last: String::new() }
+        Self { limiter, waiting: VecDeque::new(), sweeps: BTreeMap::new(), last: None }
     }
 
     /// Reads more accounts where none wait.
@@ -53,33 +53,36 @@ impl Stale {
         if !self.waiting.is_empty() {
             return Ok(());
         }
-        let versions: Vec<_> = catalog.versions().map(|(tenant, version)| (tenant.to_owned(), version)).collect();
-        let mut behind = wakeups::tenants_behind(pool, &versions).await?;
+        // Versions that this release does not understand are not named by any answer of its own.
+        let versions: Vec<_> =
+            catalog.tenants().map(|(tenant, catalog)| (tenant.to_owned(), catalog.understood)).collect();
+        let mut behind = wakeups::tenants_behind(pool, &versions, catalog.system().understood).await?;
         behind.sort();
-        self.sweeps.retain(|tenant, _| behind.binary_search_by(|(one, _)| one.cmp(tenant)).is_ok());
-        let turn = behind.partition_point(|(tenant, _)| *tenant <= self.last);
+        self.sweeps.retain(|sweep, _| behind.binary_search_by(|one| one.key().cmp(sweep)).is_ok());
+        let turn = behind.partition_point(|one| Some(one.key()) <= self.last);
         // The creditors after the one that had its turn last come first.
         let before: Vec<_> = behind.drain(..turn).collect();
         behind.extend(before);
-        for (tenant, version) in behind {
+        for one in behind {
             if self.waiting.len() >= MAX_WAITING {
                 break;
             }
-            self.sweep(pool, &tenant, version).await?;
-            self.last = tenant;
+            self.sweep(pool, &one).await?;
+            self.last = Some(one.key());
         }
         Ok(())
     }
 
-    async fn sweep(&mut self, pool: &PgPool, tenant: &str, version: u64) -> Result<(), sqlx::Error> {
-        let sweep = self.sweeps.entry(tenant.to_owned()).or_insert_with(|| Sweep::new(version));
+    async fn sweep(&mut self, pool: &PgPool, behind: &StaleTenant) -> Result<(), sqlx::Error> {
+        let version = behind.version;
+        let sweep = self.sweeps.entry(behind.key()).or_insert_with(|| Sweep::new(version));
         if sweep.version != version {
             *sweep = Sweep::new(version);
         }
         if sweep.resting.is_some_and(|until| Instant::now() < until) {
             return Ok(());
         }
-        let page = wakeups::behind(pool, tenant, version, &sweep.after, PAGE).await?;
+        let page = wakeups::behind(pool, behind, &sweep.after, PAGE).await?;
         let ended = page.len() < PAGE;
         if let Some(last) = page.last().filter(|_| !ended) {
             sweep.after = last.clone();
@@ -87,7 +90,7 @@ impl Stale {
         } else {
             *sweep = Sweep { resting: Some(Instant::now() + REST), ..Sweep::new(version) };
         }
-        self.waiting.extend(page.into_iter().map(|(_, account)| Key { tenant: tenant.to_owned(), account }));
+        self.waiting.extend(page.into_iter().map(|(_, account)| Key { tenant: behind.tenant.clone(), account }));
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use saldo_api::v1::{AdvanceTimeRequest, CommandResponse};
 use saldo_client::{Said, ServiceClients, is_transient, patiently_until, timed};
 use saldo_clock::Clock;
 use saldo_crash_point::crash_point;
+use saldo_facts::CatalogVersions;
 use tokio::time::{Duration, sleep};
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -82,7 +83,8 @@ fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Update) {
     // Still due though nothing happened: the command service's clock is behind ours. Trying at once would be a hot loop.
     let early = |at: Timestamp| !advanced && at <= asked;
     let wakeup_at = next.map(|at| if early(at) { later(asked, AFTER_EARLY.seconds()) } else { at });
-    let answered = Answer { wakeup_at, account_version: answer.version, catalog_version: answer.policy_version };
+    let catalog = CatalogVersions { tenant: answer.policy_version, system: answer.system_version };
+    let answered = Answer { wakeup_at, account_version: answer.version, catalog };
     (if advanced { Outcome::Advanced } else { Outcome::NothingDue }, Update::Answered(answered))
 }
 
@@ -118,6 +120,7 @@ mod tests {
         CommandResponse {
             version: 7,
             policy_version: 3,
+            system_version: 2,
             consistency_token: token.to_owned(),
             next_wakeup: next.map(|seconds| Instant { seconds, nanos: 0 }),
             ..CommandResponse::default()
@@ -137,7 +140,8 @@ mod tests {
         assert_eq!((outcome, wakeup(&update)), (Outcome::Advanced, Some(at(2_000))));
         let (outcome, update) = read(&answer("", None), at(1_000));
         assert_eq!(outcome, Outcome::NothingDue);
-        assert_eq!(update, Update::Answered(Answer { wakeup_at: None, account_version: 7, catalog_version: 3 }));
+        let catalog = CatalogVersions { tenant: 3, system: 2 };
+        assert_eq!(update, Update::Answered(Answer { wakeup_at: None, account_version: 7, catalog }));
     }
 
     #[test]

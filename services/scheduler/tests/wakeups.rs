@@ -4,8 +4,9 @@ use std::{os::unix::fs::PermissionsExt, process::ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
+use saldo_facts::CatalogVersions;
 use saldo_log::genesis::Identity;
-use saldo_scheduler::wakeups::{self, Answer, Checkpoint, Key, Update};
+use saldo_scheduler::wakeups::{self, Answer, Chain, Checkpoint, Key, Update};
 use sqlx::{AssertSqlSafe, PgPool};
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("child") {
         return runtime.block_on(run_child());
     }
-    let test = Trial::test("the_agenda_and_the_answers_never_wait_for_each_other_for_ever", move || {
+    let test = Trial::test("agenda_and_answers_never_wait_for_each_other_and_older_answers_are_found", move || {
         runtime.block_on(on_a_server()).map_err(|error| error.to_string().into())
     });
     libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
@@ -37,7 +38,11 @@ async fn on_a_server() -> Outcome {
     let server = EmbeddedPostgres::start(options, |_| {}).await?;
     server.ensure_database("saldo").await?;
     let pool = PgPool::connect(&server.url("saldo")).await?;
-    let outcome = agenda_and_answers(&pool).await;
+    let outcome = async {
+        agenda_and_answers(&pool).await?;
+        older_answers(&pool).await
+    };
+    let outcome = outcome.await;
     pool.close().await;
     server.stop().await?;
     outcome
@@ -51,8 +56,10 @@ async fn agenda_and_answers(pool: &PgPool) -> Outcome {
     wakeups::ensure(pool).await?;
     for round in 1..=ROUNDS {
         let agenda = format!(
-            "INSERT INTO {}.agenda (tenant, account, wakeup_at, account_version, catalog_version, partition, record_offset)
-             SELECT 'acme', 'D-' || n, now(), {round}, 1, 0, {round} * 1000000 + row_number() OVER (ORDER BY md5(n || '{round}'))
+            "INSERT INTO {}.agenda (tenant, account, wakeup_at, account_version, catalog_version, system_version, partition,
+                                    record_offset)
+             SELECT 'acme', 'D-' || n, now(), {round}, 1, 1, 0,
+                    {round} * 1000000 + row_number() OVER (ORDER BY md5(n || '{round}'))
              FROM generate_series(1, {ACCOUNTS}) n
              ON CONFLICT (tenant, account) DO UPDATE SET account_version = excluded.account_version,
                  record_offset = excluded.record_offset",
@@ -76,13 +83,33 @@ async fn agenda_and_answers(pool: &PgPool) -> Outcome {
     Ok(())
 }
 
+/// Accounts whose answer is older than either chain of the catalog are found: the creditor's where it has published, the
+/// operator's for every creditor.
+async fn older_answers(pool: &PgPool) -> Outcome {
+    let rows = "INSERT INTO saldo.wakeups (tenant, account, account_version, catalog_version, system_version)
+                VALUES ('quiet', 'D-1', 1, 0, 1), ('quiet', 'D-2', 1, 0, 2), ('zeta', 'D-1', 1, 4, 2)";
+    sqlx::query(rows).execute(pool).await?;
+    let published = [("acme".to_owned(), 1), ("zeta".to_owned(), 5)];
+    let behind = wakeups::tenants_behind(pool, &published, 2).await?;
+    let found: Vec<_> = behind.iter().map(|one| (one.tenant.as_str(), one.chain, one.version)).collect();
+    assert_eq!(found, [("zeta", Chain::Tenant, 5), ("acme", Chain::System, 2), ("quiet", Chain::System, 2)]);
+    let quiet = wakeups::behind(pool, &behind[2], &(-1, String::new()), 10).await?;
+    assert_eq!(quiet, [(1, "D-1".to_owned())], "the other account is up to date");
+    assert!(wakeups::tenants_behind(pool, &[], 1).await?.is_empty());
+    Ok(())
+}
+
 /// An answer about every account; every third could not be woken.
 fn answers(round: u64) -> Vec<(Key, Update)> {
     let answer = |number: i64| {
         let key = Key { tenant: "acme".into(), account: format!("D-{number}") };
         let update = match number % 3 {
             0 => Update::NotBefore(jiff::Timestamp::UNIX_EPOCH),
-            _ => Update::Answered(Answer { wakeup_at: None, account_version: round, catalog_version: 1 }),
+            _ => Update::Answered(Answer {
+                wakeup_at: None,
+                account_version: round,
+                catalog: CatalogVersions { tenant: 1, system: 1 },
+            }),
         };
         (key, update)
     };

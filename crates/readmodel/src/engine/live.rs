@@ -12,7 +12,7 @@ use super::{
     batch::{CHECKPOINTS, ENGINE},
     build::all_models,
 };
-use crate::{DECLARATIONS, ReadModelError};
+use crate::{DECLARATIONS, ReadModelError, tenants};
 
 /// The form of what every build has besides its models.
 pub(super) const FORMAT: i32 = ENGINE.version;
@@ -62,7 +62,7 @@ const SERVED_MODELS: &str =
 pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadModelError> {
     let mut transaction = crate::begin(pool).await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))").execute(&mut *transaction).await?;
-    for statement in BASE {
+    for statement in BASE.iter().chain(&tenants::TABLES) {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }
     let schema = match in_force(&mut transaction).await? {
@@ -150,7 +150,8 @@ async fn point(transaction: &mut PgConnection, schema: &Schema) -> Result<Schema
     .fetch_one(&mut *transaction)
     .await?;
     let faces: String = std::iter::once(&&ENGINE).chain(DECLARATIONS).map(|one| Declaration::face(one)).collect();
-    let sql = format!("{ROLE}{SERVED_MODELS}{}{faces}{GRANTS}", CHECKPOINTS.served()).replace("{s}", schema.name());
+    let sql = format!("{ROLE}{SERVED_MODELS}{}{}{faces}{GRANTS}", CHECKPOINTS.served(), tenants::FACE)
+        .replace("{s}", schema.name());
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(transaction).await?;
     Ok(Schema { epoch, ..schema.clone() })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use saldo_facts::CatalogVersions;
 
 use super::{Accepted, CommitPosition, Model, Owner};
 use crate::{
@@ -22,6 +23,7 @@ const AGENDA: Table = Table {
             Column::new("wakeup_at", Kind::Instant, "When it next needs waking").nullable(),
             Column::new("account_version", Kind::Big, "Version of the commit that said so"),
             Column::new("catalog_version", Kind::Big, "Version of the tenant's catalog that decided it"),
+            Column::new("system_version", Kind::Big, "Version of the operator's own catalog that decided it"),
             Column::new("partition", Kind::Int, "Partition of that commit's record"),
             Column::new("record_offset", Kind::Big, "Offset of that commit's record"),
         ],
@@ -32,7 +34,7 @@ const AGENDA: Table = Table {
 struct Row {
     is_new: bool,
     wakeup_at: Option<Timestamp>,
-    catalog_version: u64,
+    catalog: CatalogVersions,
     position: CommitPosition,
 }
 
@@ -41,13 +43,13 @@ struct Row {
 pub struct Agenda(BTreeMap<Owner, Row>);
 
 impl Model for Agenda {
-    const DECLARATION: Declaration = Declaration::new("agenda", 1, &[AGENDA], &[]);
+    const DECLARATION: Declaration = Declaration::new("agenda", 2, &[AGENDA], &[]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         let Accepted { owner, position, commit, .. } = *accepted;
         let is_new = position.version == 1 || self.0.get(owner).is_some_and(|row| row.is_new);
-        let (wakeup_at, catalog_version) = (commit.next_wakeup, commit.catalog_version);
-        self.0.insert(owner.clone(), Row { is_new, wakeup_at, catalog_version, position });
+        let (wakeup_at, catalog) = (commit.next_wakeup, commit.catalog);
+        self.0.insert(owner.clone(), Row { is_new, wakeup_at, catalog, position });
     }
 
     async fn write(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
@@ -60,7 +62,8 @@ impl Model for Agenda {
                     &owner.account.as_str(),
                     &row.wakeup_at,
                     &(row.position.version as i64),
-                    &(row.catalog_version as i64),
+                    &(row.catalog.tenant as i64),
+                    &(row.catalog.system as i64),
                     &(row.position.partition as i32),
                     &(row.position.offset as i64),
                 ],

@@ -226,7 +226,7 @@ impl Attempts {
                     notice: started.notice.clone(),
                     language: started.language.clone(),
                     recipient: started.recipient,
-                    policy_version: accepted.commit.catalog_version,
+                    policy_version: accepted.commit.catalog.tenant,
                     at: started.at,
                     send_before: started.send_before,
                 };

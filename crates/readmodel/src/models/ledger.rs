@@ -194,7 +194,7 @@ pub struct Ledger {
 
 impl Model for Ledger {
     const DECLARATION: Declaration =
-        Declaration { more: aging, ..Declaration::new("ledger", 1, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW]) };
+        Declaration { more: aging, ..Declaration::new("ledger", 2, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW]) };
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         let Accepted { owner, position, commit, .. } = *accepted;
@@ -402,7 +402,11 @@ const FIGURES: [(&str, &str, &str); 11] = [
 /// The ageing: its type, the function and the view of today.
 fn aging() -> String {
     let columns: Vec<String> = FIGURES.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
-    let mut sql = AGING.replace("{columns}", &columns.join(", "));
+    let ages = |day: &str, items: &str| AGES.replace("{day}", day).replace("{items}", items);
+    let mut sql = AGING
+        .replace("{columns}", &columns.join(", "))
+        .replace("{as_of}", &ages("aging_as_of.as_of", ITEMS_AS_OF))
+        .replace("{today}", &ages("today", ITEMS_TODAY));
     for (name, _, comment) in FIGURES {
         sql += &comment_on_column(&format!("bi.aging_figures.{name}"), comment);
         let today = if name == "not_due" { "Open and not past due; minor units" } else { comment };
@@ -411,9 +415,47 @@ fn aging() -> String {
     sql
 }
 
+/// Receivables by age on `{day}`, an expression over `{items}`.
+const AGES: &str = "
+  SELECT tenant, account, currency, not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance,
+         round(balance / (10::numeric ^ decimals), decimals)
+  FROM (
+    SELECT tenant, account, currency, decimals,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date <= 0), 0)::bigint AS not_due,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 1 AND 30), 0)::bigint AS d1_30,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 31 AND 60), 0)::bigint AS d31_60,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 61 AND 90), 0)::bigint AS d61_90,
+      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date > 90), 0)::bigint AS d91_plus,
+      coalesce(sum(open) FILTER (WHERE kind <> 'invoice'), 0)::bigint AS unapplied,
+      sum(open)::bigint AS balance
+    FROM {items}
+    GROUP BY tenant, account, currency, decimals) figure
+  WHERE (not_due, d1_30, d31_60, d61_90, d91_plus, unapplied) <> (0, 0, 0, 0, 0, 0)";
+
 /// What is open now, less what came to be true or known later: today's figures cost what is open and not all that ever
-/// happened. The function reads through the views, with their owner's rights, so that Postgres can take it into the query
-/// that asks and look at the accounts that are asked for alone.
+/// happened.
+const ITEMS_AS_OF: &str = "(
+      SELECT tenant, account, currency, decimals, kind, due_date, open_minor AS open FROM bi.open_items
+      UNION ALL
+      SELECT tenant, account, currency, decimals, kind, due_date, -amount_minor FROM bi.ledger
+      WHERE effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at) item
+    WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL";
+
+/// The same on each creditor's own day, with all that is known. A creditor that has published no settings has UTC's day. No
+/// zone's day is before UTC's by more than one: by that bound the ledger's index finds the few changes that lie ahead.
+const ITEMS_TODAY: &str = "(
+      SELECT o.tenant, account, currency, decimals, kind, due_date, open_minor AS open,
+             coalesce(t.today, (SELECT today FROM bi.clock)) AS today
+      FROM bi.open_items o LEFT JOIN bi.tenants t ON t.tenant = o.tenant
+      UNION ALL
+      SELECT l.tenant, account, currency, decimals, kind, due_date, -amount_minor,
+             coalesce(t.today, (SELECT today FROM bi.clock))
+      FROM bi.ledger l LEFT JOIN bi.tenants t ON t.tenant = l.tenant
+      WHERE effective_date > (SELECT today - 1 FROM bi.clock)
+        AND effective_date > coalesce(t.today, (SELECT today FROM bi.clock))) item";
+
+/// The functions read through the views, with their owner's rights, so that Postgres can take them into the query that asks
+/// and look at the accounts that are asked for alone.
 const AGING: &str = "
 DO $$ BEGIN
   IF to_regtype('bi.aging_figures') IS NULL THEN
@@ -421,31 +463,15 @@ DO $$ BEGIN
   END IF;
 END $$;
 CREATE OR REPLACE FUNCTION bi.aging_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
-RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $$
-  SELECT tenant, account, currency, not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance,
-         round(balance / (10::numeric ^ decimals), decimals)
-  FROM (
-    SELECT tenant, account, currency, decimals,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date <= 0), 0)::bigint AS not_due,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date BETWEEN 1 AND 30), 0)::bigint AS d1_30,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date BETWEEN 31 AND 60), 0)::bigint AS d31_60,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date BETWEEN 61 AND 90), 0)::bigint AS d61_90,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND aging_as_of.as_of - due_date > 90), 0)::bigint AS d91_plus,
-      coalesce(sum(open) FILTER (WHERE kind <> 'invoice'), 0)::bigint AS unapplied,
-      sum(open)::bigint AS balance
-    FROM (
-      SELECT tenant, account, currency, decimals, kind, due_date, open_minor AS open FROM bi.open_items
-      UNION ALL
-      SELECT tenant, account, currency, decimals, kind, due_date, -amount_minor FROM bi.ledger
-      WHERE effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at) item
-    WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL
-    GROUP BY tenant, account, currency, decimals) figure
-  WHERE (not_due, d1_30, d31_60, d61_90, d91_plus, unapplied) <> (0, 0, 0, 0, 0, 0)
+RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${as_of}
 $$;
-CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_as_of((now() AT TIME ZONE 'UTC')::date);
+CREATE OR REPLACE FUNCTION bi.aging_today() RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${today}
+$$;
+CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_today();
 COMMENT ON TYPE bi.aging_figures IS 'Receivables of one account in one currency by age; the buckets plus unapplied equal the balance';
 COMMENT ON FUNCTION bi.aging_as_of(date, timestamptz) IS 'Ageing as true on day as_of, as known at instant known_at; what was known then stays known then';
-COMMENT ON VIEW bi.aging IS 'Ageing today (UTC) with all that is known';
-REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz) TO saldo_bi;
+COMMENT ON FUNCTION bi.aging_today() IS 'Ageing on each creditor''s own day, with all that is known';
+COMMENT ON VIEW bi.aging IS 'Ageing today, by each creditor''s own day, with all that is known';
+REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() TO saldo_bi;
 ";

@@ -15,7 +15,7 @@ use saldo_domain::{
     party::Channel,
     sealed::Sealed,
 };
-use saldo_facts::Commit;
+use saldo_facts::{CatalogVersions, Commit};
 use saldo_readmodel::{Accepted, CommitPosition, Owner, Rows};
 
 /// An account's history: what stands in its rows must be told by it.
@@ -35,7 +35,7 @@ impl Story {
             actor: "ana".into(),
             actor_roles: Vec::new(),
             recorded_at: minute(index),
-            catalog_version: 7,
+            catalog: CatalogVersions { tenant: 7, system: 0 },
             next_wakeup: (index % 2 == 0).then(|| minute(index + 60)),
             refusal: None,
             events,

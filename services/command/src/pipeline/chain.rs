@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use saldo_catalog::TenantCatalog;
+use saldo_catalog::InForce;
 use saldo_domain::{
     Context, Decision, Rules,
     account::Account,
@@ -19,7 +19,7 @@ use saldo_domain::{
     evolve, handle, next_wakeup, party,
     refusal::Refusal as Refused,
 };
-use saldo_facts::{Commit, Refusal};
+use saldo_facts::{CatalogVersions, Commit, Refusal};
 use saldo_log::{
     NewRecord,
     acceptor::Head,
@@ -35,6 +35,9 @@ use crate::{answer::Answer, failure::Failure, violations::Violation};
 
 /// Commits of one chain; further commands wait for the next.
 const MAX_CHAIN: usize = 256;
+/// Until an account is woken again that a newer release has decided on, by a catalog which this one cannot read: a rolling
+/// upgrade is under way and takes some minutes.
+const REREAD: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 /// A request id is remembered for 30 days of the account's own recorded_at.
 const REMEMBERED: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
 
@@ -53,7 +56,7 @@ pub fn decide(
     live: &mut LiveAccount,
     store: &Store,
     start: ChainStart,
-    in_force: &TenantCatalog,
+    in_force: &InForce,
     now: Timestamp,
     records: &mut Vec<NewRecord>,
 ) -> Result<(), StoreError> {
@@ -70,6 +73,7 @@ pub fn decide(
         parked: live.stored.parked.as_deref(),
         documents: Overlay { store, account: &key, changed: HashMap::new(), failed: RefCell::new(None) },
         in_force,
+        catalog: live.stored.catalog,
     };
     while let Some(mut queued) = waiting.pop_front() {
         if queued.is_over(Instant::now()) {
@@ -83,7 +87,7 @@ pub fn decide(
             continue;
         }
         match chain.decide(&mut queued, &live.in_flight, now)? {
-            Decided::Answer(reply) => queued.answer(reply),
+            Decided::Answer(reply) => queued.answer(reply.map(|reply| *reply)),
             Decided::Commit(commit, value) => {
                 let trace = queued.steps.next("append").traceparent();
                 let key = Bytes::copy_from_slice(key.as_bytes());
@@ -103,7 +107,7 @@ pub fn decide(
 /// The outcome of one decision.
 enum Decided {
     /// An answer, with nothing to append.
-    Answer(Result<Reply, Failure>),
+    Answer(Result<Box<Reply>, Failure>),
     /// A commit to append, and the value of its record.
     Commit(Box<Commit>, Vec<u8>),
 }
@@ -116,8 +120,10 @@ struct Chain<'c> {
     recorded_at: Option<Timestamp>,
     parked: Option<&'c str>,
     documents: Overlay<'c>,
-    /// The creditor's catalog in force.
-    in_force: &'c TenantCatalog,
+    /// What decisions rest on besides the account.
+    in_force: &'c InForce,
+    /// The versions of the catalog that the account's commits have used before this chain.
+    catalog: CatalogVersions,
 }
 
 impl Chain<'_> {
@@ -132,7 +138,7 @@ impl Chain<'_> {
         let now = self.recorded_at.map_or(now, |last| last.max(now));
         if let Some(known) = self.remembered(queued, now)? {
             let same = known.fingerprint == queued.draft.fingerprint;
-            let reply = Reply { answer: known.answer, replayed: true };
+            let reply = Box::new(Reply { answer: known.answer, replayed: true });
             return Ok(Decided::Answer(if same { Ok(reply) } else { Err(Failure::RequestIdReused) }));
         }
         if let Some(why) = self.parked {
@@ -151,13 +157,17 @@ impl Chain<'_> {
         if matches!(refusal, Some(Refused::Party(party::Refusal::AccountUnknown))) {
             return Ok(Decided::Answer(Err(Failure::AccountUnknown)));
         }
-        let wakeup = next_wakeup(&self.account, &context);
-        let policy = self.in_force.version;
+        let (catalog, reread) = used(self.in_force, self.catalog, now);
+        let wakeup = next_wakeup(&self.account, &context).into_iter().chain(reread).min();
         if events.is_empty() && refusal.is_none() {
-            let answer = Answer::of_nothing(&queued.command, &self.account, self.head.version, now, wakeup, policy);
-            return Ok(Decided::Answer(Ok(Reply { answer, replayed: false })));
+            let answer = Answer::of_nothing(&queued.command, &self.account, self.head.version, now, wakeup, catalog);
+            return Ok(Decided::Answer(Ok(Box::new(Reply { answer, replayed: false }))));
         }
-        let commit = commit(queued, now, wakeup, policy, refusal, events);
+        if let Err(why) = self.in_force.system.admit(&events) {
+            self.go_back(decided);
+            return Ok(Decided::Answer(Err(why.into())));
+        }
+        let commit = commit(queued, now, wakeup, catalog, refusal, events);
         let version = self.head.version + 1;
         let (tenant, account, payload) = (&queued.tenant, &queued.account, commit.encode());
         let value = frame::encode(frame::Kind::Commit, tenant, account, version, self.head.hash, &payload);
@@ -189,16 +199,30 @@ impl Chain<'_> {
 }
 
 /// The rules to decide by. By a policy that cannot be read nobody is spoken to; decisions about money go on.
-fn rules<'c>(in_force: &'c TenantCatalog, command: &Command) -> Result<&'c Rules, Failure> {
+fn rules<'c>(in_force: &'c InForce, command: &Command) -> Result<&'c Rules, Failure> {
     let speaks = matches!(
         command,
         Command::Dunning(dunning::Command::StartContactAttempt { .. } | dunning::Command::RetryContact { .. })
     );
-    match &in_force.parked {
-        Some(why) if speaks => Err(Failure::PolicyParked(why.clone())),
+    match in_force.parked() {
+        Some(why) if speaks => Err(Failure::PolicyParked(why.to_owned())),
         Some(_) => Ok(&NO_RULES),
-        None => Ok(in_force.rules.as_ref()),
+        None => Ok(in_force.tenant.rules.as_ref()),
     }
+}
+
+/// The versions of the catalog that a decision names, and when the account wants to be asked again because of them.
+///
+/// While a chain is parked, decisions rest on what was read before that: they name the versions that this release
+/// understands, so that the scheduler wakes the account again for a release that understands more. Where a newer release has
+/// already decided on the account, its versions stay, since none goes back; then the account asks to be woken by itself.
+fn used(in_force: &InForce, before: CatalogVersions, now: Timestamp) -> (CatalogVersions, Option<Timestamp>) {
+    let understood = in_force.understood();
+    let reread = match understood.reach(before) {
+        true => None,
+        false => now.checked_add(REREAD).ok(),
+    };
+    (understood.max(before), reread)
 }
 
 /// Documents as the commits of the chain leave them, over the store.
@@ -235,7 +259,7 @@ fn commit(
     queued: &QueuedCommand,
     recorded_at: Timestamp,
     next_wakeup: Option<Timestamp>,
-    catalog_version: u64,
+    catalog: CatalogVersions,
     refusal: Option<Refused>,
     events: Vec<Event>,
 ) -> Commit {
@@ -249,7 +273,7 @@ fn commit(
         actor: draft.actor.clone(),
         actor_roles: draft.actor_roles.clone(),
         recorded_at,
-        catalog_version,
+        catalog,
         next_wakeup,
         refusal: refusal.map(|refused| Refusal {
             reason: refused.reason().to_owned(),
@@ -257,5 +281,32 @@ fn commit(
             details: refused.details().into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
         }),
         events,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use saldo_catalog::{SystemCatalog, TenantCatalog};
+
+    use super::*;
+
+    fn in_force(version: u64, understood: u64) -> InForce {
+        InForce {
+            tenant: Arc::new(TenantCatalog { version, understood, ..TenantCatalog::default() }),
+            system: Arc::new(SystemCatalog::default()),
+        }
+    }
+
+    #[test]
+    fn a_decision_names_what_this_release_understands_and_never_goes_back() {
+        let now = Timestamp::UNIX_EPOCH;
+        let tenant = |tenant| CatalogVersions { tenant, system: 0 };
+        assert_eq!(used(&in_force(3, 3), tenant(2), now), (tenant(3), None));
+        // Parked at version 3: a release that understands it wakes the account again.
+        assert_eq!(used(&in_force(3, 2), tenant(2), now), (tenant(2), None));
+        // That release has decided already: the account asks for it by itself.
+        assert_eq!(used(&in_force(3, 2), tenant(3), now), (tenant(3), now.checked_add(REREAD).ok()));
     }
 }

@@ -28,6 +28,6 @@ pub fn fold(
         }
     }
     stored.recorded_at = Some(commit.recorded_at);
-    stored.catalog_version = stored.catalog_version.max(commit.catalog_version);
+    stored.catalog = stored.catalog.max(commit.catalog);
     Ok(StoredAnswer { fingerprint: commit.fingerprint, answer: Answer::of(commit, version, offset) })
 }

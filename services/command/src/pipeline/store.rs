@@ -15,6 +15,7 @@ use saldo_domain::{
     account::Account,
     document::{Document, DocumentKey},
 };
+use saldo_facts::CatalogVersions;
 use saldo_log::acceptor::{Head, Position};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -57,8 +58,8 @@ pub struct StoredAccount {
     pub account: Account,
     /// recorded_at of the newest of them.
     pub recorded_at: Option<jiff::Timestamp>,
-    /// The policy version that the newest of them used.
-    pub catalog_version: u64,
+    /// The newest versions of the catalog that they used.
+    pub catalog: CatalogVersions,
     /// Why nothing can be decided, where a commit could not be read.
     pub parked: Option<String>,
     /// The parts as they stand in the store.
@@ -98,7 +99,7 @@ struct HeadRow {
     hash: [u8; 32],
     version: u64,
     recorded_at: Option<jiff::Timestamp>,
-    catalog_version: u64,
+    catalog: CatalogVersions,
     parked: Option<String>,
 }
 
@@ -193,14 +194,14 @@ impl Store {
     /// An account's state as last saved; the default where it has no history.
     pub fn account(&self, key: &str) -> Result<StoredAccount, StoreError> {
         let Some(head) = self.saved.heads.get(key)? else { return Ok(StoredAccount::default()) };
-        let HeadRow { recorded_at, catalog_version, parked, .. } = read(head.value())?;
+        let HeadRow { recorded_at, catalog, parked, .. } = read(head.value())?;
         let mut rows = [const { None }; parts::COUNT];
         for (row, table) in rows.iter_mut().zip(&self.saved.parts) {
             *row = table.get(key)?;
         }
         let rows = rows.each_ref().map(|row| row.as_ref().map(|row| row.value()));
         let (account, saved) = (parts::decode(rows)?, Digests::of_rows(rows));
-        Ok(StoredAccount { account, recorded_at, catalog_version, parked, saved })
+        Ok(StoredAccount { account, recorded_at, catalog, parked, saved })
     }
 
     /// A document, by its natural key.
@@ -318,7 +319,7 @@ impl AccountWriter<'_> {
             hash: head.hash,
             version: head.version,
             recorded_at: stored.recorded_at,
-            catalog_version: stored.catalog_version,
+            catalog: stored.catalog,
             parked: stored.parked.clone(),
         };
         self.heads.insert(key, write(&row)?.as_slice())?;

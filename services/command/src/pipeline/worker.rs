@@ -280,16 +280,16 @@ impl Worker {
             let before = records.len();
             self.chains += 1;
             let Some(tenant) = live.waiting.front().map(|queued| queued.tenant.clone()) else { continue };
-            let in_force = catalog.tenant(&tenant);
-            if in_force.version < live.stored.catalog_version {
-                // Another instance has read a newer policy: along a chain policy versions never go back.
+            let in_force = catalog.in_force(&tenant);
+            if !in_force.read().reach(live.stored.catalog) {
+                // Another instance has read a newer catalog: along a chain neither of its versions goes back.
                 if live.give_up_late(Instant::now()) {
                     self.resting.push((Instant::now() + CATALOG_PAUSE, key));
                 }
                 continue;
             }
             let start = ChainStart { partition, head, number: self.chains };
-            chain::decide(live, store, start, in_force, now.instant, &mut records)?;
+            chain::decide(live, store, start, &in_force, now.instant, &mut records)?;
             if records.len() > before {
                 self.batch.unresolved.push(key.clone());
                 chains.push((key, self.chains));

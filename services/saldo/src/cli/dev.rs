@@ -17,7 +17,7 @@ use saldo_mail_sink::MailSink;
 use super::Run;
 use crate::{
     Failure, Outcome,
-    cli::serve,
+    cli::{serve, token::creditor},
     config::{Config, ConfigError, Overrides, Secret},
     run::{service::Service, system::System, telemetry},
 };
@@ -75,7 +75,7 @@ impl Run for Dev {
         })?;
         let key = config.data_dir.join("dev-key.pem");
         let issuer = Issuer::read_or_create(&key)?;
-        let token = issuer.issue("dev", &self.tenant, &ALL_ROLES, TOKEN_LIFE)?;
+        let token = issuer.issue("dev", creditor(&self.tenant)?.as_str(), &ALL_ROLES, TOKEN_LIFE)?;
         let sink =
             match &config.sending.smtp {
                 Some(_) => None,

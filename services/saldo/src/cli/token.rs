@@ -42,13 +42,22 @@ fn role(name: &str) -> Result<Role, String> {
     Role::parse(name).ok_or_else(|| "must be writer, reader, operator, auditor or service".to_owned())
 }
 
+/// The tenant of a token, which must be a creditor's.
+pub fn creditor(text: &str) -> Result<TenantId, String> {
+    let tenant = TenantId::new(text).map_err(|rule| format!("--tenant {rule}"))?;
+    if tenant.is_reserved() {
+        return Err(format!("--tenant {text} is reserved for the operator's own catalog; choose another"));
+    }
+    Ok(tenant)
+}
+
 impl Run for Token {
     async fn run(self) -> Outcome {
         if self.public_key {
             print!("{}", Issuer::read_or_create(&self.key)?.public_pem()?);
             return Ok(ExitCode::SUCCESS);
         }
-        let tenant = TenantId::new(self.tenant.unwrap_or_default()).map_err(|rule| format!("--tenant {rule}"))?;
+        let tenant = creditor(&self.tenant.unwrap_or_default())?;
         let life = Duration::from_secs(self.hours * 3600);
         let issuer = Issuer::read_or_create(&self.key)?;
         println!("{}", issuer.issue(&self.subject, tenant.as_str(), &self.roles, life)?);

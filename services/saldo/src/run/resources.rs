@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use saldo_catalog::upgrade::upgrade;
 use saldo_embedded_postgres::Stage;
 use saldo_keyring::Keyring;
 
@@ -10,7 +12,7 @@ use crate::{
     config::Config,
     run::{
         service::Service,
-        stores::{Identities, Stores, is_unreachable, open_keyring},
+        stores::{Identities, Stores, UPGRADER, is_unreachable, open_keyring},
     },
 };
 
@@ -25,11 +27,12 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Opens what these services need. With `create`, a missing log is created.
+    /// Opens what these services need. With an instant to `create` at, a missing log is created, and the log may hold every
+    /// fact of this release: no other process reads it.
     pub async fn open(
         config: &Config,
         services: &[Service],
-        create: bool,
+        create: Option<Timestamp>,
         progress: impl Fn(Stage),
     ) -> Result<Self, Failure> {
         let any = |uses: fn(Service) -> bool| services.iter().copied().any(uses);
@@ -40,7 +43,10 @@ impl Resources {
         } else {
             Stores::open_apart(config, any(Service::uses_database)).await?
         };
-        let identities = stores.identities(config, create).await?;
+        let identities = stores.identities(config, create.is_some()).await?;
+        if let Some(now) = create {
+            upgrade(stores.catalog_log.clone(), identities.catalog, now, UPGRADER).await?;
+        }
         let keyring = match any(Service::uses_keys) {
             true => Some(open_keyring(config, stores.log.as_ref(), &identities.accounts).await?),
             false => None,
@@ -51,7 +57,7 @@ impl Resources {
     /// The same, but waits for servers that cannot be reached yet, since services are often started together with them.
     pub async fn wait_for(config: &Config, services: &[Service], progress: impl Fn(Stage)) -> Result<Self, Failure> {
         loop {
-            match Self::open(config, services, false, &progress).await {
+            match Self::open(config, services, None, &progress).await {
                 Err(error) if is_unreachable(&error) => {
                     tracing::warn!(%error, "not there yet; trying again");
                     tokio::time::sleep(RETRY).await;

@@ -53,7 +53,7 @@ impl Service {
 
     /// Whether it works by published policies.
     pub fn uses_catalog(self) -> bool {
-        matches!(self, Service::Command | Service::Scheduler | Service::Dispatcher)
+        self != Service::Query
     }
 
     /// Whether it is called with tokens.

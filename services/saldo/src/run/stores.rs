@@ -145,6 +145,9 @@ impl Stores {
     }
 }
 
+/// Who raises the format of a log, as the history of the catalog names it.
+pub const UPGRADER: &str = "saldo log";
+
 pub struct Identities {
     pub accounts: Identity,
     pub catalog: Identity,
@@ -200,7 +203,7 @@ pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Iden
 }
 
 /// Whether the log holds more than each partition's Genesis (record 0) and probes of its clock.
-async fn holds_commits(log: &dyn Log, identity: &Identity) -> Result<bool, Failure> {
+pub(crate) async fn holds_commits(log: &dyn Log, identity: &Identity) -> Result<bool, Failure> {
     for partition in 0..identity.partitions {
         let (mut next, end) = (1, log.end(partition).await?);
         if next >= end {

@@ -31,7 +31,7 @@ use crate::{Failure, config::Config, terminal::progress};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Connections to Postgres: queries, projector and senders each have their own, so that no query holds up the others.
 const QUERY_CONNECTIONS: u32 = 16;
-const PROJECTOR_CONNECTIONS: u32 = 2;
+const PROJECTOR_CONNECTIONS: u32 = 3;
 const SENDER_CONNECTIONS: u32 = 6;
 /// The longest the database may work on a query. With what comes before it, still below the longest a call may take.
 const LONGEST_QUERY: Duration = Duration::from_secs(30);
@@ -80,13 +80,16 @@ impl System {
             followers.push(Task::spawn("catalog", |stop| follower.run(stop)));
             published = Some(catalog);
         }
-        let projector = match (has(Service::Projector), &keyring) {
-            (true, Some(keys)) => {
+        let projector = match (has(Service::Projector), &keyring, &published) {
+            (true, Some(keys), Some(catalog)) => {
                 let url = &stores.database()?.url;
                 let pool = connect(url, PROJECTOR_CONNECTIONS, None).await?;
                 pools.push(pool.clone());
                 // A query right after the start must find the tables.
                 saldo_readmodel::ensure(&pool, &identity).await?;
+                let (tenants, catalog, clock) = (pool.clone(), catalog.clone(), clock.clone());
+                followers
+                    .push(Task::spawn("tenants", |stop| saldo_projector::keep_tenants(tenants, catalog, clock, stop)));
                 let (log, keys) = (stores.log.clone(), keys.clone());
                 Some(Task::spawn("projector", |stop| saldo_projector::run(log, identity, pool, keys, stop)))
             }
@@ -185,8 +188,9 @@ impl System {
         let keys = [key.public_pem()?];
         let started = async {
             let show = |stage| progress::show_stage(&bar, &stage);
+            let now = clock.now();
             let start = Start::new(config, Service::ALL, &keys, clock)?;
-            Self::start(config, start, Resources::open(config, Service::ALL, true, show).await?).await
+            Self::start(config, start, Resources::open(config, Service::ALL, Some(now), show).await?).await
         };
         let started = started.await;
         bar.finish_and_clear();

@@ -8,7 +8,7 @@ use saldo_domain::{
     ledger::InvoiceIssued,
     party::{AccountAmended, AccountOpened},
 };
-use saldo_facts::{Commit, DecodeError, FACTS, declare::Fact, decode_event_as};
+use saldo_facts::{CatalogVersions, Commit, DecodeError, FACTS, declare::Fact, decode_event_as};
 use saldo_log::{
     frame::{self, GENESIS_KEY, Kind},
     genesis::Identity,
@@ -70,7 +70,7 @@ impl History {
             actor: "somebody".into(),
             actor_roles: Vec::new(),
             recorded_at: Timestamp::UNIX_EPOCH,
-            catalog_version: 0,
+            catalog: CatalogVersions::default(),
             next_wakeup: None,
             refusal: None,
             events: vec![event],

@@ -48,9 +48,15 @@ pub async fn show(args: ShowArgs) -> Outcome {
             .iter()
             .map(|(version, at, actor, summary)| json!({ "version": version, "at": at, "actor": actor, "summary": summary }))
             .collect();
-        let said = json!({ "version": answer.version, "sending": answer.sending, "files": files, "changes": changes });
+        let said = json!({
+            "version": answer.version, "sending": answer.sending, "files": files, "changes": changes,
+            "system_version": answer.system_version, "format": answer.format, "parked": answer.parked,
+        });
         println!("{said}");
         return Ok(ExitCode::SUCCESS);
+    }
+    if !answer.parked.is_empty() {
+        println!("PARKED: this release cannot read what is in force, and sends nothing: {}", answer.parked);
     }
     if answer.version == 0 {
         println!("no policy has been published; `saldo policy publish DIR` publishes one");

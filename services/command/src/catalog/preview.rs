@@ -1,0 +1,81 @@
+//! What would be sent to an account and when, if nothing else happened.
+
+use saldo_api::v1;
+use saldo_auth::Caller;
+use saldo_domain::{
+    Context, Rules,
+    dunning::preview::preview,
+    ids::{AccountId, AccountKey, TenantId},
+};
+use saldo_facts::{REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, notice_to_api, timestamp_to_api};
+
+use super::{
+    CatalogGrpc,
+    request::{invalid, sound, sources},
+};
+use crate::failure::Failure;
+
+/// Contacts of a preview at most: two years of the closest policy.
+const MAX_PREVIEW: usize = 500;
+/// Contacts of a preview that names no number.
+const USUAL_PREVIEW: usize = 100;
+
+impl CatalogGrpc {
+    pub(super) async fn preview(
+        &self,
+        caller: &Caller,
+        request: v1::PreviewContactsRequest,
+    ) -> Result<v1::PreviewContactsResponse, Failure> {
+        let tenant = TenantId::new(&caller.tenant).map_err(|rule| invalid("tenant", rule.to_string()))?;
+        let account = AccountId::new(&request.account_id).map_err(|rule| invalid("account_id", rule.to_string()))?;
+        let state = self.catalog.state();
+        let in_force = state.tenant(&caller.tenant);
+        let (rules, policy_version) = if request.draft.is_empty() {
+            (Rules { sending: true, ..in_force.rules.as_ref().clone() }, in_force.version)
+        } else {
+            let draft = sound(&sources(&request.draft))?;
+            (Rules { languages: draft.languages(), policy: Some(draft.policy), sending: true }, 0)
+        };
+        let Some(policy) = &rules.policy else {
+            return Err(invalid("draft", "is required while no policy is published (`saldo policy publish`)"));
+        };
+        let now = match request.from {
+            Some(from) => instant_from_request(from).ok_or_else(|| invalid("from", REQUEST_INSTANT_RULE))?,
+            None => self.clock.now(),
+        };
+        let most = match request.most {
+            0 => USUAL_PREVIEW,
+            most => usize::try_from(most)
+                .ok()
+                .filter(|most| *most <= MAX_PREVIEW)
+                .ok_or_else(|| invalid("most", format!("must be 1 to {MAX_PREVIEW}, or 0 for {USUAL_PREVIEW}")))?,
+        };
+        let stored = self.commands.look(&AccountKey::new(tenant, account).to_string()).await?;
+        if let Some(why) = stored.parked {
+            return Err(Failure::Parked(why));
+        }
+        let Some(profile) = &stored.account.party.profile else { return Err(Failure::AccountUnknown) };
+        let zone = policy.contact.zone(&profile.time_zone).to_owned();
+        let account = stored.account.clone();
+        // Hundreds of contacts about thousands of items take a while.
+        let planned = tokio::task::spawn_blocking(move || {
+            let context = Context { now, rules: &rules, zones: saldo_catalog::zone };
+            preview(&account, &context, most)
+        })
+        .await
+        .map_err(|_| Failure::Stopped)?;
+        let contacts = planned.iter().map(|planned| v1::PlannedContact {
+            at: Some(timestamp_to_api(planned.at)),
+            saying: Some(notice_to_api(&planned.notice)),
+            language: planned.language.clone(),
+            withheld: planned.withheld.map(|reason| reason.name().to_owned()).unwrap_or_default(),
+            items: planned.items.iter().map(listed_to_api).collect(),
+        });
+        Ok(v1::PreviewContactsResponse {
+            contacts: contacts.collect(),
+            time_zone: zone,
+            policy_version,
+            sending: in_force.rules.sending,
+        })
+    }
+}
