@@ -204,7 +204,7 @@ pub async fn todays_day(_: Arc<Env>) -> Outcome {
         request_id: "2".into(),
         account_id: "D-1".into(),
         number: "F-1".into(),
-        total: eur(100_00),
+        total: eur(10_000),
         issue_date: date(2026, 8, 3),
         due_date: date(2026, 9, 3),
         ..Default::default()
@@ -213,7 +213,7 @@ pub async fn todays_day(_: Arc<Env>) -> Outcome {
 
     // Nothing is published: a creditor's day is UTC's, where the fourth has begun.
     let ages = ages(&saldo, &mut clients, &token).await?;
-    assert_eq!(ages, ("2026-09-04".into(), (0, 100_00), (0, 100_00)), "UTC");
+    assert_eq!(ages, ("2026-09-04".into(), (0, 10_000), (0, 10_000)), "UTC");
     saldo.succeed(&["settings", "set", "--time-zone", "America/Chicago", "--name", "Ejemplo, S.L."]).await?;
     eventually("the creditor's day in SQL", || async {
         let day = sql::<String>(&saldo, "SELECT today::text FROM bi.tenants WHERE tenant = 'acme'").await;
@@ -221,7 +221,7 @@ pub async fn todays_day(_: Arc<Env>) -> Outcome {
     })
     .await?;
     let ages = self::ages(&saldo, &mut clients, &token).await?;
-    assert_eq!(ages, ("2026-09-03".into(), (100_00, 0), (100_00, 0)), "not due yet, whoever asks");
+    assert_eq!(ages, ("2026-09-03".into(), (10_000, 0), (10_000, 0)), "not due yet, whoever asks");
     let planned = saldo.succeed(&["preview", "D-1", "--json"]).await?;
     let planned: serde_json::Value = serde_json::from_str(&planned)?;
     let steps: Vec<&str> =

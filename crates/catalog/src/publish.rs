@@ -41,7 +41,7 @@ pub struct Publication {
 
 /// Where a change stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
+pub struct Appended {
     /// The chain's version with it.
     pub version: u64,
     /// Whether it was published before, by the same request.
@@ -98,7 +98,7 @@ impl Publisher {
         publication: Publication,
         now: impl Fn() -> Result<Timestamp, E>,
         trace: Option<Box<str>>,
-    ) -> Result<Published, E> {
+    ) -> Result<Appended, E> {
         let mut appended = false;
         for _ in 0..MAX_RACES {
             let state = self.newest(appended).await?;
@@ -107,7 +107,7 @@ impl Publisher {
                 if fingerprint != publication.fingerprint {
                     return Err(PublishError::RequestIdReused.into());
                 }
-                return Ok(Published { version, replayed: !appended });
+                return Ok(Appended { version, replayed: !appended });
             }
             state.system().admit(&publication.events).map_err(PublishError::from)?;
             let record = self.record(&publication, &state, now()?, trace.clone())?;

@@ -48,6 +48,13 @@ pub struct Unreadable {
     settings: Option<String>,
 }
 
+impl Unreadable {
+    /// By a fact that this release does not know.
+    pub fn by_fact(why: impl Into<String>) -> Self {
+        Self { fact: Some(why.into()), ..Self::default() }
+    }
+}
+
 impl TenantCatalog {
     /// Why this release cannot read what is in force, where it cannot.
     pub fn parked(&self) -> Option<&str> {

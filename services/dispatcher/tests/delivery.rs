@@ -26,7 +26,7 @@ use saldo_clock::Clock;
 use saldo_dispatcher::{Dispatcher, Options};
 use saldo_domain::party::Channel;
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, run_child};
-use saldo_facts::{CatalogEvent, Commit};
+use saldo_facts::{CatalogEvent, CatalogVersions, Commit, PolicyPublished, TemplatePublished};
 use saldo_log::{
     Log, NewRecord,
     embedded::EmbeddedLog,
@@ -303,11 +303,11 @@ impl Running {
 
 /// The documentation's policy and templates, in force for a tenant.
 async fn publish(log: &EmbeddedLog, identity: &genesis::Identity, tenant: &str) -> Result<(), Failure> {
-    let mut events = vec![CatalogEvent::PolicyPublished { source: POLICY.to_owned() }];
+    let mut events = vec![CatalogEvent::from(PolicyPublished { source: POLICY.to_owned() })];
     for (file, source) in TEMPLATES {
         let (name, language) = file.split_once('.').ok_or("NAME.LANGUAGE")?;
         let (name, language, source) = (name.to_owned(), language.to_owned(), source.to_owned());
-        events.push(CatalogEvent::TemplatePublished { name, language, source });
+        events.push(TemplatePublished { name, language, source }.into());
     }
     let commit = Commit {
         request_id: "1".into(),
@@ -318,7 +318,7 @@ async fn publish(log: &EmbeddedLog, identity: &genesis::Identity, tenant: &str) 
         actor: "ana".into(),
         actor_roles: Vec::new(),
         recorded_at: Timestamp::UNIX_EPOCH,
-        catalog_version: 1,
+        catalog: CatalogVersions { tenant: 1, system: 0 },
         next_wakeup: None,
         refusal: None,
         events,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use saldo_catalog::{Published, Source};
+use saldo_catalog::{Published, Source, tenant::Unreadable};
 use saldo_channels::{LastLook, Outcome, RenderError};
 use saldo_domain::{Rules, party::Channel};
 
@@ -210,7 +210,7 @@ fn a_template_that_is_gone_since_is_tried_again_under_the_new_policy() {
     let replaced = TenantCatalog { templates: Arc::default(), version: 5, ..catalog() };
     let outcome = render(&job(), &snapshot("es"), 4, &replaced);
     assert!(matches!(outcome, Err(NoMessage::NotNow(_))), "{outcome:?}");
-    let parked = TenantCatalog { parked: Some("?".into()), ..catalog() };
+    let parked = TenantCatalog { unreadable: Unreadable::by_fact("?"), ..catalog() };
     assert!(matches!(render(&job(), &snapshot("es"), 4, &parked), Err(NoMessage::NotNow(_))));
 }
 
