@@ -47,11 +47,8 @@ pub async fn whole_life(_: Arc<Env>) -> Outcome {
     };
     let status = command.place_hold(request.clone()).await.expect_err("no such reason");
     assert!(format!("{status:?}").contains("terms.reason"), "{status:?}");
-    request.terms = Some(v1::HoldTerms {
-        invoices: vec!["F-9".into()],
-        reason: "delivery".into(),
-        ..Default::default()
-    });
+    request.terms =
+        Some(v1::HoldTerms { invoices: vec!["F-9".into()], reason: "delivery".into(), ..Default::default() });
     let status = command.place_hold(request).await.expect_err("no such invoice");
     assert_eq!(reason(&status), "INVOICE_UNKNOWN");
 

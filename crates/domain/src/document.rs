@@ -174,62 +174,72 @@ impl Document {
         match event {
             Event::Party(_) => before,
             Event::Ledger(fact) => Self::after_ledger(before, fact),
-            Event::Dunning(fact) => before.map(|mut document| {
-                if let (Document::Invoice(invoice), Some(took)) = (&mut document, fact.took()) {
+            Event::Dunning(fact) => changed(before, |document| {
+                if let (Document::Invoice(invoice), Some(took)) = (document, fact.took()) {
                     for step in took.steps.iter().filter(|step| step.invoice == key.number) {
                         invoice.last_steps.retain(|(instalment, _)| *instalment != step.instalment);
                         let last = LastStep { offset_days: step.offset_days, on: took.on };
                         invoice.last_steps.push((step.instalment, last));
                     }
                 }
-                document
             }),
             Event::Agreement(fact) => match fact {
                 agreement::Fact::HoldPlaced(HoldPlaced { terms, .. })
                 | agreement::Fact::HoldAmended(HoldAmended { terms, .. }) => {
                     Some(Document::Hold(HoldDocument { terms: terms.clone(), released: false }))
                 }
-                agreement::Fact::HoldReleased(_) => before.map(|mut document| {
-                    if let Document::Hold(hold) = &mut document {
+                agreement::Fact::HoldReleased(_) => changed(before, |document| {
+                    if let Document::Hold(hold) = document {
                         hold.released = true;
                     }
-                    document
                 }),
             },
         }
     }
 
     fn after_ledger(before: Option<Document>, fact: &ledger::Fact) -> Option<Document> {
-        match (fact, before) {
-            (ledger::Fact::InvoiceIssued(issued), _) => Some(Document::Invoice(Invoice {
+        match fact {
+            ledger::Fact::InvoiceIssued(issued) => Some(Document::Invoice(Invoice {
                 total: issued.total,
                 issue_date: issued.issue_date,
                 instalments: issued.instalments.clone(),
                 voided: false,
                 last_steps: Vec::new(),
             })),
-            (ledger::Fact::InvoiceCredited(credited), _) => Some(Document::CreditNote(CreditNote {
+            ledger::Fact::InvoiceCredited(credited) => Some(Document::CreditNote(CreditNote {
                 invoice: credited.invoice.clone(),
                 amount: credited.amount,
                 credit_date: credited.credit_date,
             })),
-            (ledger::Fact::PaymentRecorded(recorded), _) => Some(Document::Payment(Payment {
+            ledger::Fact::PaymentRecorded(recorded) => Some(Document::Payment(Payment {
                 amount: recorded.amount,
                 value_date: recorded.value_date,
                 lines: Vec::new(),
                 reversed: false,
             })),
-            (ledger::Fact::InvoiceVoided(_), Some(Document::Invoice(invoice))) => {
-                Some(Document::Invoice(Invoice { voided: true, ..invoice }))
-            }
-            (ledger::Fact::PaymentAllocated(allocated), Some(Document::Payment(mut payment))) => {
-                payment.lines.extend(allocated.lines.iter().cloned());
-                Some(Document::Payment(payment))
-            }
-            (ledger::Fact::PaymentReversed(_), Some(Document::Payment(payment))) => {
-                Some(Document::Payment(Payment { reversed: true, ..payment }))
-            }
-            (_, before) => before,
+            ledger::Fact::InvoiceVoided(_) => changed(before, |document| {
+                if let Document::Invoice(invoice) = document {
+                    invoice.voided = true;
+                }
+            }),
+            ledger::Fact::PaymentAllocated(allocated) => changed(before, |document| {
+                if let Document::Payment(payment) = document {
+                    payment.lines.extend(allocated.lines.iter().cloned());
+                }
+            }),
+            ledger::Fact::PaymentReversed(_) => changed(before, |document| {
+                if let Document::Payment(payment) = document {
+                    payment.reversed = true;
+                }
+            }),
         }
     }
+}
+
+/// The document after a change of it, where there is one.
+fn changed(before: Option<Document>, change: impl FnOnce(&mut Document)) -> Option<Document> {
+    before.map(|mut document| {
+        change(&mut document);
+        document
+    })
 }

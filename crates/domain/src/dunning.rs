@@ -1,7 +1,7 @@
 //! Dunning: when the ladder speaks, whether it may, and what became of it.
 //!
 //! A reminder falls due, is started, and is closed: accepted, rejected, unknown or withheld. An account has at most one open
-//! reminder. A reminder's steps count as taken once it is closed: a hand-over that certainly failed takes none.
+//! reminder. A reminder's steps count as taken once it is closed, and not before.
 
 pub mod attempt;
 pub mod hours;
@@ -165,10 +165,11 @@ pub fn due(account: &Account, context: &Context<'_>) -> Option<Fact> {
     }
 }
 
-/// When time will next bring something. An open reminder that waits for its sender needs no waking.
+/// When time will next bring something. An open reminder that waits for its sender needs no waking, unless a hold was placed
+/// on all that it is about: then it is withheld at once.
 pub fn next_wakeup(account: &Account, context: &Context<'_>) -> Option<Timestamp> {
     match &account.dunning.open {
-        Some(open) => attempt::expiry(open),
+        Some(open) => attempt::expiry(open).or_else(|| attempt::held(account, open, context).map(|_| context.now)),
         None => reminder::next_due(account, context),
     }
 }

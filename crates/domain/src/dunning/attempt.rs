@@ -26,9 +26,9 @@ pub const UNKNOWN_AFTER: SignedDuration = SignedDuration::from_mins(11);
 pub const MAX_LISTED: usize = 1_000;
 /// The stage of a hand-over that a last look at the clock kept from happening.
 pub const LAST_LOOK: &str = "last-look";
-/// How often a last look may keep one reminder back without using up a retry. A server that is too slow more often than this
-/// fails as one that refuses does, so it is not asked for ever.
-pub const MAX_HELD_BACK: u32 = 3;
+/// How often the message of one reminder may be too late to leave without using up a retry. A server that is too slow more
+/// often than this fails as one that refuses does, so it is not asked for ever.
+pub const MAX_TOO_LATE: u32 = 3;
 /// How long a contact counts against a week's budget, in any zone.
 pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(8 * 24);
 
@@ -45,8 +45,8 @@ impl fmt::Debug for Claim {
 /// Minutes until the next try where no policy says.
 const PAUSE_MINUTES: u32 = 60;
 
-/// Minutes until the next try where a last look kept a message back.
-const HELD_BACK_MINUTES: u32 = 5;
+/// Minutes until the next try of a message that was too late to leave.
+const TOO_LATE_MINUTES: u32 = 5;
 
 /// An open item as a message lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -490,7 +490,7 @@ pub(super) fn record_outcome(
             let pauses = policy.map_or(&[PAUSE_MINUTES; 1][..], |policy| &policy.contact.backoff_minutes);
             let pause = match open.uses_up_a_retry(failure) {
                 true => pauses.get(open.failures as usize),
-                false => Some(&HELD_BACK_MINUTES),
+                false => Some(&TOO_LATE_MINUTES),
             };
             match pause {
                 None => {
@@ -524,7 +524,7 @@ impl Dunning {
                     retry_of: *retry_of,
                     attempts: 0,
                     failures: 0,
-                    held_back: 0,
+                    too_late: 0,
                     state: ReminderState::Due { from: None },
                 });
             }
@@ -552,7 +552,7 @@ impl Dunning {
                 if let Some(open) = self.open_reminder(*reminder) {
                     match failure {
                         Some(failure) if open.uses_up_a_retry(failure) => open.failures += 1,
-                        Some(_) => open.held_back += 1,
+                        Some(_) => open.too_late += 1,
                         None => {}
                     }
                     open.state = ReminderState::Due { from: Some(*until) };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Fact, Refusal,
     attempt::{
-        Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_HELD_BACK, MAX_LISTED, WithheldReason, still_open,
+        Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, WithheldReason, still_open,
     },
     hours::{Permitted, next_permitted},
     ladder::{self, Contact, Item, ItemStep, StepsTaken},
@@ -63,17 +63,17 @@ pub struct Reminder {
     pub attempts: u32,
     /// Attempts whose hand-over failed for the moment. The policy's pauses are counted by these, and not by all attempts.
     pub failures: u32,
-    /// Attempts that a last look kept back without using up a retry; [`MAX_HELD_BACK`] at most.
-    pub held_back: u32,
+    /// Attempts whose message was too late to leave, and that used up no retry; [`MAX_TOO_LATE`] at most.
+    pub too_late: u32,
     /// Where it stands.
     pub state: ReminderState,
 }
 
 impl Reminder {
-    /// Whether a hand-over that did not happen uses up a retry. A message that a last look kept back was never tried, unless
-    /// this happens again and again.
+    /// Whether a hand-over that did not happen uses up a retry. A message that was too late to leave uses up none, unless this
+    /// happens again and again.
     pub(super) fn uses_up_a_retry(&self, failure: &HandOverFailure) -> bool {
-        failure.stage != LAST_LOOK || self.held_back >= MAX_HELD_BACK
+        failure.stage != LAST_LOOK || self.too_late >= MAX_TOO_LATE
     }
 }
 

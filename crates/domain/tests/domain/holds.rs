@@ -13,7 +13,7 @@ use saldo_domain::{
 };
 
 use crate::{
-    speaking::{live_through, local, owing, said, start_mine},
+    speaking::{live_through, local, next, owing, said, start_mine},
     world::{World, invoice, money, number, payment},
 };
 
@@ -109,6 +109,7 @@ fn a_reminder_that_waits_is_withheld_when_all_it_is_about_is_put_on_hold() {
     world.now = local("2026-03-19T10:00:00");
     world.ask(&Command::AdvanceTime).expect("due");
     world.ask(&place("H-1", terms(None, None))).expect("placed");
+    assert_eq!(next(&world), Some(world.now), "the account wants to be woken at once");
     world.ask(&Command::AdvanceTime).expect("withheld");
     assert_eq!((held(&world), world.account.dunning.open.is_some()), (vec![(1, "H-1".to_owned())], false));
     world.ask(&Command::AdvanceTime).expect("nothing more");

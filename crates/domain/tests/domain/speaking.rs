@@ -11,7 +11,7 @@ use saldo_domain::{
         self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
         ContactWithheld, DeferredReason, HandOverFailure, HandedOver, Outcome, RejectedReason, ReminderDue,
         ReminderState, Tone, UnknownReason, WithheldReason,
-        attempt::{LAST_LOOK, MAX_HELD_BACK, MAX_LISTED, SEND_WITHIN, UNKNOWN_AFTER},
+        attempt::{LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, SEND_WITHIN, UNKNOWN_AFTER},
         preview::preview,
     },
     event::Event,
@@ -98,7 +98,7 @@ pub fn reject(world: &mut World) {
     assert_eq!(settle(world, open.number, open.attempts, refused), Ok(()));
 }
 
-fn next(world: &World) -> Option<Timestamp> {
+pub fn next(world: &World) -> Option<Timestamp> {
     let context = Context { now: world.now, rules: &world.rules, zones: |name| TimeZone::get(name).ok() };
     saldo_domain::next_wakeup(&world.account, &context)
 }
@@ -487,7 +487,7 @@ fn the_policys_pauses_follow_the_hand_overs_that_failed_and_not_the_attempts() {
 fn a_server_that_is_always_too_slow_is_not_asked_for_ever() {
     let mut world = due_with_pauses(&[15, 60]);
     let pauses: Vec<_> = std::iter::from_fn(|| not_handed_over(&mut world, too_slow())).take(100).collect();
-    let expected: Vec<i64> = std::iter::repeat_n(5, MAX_HELD_BACK as usize).chain([15, 60]).collect();
+    let expected: Vec<i64> = std::iter::repeat_n(5, MAX_TOO_LATE as usize).chain([15, 60]).collect();
     assert_eq!(pauses, expected);
     assert_eq!(world.account.dunning.needs_person(), Some(1), "a person sees to it");
 }

@@ -121,10 +121,15 @@ const WITHHELD: View = View {
     of: &REMINDERS,
     columns: &[
         Shown::Column("tenant"),
-        Shown::Said("reason", "settled, sending_off, no_contact_point or dropped"),
+        // Without the hold that a reminder was held back by.
+        Shown::Computed(
+            "reason",
+            "split_part(reason, ':', 1)",
+            "settled, sending_off, no_contact_point, dropped or held",
+        ),
         Shown::Computed("reminders", "count(*)", "How many"),
     ],
-    rest: "WHERE status = 'withheld' GROUP BY tenant, reason",
+    rest: "WHERE status = 'withheld' GROUP BY 1, 2",
 };
 
 /// A reminder, by its number on the account.
