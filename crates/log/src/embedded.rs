@@ -279,7 +279,8 @@ impl EmbeddedTail {
             "SELECT r.partition, r.record_offset, r.key, r.value, r.appended_at
              FROM unnest($2::int[], $3::bigint[]) AS w(partition, first)
              CROSS JOIN LATERAL (
-                 SELECT *, sum(octet_length(value)) OVER (ORDER BY record_offset) - octet_length(value) AS before
+                 SELECT *, sum(octet_length(value)) OVER (ORDER BY record_offset ROWS UNBOUNDED PRECEDING)
+                        - octet_length(value) AS before
                  FROM (SELECT * FROM saldo_log.records
                        WHERE topic = $1 AND partition = w.partition AND record_offset >= w.first
                        ORDER BY record_offset LIMIT $4) AS next) r
