@@ -4,11 +4,14 @@
 //! reminder. A reminder's steps count as taken once it is closed, and not before.
 
 pub mod attempt;
+mod fold;
 pub mod hours;
 pub mod ladder;
+mod outcome;
 pub mod policy;
 pub mod preview;
 pub mod reminder;
+mod start;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -127,9 +130,9 @@ impl Fact {
 /// Decides a command about reminders.
 pub fn decide(account: &Account, command: &Command, context: &Context<'_>) -> Result<Vec<Fact>, Refusal> {
     match command {
-        Command::StartContactAttempt { reminder, claim } => attempt::start(account, *reminder, *claim, context),
+        Command::StartContactAttempt { reminder, claim } => start::start(account, *reminder, *claim, context),
         Command::RecordContactOutcome { reminder, attempt, claim, outcome } => {
-            attempt::record_outcome(account, (*reminder, *attempt, *claim), outcome, context)
+            outcome::record(account, (*reminder, *attempt, *claim), outcome, context)
         }
         Command::RetryContact { reminder } => reminder::retry(account, *reminder, context),
         Command::DropContact { reminder } => reminder::drop(account, *reminder, context),
@@ -160,7 +163,7 @@ pub fn evolve(account: &mut Account, fact: &Fact) {
 /// The next thing that time has brought by `context.now`.
 pub fn due(account: &Account, context: &Context<'_>) -> Option<Fact> {
     match &account.dunning.open {
-        Some(open) => attempt::expired(open, context.now).or_else(|| attempt::held(account, open, context)),
+        Some(open) => outcome::expired(open, context.now).or_else(|| start::held(account, open, context)),
         None => reminder::due(account, context),
     }
 }
@@ -169,7 +172,7 @@ pub fn due(account: &Account, context: &Context<'_>) -> Option<Fact> {
 /// on all that it is about: then it is withheld at once.
 pub fn next_wakeup(account: &Account, context: &Context<'_>) -> Option<Timestamp> {
     match &account.dunning.open {
-        Some(open) => attempt::expiry(open).or_else(|| attempt::held(account, open, context).map(|_| context.now)),
+        Some(open) => outcome::expiry(open).or_else(|| start::held(account, open, context).map(|_| context.now)),
         None => reminder::next_due(account, context),
     }
 }

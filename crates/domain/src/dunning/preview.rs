@@ -15,6 +15,7 @@ use crate::{
     command::{self, Context},
     document::{Document, DocumentKey},
     event::Event,
+    ids::DocumentNumber,
     sealed::Sealed,
 };
 
@@ -31,6 +32,8 @@ pub struct PlannedContact {
     pub items: Vec<ListedItem>,
     /// Why nothing is sent, where nothing is.
     pub withheld: Option<WithheldReason>,
+    /// The hold that keeps the message back.
+    pub hold: Option<DocumentNumber>,
 }
 
 /// The next contacts from `context.now` on, at most `most`, as if every one were taken by its provider.
@@ -66,14 +69,18 @@ pub fn preview(account: &Account, context: &Context<'_>, most: usize) -> Vec<Pla
                     language: started.language,
                     items: started.items,
                     withheld: None,
+                    hold: None,
                 }),
-                Event::Dunning(Fact::ContactWithheld(ContactWithheld { reason, .. })) => planned.push(PlannedContact {
-                    at: now,
-                    notice: open.notice.clone(),
-                    language: String::new(),
-                    items: Vec::new(),
-                    withheld: Some(reason),
-                }),
+                Event::Dunning(Fact::ContactWithheld(ContactWithheld { reason, hold, .. })) => {
+                    planned.push(PlannedContact {
+                        at: now,
+                        notice: open.notice.clone(),
+                        language: String::new(),
+                        items: Vec::new(),
+                        withheld: Some(reason),
+                        hold,
+                    })
+                }
                 _ => {}
             }
         }

@@ -5,12 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Fact, Refusal,
-    attempt::{
-        Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, WithheldReason, still_open,
-    },
+    attempt::{Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, WithheldReason},
     hours::{Permitted, next_permitted},
     ladder::{self, Contact, Item, ItemStep, StepsTaken},
     policy::{Policy, Step, Tone},
+    start::still_open,
 };
 use crate::{account::Account, command::Context, ids::DocumentNumber, ledger::OpenItem, party::Channel};
 

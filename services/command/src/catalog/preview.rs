@@ -4,7 +4,7 @@ use saldo_api::v1;
 use saldo_auth::Caller;
 use saldo_domain::{
     Context, Rules,
-    dunning::preview::preview,
+    dunning::preview::{PlannedContact, preview},
     ids::{AccountId, AccountKey, TenantId},
 };
 use saldo_facts::{REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, notice_to_api, timestamp_to_api};
@@ -68,7 +68,7 @@ impl CatalogGrpc {
             at: Some(timestamp_to_api(planned.at)),
             saying: Some(notice_to_api(&planned.notice)),
             language: planned.language.clone(),
-            withheld: planned.withheld.map(|reason| reason.name().to_owned()).unwrap_or_default(),
+            withheld: withheld(planned),
             items: planned.items.iter().map(listed_to_api).collect(),
         });
         Ok(v1::PreviewContactsResponse {
@@ -77,5 +77,14 @@ impl CatalogGrpc {
             policy_version,
             sending: in_force.rules.sending,
         })
+    }
+}
+
+/// Why nothing would be sent, as the read models say it: `held: H-1` names the hold.
+fn withheld(planned: &PlannedContact) -> String {
+    match (planned.withheld, &planned.hold) {
+        (None, _) => String::new(),
+        (Some(reason), None) => reason.name().to_owned(),
+        (Some(reason), Some(hold)) => format!("{}: {hold}", reason.name()),
     }
 }

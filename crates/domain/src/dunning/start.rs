@@ -1,0 +1,143 @@
+//! Starting an attempt: whether a reminder may be sent now, and what its message is made of.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::{ToSpan, civil::Date};
+
+use super::{
+    Fact, Refusal,
+    attempt::{
+        Claim, ContactDeferred, ContactStarted, ContactWithheld, DeferredReason, ListedItem, MAX_LISTED, SEND_WITHIN,
+        UnlistedItems, WithheldReason,
+    },
+    ladder::{ItemStep, StepsTaken},
+    reminder::{Reminder, ReminderState, Schedule, day_of, held_by},
+};
+use crate::{account::Account, command::Context, money::Currency};
+
+/// A reminder that waits is withheld as soon as all that it is about is on hold.
+pub(super) fn held(account: &Account, open: &Reminder, context: &Context<'_>) -> Option<Fact> {
+    if matches!(open.state, ReminderState::Started { .. }) || account.agreement.holds.is_empty() {
+        return None;
+    }
+    let day = day_of(account, context, context.now);
+    let hold = held_by(account, &still_open(account, &open.takes), day)?;
+    let withheld = ContactWithheld::of(open, WithheldReason::Held, day);
+    Some(ContactWithheld { hold: Some(hold.clone()), ..withheld }.into())
+}
+
+/// Whether the reminder may be sent now, decided anew on the account as it stands. No facts where the reminder is used up
+/// already or waits for a later moment.
+pub(super) fn start(
+    account: &Account,
+    reminder: u64,
+    claim: Claim,
+    context: &Context<'_>,
+) -> Result<Vec<Fact>, Refusal> {
+    let now = context.now;
+    let Some(open) = account.dunning.open.as_ref().filter(|open| open.number == reminder) else {
+        let known = (1..=account.dunning.reminders).contains(&reminder);
+        return if known { Ok(Vec::new()) } else { Err(Refusal::ReminderUnknown { reminder }) };
+    };
+    if !matches!(open.state, ReminderState::Due { from } if from.is_none_or(|from| from <= now)) {
+        return Ok(Vec::new());
+    }
+    let day = day_of(account, context, now);
+    let withheld = |reason| Ok(vec![ContactWithheld::of(open, reason, day).into()]);
+    let Some(policy) = context.rules.speaking() else { return withheld(WithheldReason::SendingOff) };
+    let (Some(schedule), Some(profile)) = (Schedule::of(account, policy, context), &account.party.profile) else {
+        return withheld(WithheldReason::NoContactPoint);
+    };
+    let (notice, takes) = if open.retry_of.is_some() {
+        // A person asked to say the same again, about what is left of it.
+        let free = |step: &ItemStep| account.agreement.holding(&step.invoice, day).is_none();
+        (Some(open.notice.clone()), still_open(account, &open.takes).into_iter().filter(free).collect())
+    } else {
+        let due = schedule.due_on(day);
+        (schedule.notice(account, &due, day), schedule.takes(account, &due))
+    };
+    let Some(notice) = notice.filter(|_| !takes.is_empty()) else { return withheld(WithheldReason::Settled) };
+    let permitted = schedule.permitted(account, now);
+    let Some(window) = permitted.filter(|permitted| permitted.from <= now) else {
+        let reason = if schedule.within_hours(now) { DeferredReason::Budget } else { DeferredReason::OutsideHours };
+        let until = permitted.map(|permitted| permitted.from).or_else(|| account.dunning.recent.last().copied());
+        let until = until.unwrap_or(now).max(now.checked_add(1.minute()).unwrap_or(now));
+        return Ok(vec![ContactDeferred { reminder, attempt: 0, reason, until, failure: None }.into()]);
+    };
+    let point = profile.contact_points.iter().find(|point| point.channel == notice.channel);
+    let Some(point) = point else { return withheld(WithheldReason::NoContactPoint) };
+    let (items, unlisted) = listed(account, &takes, day);
+    let own = context.rules.languages.contains(&profile.language);
+    let started = ContactStarted {
+        reminder,
+        attempt: open.attempts + 1,
+        claim,
+        language: if own { profile.language.clone() } else { policy.sender.language.clone() },
+        name: profile.display_name.clone(),
+        address: point.address.clone(),
+        recipient: point.digest,
+        at: now,
+        day,
+        send_before: now.checked_add(SEND_WITHIN).unwrap_or(now).min(window.to),
+        items,
+        unlisted,
+        unapplied: unapplied(account),
+        notice,
+    };
+    Ok(vec![started.into()])
+}
+
+impl ContactWithheld {
+    /// Nothing is sent for an open reminder.
+    pub(super) fn of(open: &Reminder, reason: WithheldReason, on: Date) -> Self {
+        let steps = if reason.takes_steps() { open.takes.clone() } else { Vec::new() };
+        Self { reminder: open.number, reason, took: StepsTaken { steps, on }, hold: None }
+    }
+}
+
+/// The steps whose items are still open.
+pub(super) fn still_open(account: &Account, takes: &[ItemStep]) -> Vec<ItemStep> {
+    let open: HashSet<_> = account.ledger.items.iter().map(|item| (&item.invoice, item.instalment)).collect();
+    takes.iter().filter(|step| open.contains(&(&step.invoice, step.instalment))).cloned().collect()
+}
+
+/// What the message lists: all that takes a step, and of the rest as much as there is room for; and the sums of what the
+/// message does not list. What is on hold is in neither.
+fn listed(account: &Account, takes: &[ItemStep], day: Date) -> (Vec<ListedItem>, Vec<UnlistedItems>) {
+    let taken: BTreeMap<_, _> = takes.iter().map(|one| ((&one.invoice, one.instalment), one.offset_days)).collect();
+    let mut room = MAX_LISTED.saturating_sub(taken.len());
+    let mut listed = Vec::new();
+    let mut unlisted: BTreeMap<Currency, UnlistedItems> = BTreeMap::new();
+    for item in account.ledger.items.iter().filter(|item| account.agreement.holding(&item.invoice, day).is_none()) {
+        let takes = taken.get(&(&item.invoice, item.instalment)).copied();
+        if takes.is_none() && room == 0 {
+            let nothing = UnlistedItems { currency: item.currency, items: 0, open: 0, overdue: 0 };
+            let sum = unlisted.entry(item.currency).or_insert(nothing);
+            sum.items = sum.items.saturating_add(1);
+            sum.open = sum.open.saturating_add(item.open);
+            if item.due_date < day {
+                sum.overdue = sum.overdue.saturating_add(item.open);
+            }
+            continue;
+        }
+        room -= usize::from(takes.is_none());
+        listed.push(ListedItem {
+            invoice: item.invoice.clone(),
+            instalment: item.instalment,
+            currency: item.currency,
+            due_date: item.due_date,
+            open: item.open,
+            takes,
+        });
+    }
+    (listed, unlisted.into_values().collect())
+}
+
+fn unapplied(account: &Account) -> Vec<(Currency, i64)> {
+    let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
+    for credit in &account.ledger.credits {
+        let sum = sums.entry(credit.currency).or_default();
+        *sum = sum.saturating_add(credit.remaining);
+    }
+    sums.into_iter().collect()
+}
