@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use saldo::client::{Clients, Said};
+use saldo::client::{Clients, StatusDetails};
 use saldo_api::{FieldMask, v1};
 use saldo_facts::ConsistencyToken;
 use saldo_log::{
@@ -71,7 +71,7 @@ pub fn payment(id: &str, account: &str, reference: &str, minor: i64) -> v1::Reco
 }
 
 pub fn reason(status: &Status) -> String {
-    Said::of(status).reason
+    StatusDetails::of(status).reason
 }
 
 pub async fn life_of_an_account(_: Arc<Env>) -> Outcome {
@@ -210,14 +210,14 @@ pub async fn request_ids(_: Arc<Env>) -> Outcome {
     clients.command.issue_invoice(invoice("2", "D-1", "F-1", 10_000)).await?;
     let twin = clients.command.issue_invoice(invoice("3", "D-1", "F-1", 10_000)).await.expect_err("number taken");
     assert_eq!((twin.code(), reason(&twin)), (Code::AlreadyExists, "INVOICE_NUMBER_TAKEN".into()));
-    assert_eq!(Said::of(&twin).details["same_content"], "true");
+    assert_eq!(StatusDetails::of(&twin).details["same_content"], "true");
     // Before and after a crash, answers and refusals are given again, and other content is refused.
     for round in 0..2 {
         let again = clients.command.open_account(open("1", "D-1")).await?.into_inner();
         assert!(again.replayed && !first.replayed);
         assert_eq!((again.version, &again.consistency_token), (first.version, &first.consistency_token));
         let twin = clients.command.issue_invoice(invoice("3", "D-1", "F-1", 10_000)).await.expect_err("the same no");
-        assert_eq!(Said::of(&twin).details["replayed"], "true");
+        assert_eq!(StatusDetails::of(&twin).details["replayed"], "true");
         let reused = clients.command.issue_invoice(invoice("2", "D-1", "F-1", 9_999)).await.expect_err("other content");
         assert_eq!((reused.code(), reason(&reused)), (Code::AlreadyExists, "REQUEST_ID_REUSED".into()));
         if round == 0 {
@@ -282,7 +282,7 @@ pub async fn full_queue(_: Arc<Env>) -> Outcome {
                 match clients.command.issue_invoice(invoice(&format!("r-{n}"), "D-1", &format!("F-{n}"), 100)).await {
                     Ok(_) => return Ok(sent_away),
                     Err(status) if status.code() == Code::ResourceExhausted => {
-                        let said = Said::of(&status);
+                        let said = StatusDetails::of(&status);
                         assert_eq!(said.reason, "QUEUE_FULL");
                         sent_away += 1;
                         tokio::time::sleep(said.retry_after.expect("RetryInfo")).await;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use saldo::client::{Said, TlsArgs, connect, patiently};
+use saldo::client::{StatusDetails, TlsArgs, connect, patiently};
 use saldo_api::{codec::Codec, v1};
 use saldo_auth::Role;
 use sqlx::{Connection, PgConnection};
@@ -61,7 +61,7 @@ pub async fn crowd(_: Arc<Env>) -> Outcome {
         for _ in 0..CROWD - QUEUE / 2 {
             let (_, answer) = asked.join_next().await.ok_or("all are answered")??;
             let status = answer.expect_err("the log takes nothing");
-            let said = Said::of(&status);
+            let said = StatusDetails::of(&status);
             assert_eq!((status.code(), said.reason.as_str()), (Code::ResourceExhausted, "QUEUE_FULL"), "{status}");
             let after = said.retry_after.ok_or("RetryInfo")?;
             assert!((Duration::from_millis(50)..=Duration::from_secs(5)).contains(&after), "{after:?}");
@@ -132,12 +132,12 @@ async fn fill<F: Future<Output = Outcome>>(
         let (channel, token) = (channels[n % channels.len()].clone(), saldo.target.token.clone());
         begun.spawn(async move { begin(&channel, method, &token, Duration::from_secs(60)).await });
     }
-    let first = Said::of(&begun.join_next().await.ok_or("an answer")???);
+    let first = StatusDetails::of(&begun.join_next().await.ok_or("an answer")???);
     assert!(first.reason == "OVERLOADED" && first.retry_after.is_some(), "{method}: {first:?}");
     others().await?;
     let mut answers = BTreeMap::from([(first.reason, 1)]);
     while let Some(answer) = begun.join_next().await {
-        *answers.entry(Said::of(&answer??).reason).or_default() += 1;
+        *answers.entry(StatusDetails::of(&answer??).reason).or_default() += 1;
     }
     let expected = [("OVERLOADED".to_owned(), BEYOND), ("REQUEST_TOO_SLOW".to_owned(), share)];
     assert_eq!(answers, BTreeMap::from(expected), "{method}");

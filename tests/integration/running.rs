@@ -250,7 +250,16 @@ pub async fn keys_elsewhere(_: Arc<Env>) -> Outcome {
     saldo.stop().await?;
     std::fs::rename(dir.path().join("keyring"), dir.path().join("backup"))?;
     let data = dir.path().display().to_string();
-    let refused = run(crate::process::saldo(&["dev", "--data-dir", &data, "--listen", "127.0.0.1:0"])?).await?;
+    let refused = run(crate::process::saldo(&[
+        "dev",
+        "--data-dir",
+        &data,
+        "--listen",
+        "127.0.0.1:0",
+        "--mail-page",
+        "127.0.0.1:0",
+    ])?)
+    .await?;
     assert!(!refused.status.success() && text(&refused.stderr).contains("holds no key"), "{}", text(&refused.stderr));
     std::fs::remove_dir_all(dir.path().join("keyring"))?;
     std::fs::rename(dir.path().join("backup"), dir.path().join("keyring"))?;

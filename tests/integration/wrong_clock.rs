@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use saldo::client::{Clients, Said};
+use saldo::client::{Clients, StatusDetails};
 use saldo_api::v1;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tonic::{Code, transport::Endpoint};
@@ -63,7 +63,7 @@ async fn health(saldo: &Saldo, service: &str) -> Result<ServingStatus, Failure> 
 
 async fn assert_skewed(clients: &Clients, account: &str) {
     let status = clients.clone().command.open_account(open("1", account)).await.expect_err("a wrong clock");
-    let said = Said::of(&status);
+    let said = StatusDetails::of(&status);
     assert_eq!((status.code(), said.reason.as_str()), (Code::Unavailable, "CLOCK_SKEWED"), "{status}");
     assert!(said.retry_after.is_some_and(|after| after > Duration::ZERO));
 }
@@ -93,7 +93,7 @@ pub async fn stops_and_goes_on(env: Arc<Env>) -> Outcome {
     assert_skewed(&clients, "D-3").await;
     let switch = v1::SetSendingRequest { request_id: "on".into(), on: true };
     let refused = clients.catalog.set_sending(switch.clone()).await.expect_err("a wrong clock");
-    assert_eq!(Said::of(&refused).reason, "CLOCK_SKEWED", "policies are decided by the same clock");
+    assert_eq!(StatusDetails::of(&refused).reason, "CLOCK_SKEWED", "policies are decided by the same clock");
     command_is(&saldo, ServingStatus::NotServing).await?;
     assert_eq!(health(&saldo, "collections.v1.QueryService").await?, ServingStatus::Serving);
     assert_eq!(log.commits().await?, 2);

@@ -15,7 +15,7 @@ use tonic::{
 pub use dial::{Dial, in_process};
 pub use retry::{patiently, patiently_until};
 pub use service::{ServiceClients, timed};
-pub use status::{StatusDetails, StatusDetails as Said, error_chain, explain, is_transient};
+pub use status::{StatusDetails, error_chain, explain, is_transient};
 
 /// Adds the token to every call, and the trace that the call is part of.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::cluster::{Cluster, ClusterError, Running};
 use crate::install::{InstallError, install};
-use crate::protocol::{Instructions, Report, Stage};
+use crate::protocol::{ChildMessage, Instructions, StartStep};
 
 #[derive(Debug, thiserror::Error)]
 enum ChildError {
@@ -30,7 +30,7 @@ pub async fn run_child() -> ExitCode {
     match serve().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&Report::Failed(error.to_string()));
+            say(&ChildMessage::Failed(error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -49,7 +49,7 @@ async fn serve() -> Result<(), ChildError> {
     };
     tokio::pin!(stop);
 
-    let report = |stage: Stage| say(&Report::Progress(stage));
+    let report = |stage: StartStep| say(&ChildMessage::Progress(stage));
     // A download may be left in the middle; what follows may not, or it would leave a server behind.
     let home = tokio::select! {
         home = install(&instructions.install_dir, &report) => home?,
@@ -62,11 +62,15 @@ async fn serve() -> Result<(), ChildError> {
     Ok(running.stop().await?)
 }
 
-async fn start(cluster: &Cluster, instructions: &Instructions, report: &impl Fn(Stage)) -> Result<Running, ChildError> {
+async fn start(
+    cluster: &Cluster,
+    instructions: &Instructions,
+    report: &impl Fn(StartStep),
+) -> Result<Running, ChildError> {
     cluster.create_if_missing(report).await?;
-    report(Stage::Starting);
+    report(StartStep::Starting);
     let (running, port) = cluster.start(&instructions.settings).await?;
-    say(&Report::Ready { port, password: cluster.password().to_owned() });
+    say(&ChildMessage::Ready { port, password: cluster.password().to_owned() });
     Ok(running)
 }
 
@@ -86,7 +90,7 @@ fn listen_to_parent() -> Result<(Instructions, oneshot::Receiver<()>), ChildErro
 }
 
 /// A parent that is gone is noticed on standard input, so a failed write here needs no answer.
-fn say(report: &Report) {
+fn say(report: &ChildMessage) {
     if let Ok(mut line) = serde_json::to_vec(report) {
         line.push(b'\n');
         let mut out = io::stdout().lock();

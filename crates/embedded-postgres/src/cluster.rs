@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use postgresql_embedded::{PostgreSQL, Settings, VersionReq};
 
-use crate::protocol::Stage;
+use crate::protocol::StartStep;
 
 /// How long one step (creating the cluster, starting, stopping) may take. `pg_ctl` itself gives up after 60 seconds
 /// and says why, so ours is longer.
@@ -103,11 +103,11 @@ impl Cluster {
 
     /// Creates the cluster where there is none. It is renamed into place when complete, so that a crash midway is
     /// repaired by the next try.
-    pub(crate) async fn create_if_missing(&self, report: &impl Fn(Stage)) -> Result<(), ClusterError> {
+    pub(crate) async fn create_if_missing(&self, report: &impl Fn(StartStep)) -> Result<(), ClusterError> {
         if self.home().is_dir() {
             return Ok(());
         }
-        report(Stage::Initializing);
+        report(StartStep::Initializing);
         let partial = self.data_dir.join("cluster.partial");
         match fs::remove_dir_all(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

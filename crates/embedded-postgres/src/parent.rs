@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 pub use crate::privileges::PrivilegeError;
 use crate::privileges::{Account, prepare_directory, unprivileged};
-use crate::protocol::{Instructions, Report, Stage};
+use crate::protocol::{ChildMessage, Instructions, StartStep};
 
 const SUPERUSER: &str = postgresql_embedded::BOOTSTRAP_SUPERUSER;
 /// The child gives the server 75 seconds to stop; this adds time for its own end.
@@ -127,7 +127,7 @@ pub struct EmbeddedPostgres {
 impl EmbeddedPostgres {
     /// Starts a server and waits until it accepts connections. `progress` hears of each stage as it begins; the first
     /// run on a machine downloads. Dropping the future gives up cleanly.
-    pub async fn start(options: Options, progress: impl Fn(Stage)) -> Result<Self, StartError> {
+    pub async fn start(options: Options, progress: impl Fn(StartStep)) -> Result<Self, StartError> {
         let account = unprivileged(options.user.as_deref())?;
         let data_dir = prepare_directory(&options.data_dir, 0o700, account)?;
         let cache = match options.cache_dir {
@@ -153,9 +153,11 @@ impl EmbeddedPostgres {
         loop {
             let line = lines.next_line().await.map_err(|error| StartError::BrokeOff(error.to_string()))?;
             match line.as_deref().map(serde_json::from_str) {
-                Some(Ok(Report::Progress(stage))) => progress(stage),
-                Some(Ok(Report::Failed(why))) => return Err(StartError::Failed(why)),
-                Some(Ok(Report::Ready { port, password })) => return Ok(Self { child, lifeline, port, password }),
+                Some(Ok(ChildMessage::Progress(stage))) => progress(stage),
+                Some(Ok(ChildMessage::Failed(why))) => return Err(StartError::Failed(why)),
+                Some(Ok(ChildMessage::Ready { port, password })) => {
+                    return Ok(Self { child, lifeline, port, password });
+                }
                 Some(Err(_)) => {
                     let why = "it printed something else than its reports; do its arguments lead to `run_child`?";
                     return Err(StartError::BrokeOff(why.to_owned()));

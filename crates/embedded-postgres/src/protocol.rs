@@ -1,5 +1,5 @@
 //! What parent and child say to each other: one JSON line of [`Instructions`] to the child's standard input, then
-//! one JSON [`Report`] a line from its standard output. The end of standard input means "stop".
+//! one JSON [`ChildMessage`] a line from its standard output. The end of standard input means "stop".
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +18,8 @@ pub(crate) struct Instructions {
 /// What the child has to say.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Report {
-    Progress(Stage),
+pub(crate) enum ChildMessage {
+    Progress(StartStep),
     Ready { port: u16, password: String },
     Failed(String),
 }
@@ -27,7 +27,7 @@ pub(crate) enum Report {
 /// A step on the way to a running server. Only the first run on a machine has all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum StartStep {
     /// Fetching the server's archive, about 15 MB.
     Downloading,
     /// Writing the server's files into the cache.
@@ -38,7 +38,7 @@ pub enum Stage {
     Starting,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for StartStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Downloading => "downloading Postgres",

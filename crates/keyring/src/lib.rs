@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-pub use seal::{Envelope, HmacKey, Place, SubjectKey, Tampered, TenantKeys};
+pub use seal::{Envelope, HmacKey, SealContext, SubjectKey, Tampered, TenantKeys};
 use zeroize::Zeroizing;
 
 /// Why a key could not be had.
@@ -121,13 +121,13 @@ impl Keyring {
     }
 
     /// Opens a seal. `None`: its key is gone, the value was erased; said only after reading all that the store has.
-    pub async fn unseal(&self, place: &Place<'_>, envelope: &Envelope) -> Result<Option<String>, UnsealError> {
+    pub async fn unseal(&self, place: &SealContext<'_>, envelope: &Envelope) -> Result<Option<String>, UnsealError> {
         let find = || self.read(|known| known.key(envelope.key_id));
         let key = match find() {
             Some(key) => Some(key),
             // Another process may have made it since.
             None => {
-                self.ask(writer::Wish::Refresh).await?;
+                self.ask(writer::KeyRequest::Refresh).await?;
                 find()
             }
         };
@@ -144,12 +144,12 @@ impl Keyring {
     }
 
     async fn make(&self, tenant: &str, account: Option<&str>) -> Result<(), KeyringError> {
-        self.ask(writer::Wish::Key { tenant: tenant.to_owned(), account: account.map(str::to_owned) }).await
+        self.ask(writer::KeyRequest::Key { tenant: tenant.to_owned(), account: account.map(str::to_owned) }).await
     }
 
-    async fn ask(&self, wish: writer::Wish) -> Result<(), KeyringError> {
+    async fn ask(&self, request: writer::KeyRequest) -> Result<(), KeyringError> {
         let (done, answer) = tokio::sync::oneshot::channel();
-        self.requests.send(writer::Request { wish, done }).await.map_err(|_| KeyringError::Ended)?;
+        self.requests.send(writer::Request { kind: request, done }).await.map_err(|_| KeyringError::Ended)?;
         answer.await.map_err(|_| KeyringError::Ended)?
     }
 }

@@ -49,7 +49,7 @@ impl Envelope {
 
 /// Where a value stands: a seal moved elsewhere does not open.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct SealContext<'a> {
     /// `tenant/account`.
     pub record_key: &'a str,
     /// For example `account.opened`.
@@ -58,7 +58,7 @@ pub struct Place<'a> {
     pub field: &'a str,
 }
 
-impl Place<'_> {
+impl SealContext<'_> {
     /// The parts joined by NUL, which none of them can hold.
     fn associated_data(&self) -> Vec<u8> {
         [self.record_key, self.event_type, self.field].join("\0").into_bytes()
@@ -85,7 +85,7 @@ impl fmt::Debug for SubjectKey {
 
 impl SubjectKey {
     /// Seals a text at its place.
-    pub fn seal(&self, place: &Place<'_>, plain: &str) -> Result<Envelope, crate::KeyringError> {
+    pub fn seal(&self, place: &SealContext<'_>, plain: &str) -> Result<Envelope, crate::KeyringError> {
         let mut salt = [0; SALT];
         let mut nonce = [0; 24];
         getrandom::fill(&mut salt).map_err(|_| crate::KeyringError::Random)?;
@@ -95,7 +95,7 @@ impl SubjectKey {
         Ok(Envelope { key_id: self.id, nonce, ciphertext, commitment: Sha256::digest(&*salted).into() })
     }
 
-    pub(crate) fn unseal(&self, place: &Place<'_>, envelope: &Envelope) -> Result<String, Tampered> {
+    pub(crate) fn unseal(&self, place: &SealContext<'_>, envelope: &Envelope) -> Result<String, Tampered> {
         let salted = decrypt(&self.key, &envelope.nonce, &place.associated_data(), &envelope.ciphertext)?;
         if <[u8; 32]>::from(Sha256::digest(&*salted)) != envelope.commitment {
             return Err(Tampered);

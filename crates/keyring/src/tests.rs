@@ -2,7 +2,8 @@
 
 use super::*;
 
-const PLACE: Place<'_> = Place { record_key: "acme/D-1", event_type: "account.opened", field: "display_name" };
+const PLACE: SealContext<'_> =
+    SealContext { record_key: "acme/D-1", event_type: "account.opened", field: "display_name" };
 
 #[tokio::test]
 async fn a_sealed_value_opens_at_its_place_and_nowhere_else() {
@@ -11,7 +12,7 @@ async fn a_sealed_value_opens_at_its_place_and_nowhere_else() {
     let key = keyring.subject("acme", "D-1").await.expect("key");
     let envelope = key.seal(&PLACE, "Ana Gil").expect("sealed");
     assert_eq!(keyring.unseal(&PLACE, &envelope).await.expect("opens"), Some("Ana Gil".to_owned()));
-    let elsewhere = Place { field: "reason", ..PLACE };
+    let elsewhere = SealContext { field: "reason", ..PLACE };
     assert!(matches!(keyring.unseal(&elsewhere, &envelope).await, Err(UnsealError::Tampered(_))));
     let mut changed = envelope.clone();
     changed.ciphertext[0] ^= 1;

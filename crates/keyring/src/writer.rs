@@ -21,7 +21,7 @@ use crate::{
 /// Requests written together.
 pub(crate) const GROUP: usize = 1_024;
 
-pub(crate) enum Wish {
+pub(crate) enum KeyRequest {
     /// A key for a tenant or one of its accounts.
     Key { tenant: String, account: Option<String> },
     /// What other processes have appended.
@@ -29,7 +29,7 @@ pub(crate) enum Wish {
 }
 
 pub(crate) struct Request {
-    pub wish: Wish,
+    pub kind: KeyRequest,
     pub done: oneshot::Sender<Result<(), KeyringError>>,
 }
 
@@ -62,14 +62,14 @@ pub(crate) fn start(
     let thread = std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
         let mut group = Vec::new();
         while queue.blocking_recv_many(&mut group, GROUP) > 0 {
-            let wishes: Vec<(String, Option<String>)> = group
+            let wanted: Vec<(String, Option<String>)> = group
                 .iter()
-                .filter_map(|request: &Request| match &request.wish {
-                    Wish::Key { tenant, account } => Some((tenant.clone(), account.clone())),
-                    Wish::Refresh => None,
+                .filter_map(|request: &Request| match &request.kind {
+                    KeyRequest::Key { tenant, account } => Some((tenant.clone(), account.clone())),
+                    KeyRequest::Refresh => None,
                 })
                 .collect();
-            let outcome = store.work(&wishes);
+            let outcome = store.work(&wanted);
             for request in group.drain(..) {
                 let _ = request.done.send(outcome.clone());
             }
@@ -80,13 +80,13 @@ pub(crate) fn start(
 
 impl Store {
     /// Reads what is new, makes the keys that are missing, and flushes them before anybody hears of them.
-    fn work(&mut self, wishes: &[(String, Option<String>)]) -> Result<(), KeyringError> {
+    fn work(&mut self, wanted: &[(String, Option<String>)]) -> Result<(), KeyringError> {
         let lock_file = self.file.try_clone().map_err(|error| failed(&self.path, error))?;
         let _lock = Lock::take(&self.path, &lock_file)?;
         self.read_new()?;
         let mut bytes = Vec::new();
         let mut made = Vec::new();
-        for (tenant, account) in wishes {
+        for (tenant, account) in wanted {
             let wrapping = match self.tenant(tenant, &made) {
                 Some(keys) => keys,
                 None => {

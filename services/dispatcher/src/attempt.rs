@@ -7,7 +7,7 @@ use saldo_api::v1::{
     contact_answer::State, record_contact_outcome_request::Outcome as Recorded,
 };
 use saldo_channels::{Message, Transport};
-use saldo_client::{Said, is_transient, patiently_until, timed};
+use saldo_client::{StatusDetails, is_transient, patiently_until, timed};
 use saldo_clock::Moment;
 use saldo_crash_point::crash_point;
 use saldo_facts::channel_from_api;
@@ -230,7 +230,7 @@ async fn enough(patience: Option<Duration>, stop: &CancellationToken) {
 }
 
 fn reason(status: &Status) -> String {
-    let reason = Said::of(status).reason;
+    let reason = StatusDetails::of(status).reason;
     if reason.is_empty() { format!("{:?}", status.code()) } else { reason }
 }
 

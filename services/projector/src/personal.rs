@@ -2,7 +2,7 @@
 
 use saldo_domain::sealed::Sealed;
 use saldo_facts::sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message};
-use saldo_keyring::{Envelope, Keyring, KeyringError, Place, UnsealError};
+use saldo_keyring::{Envelope, Keyring, KeyringError, SealContext, UnsealError};
 use saldo_readmodel::{Opened, SealedValues};
 
 /// Opens what a batch brought; a value whose key is gone, or that does not open, reads as erased. Fails where the key
@@ -11,7 +11,7 @@ pub async fn open(keyring: &Keyring, sealed: &[SealedValues]) -> Result<Opened, 
     let mut opened = Opened::default();
     for values in sealed {
         let record_key = format!("{}/{}", values.owner.tenant, values.owner.account);
-        let place = |field| Place { record_key: &record_key, event_type: values.event_type, field };
+        let place = |field| SealContext { record_key: &record_key, event_type: values.event_type, field };
         if let Some(name) = &values.display_name {
             opened.names.insert(values.owner.clone(), unseal(keyring, &place(DISPLAY_NAME), name).await?);
         }
@@ -26,7 +26,7 @@ pub async fn open(keyring: &Keyring, sealed: &[SealedValues]) -> Result<Opened, 
     Ok(opened)
 }
 
-async fn unseal(keyring: &Keyring, place: &Place<'_>, sealed: &Sealed) -> Result<Option<String>, KeyringError> {
+async fn unseal(keyring: &Keyring, place: &SealContext<'_>, sealed: &Sealed) -> Result<Option<String>, KeyringError> {
     let Some(envelope) = sealed_message(sealed).and_then(Envelope::from_message) else { return Ok(None) };
     match keyring.unseal(place, &envelope).await {
         Ok(text) => Ok(text),

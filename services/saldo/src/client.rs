@@ -7,7 +7,7 @@ use saldo_api::v1::{
     query_service_client::QueryServiceClient,
 };
 use saldo_client::{Authorized, Bearer, Dial};
-pub use saldo_client::{Said, StatusDetails, error_chain, explain, is_transient, patiently};
+pub use saldo_client::{StatusDetails, error_chain, explain, is_transient, patiently};
 use saldo_facts::ConsistencyToken;
 use saldo_tls::{ClientFiles, Identity, TlsError};
 use tonic::{Status, service::interceptor::InterceptedService, transport::Channel};

@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, ToSpan};
 use saldo_api::v1::{AdvanceTimeRequest, CommandResponse};
-use saldo_client::{Said, ServiceClients, is_transient, patiently_until, timed};
+use saldo_client::{ServiceClients, StatusDetails, is_transient, patiently_until, timed};
 use saldo_clock::Clock;
 use saldo_crash_point::crash_point;
 use saldo_facts::CatalogVersions;
@@ -89,7 +89,7 @@ fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Update) {
 }
 
 fn refused(status: &Status, now: Timestamp) -> Result<(Outcome, Update), SchedulerError> {
-    let (code, reason) = (status.code(), Said::of(status).reason);
+    let (code, reason) = (status.code(), StatusDetails::of(status).reason);
     if matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) {
         return Err(SchedulerError::Refused { code: format!("{code:?}"), reason });
     }

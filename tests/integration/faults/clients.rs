@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::{ToSpan, civil::Date, tz::TimeZone};
-use saldo::client::{Clients, Said, is_transient};
+use saldo::client::{Clients, StatusDetails, is_transient};
 use saldo_api::v1;
 use saldo_clock::Clock;
 use saldo_facts::{ConsistencyToken, date_to_api};
@@ -382,7 +382,7 @@ impl Shared {
                 return Tried::Unanswered;
             }
             Err(status) => {
-                let said = Said::of(&status);
+                let said = StatusDetails::of(&status);
                 let mut line = self.line("answer", tenant, command);
                 line["ok"] = false.into();
                 line["code"] = format!("{:?}", status.code()).into();

@@ -7,7 +7,7 @@ use saldo_facts::{
     sealed::{CONTACT_ADDRESS, DISPLAY_NAME, sealed_message},
     timestamp_to_api, unlisted_to_api,
 };
-use saldo_keyring::{Envelope, Keyring, KeyringError, Place, UnsealError};
+use saldo_keyring::{Envelope, Keyring, KeyringError, SealContext, UnsealError};
 
 use crate::edge::{AMENDED, OPENED};
 
@@ -44,7 +44,7 @@ async fn open(
 ) -> Result<String, KeyringError> {
     let Some(envelope) = sealed_message(sealed).and_then(Envelope::from_message) else { return Ok(String::new()) };
     for event_type in [OPENED, AMENDED] {
-        match keyring.unseal(&Place { record_key, event_type, field }, &envelope).await {
+        match keyring.unseal(&SealContext { record_key, event_type, field }, &envelope).await {
             Ok(text) => return Ok(text.unwrap_or_default()),
             Err(UnsealError::Store(error)) => return Err(error),
             Err(UnsealError::Tampered(_)) => {}

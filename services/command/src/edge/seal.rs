@@ -3,7 +3,7 @@
 use saldo_api::v1;
 use saldo_domain::{ids::AccountKey, party::Channel, sealed::Sealed};
 use saldo_facts::sealed::{MESSAGE, opaque};
-use saldo_keyring::{KeyringError, Place, SubjectKey, TenantKeys};
+use saldo_keyring::{KeyringError, SealContext, SubjectKey, TenantKeys};
 
 /// One personal value of a request, and the field that it will stand in.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ impl<'k> UnderKey<'k> {
 
 impl Seal for UnderKey<'_> {
     fn seal(&mut self, value: Personal<'_>) -> Sealed {
-        let place = Place { record_key: &self.record_key, event_type: value.event_type, field: value.field };
+        let place = SealContext { record_key: &self.record_key, event_type: value.event_type, field: value.field };
         let envelope = match self.subject.seal(&place, value.text) {
             Ok(envelope) => envelope,
             Err(error) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use saldo_catalog::upgrade::upgrade;
-use saldo_embedded_postgres::Stage;
+use saldo_embedded_postgres::StartStep;
 use saldo_keyring::Keyring;
 
 use crate::{
@@ -33,7 +33,7 @@ impl Resources {
         config: &Config,
         services: &[Service],
         create: Option<Timestamp>,
-        progress: impl Fn(Stage),
+        progress: impl Fn(StartStep),
     ) -> Result<Self, Failure> {
         let any = |uses: fn(Service) -> bool| services.iter().copied().any(uses);
         std::fs::create_dir_all(&config.data_dir)
@@ -55,7 +55,11 @@ impl Resources {
     }
 
     /// The same, but waits for servers that cannot be reached yet, since services are often started together with them.
-    pub async fn wait_for(config: &Config, services: &[Service], progress: impl Fn(Stage)) -> Result<Self, Failure> {
+    pub async fn wait_for(
+        config: &Config,
+        services: &[Service],
+        progress: impl Fn(StartStep),
+    ) -> Result<Self, Failure> {
         loop {
             match Self::open(config, services, None, &progress).await {
                 Err(error) if is_unreachable(&error) => {

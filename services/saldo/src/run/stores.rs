@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use saldo_catalog::PARTITIONS;
-use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Stage};
+use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, StartStep};
 use saldo_keyring::Keyring;
 use saldo_log::{
     Log, LogError,
@@ -61,7 +61,7 @@ pub fn is_unreachable(failure: &Failure) -> bool {
 
 impl Stores {
     /// Opens the configured log and database, and an embedded Postgres for what is not configured.
-    pub async fn open(config: &Config, progress: impl Fn(Stage)) -> Result<Self, Failure> {
+    pub async fn open(config: &Config, progress: impl Fn(StartStep)) -> Result<Self, Failure> {
         let embedded_log = config.log.kafka.is_none() && config.log.embedded_url.is_none();
         let postgres = if config.database.url.is_none() || embedded_log {
             Some(start_postgres(config, progress).await?)
@@ -178,7 +178,7 @@ pub(crate) async fn connect(url: &Secret, connections: u32, longest: Option<Dura
     })
 }
 
-async fn start_postgres(config: &Config, progress: impl Fn(Stage)) -> Result<EmbeddedPostgres, Failure> {
+async fn start_postgres(config: &Config, progress: impl Fn(StartStep)) -> Result<EmbeddedPostgres, Failure> {
     let mut child = ChildCommand::this_binary(["postgres"])?;
     // Under this variable a test binary stands in for `saldo`; its child needs the variable too.
     if let Some(value) = std::env::var_os("SALDO_TEST_AS_SALDO") {

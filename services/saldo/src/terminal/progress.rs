@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use saldo_embedded_postgres::Stage;
+use saldo_embedded_postgres::StartStep;
 
 /// A spinner with a text that changes.
 pub fn spinner(text: &'static str) -> ProgressBar {
@@ -19,17 +19,17 @@ pub fn records(text: &'static str) -> ProgressBar {
 }
 
 /// Shows what the embedded Postgres is doing. Its own process draws the bar of the download.
-pub fn show_stage(bar: &ProgressBar, stage: &Stage) {
-    let hidden = *stage == Stage::Downloading;
+pub fn show_stage(bar: &ProgressBar, stage: &StartStep) {
+    let hidden = *stage == StartStep::Downloading;
     bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
     bar.set_message(postgres_stage(stage));
 }
 
-pub fn postgres_stage(stage: &Stage) -> &'static str {
+pub fn postgres_stage(stage: &StartStep) -> &'static str {
     match stage {
-        Stage::Downloading => "fetching Postgres (15 MB, once)",
-        Stage::Unpacking => "unpacking Postgres (once)",
-        Stage::Initializing => "creating the database cluster",
-        Stage::Starting => "starting Postgres",
+        StartStep::Downloading => "fetching Postgres (15 MB, once)",
+        StartStep::Unpacking => "unpacking Postgres (once)",
+        StartStep::Initializing => "creating the database cluster",
+        StartStep::Starting => "starting Postgres",
     }
 }
