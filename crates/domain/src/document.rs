@@ -1,7 +1,8 @@
 //! Natural keys: what must be known of a document for ever, beside the account's state.
 //!
-//! Each document is a small fold of its own, found by its kind and number. A new kind of document is a variant of [`Document`]
-//! with its line in [`Document::touched`] and [`Document::evolve`]; stores keep the keys and know none of the kinds.
+//! Each document is a small fold of its own, found by its kind and number. A new kind of document has its variants in
+//! [`DocumentKind`] and [`Document`], its line in the list of look-ups, and its arms in [`Document::touched`] and
+//! [`Document::evolve`]. Stores keep the keys and know none of the kinds.
 
 use std::collections::HashMap;
 
@@ -15,6 +16,7 @@ use crate::{
     ids::DocumentNumber,
     ledger::{self, AllocationLine, Instalment},
     money::Money,
+    party,
 };
 
 /// Kinds of documents; each has a name space of its own.
@@ -145,7 +147,7 @@ impl Document {
     /// The documents that an event touches.
     pub fn touched(event: &Event) -> Vec<DocumentKey> {
         match event {
-            Event::Party(_) => Vec::new(),
+            Event::Party(party::Fact::AccountOpened(_) | party::Fact::AccountAmended(_)) => Vec::new(),
             Event::Ledger(fact) => vec![match fact {
                 ledger::Fact::InvoiceIssued(fact) => key(DocumentKind::Invoice, &fact.number),
                 ledger::Fact::InvoiceVoided(fact) => key(DocumentKind::Invoice, &fact.number),
@@ -172,7 +174,7 @@ impl Document {
     /// A document after an event that touches it.
     pub fn evolve(key: &DocumentKey, before: Option<Document>, event: &Event) -> Option<Document> {
         match event {
-            Event::Party(_) => before,
+            Event::Party(party::Fact::AccountOpened(_) | party::Fact::AccountAmended(_)) => before,
             Event::Ledger(fact) => Self::after_ledger(before, fact),
             Event::Dunning(fact) => changed(before, |document| {
                 if let (Document::Invoice(invoice), Some(took)) = (document, fact.took()) {

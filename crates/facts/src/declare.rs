@@ -14,6 +14,10 @@ use crate::{Format, StoredEvent, wire::Decoded};
 pub const NEWEST_FORMAT: u32 = 2;
 
 /// A fact as it is declared.
+#[diagnostic::on_unimplemented(
+    message = "the fact `{Self}` is not declared",
+    note = "declare how it is stored with `fact!` in crates/facts/src/<subject>.rs"
+)]
 pub trait Fact {
     /// The stored type, such as `invoice.issued`.
     const TYPE: &'static str;
@@ -31,6 +35,10 @@ pub trait Fact {
 }
 
 /// A fact whose type is not known at compile time.
+#[diagnostic::on_unimplemented(
+    message = "the fact `{Self}` is not declared",
+    note = "declare how it is stored with `fact!` in crates/facts/src/<subject>.rs"
+)]
 pub trait Declared {
     /// The fact's declaration.
     fn declaration(&self) -> (&'static str, &'static [u32]);

@@ -89,6 +89,10 @@ pub trait Field<Tag = u32>: Sized {
 }
 
 /// A message inside a body.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no stored form",
+    note = "declare its fields with `message!`, or with `fact!` where it is a fact, in crates/facts/src/<subject>.rs"
+)]
 pub trait Message: Sized {
     /// Appends its fields.
     fn write(&self, out: &mut Vec<u8>);

@@ -1,8 +1,12 @@
 //! Pages by key: a page token is where the page before ended.
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use tonic::Status;
 
 use crate::errors::invalid;
+
+/// What stands between the parts of a token, and what would be taken for it.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'~').add(b'%');
 
 const DEFAULT_PAGE: i32 = 100;
 const LARGEST_PAGE: i32 = 1_000;
@@ -16,14 +20,14 @@ pub fn page_size(asked: i32) -> Result<i64, Status> {
     }
 }
 
-/// The key a page ended with, in `N` parts of printable ASCII, as ids and currencies are; none holds a tilde.
+/// The key a page ended with, in `N` parts of printable ASCII, as ids, numbers of documents and currencies are.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PageToken<const N: usize>(Option<[String; N]>);
 
 impl<const N: usize> PageToken<N> {
     /// The token behind a key.
     pub fn of(key: [&str; N]) -> String {
-        key.join("~")
+        key.map(|part| utf8_percent_encode(part, ESCAPED).to_string()).join("~")
     }
 
     /// Reads a token; empty is the first page.
@@ -31,11 +35,13 @@ impl<const N: usize> PageToken<N> {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        let parts: Vec<String> = text.split('~').map(str::to_owned).collect();
-        match parts.try_into() {
-            Ok(parts) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Self(Some(parts))),
-            _ => Err(invalid("page_token", MALFORMED)),
-        }
+        let part = |part: &str| {
+            let part = percent_decode_str(part).decode_utf8().ok()?;
+            part.bytes().all(|byte| (0x20..=0x7e).contains(&byte)).then(|| part.into_owned())
+        };
+        let parts: Option<Vec<String>> = text.split('~').map(part).collect();
+        let parts = parts.and_then(|parts| parts.try_into().ok());
+        parts.map(|parts| Self(Some(parts))).ok_or_else(|| invalid("page_token", MALFORMED))
     }
 
     /// A part as text; empty before the first page.
@@ -72,6 +78,15 @@ mod tests {
         assert_eq!(cut(&mut rows, 2, |row| PageToken::of([&row.to_string(), "EUR"])), "2~EUR");
         assert_eq!(rows, [1, 2]);
         assert_eq!(cut(&mut rows, 2, |row| row.to_string()), "");
+    }
+
+    #[test]
+    fn a_token_reads_back_whatever_its_key_holds() {
+        for key in [["D-1", "H-1"], ["D-1", "H 1"], ["D-1", "H~2"], ["D-1", "50%~ off"], ["", ""]] {
+            let token = PageToken::<2>::parse(&PageToken::of(key)).expect("a token of ours");
+            assert_eq!([token.text(0), token.text(1)], key);
+        }
+        assert!(PageToken::<2>::parse("a~b%00").is_err() && PageToken::<2>::parse("a~%ff").is_err());
     }
 
     #[test]
