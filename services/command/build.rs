@@ -10,13 +10,14 @@ use std::{
 use sha2::{Digest, Sha256};
 
 /// The code that decodes, folds and stores what the store keeps.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "../../crates/domain/src",
     "../../crates/facts/src",
     "src/answer.rs",
     "src/answer",
     "src/pipeline/store.rs",
     "src/pipeline/store",
+    "src/pipeline/fold.rs",
 ];
 /// Subjects of the domain whose state is a part of its own. All other code counts for the part `documents`.
 const SUBJECTS: [&str; 4] = ["party", "ledger", "dunning", "agreement"];

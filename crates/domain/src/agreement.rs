@@ -93,14 +93,14 @@ impl Agreement {
     /// The agreements after a fact.
     pub fn evolve(&mut self, fact: &Fact) {
         match fact {
-            Fact::HoldPlaced(HoldPlaced { hold, terms, placed_on, .. }) => {
-                self.holds.retain(|hold| hold.terms.until.is_none_or(|until| until >= *placed_on));
-                self.holds.push(Hold { hold: hold.clone(), terms: terms.clone() });
+            Fact::HoldPlaced(HoldPlaced { hold, terms, placed_on: today, .. })
+            | Fact::HoldAmended(HoldAmended { hold, terms, amended_on: today, .. }) => {
+                self.holds.retain(|one| one.hold == *hold || !one.is_over(*today));
+                match self.holds.iter_mut().find(|one| one.hold == *hold) {
+                    Some(known) => known.terms = terms.clone(),
+                    None => self.holds.push(Hold { hold: hold.clone(), terms: terms.clone() }),
+                }
             }
-            Fact::HoldAmended(HoldAmended { hold, terms, .. }) => match self.find(hold) {
-                Some(at) => self.holds[at].terms = terms.clone(),
-                None => self.holds.push(Hold { hold: hold.clone(), terms: terms.clone() }),
-            },
             Fact::HoldReleased(HoldReleased { hold, .. }) => self.holds.retain(|one| one.hold != *hold),
         }
     }

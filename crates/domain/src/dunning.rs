@@ -25,7 +25,9 @@ pub use ladder::{ItemStep, LastStep, StepsTaken};
 pub use policy::{Policy, Tone};
 pub use reminder::{Notice, Reminder, ReminderDue, ReminderState, Unsettled};
 
-use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals};
+use crate::{
+    account::Account, command::Context, event::facts, ids::DocumentNumber, ledger::OpenItem, refusal::refusals,
+};
 
 facts!(Dunning {
     /// reminder.due
@@ -148,9 +150,10 @@ pub fn evolve(account: &mut Account, fact: &Fact) {
     }
     let listed_on = account.dunning.fold(fact);
     if let Some((tone, day)) = listed_on {
-        for item in account.ledger.items.iter_mut().filter(|item| item.due_date < day) {
-            item.tone_heard = Some(tone);
-        }
+        // What is on hold is in no message, so it has heard nothing.
+        let Account { ledger, agreement, .. } = account;
+        let listed = |item: &&mut OpenItem| item.due_date < day && agreement.holding(&item.invoice, day).is_none();
+        ledger.items.iter_mut().filter(listed).for_each(|item| item.tone_heard = Some(tone));
     }
     if let Some(took) = fact.took() {
         ladder::for_each(&mut account.ledger.items, &took.steps, |item, step| {

@@ -111,14 +111,16 @@ pub async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
 #[derive(Debug, Default)]
 pub struct Checkpoint {
     build: i64,
+    /// The build's epoch. Healing a parked account raises the epoch, and adds rows at offsets that were passed already.
+    epoch: i64,
     offsets: BTreeMap<i32, i64>,
 }
 
 /// Takes over what is new in the agenda. True if there is more.
 pub async fn sync(pool: &PgPool, checkpoint: &mut Checkpoint) -> Result<bool, sqlx::Error> {
-    let build = live(pool).await?;
-    if checkpoint.build != build {
-        *checkpoint = Checkpoint { build, offsets: BTreeMap::new() };
+    let (build, epoch) = live(pool).await?;
+    if (checkpoint.build, checkpoint.epoch) != (build, epoch) {
+        *checkpoint = Checkpoint { build, epoch, offsets: BTreeMap::new() };
     }
     // Rows are locked in the order of their keys, here and in `write`. In any other order the two could wait for each other
     // for ever.
@@ -160,8 +162,10 @@ pub async fn sync(pool: &PgPool, checkpoint: &mut Checkpoint) -> Result<bool, sq
     Ok(more)
 }
 
-async fn live(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await
+/// The build in force and its epoch, which a database of an earlier release has not.
+async fn live(pool: &PgPool) -> Result<(i64, i64), sqlx::Error> {
+    let statement = "SELECT number, coalesce((to_jsonb(live) ->> 'epoch')::bigint, 0) FROM saldo.live AS live";
+    sqlx::query_as(statement).fetch_one(pool).await
 }
 
 /// Before every wake-up: the year 1.

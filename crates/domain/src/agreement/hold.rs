@@ -89,6 +89,13 @@ pub struct Hold {
     pub terms: HoldTerms,
 }
 
+impl Hold {
+    /// Whether the last day is over, in any zone: the day is the debtor's, whose zone can change.
+    pub(super) fn is_over(&self, today: Date) -> bool {
+        self.terms.until.is_some_and(|until| until.tomorrow().is_ok_and(|next| next < today))
+    }
+}
+
 /// Terms of a hold to replace; absent ones stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HoldChange {
@@ -155,10 +162,7 @@ impl Agreement {
             return Err(Refusal::HoldIdTaken { hold: hold.clone(), same_content }.into());
         }
         check(documents, terms)?;
-        let current = self.holds.iter().filter(|one| one.terms.until.is_none_or(|until| until >= today)).count();
-        if current >= MAX_HOLDS {
-            return Err(Refusal::TooManyHolds.into());
-        }
+        self.room(today)?;
         let (hold, terms, note) = (hold.clone(), terms.clone(), note.clone());
         Ok(vec![HoldPlaced { hold, terms, placed_on: today, note }.into()])
     }
@@ -180,8 +184,8 @@ impl Agreement {
         };
         check(documents, &terms)?;
         // A hold whose last day was over may have left the state, and comes back with its new last day.
-        if self.find(hold).is_none() && self.holds.len() >= MAX_HOLDS {
-            return Err(Refusal::TooManyHolds.into());
+        if self.find(hold).is_none() {
+            self.room(today)?;
         }
         Ok(vec![HoldAmended { hold: hold.clone(), terms, amended_on: today, note: note.clone() }.into()])
     }
@@ -195,6 +199,12 @@ impl Agreement {
     ) -> Result<Vec<Fact>, refusal::Refusal> {
         let terms = standing(documents, hold)?.terms;
         Ok(vec![HoldReleased { hold: hold.clone(), terms, released_on: today, note: note.clone() }.into()])
+    }
+
+    /// Fails where the account has as many holds already as it can have at once.
+    fn room(&self, today: Date) -> Result<(), Refusal> {
+        let current = self.holds.iter().filter(|one| one.terms.until.is_none_or(|until| until >= today)).count();
+        if current < MAX_HOLDS { Ok(()) } else { Err(Refusal::TooManyHolds) }
     }
 
     /// The hold that covers an invoice on a day: of several, the one that ends last.

@@ -180,7 +180,9 @@ impl<'c> Schedule<'c> {
             return Some(notice(own));
         }
         let reached = overdue().filter_map(|item| item.last_step).map(|last| last.offset_days).max();
-        let firm = || self.policy.steps.iter().filter(|step| step.tone >= heard);
+        // As firmly as was heard, and no more: a step that is behind its item may have reached nobody.
+        let tone = self.policy.steps.iter().map(|step| step.tone).filter(|tone| *tone >= heard).min().unwrap_or(heard);
+        let firm = || self.policy.steps.iter().filter(|step| step.tone == tone);
         let as_before = firm().rfind(|step| reached.is_some_and(|reached| step.offset_days <= reached));
         Some(notice(as_before.or_else(|| firm().next()).unwrap_or(own)))
     }

@@ -65,7 +65,12 @@ pub(super) fn start(
         return Ok(vec![ContactDeferred { reminder, attempt: 0, reason, until, failure: None }.into()]);
     };
     let point = profile.contact_points.iter().find(|point| point.channel == notice.channel);
-    let Some(point) = point else { return withheld(WithheldReason::NoContactPoint) };
+    let Some(point) = point else {
+        // The steps of what is still due: what is on hold since takes none.
+        let took = StepsTaken { steps: takes, on: day };
+        let withheld = ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::NoContactPoint, day) };
+        return Ok(vec![withheld.into()]);
+    };
     let (items, unlisted) = listed(account, &takes, day);
     let own = context.rules.languages.contains(&profile.language);
     let started = ContactStarted {

@@ -160,6 +160,19 @@ fn what_a_hold_cannot_be_is_refused() {
 }
 
 #[test]
+fn what_is_on_hold_hears_nothing_of_a_message_about_the_others() {
+    let mut world = owing(march(2));
+    world.ask(&invoice("F-2", &[(march(2), 5_000)])).expect("issued");
+    world.ask(&place("H-1", of_invoices(&["F-2"]))).expect("placed");
+    live_through(&mut world, &BTreeSet::new(), local("2026-05-01T00:00:00"));
+    assert_eq!(said(&world).last().map(String::as_str), Some("2026-04-16 09:00 formal"), "of F-1 alone");
+    world.ask(&payment("P-1", money(10_000, "EUR"), &[("F-1", 10_000)])).expect("paid");
+    world.now = local("2026-05-04T10:00:00");
+    world.ask(&release("H-1")).expect("released");
+    assert_eq!(start_mine(&mut world).notice.step, "first", "the first word about F-2 is no formal demand");
+}
+
+#[test]
 fn a_person_cannot_have_said_again_what_is_on_hold() {
     let mut world = owing(march(12));
     world.now = local("2026-03-19T10:00:00");

@@ -537,6 +537,23 @@ fn overdue_and_coming_due() -> World {
 }
 
 #[test]
+fn a_message_is_no_firmer_than_what_was_heard() {
+    let mut world = owing(Date::constant(2026, 3, 2));
+    live_through(&mut world, &BTreeSet::new(), local("2026-03-24T00:00:00"));
+    world.now = local("2026-04-16T10:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    let formal = world.account.dunning.open.as_ref().expect("the formal demand is due").number;
+    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: formal }), Ok(()));
+    assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 4, 20), 5_000)])), Ok(()));
+    world.now = local("2026-04-17T10:00:00");
+    assert_eq!(
+        start_mine(&mut world).notice.step,
+        "second",
+        "the demand that a person dropped is not sent in its place"
+    );
+}
+
+#[test]
 fn a_message_that_lists_overdue_items_is_never_milder_than_the_newest_that_listed_them() {
     let mut world = overdue_and_coming_due();
     world.now = local("2026-03-30T10:00:00");

@@ -190,6 +190,8 @@ impl Schema {
                 && let Ok(build) = Self::open(&mut transaction, number, 0).await
                 && build.models == *models
                 && build.checkpoints(&mut transaction, identity, false).await.is_ok()
+                // A build that an earlier release could not fill whole is not taken over: this release reads more.
+                && build.parked(&mut transaction).await.is_ok_and(|parked| parked.is_empty())
             {
                 left = Some(build);
             } else {

@@ -40,14 +40,18 @@ pub struct Aging {
     target: Target,
 }
 
-/// Fetches every page of an ageing report.
-pub async fn fetch(clients: &mut Clients, request: v1::GetAgingRequest) -> Result<v1::GetAgingResponse, tonic::Status> {
+/// Fetches every page of an ageing report. Each page is of the first page's day, also over midnight.
+pub async fn fetch(
+    clients: &mut Clients,
+    mut request: v1::GetAgingRequest,
+) -> Result<v1::GetAgingResponse, tonic::Status> {
     let mut whole: Option<v1::GetAgingResponse> = None;
     let mut page_token = String::new();
     loop {
         let page = v1::GetAgingRequest { page_size: 1_000, page_token, ..request.clone() };
         let page = clients.query.get_aging(page).await?.into_inner();
         page_token = page.next_page_token.clone();
+        request.as_of = request.as_of.or(page.as_of);
         match &mut whole {
             None => whole = Some(page),
             Some(whole) => whole.rows.extend(page.rows),
