@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The largest amount in one document, in minor units. Far above any invoice, and sums of
-/// [`crate::account::MAX_OPEN_ITEMS`] of them still fit `i64`.
+/// [`crate::ledger::MAX_OPEN_ITEMS`] of them still fit `i64`.
 pub const MAX_AMOUNT_MINOR: i64 = 100_000_000_000_000;
 
 /// An ISO 4217 currency.
