@@ -166,13 +166,13 @@ async fn install(cluster: &Path, admin: &str, authority: &Authority, names: &[&s
 /// Has Postgres ask everybody who comes over TLS for a certificate of this authority.
 async fn ask_for_certificates(cluster: &Path, admin: &str, authority: &Authority) -> Outcome {
     std::fs::write(cluster.join("clients.pem"), &authority.pem)?;
+    let mut admin = PgConnection::connect(admin).await?;
+    // The authority first: a reload that is still under way may read the new rules at once.
+    sqlx::query("ALTER SYSTEM SET ssl_ca_file = 'clients.pem'").execute(&mut admin).await?;
     let rules = cluster.join("pg_hba.conf");
     let before = std::fs::read_to_string(&rules)?;
     std::fs::write(&rules, format!("hostssl all all all scram-sha-256 clientcert=verify-ca\n{before}"))?;
-    let mut admin = PgConnection::connect(admin).await?;
-    for sql in ["ALTER SYSTEM SET ssl_ca_file = 'clients.pem'", "SELECT pg_reload_conf()"] {
-        sqlx::query(sql).execute(&mut admin).await?;
-    }
+    sqlx::query("SELECT pg_reload_conf()").execute(&mut admin).await?;
     Ok(())
 }
 

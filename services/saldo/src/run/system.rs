@@ -119,27 +119,35 @@ impl System {
             let clock = clock.clone();
             served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()));
         }
+        let sending = match (issuer, published) {
+            (Some(issuer), Some(published)) => {
+                let pool = connect(&stores.database()?.url, SENDER_CONNECTIONS, None).await?;
+                pools.push(pool.clone());
+                Some((pool, issuer, published))
+            }
+            _ => None,
+        };
         let secured = server_tls.is_some();
+        // Nothing is waited for behind this: whoever is asked to stop once the first call was answered stops in order.
         let (server, in_process) = served.serve(listener, server_tls, verifier).await?;
         let senders = Vec::new();
         let mut system =
             Self { address, secured, stores, identity, keyring, senders, server, workers, followers, projector, pools };
-        if let (Some(issuer), Some(published)) = (issuer, published) {
+        if let Some((pool, issuer, published)) = sending {
             let channels = match has(Service::Command) {
                 true => [saldo_client::in_process(move || in_process.clone().open())?].into(),
                 false => command_instances(config, client_tls.as_ref())?,
             };
-            system.start_senders(config, services, Sending { channels, issuer, published, clock, transports }).await?;
+            let sending = Sending { pool, channels, issuer, published, clock, transports };
+            system.start_senders(config, services, sending)?;
         }
         Ok(system)
     }
 
     /// Starts scheduler and dispatcher. Without a mail server reminders fall due and wait.
-    async fn start_senders(&mut self, config: &Config, services: &[Service], with: Sending) -> Result<(), Failure> {
-        let Sending { channels, issuer, published, clock, transports } = with;
+    fn start_senders(&mut self, config: &Config, services: &[Service], with: Sending) -> Result<(), Failure> {
+        let Sending { pool, channels, issuer, published, clock, transports } = with;
         let clients = |subject: &str| ServiceClients::new(channels.clone(), issuer.clone(), subject);
-        let pool = connect(&self.stores.database()?.url, SENDER_CONNECTIONS, None).await?;
-        self.pools.push(pool.clone());
         if services.contains(&Service::Scheduler) {
             let options = saldo_scheduler::Options {
                 concurrency: config.sending.wakes,
@@ -253,6 +261,7 @@ impl System {
 
 /// For scheduler and dispatcher.
 struct Sending {
+    pool: PgPool,
     /// One for each instance of the command service.
     channels: Arc<[Channel]>,
     issuer: Arc<Issuer>,
