@@ -60,7 +60,15 @@ pub struct TenantRow {
 
 /// Writes the settings of these creditors, and removes all others. Returns the zones that this Postgres does not know: days are
 /// counted in UTC there, since a view that names such a zone would fail for every creditor.
+///
+/// The transaction runs in a task of its own, so that whoever is cancelled meanwhile cuts neither its beginning nor its end.
 pub async fn write_tenants(pool: &PgPool, rows: &[TenantRow]) -> Result<Vec<String>, ReadModelError> {
+    let (pool, rows) = (pool.clone(), rows.to_vec());
+    let written = tokio::spawn(async move { write(&pool, &rows).await }).await;
+    written.unwrap_or(Err(sqlx::Error::WorkerCrashed.into()))
+}
+
+async fn write(pool: &PgPool, rows: &[TenantRow]) -> Result<Vec<String>, ReadModelError> {
     let mut unknown = Vec::new();
     let mut transaction = pool.begin().await?;
     sqlx::query("DELETE FROM saldo.tenants WHERE tenant <> ALL ($1)")
