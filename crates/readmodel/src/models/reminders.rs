@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use saldo_domain::{
-    dunning::{Fact, HandOverFailure, Notice, WithheldReason},
+    dunning::{Fact, HandOverFailure, Notice, ReminderState, WithheldReason},
     event::Event,
 };
 
 use super::{Accepted, CommitPosition, Model, Owner};
 use crate::{
     ReadModelError,
-    engine::{Arrays, Column, Declaration, Kind, Shown, Table, TableRows, View, Writer},
+    engine::{Arrays, Column, Declaration, Expected, Kind, Shown, Table, TableRows, View, Writer},
 };
 
 const REMINDERS: Table = Table {
@@ -186,6 +186,39 @@ pub struct ReminderChange {
     pub trace: Option<Box<str>>,
 }
 
+/// How many reminders there ever were, which is open and where it stands, and which one a person should look at.
+const REMEMBERED: Expected = Expected {
+    what: "reminders",
+    rows: "SELECT tenant || '/' || account, count(*) || ' in all', false FROM {s}.reminders GROUP BY tenant, account
+           UNION ALL
+           SELECT tenant || '/' || account, reminder || ' needs a person', false FROM {s}.reminders WHERE needs_person
+           UNION ALL
+           SELECT tenant || '/' || account,
+               concat_ws(' ', reminder, status, coalesce((extract(epoch FROM until) * 1000000)::bigint, 0), attempts, step, template,
+                   coalesce(retry_of, 0)),
+               false
+           FROM {s}.reminders WHERE status IN ('due', 'deferred', 'started')",
+    lines: |account| {
+        let dunning = &account.dunning;
+        let mut lines = Vec::new();
+        if dunning.reminders > 0 {
+            lines.push(format!("{} in all", dunning.reminders));
+        }
+        lines.extend(dunning.needs_person().map(|reminder| format!("{reminder} needs a person")));
+        lines.extend(dunning.open.as_ref().map(|open| {
+            let (status, until) = match open.state {
+                ReminderState::Due { from: None } => ("due", None),
+                ReminderState::Due { from } => ("deferred", from),
+                ReminderState::Started { send_before, .. } => ("started", Some(send_before)),
+            };
+            let (until, retry_of) = (until.map_or(0, Timestamp::as_microsecond), open.retry_of.unwrap_or(0));
+            let Notice { step, template, .. } = &open.notice;
+            format!("{} {status} {until} {} {step} {template} {retry_of}", open.number, open.attempts)
+        }));
+        lines
+    },
+};
+
 /// What a batch did to reminders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reminders {
@@ -196,7 +229,8 @@ pub struct Reminders {
 }
 
 impl Model for Reminders {
-    const DECLARATION: Declaration = Declaration::new("reminders", 1, &[REMINDERS], &[VIEW, BY_STEP, WITHHELD]);
+    const DECLARATION: Declaration =
+        Declaration::new("reminders", 1, &[REMINDERS], &[VIEW, BY_STEP, WITHHELD]).expecting(&[REMEMBERED]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         for event in &accepted.commit.events {
