@@ -253,6 +253,7 @@ pub async fn amended_and_advanced(_: Arc<Env>) -> Outcome {
         account_id: "D-1".into(),
         profile: Some(v1::Profile { display_name: "Ana Ruiz".into(), language: "en".into(), ..Default::default() }),
         update_mask: Some(FieldMask { paths: vec!["display_name".into(), "contact_points".into()] }),
+        ..Default::default()
     };
     let amended = clients.command.amend_account(request).await?.into_inner();
     let who = v1::GetAccountRequest { account_id: "D-1".into(), consistency_token: amended.consistency_token };
