@@ -112,8 +112,7 @@ fn main() -> ExitCode {
         ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
         ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),
-        ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
-        ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
+        ("access: what is one tenant's is not there for another", Postgres, access::another_tenant),
         (
             "catalog: what an older release cannot read is refused until the format is raised",
             Postgres,
