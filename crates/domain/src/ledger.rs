@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-pub use allocation::{AllocatedBy, AllocationLine, Designation};
+pub use allocation::{AllocatedBy, AllocationLine, Designation, Excess};
 pub use credit::InvoiceCredited;
 pub use invoice::{Instalment, InvoiceIssued, InvoiceVoided};
 pub use payment::{PaymentAllocated, PaymentRecorded, PaymentReversed};
@@ -139,6 +139,8 @@ pub enum Command {
         value_date: Date,
         /// Empty: oldest due first.
         designations: Vec<Designation>,
+        /// What becomes of designated amounts that do not fit.
+        excess: Excess,
         /// Free text.
         remittance: Option<Sealed>,
     },
@@ -245,8 +247,8 @@ impl Ledger {
                 self.credit(documents, credit_note, invoice, *amount, *credit_date, reason)
             }
             Command::VoidInvoice { number, void_date, reason } => self.void(documents, number, *void_date, reason),
-            Command::RecordPayment { reference, amount, value_date, designations, remittance } => {
-                self.pay(documents, reference, *amount, *value_date, designations, remittance)
+            Command::RecordPayment { reference, amount, value_date, designations, excess, remittance } => {
+                self.pay(documents, reference, *amount, *value_date, (designations, *excess), remittance)
             }
             Command::AllocatePayment { reference, designations } => self.allocate(documents, reference, designations),
             Command::ReversePayment { reference, reversal_date, reason } => {

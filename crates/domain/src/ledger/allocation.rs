@@ -47,6 +47,16 @@ pub struct Designation {
     pub amount: i64,
 }
 
+/// What becomes of a designated amount that its invoice has no room for: because less is open, or the invoice is in another
+/// currency, voided or unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// The whole command is refused.
+    Refused,
+    /// What fits is applied, and the rest stays unapplied.
+    Unapplied,
+}
+
 /// Oldest due first; then the earlier issued, then by number and instalment, so that the order is total.
 pub fn order(a: &OpenItem, b: &OpenItem) -> Ordering {
     (a.due_date, a.issue_date, &a.invoice, a.instalment).cmp(&(b.due_date, b.issue_date, &b.invoice, b.instalment))
@@ -70,11 +80,11 @@ pub fn oldest_first<'i>(
     lines
 }
 
-/// Applies what the debtor designated, all of it or nothing.
+/// Applies what the debtor designated: all of it, or what fits where the excess may stay unapplied.
 pub fn designated(
     ledger: &Ledger,
     documents: &dyn Documents,
-    designations: &[Designation],
+    (designations, excess): (&[Designation], Excess),
     currency: Currency,
     available: i64,
     value_date: Date,
@@ -90,20 +100,25 @@ pub fn designated(
     let mut lines: Vec<AllocationLine> = Vec::new();
     let mut line_of: HashMap<(DocumentNumber, u32), usize> = HashMap::new();
     for designation in designations {
-        let invoice = invoice::standing(documents, &designation.invoice)?;
-        same_currency(invoice.total.currency, currency)?;
+        let fits = invoice::standing(documents, &designation.invoice)
+            .and_then(|invoice| same_currency(invoice.total.currency, currency));
+        match (fits, excess) {
+            (Ok(()), _) => {}
+            (Err(_), Excess::Unapplied) => continue,
+            (Err(refusal), Excess::Refused) => return Err(refusal),
+        }
         let items = items_of.entry(&designation.invoice).or_default();
         let chosen = |item: &&mut OpenItem| {
             item.open > 0 && designation.instalment.is_none_or(|instalment| instalment == item.instalment)
         };
         let open: i128 = items.iter_mut().filter(chosen).map(|item| i128::from(item.open)).sum();
-        if open == 0 {
+        if open == 0 && excess == Excess::Refused {
             return Err(Refusal::ItemNotOpen {
                 invoice: designation.invoice.clone(),
                 instalment: designation.instalment,
             });
         }
-        if i128::from(designation.amount) > open {
+        if i128::from(designation.amount) > open && excess == Excess::Refused {
             return Err(Refusal::OverAllocation {
                 invoice: Some(designation.invoice.clone()),
                 asked_minor: designation.amount.into(),

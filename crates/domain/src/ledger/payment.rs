@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 
-use super::{AllocatedBy, AllocationLine, CreditKind, Designation, Fact, Ledger, Refusal, allocation};
+use super::{AllocatedBy, AllocationLine, CreditKind, Designation, Excess, Fact, Ledger, Refusal, allocation};
 use crate::{
     document::{Documents, Payment},
     ids::DocumentNumber,
@@ -60,20 +60,21 @@ impl Ledger {
         reference: &DocumentNumber,
         amount: Money,
         value_date: Date,
-        designations: &[Designation],
+        (designations, excess): (&[Designation], Excess),
         remittance: &Option<Sealed>,
     ) -> Result<Vec<Fact>, Refusal> {
         if let Some(known) = documents.payment(reference) {
             let same_content = !known.reversed
                 && (known.amount, known.value_date) == (amount, value_date)
-                && designations.iter().all(|one| applied_as(&known.lines, one));
+                && (excess == Excess::Unapplied || designations.iter().all(|one| applied_as(&known.lines, one)));
             return Err(Refusal::PaymentReferenceTaken { reference: reference.clone(), same_content });
         }
         if let (false, Some(expected)) = (self.currencies.contains(&amount.currency), self.currencies.first()) {
             return Err(Refusal::CurrencyMismatch { expected: *expected, given: amount.currency });
         }
         self.room_for_credit()?;
-        let (allocated_by, lines) = self.choose(documents, designations, amount.currency, amount.minor, value_date)?;
+        let (allocated_by, lines) =
+            self.choose(documents, (designations, excess), amount.currency, amount.minor, value_date)?;
         let recorded =
             PaymentRecorded { reference: reference.clone(), amount, value_date, remittance: remittance.clone() };
         let mut facts = vec![recorded.into()];
@@ -96,6 +97,7 @@ impl Ledger {
             return Err(Refusal::NothingUnapplied { reference: reference.clone() });
         }
         let currency = payment.amount.currency;
+        let designations = (designations, Excess::Refused);
         let (allocated_by, lines) = self.choose(documents, designations, currency, available, payment.value_date)?;
         if lines.is_empty() {
             return Err(Refusal::NothingOpen { currency });
@@ -134,12 +136,12 @@ impl Ledger {
     fn choose(
         &self,
         documents: &dyn Documents,
-        designations: &[Designation],
+        designations: (&[Designation], Excess),
         currency: Currency,
         available: i64,
         value_date: Date,
     ) -> Result<(AllocatedBy, Vec<AllocationLine>), Refusal> {
-        if designations.is_empty() {
+        if designations.0.is_empty() {
             let items = self.items.iter().filter(|item| item.currency == currency);
             return Ok((AllocatedBy::OldestDueFirst, allocation::oldest_first(items, available, value_date)));
         }

@@ -7,13 +7,15 @@ use saldo_domain::{
     Context, Decision, Rules,
     account::Account,
     command::Command,
+    decide,
     document::{Document, DocumentKey},
     event::Event,
     handle,
     ids::DocumentNumber,
-    ledger::{self, Designation, invoice::schedule},
+    ledger::{self, Designation, Excess, invoice::schedule},
     money::{Currency, Money},
     party::{self, DebtorKind, Profile},
+    refusal::Refusal,
     sealed::Sealed,
 };
 
@@ -58,6 +60,12 @@ impl World {
         refusal.map_or(Ok(()), |refusal| Err(refusal.reason()))
     }
 
+    /// Decides without folding.
+    pub fn decide<C: Clone + Into<Command>>(&self, command: &C) -> Result<Vec<Event>, Refusal> {
+        let context = Context { now: self.now, rules: &self.rules, zones: |name| TimeZone::get(name).ok() };
+        decide(&self.account, &self.documents, &command.clone().into(), &context)
+    }
+
     /// Open amounts, oldest due first.
     pub fn open(&self) -> Vec<i64> {
         self.account.ledger.items.iter().map(|item| item.open).collect()
@@ -87,6 +95,10 @@ pub fn invoice(no: &str, parts: &[(Date, i64)]) -> ledger::Command {
 }
 
 pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> ledger::Command {
+    designated(reference, amount, designations, Excess::Refused)
+}
+
+pub fn designated(reference: &str, amount: Money, designations: &[(&str, i64)], excess: Excess) -> ledger::Command {
     ledger::Command::RecordPayment {
         reference: number(reference),
         amount,
@@ -95,6 +107,7 @@ pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> 
             .iter()
             .map(|(invoice, amount)| Designation { invoice: number(invoice), instalment: None, amount: *amount })
             .collect(),
+        excess,
         remittance: None,
     }
 }

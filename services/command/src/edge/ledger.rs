@@ -4,7 +4,7 @@ use saldo_api::v1;
 use saldo_auth::Role;
 use saldo_domain::{
     command::Command,
-    ledger::{self, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded, PaymentReversed, invoice},
+    ledger::{self, Excess, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded, PaymentReversed, invoice},
 };
 use saldo_facts::{
     declare::Fact,
@@ -122,6 +122,7 @@ impl Rpc for v1::RecordPaymentRequest {
                 amount: amount?,
                 value_date: value_date?,
                 designations: designations?,
+                excess: if self.keep_excess_unapplied { Excess::Unapplied } else { Excess::Refused },
                 remittance: remittance?,
             }
             .into(),
