@@ -42,9 +42,16 @@ fn the_debtors_designation_goes_before_age() {
     world.ask(&invoice("F-2", &[(day(20), 1_000)])).expect("issued");
     world.ask(&payment("P-1", money(1_500, "EUR"), &[("F-2", 1_000)])).expect("paid");
     assert_eq!((world.open(), world.unapplied()), (vec![1_000], 500), "what is not designated stays unapplied");
-    world.ask(&ledger::Command::AllocatePayment { reference: number("P-1"), designations: vec![] }).expect("applied");
+    world
+        .ask(&ledger::Command::AllocatePayment {
+            reference: number("P-1"),
+            designations: vec![],
+            allocation_date: None,
+        })
+        .expect("applied");
     assert_eq!((world.open(), world.unapplied()), (vec![500], 0));
-    let again = ledger::Command::AllocatePayment { reference: number("P-1"), designations: vec![] };
+    let again =
+        ledger::Command::AllocatePayment { reference: number("P-1"), designations: vec![], allocation_date: None };
     assert_eq!(world.ask(&again), Err("NOTHING_UNAPPLIED"));
 }
 
