@@ -297,7 +297,7 @@ impl Shared {
                     amount: self.money(tenant, amount),
                     value_date: day,
                     allocations: designated.into_iter().collect(),
-                    remittance: String::new(),
+                    ..Default::default()
                 })
             }
             _ => self.invoice(tenant, &account, dice),
