@@ -184,6 +184,9 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
         assert!(error.contains(says), "{to}: {error}");
     }
 
+    let future = refused(&saldo, &["payment", "reverse", "D-1", "P-1", "--on", "2027-02-12"]).await?;
+    assert!(future.contains("DATE_IN_FUTURE"), "{future}");
+
     // What a reversal gives back is applied by the next payment, and a repeat under the same id changes nothing.
     saldo.succeed(&["payment", "reverse", "D-1", "P-1", "--on", "2026-02-12", "--reason", "returned"]).await?;
     let shown = read(&saldo, &["payment", "show", "D-1", "P-1"]).await?;
@@ -220,6 +223,13 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
     }
     let shown = read(&saldo, &["payment", "show", "D-1", "P-3"]).await?;
     assert_eq!(shown["unapplied_minor"].as_i64(), Some(600), "applied once");
+    let before = read(&saldo, &["payment", "show", "D-1", "P-3", "--as-of", "2026-02-20"]).await?;
+    assert_eq!(before["unapplied_minor"].as_i64(), Some(1_000), "until the day it was applied");
+    // Three of eleven euros do not fit, and stay unapplied where that is asked for.
+    let excess = ["payment", "record", "D-1", "P-4", "11 EUR", "--value-date", "2026-02-15", "--to", "F-3=11"];
+    assert!(refused(&saldo, &excess).await?.contains("--keep-excess"));
+    let excess = read(&saldo, &[&excess[..], &["--keep-excess"]].concat()).await?;
+    assert_eq!((excess["unapplied_minor"].as_i64(), lines(&excess)), (Some(300), vec![("F-3".into(), 1, 800)]));
     assert_eq!(saldo.verify().await?["differences"].as_u64(), Some(0));
     saldo.stop().await
 }

@@ -6,10 +6,7 @@ use jiff::{Timestamp, civil::Date};
 use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
-    ledger::{
-        AllocationLine, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentRecorded,
-        PaymentReversed,
-    },
+    ledger::{AllocationLine, Fact, InvoiceCredited, InvoiceIssued, PaymentAllocated, PaymentRecorded},
     money::{Currency, Money},
 };
 
@@ -255,8 +252,9 @@ impl DocumentRows {
             Fact::InvoiceIssued(InvoiceIssued { number, total, issue_date, .. }) => {
                 self.documents.insert(key("invoice", number), recorded(total, issue_date, None));
             }
-            Fact::InvoiceVoided(InvoiceVoided { number, void_date, .. }) => {
-                self.documents.entry(key("invoice", number)).or_default().ended = Some((*void_date, known_at));
+            Fact::InvoiceVoided(voided) => {
+                let key = key("invoice", &voided.number);
+                self.documents.entry(key).or_default().ended = Some((voided.day(), known_at));
             }
             Fact::InvoiceCredited(InvoiceCredited { credit_note, invoice, amount, credit_date, lines, .. }) => {
                 let key = key("credit_note", credit_note);
@@ -273,11 +271,11 @@ impl DocumentRows {
                 self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
             }
             // What was applied is taken back, not before the day it took effect.
-            Fact::PaymentReversed(PaymentReversed { reference, amount, reversal_date, lines, .. }) => {
-                let key = key("payment", reference);
-                self.documents.entry(key.clone()).or_default().ended = Some((*reversal_date, known_at));
-                self.allocate(&key, accepted.position, amount.currency, lines, |line| {
-                    (-line.amount, line.effective_date.max(*reversal_date))
+            Fact::PaymentReversed(reversed) => {
+                let (key, day) = (key("payment", &reversed.reference), reversed.day());
+                self.documents.entry(key.clone()).or_default().ended = Some((day, known_at));
+                self.allocate(&key, accepted.position, reversed.amount.currency, &reversed.lines, |line| {
+                    (-line.amount, line.effective_date.max(day))
                 });
             }
         }

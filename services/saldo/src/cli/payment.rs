@@ -65,6 +65,9 @@ pub struct Record {
     /// Settle this invoice, or one instalment of it, with this part; may be repeated.
     #[arg(long, value_name = "INVOICE[#INSTALMENT]=AMOUNT", value_parser = values::part)]
     to: Vec<Part>,
+    /// Keep unapplied what does not fit at the invoices of --to, instead of refusing the payment.
+    #[arg(long, requires = "to")]
+    keep_excess: bool,
     /// What the debtor wrote with the payment; it is kept sealed.
     #[arg(long, default_value = "", hide_default_value = true)]
     remittance: String,
@@ -81,6 +84,9 @@ pub struct Allocate {
     /// Settle this invoice, or one instalment of it, with this part; may be repeated.
     #[arg(long, value_name = "INVOICE[#INSTALMENT]=AMOUNT", value_parser = values::part)]
     to: Vec<Part>,
+    /// The day that the allocation counts from, not before the value date; absent: today.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
+    on: Option<Date>,
     #[command(flatten)]
     change: Change,
 }
@@ -147,6 +153,7 @@ impl Record {
             amount: Some(v1::Money { minor_units: minor, currency: currency.to_string() }),
             value_date: Some(date_to_api(self.value_date)),
             allocations,
+            keep_excess_unapplied: self.keep_excess,
             remittance: self.remittance,
         };
         let answer = changing.send(request).await?;
@@ -188,6 +195,7 @@ impl Allocate {
             account_id: self.account.clone(),
             reference: self.reference.clone(),
             allocations,
+            allocation_date: self.on.map(date_to_api),
         };
         let answer = changing.send(request).await?;
         let text = format!("payment {} of {} is applied", self.reference, self.account);

@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::client::{StatusDetails, explain};
 
 /// What helps, by the stable reason of the refusal. A reason whose message says it all has no line.
-const ADVICE: [(&str, &str); 23] = [
+const ADVICE: [(&str, &str); 25] = [
     ("ACCOUNT_UNKNOWN", "is its id right? `saldo account open` opens one"),
     ("ACCOUNT_ALREADY_OPEN", "`saldo account show` shows it, and `saldo account amend` changes it"),
     ("CONTACT_POINTS_CHANGED", "`saldo account show` shows them; then amend again"),
@@ -18,8 +18,13 @@ const ADVICE: [(&str, &str); 23] = [
     ("NOTHING_UNAPPLIED", "`saldo payment show` shows where its money went"),
     ("NOTHING_OPEN", "the money stays unapplied until something is"),
     ("ITEM_NOT_OPEN", "`saldo invoice show` shows what was applied to it"),
-    ("OVER_ALLOCATION", "`saldo invoice show` shows what is open, and `saldo payment show` what is unapplied"),
+    (
+        "OVER_ALLOCATION",
+        "`saldo invoice show` shows what is open; `saldo payment record --keep-excess` keeps the rest unapplied",
+    ),
     ("REVERSAL_BEFORE_PAYMENT", "name that day or a later one"),
+    ("ALLOCATION_BEFORE_PAYMENT", "name that day or a later one"),
+    ("DATE_IN_FUTURE", "is the year right?"),
     ("HOLD_UNKNOWN", "`saldo hold list ACCOUNT --all` lists every hold"),
     ("HOLD_RELEASED", "`saldo hold place` places another one"),
     ("HOLD_ID_TAKEN", "`saldo hold list ACCOUNT --all` shows it; another hold needs an id of its own"),
