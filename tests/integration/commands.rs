@@ -155,6 +155,7 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
         account_id: account_id(),
         reference: "P-1".into(),
         allocations: vec![v1::Allocation { invoice_number: "F-3".into(), amount_minor: 4_000, ..Default::default() }],
+        ..Default::default()
     };
     let over = v1::AllocatePaymentRequest {
         request_id: "9".into(),
@@ -253,6 +254,7 @@ pub async fn amended_and_advanced(_: Arc<Env>) -> Outcome {
         account_id: "D-1".into(),
         profile: Some(v1::Profile { display_name: "Ana Ruiz".into(), language: "en".into(), ..Default::default() }),
         update_mask: Some(FieldMask { paths: vec!["display_name".into(), "contact_points".into()] }),
+        ..Default::default()
     };
     let amended = clients.command.amend_account(request).await?.into_inner();
     let who = v1::GetAccountRequest { account_id: "D-1".into(), consistency_token: amended.consistency_token };

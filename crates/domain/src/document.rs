@@ -80,8 +80,10 @@ pub struct CreditNote {
 pub struct Payment {
     /// The whole payment.
     pub amount: Money,
-    /// The day the payment counts from.
+    /// The day of the payment, as it was recorded.
     pub value_date: Date,
+    /// The day the payment counts from.
+    pub counts_from: Date,
     /// Where the money went so far.
     pub lines: Vec<AllocationLine>,
     /// Taken back.
@@ -216,6 +218,7 @@ impl Document {
             ledger::Fact::PaymentRecorded(recorded) => Some(Document::Payment(Payment {
                 amount: recorded.amount,
                 value_date: recorded.value_date,
+                counts_from: recorded.day(),
                 lines: Vec::new(),
                 reversed: false,
             })),

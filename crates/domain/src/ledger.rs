@@ -2,15 +2,16 @@
 
 pub mod allocation;
 pub mod credit;
+pub mod days;
 pub mod invoice;
 pub mod payment;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-pub use allocation::{AllocatedBy, AllocationLine, Designation};
+pub use allocation::{AllocatedBy, AllocationLine, Designation, Excess};
 pub use credit::InvoiceCredited;
 pub use invoice::{Instalment, InvoiceIssued, InvoiceVoided};
 pub use payment::{PaymentAllocated, PaymentRecorded, PaymentReversed};
@@ -20,7 +21,7 @@ use crate::{
     dunning::{LastStep, Tone},
     event::facts,
     ids::DocumentNumber,
-    money::{Currency, Money},
+    money::{Currency, Money, format_minor},
     refusal::refusals,
     sealed::Sealed,
 };
@@ -60,10 +61,20 @@ refusals! {
             "an invoice is not voided before its issue date {issue_date}";
         FailedPrecondition CreditBeforeInvoice { issue_date: Date } = "CREDIT_BEFORE_INVOICE",
             "a credit note is not dated before its invoice's issue date {issue_date}";
-        FailedPrecondition CurrencyMismatch { expected: Currency, given: Currency } = "CURRENCY_MISMATCH",
+        FailedPrecondition DateInFuture { day: Date, latest: Date } = "DATE_IN_FUTURE",
+            "{day} lies in the future; give the day on which it happened, {latest} at the latest";
+        FailedPrecondition CurrencyMismatch { expected: Currencies, given: Currency } = "CURRENCY_MISMATCH",
             "the amount is in {given}, the account's documents are in {expected}";
-        FailedPrecondition OverAllocation { invoice: Option<DocumentNumber>, asked_minor: i128, available_minor: i128 } =
-            "OVER_ALLOCATION", "{asked_minor} minor units are designated, but {} has only {available_minor}", source(invoice);
+        FailedPrecondition OverAllocation {
+            invoice: Option<DocumentNumber>,
+            currency: Currency,
+            asked_minor: i128,
+            available_minor: i128,
+        } = "OVER_ALLOCATION",
+            "{} {currency} is designated, but {} has only {} {currency}",
+            major(*asked_minor, *currency), source(invoice), major(*available_minor, *currency);
+        FailedPrecondition AllocationBeforePayment { value_date: Date } = "ALLOCATION_BEFORE_PAYMENT",
+            "a payment is not applied before its value date {value_date}";
         FailedPrecondition ItemNotOpen { invoice: DocumentNumber, instalment: Option<u32> } = "ITEM_NOT_OPEN",
             "nothing is open on invoice {invoice}{}", part(*instalment);
         NotFound PaymentUnknown { reference: DocumentNumber } = "PAYMENT_UNKNOWN", "the account has no payment {reference}";
@@ -81,6 +92,22 @@ refusals! {
 /// Where the same document stands already, which is no fault of a repeated import.
 fn content(same: bool) -> &'static str {
     if same { ", by a document with the same content" } else { "" }
+}
+
+/// Currencies of an account, for people: `EUR, USD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Currencies(pub BTreeSet<Currency>);
+
+impl fmt::Display for Currencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let codes: Vec<&str> = self.0.iter().map(Currency::code).collect();
+        f.write_str(&codes.join(", "))
+    }
+}
+
+/// A sum as people write it.
+fn major(minor: i128, currency: Currency) -> String {
+    format_minor(minor.try_into().unwrap_or(i64::MAX), currency)
 }
 
 fn source(invoice: &Option<DocumentNumber>) -> String {
@@ -139,6 +166,8 @@ pub enum Command {
         value_date: Date,
         /// Empty: oldest due first.
         designations: Vec<Designation>,
+        /// What becomes of designated amounts that do not fit.
+        excess: Excess,
         /// Free text.
         remittance: Option<Sealed>,
     },
@@ -148,6 +177,8 @@ pub enum Command {
         reference: DocumentNumber,
         /// Empty: oldest due first.
         designations: Vec<Designation>,
+        /// The day that the allocation counts from; absent: the creditor's day of the decision.
+        allocation_date: Option<Date>,
     },
     /// Takes a payment back.
     ReversePayment {
@@ -235,22 +266,26 @@ impl Ledger {
         self.items.iter().filter(|item| item.invoice == *invoice).map(|item| i128::from(item.open)).sum()
     }
 
-    /// Decides a command about the ledger.
-    pub fn decide(&self, documents: &dyn Documents, command: &Command) -> Result<Vec<Fact>, Refusal> {
+    /// Decides a command about the ledger, on the creditor's day `today`.
+    pub fn decide(&self, documents: &dyn Documents, command: &Command, today: Date) -> Result<Vec<Fact>, Refusal> {
         match command {
             Command::IssueInvoice { number, total, issue_date, instalments, description } => {
                 self.issue(documents, number, *total, *issue_date, instalments, description)
             }
             Command::CreditInvoice { credit_note, invoice, amount, credit_date, reason } => {
-                self.credit(documents, credit_note, invoice, *amount, *credit_date, reason)
+                self.credit(documents, credit_note, invoice, *amount, (*credit_date, today), reason)
             }
-            Command::VoidInvoice { number, void_date, reason } => self.void(documents, number, *void_date, reason),
-            Command::RecordPayment { reference, amount, value_date, designations, remittance } => {
-                self.pay(documents, reference, *amount, *value_date, designations, remittance)
+            Command::VoidInvoice { number, void_date, reason } => {
+                self.void(documents, number, (*void_date, today), reason)
             }
-            Command::AllocatePayment { reference, designations } => self.allocate(documents, reference, designations),
+            Command::RecordPayment { reference, amount, value_date, designations, excess, remittance } => {
+                self.pay(documents, reference, *amount, (*value_date, today), (designations, *excess), remittance)
+            }
+            Command::AllocatePayment { reference, designations, allocation_date } => {
+                self.allocate(documents, reference, designations, (*allocation_date, today))
+            }
             Command::ReversePayment { reference, reversal_date, reason } => {
-                self.reverse(documents, reference, *reversal_date, reason)
+                self.reverse(documents, reference, (*reversal_date, today), reason)
             }
         }
     }
@@ -286,5 +321,6 @@ impl Ledger {
 }
 
 fn same_currency(expected: Currency, given: Currency) -> Result<(), Refusal> {
-    if expected == given { Ok(()) } else { Err(Refusal::CurrencyMismatch { expected, given }) }
+    let mismatch = || Refusal::CurrencyMismatch { expected: Currencies(BTreeSet::from([expected])), given };
+    if expected == given { Ok(()) } else { Err(mismatch()) }
 }

@@ -72,15 +72,16 @@ fact! {
 }
 
 fact! {
-    "invoice.credited" [1] InvoiceCredited {
+    "invoice.credited" [1, 2] InvoiceCredited {
         1 => credit_note,
         2 => invoice,
         (3, 4) => amount,
         5 => credit_date,
         6 => lines,
         7 => reason,
+        8 since 2 => counts_from,
     }
-    date: |fact| Some(fact.credit_date),
+    date: |fact| Some(fact.day()),
     summary: |InvoiceCredited { credit_note, invoice, amount, lines, .. }| {
         let applied: i64 = lines.iter().map(|line| line.amount).sum();
         let rest = unapplied(amount.minor - applied, amount.currency);
@@ -89,25 +90,27 @@ fact! {
 }
 
 fact! {
-    "invoice.voided" [1] InvoiceVoided {
+    "invoice.voided" [1, 2] InvoiceVoided {
         1 => number,
         2 => currency,
         3 => void_date,
         4 => instalments,
         5 => reason,
+        6 since 2 => counts_from,
     }
-    date: |fact| Some(fact.void_date),
+    date: |fact| Some(fact.day()),
     summary: |fact| format!("Invoice {} voided", fact.number),
 }
 
 fact! {
-    "payment.recorded" [1] PaymentRecorded {
+    "payment.recorded" [1, 2] PaymentRecorded {
         1 => reference,
         (2, 3) => amount,
         4 => value_date,
         5 => remittance,
+        6 since 2 => counts_from,
     }
-    date: |fact| Some(fact.value_date),
+    date: |fact| Some(fact.day()),
     summary: |PaymentRecorded { reference, amount, value_date, .. }| {
         format!("Payment {reference} of {amount}, value date {value_date}")
     },
@@ -137,15 +140,16 @@ fact! {
 }
 
 fact! {
-    "payment.reversed" [1] PaymentReversed {
+    "payment.reversed" [1, 2] PaymentReversed {
         1 => reference,
         (2, 3) => amount,
         4 => reversal_date,
         5 => lines,
         6 => unapplied [rules::not_negative],
         7 => reason,
+        8 since 2 => counts_from,
     }
-    date: |fact| Some(fact.reversal_date),
+    date: |fact| Some(fact.day()),
     summary: |fact| format!("Payment {} of {} reversed", fact.reference, fact.amount),
 }
 

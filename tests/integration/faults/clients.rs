@@ -336,7 +336,7 @@ impl Shared {
                 request_id,
                 account_id,
                 reference,
-                allocations: Vec::new(),
+                ..Default::default()
             }),
             (24..58, invoice, _) => {
                 let amount = dice.between(100, 80_000) as i64;
@@ -353,7 +353,7 @@ impl Shared {
                     amount: self.money(tenant, amount),
                     value_date: day,
                     allocations: designated.into_iter().collect(),
-                    remittance: String::new(),
+                    ..Default::default()
                 })
             }
             (58..61, Some(invoice), _) => self.hold(&account, Some(invoice), dice),

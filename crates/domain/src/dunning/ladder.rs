@@ -50,6 +50,8 @@ pub struct StepsTaken {
 pub struct Item {
     /// The day the item falls due.
     pub due_date: Date,
+    /// The first day on which the item may be spoken of.
+    pub from: Date,
     /// How many steps, from the lowest, are behind the item: taken or lapsed.
     pub taken: usize,
     /// The day its last step was taken.
@@ -159,9 +161,9 @@ impl Item {
         self.due_date.checked_add(step.offset_days.days()).ok()
     }
 
-    /// The day from which a step can be taken, keeping its distance from the one before.
+    /// The day from which a step can be taken: not before the item may be spoken of, keeping its distance from the step before.
     fn ready(&self, policy: &Policy, step: usize) -> Option<Date> {
-        let day = self.day_of(policy.steps.get(step)?)?;
+        let day = self.day_of(policy.steps.get(step)?)?.max(self.from);
         let Some(last) = self.last_taken else { return Some(day) };
         Some(day.max(last.checked_add(i64::from(policy.contact.min_distance_days).days()).ok()?))
     }

@@ -175,7 +175,7 @@ impl Policy {
                 }
             }
             if step.channel != Channel::Email {
-                faults.add(path("channel"), "must be email, the only channel of this release");
+                faults.add(path("channel"), "must be \"email\": this release sends reminders by e-mail alone");
             }
             if !OFFSET_DAYS.contains(&step.offset_days) {
                 let (first, last) = (OFFSET_DAYS.start(), OFFSET_DAYS.end());
@@ -243,7 +243,12 @@ impl Contact {
             faults.add("contact.max_per_day", format!("must be 1 to {MAX_PER_DAY}"));
         }
         if self.max_per_week < self.max_per_day || self.max_per_week > 7 * MAX_PER_DAY {
-            faults.add("contact.max_per_week", format!("must be max_per_day to {}", 7 * MAX_PER_DAY));
+            let rule = format!(
+                "must be at least {}, which is contact.max_per_day, and at most {}",
+                self.max_per_day,
+                7 * MAX_PER_DAY
+            );
+            faults.add("contact.max_per_week", rule);
         }
         if self.backoff_minutes.len() > MAX_BACKOFF
             || self.backoff_minutes.iter().any(|minutes| !(1..=MAX_BACKOFF_MINUTES).contains(minutes))

@@ -114,6 +114,7 @@ impl<'c> Schedule<'c> {
     pub fn of(account: &Account, policy: &'c Policy, context: &Context<'_>) -> Option<Self> {
         let items = account.ledger.items.iter().map(|item| Item {
             due_date: item.due_date,
+            from: item.issue_date,
             taken: item
                 .last_step
                 .map_or(0, |last| policy.steps.partition_point(|step| step.offset_days <= last.offset_days)),

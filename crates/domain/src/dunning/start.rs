@@ -13,7 +13,7 @@ use super::{
     ladder::{ItemStep, StepsTaken},
     reminder::{Reminder, ReminderState, Schedule, day_of, held_by},
 };
-use crate::{account::Account, command::Context, money::Currency};
+use crate::{account::Account, command::Context, ledger::OpenItem, money::Currency};
 
 /// A reminder that waits is withheld as soon as all that it is about is on hold.
 pub(super) fn held(account: &Account, open: &Reminder, context: &Context<'_>) -> Option<Fact> {
@@ -107,13 +107,15 @@ pub(super) fn still_open(account: &Account, takes: &[ItemStep]) -> Vec<ItemStep>
 }
 
 /// What the message lists: all that takes a step, and of the rest as much as there is room for; and the sums of what the
-/// message does not list. What is on hold is in neither.
+/// message does not list. What is on hold, or not issued yet, is in neither.
 fn listed(account: &Account, takes: &[ItemStep], day: Date) -> (Vec<ListedItem>, Vec<UnlistedItems>) {
     let taken: BTreeMap<_, _> = takes.iter().map(|one| ((&one.invoice, one.instalment), one.offset_days)).collect();
     let mut room = MAX_LISTED.saturating_sub(taken.len());
     let mut listed = Vec::new();
     let mut unlisted: BTreeMap<Currency, UnlistedItems> = BTreeMap::new();
-    for item in account.ledger.items.iter().filter(|item| account.agreement.holding(&item.invoice, day).is_none()) {
+    let spoken_of =
+        |item: &&OpenItem| item.issue_date <= day && account.agreement.holding(&item.invoice, day).is_none();
+    for item in account.ledger.items.iter().filter(spoken_of) {
         let takes = taken.get(&(&item.invoice, item.instalment)).copied();
         if takes.is_none() && room == 0 {
             let nothing = UnlistedItems { currency: item.currency, items: 0, open: 0, overdue: 0 };

@@ -19,7 +19,9 @@ pub struct AllocationLine {
     pub due_date: Date,
     /// Minor units; positive.
     pub amount: i64,
-    /// The later of the value date and the invoice's issue date: from this day the item is smaller.
+    /// From this day the item is smaller: the day that the allocation counts from, or the invoice's issue date where it is
+    /// later. What comes with its payment or credit note counts from that one's day, what is decided later from the day of
+    /// the decision.
     pub effective_date: Date,
     /// The invoice's issue date.
     pub issue_date: Date,
@@ -47,17 +49,23 @@ pub struct Designation {
     pub amount: i64,
 }
 
+/// What becomes of a designated amount that its invoice has no room for: because less is open, or the invoice is in another
+/// currency, voided or unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// The whole command is refused.
+    Refused,
+    /// What fits is applied, and the rest stays unapplied.
+    Unapplied,
+}
+
 /// Oldest due first; then the earlier issued, then by number and instalment, so that the order is total.
 pub fn order(a: &OpenItem, b: &OpenItem) -> Ordering {
     (a.due_date, a.issue_date, &a.invoice, a.instalment).cmp(&(b.due_date, b.issue_date, &b.invoice, b.instalment))
 }
 
-/// Applies up to `amount` to `items` in their order. A line takes effect on the later of `value_date` and issue date.
-pub fn oldest_first<'i>(
-    items: impl Iterator<Item = &'i OpenItem>,
-    mut amount: i64,
-    value_date: Date,
-) -> Vec<AllocationLine> {
+/// Applies up to `amount` to `items` in their order, from `day` on, and not before an item's issue date.
+pub fn oldest_first<'i>(items: impl Iterator<Item = &'i OpenItem>, mut amount: i64, day: Date) -> Vec<AllocationLine> {
     let mut lines = Vec::new();
     for item in items {
         if amount <= 0 {
@@ -65,23 +73,28 @@ pub fn oldest_first<'i>(
         }
         let applied = amount.min(item.open);
         amount -= applied;
-        lines.push(line(item, applied, value_date));
+        lines.push(line(item, applied, day));
     }
     lines
 }
 
-/// Applies what the debtor designated, all of it or nothing.
+/// Applies what the debtor designated: all of it, or what fits where the excess may stay unapplied.
 pub fn designated(
     ledger: &Ledger,
     documents: &dyn Documents,
-    designations: &[Designation],
+    (designations, excess): (&[Designation], Excess),
     currency: Currency,
     available: i64,
-    value_date: Date,
+    day: Date,
 ) -> Result<Vec<AllocationLine>, Refusal> {
     let asked: i128 = designations.iter().map(|designation| i128::from(designation.amount)).sum();
     if asked > i128::from(available) {
-        return Err(Refusal::OverAllocation { invoice: None, asked_minor: asked, available_minor: available.into() });
+        return Err(Refusal::OverAllocation {
+            invoice: None,
+            currency,
+            asked_minor: asked,
+            available_minor: available.into(),
+        });
     }
     let mut items_of: HashMap<&DocumentNumber, Vec<OpenItem>> = HashMap::new();
     for item in &ledger.items {
@@ -90,22 +103,28 @@ pub fn designated(
     let mut lines: Vec<AllocationLine> = Vec::new();
     let mut line_of: HashMap<(DocumentNumber, u32), usize> = HashMap::new();
     for designation in designations {
-        let invoice = invoice::standing(documents, &designation.invoice)?;
-        same_currency(invoice.total.currency, currency)?;
+        let fits = invoice::standing(documents, &designation.invoice)
+            .and_then(|invoice| same_currency(invoice.total.currency, currency));
+        match (fits, excess) {
+            (Ok(()), _) => {}
+            (Err(_), Excess::Unapplied) => continue,
+            (Err(refusal), Excess::Refused) => return Err(refusal),
+        }
         let items = items_of.entry(&designation.invoice).or_default();
         let chosen = |item: &&mut OpenItem| {
             item.open > 0 && designation.instalment.is_none_or(|instalment| instalment == item.instalment)
         };
         let open: i128 = items.iter_mut().filter(chosen).map(|item| i128::from(item.open)).sum();
-        if open == 0 {
+        if open == 0 && excess == Excess::Refused {
             return Err(Refusal::ItemNotOpen {
                 invoice: designation.invoice.clone(),
                 instalment: designation.instalment,
             });
         }
-        if i128::from(designation.amount) > open {
+        if i128::from(designation.amount) > open && excess == Excess::Refused {
             return Err(Refusal::OverAllocation {
                 invoice: Some(designation.invoice.clone()),
+                currency,
                 asked_minor: designation.amount.into(),
                 available_minor: open,
             });
@@ -118,7 +137,7 @@ pub fn designated(
             }
             (left, item.open) = (left - applied, item.open - applied);
             let place = line_of.entry((item.invoice.clone(), item.instalment)).or_insert_with(|| {
-                lines.push(line(item, 0, value_date));
+                lines.push(line(item, 0, day));
                 lines.len() - 1
             });
             if let Some(line) = lines.get_mut(*place) {
@@ -129,13 +148,13 @@ pub fn designated(
     Ok(lines)
 }
 
-fn line(item: &OpenItem, amount: i64, value_date: Date) -> AllocationLine {
+fn line(item: &OpenItem, amount: i64, day: Date) -> AllocationLine {
     AllocationLine {
         invoice: item.invoice.clone(),
         instalment: item.instalment,
         due_date: item.due_date,
         amount,
-        effective_date: value_date.max(item.issue_date),
+        effective_date: day.max(item.issue_date),
         issue_date: item.issue_date,
         last_step: None,
     }

@@ -2,7 +2,9 @@
 
 use jiff::civil::Date;
 
-use super::{AllocationLine, CreditKind, Fact, Ledger, Refusal, UnappliedCredit, allocation, invoice, same_currency};
+use super::{
+    AllocationLine, CreditKind, Fact, Ledger, Refusal, UnappliedCredit, allocation, days, invoice, same_currency,
+};
 use crate::{
     document::{CreditNote, Documents},
     ids::DocumentNumber,
@@ -25,6 +27,15 @@ pub struct InvoiceCredited {
     pub lines: Vec<AllocationLine>,
     /// Free text.
     pub reason: Option<Sealed>,
+    /// The day the credit counts from, where it is dated later.
+    pub counts_from: Option<Date>,
+}
+
+impl InvoiceCredited {
+    /// The day the credit counts from.
+    pub fn day(&self) -> Date {
+        self.counts_from.unwrap_or(self.credit_date)
+    }
 }
 
 impl Ledger {
@@ -34,7 +45,7 @@ impl Ledger {
         credit_note: &DocumentNumber,
         invoice: &DocumentNumber,
         amount: Money,
-        credit_date: Date,
+        (credit_date, today): (Date, Date),
         reason: &Option<Sealed>,
     ) -> Result<Vec<Fact>, Refusal> {
         if let Some(known) = documents.credit_note(credit_note) {
@@ -43,7 +54,8 @@ impl Ledger {
         }
         let corrected = invoice::standing(documents, invoice)?;
         same_currency(corrected.total.currency, amount.currency)?;
-        if credit_date < corrected.issue_date {
+        let day = days::counted(credit_date, today)?;
+        if day < corrected.issue_date {
             return Err(Refusal::CreditBeforeInvoice { issue_date: corrected.issue_date });
         }
         self.room_for_credit()?;
@@ -53,8 +65,9 @@ impl Ledger {
             invoice: invoice.clone(),
             amount,
             credit_date,
-            lines: allocation::oldest_first(items, amount.minor, credit_date),
+            lines: allocation::oldest_first(items, amount.minor, day),
             reason: reason.clone(),
+            counts_from: days::apart(day, credit_date),
         };
         Ok(vec![credited.into()])
     }

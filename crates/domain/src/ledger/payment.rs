@@ -2,7 +2,9 @@
 
 use jiff::civil::Date;
 
-use super::{AllocatedBy, AllocationLine, CreditKind, Designation, Fact, Ledger, Refusal, allocation};
+use super::{
+    AllocatedBy, AllocationLine, CreditKind, Currencies, Designation, Excess, Fact, Ledger, Refusal, allocation, days,
+};
 use crate::{
     document::{Documents, Payment},
     ids::DocumentNumber,
@@ -21,6 +23,15 @@ pub struct PaymentRecorded {
     pub value_date: Date,
     /// Free text of the remittance.
     pub remittance: Option<Sealed>,
+    /// The day the payment counts from, where its value date is later.
+    pub counts_from: Option<Date>,
+}
+
+impl PaymentRecorded {
+    /// The day the payment counts from.
+    pub fn day(&self) -> Date {
+        self.counts_from.unwrap_or(self.value_date)
+    }
 }
 
 /// payment.allocated
@@ -51,6 +62,15 @@ pub struct PaymentReversed {
     pub unapplied: i64,
     /// Free text.
     pub reason: Option<Sealed>,
+    /// The day the reversal counts from, where it is dated later.
+    pub counts_from: Option<Date>,
+}
+
+impl PaymentReversed {
+    /// The day the reversal counts from.
+    pub fn day(&self) -> Date {
+        self.counts_from.unwrap_or(self.reversal_date)
+    }
 }
 
 impl Ledger {
@@ -59,23 +79,31 @@ impl Ledger {
         documents: &dyn Documents,
         reference: &DocumentNumber,
         amount: Money,
-        value_date: Date,
-        designations: &[Designation],
+        (value_date, today): (Date, Date),
+        (designations, excess): (&[Designation], Excess),
         remittance: &Option<Sealed>,
     ) -> Result<Vec<Fact>, Refusal> {
         if let Some(known) = documents.payment(reference) {
             let same_content = !known.reversed
                 && (known.amount, known.value_date) == (amount, value_date)
-                && designations.iter().all(|one| applied_as(&known.lines, one));
+                && (excess == Excess::Unapplied || designations.iter().all(|one| applied_as(&known.lines, one)));
             return Err(Refusal::PaymentReferenceTaken { reference: reference.clone(), same_content });
         }
-        if let (false, Some(expected)) = (self.currencies.contains(&amount.currency), self.currencies.first()) {
-            return Err(Refusal::CurrencyMismatch { expected: *expected, given: amount.currency });
+        if !self.currencies.is_empty() && !self.currencies.contains(&amount.currency) {
+            let expected = Currencies(self.currencies.clone());
+            return Err(Refusal::CurrencyMismatch { expected, given: amount.currency });
         }
+        let day = days::counted(value_date, today)?;
         self.room_for_credit()?;
-        let (allocated_by, lines) = self.choose(documents, designations, amount.currency, amount.minor, value_date)?;
-        let recorded =
-            PaymentRecorded { reference: reference.clone(), amount, value_date, remittance: remittance.clone() };
+        let (allocated_by, lines) =
+            self.choose(documents, (designations, excess), amount.currency, amount.minor, day)?;
+        let recorded = PaymentRecorded {
+            reference: reference.clone(),
+            amount,
+            value_date,
+            remittance: remittance.clone(),
+            counts_from: days::apart(day, value_date),
+        };
         let mut facts = vec![recorded.into()];
         if !lines.is_empty() {
             let reference = reference.clone();
@@ -89,14 +117,24 @@ impl Ledger {
         documents: &dyn Documents,
         reference: &DocumentNumber,
         designations: &[Designation],
+        (allocation_date, today): (Option<Date>, Date),
     ) -> Result<Vec<Fact>, Refusal> {
         let payment = standing(documents, reference)?;
+        let day = match allocation_date {
+            Some(day) if day < payment.counts_from => {
+                return Err(Refusal::AllocationBeforePayment { value_date: payment.counts_from });
+            }
+            Some(day) => days::counted(day, today)?,
+            None => today,
+        };
         let available = self.unapplied(reference);
         if available == 0 {
             return Err(Refusal::NothingUnapplied { reference: reference.clone() });
         }
         let currency = payment.amount.currency;
-        let (allocated_by, lines) = self.choose(documents, designations, currency, available, payment.value_date)?;
+        let designations = (designations, Excess::Refused);
+        let (allocated_by, lines) =
+            self.choose(documents, designations, currency, available, day.max(payment.counts_from))?;
         if lines.is_empty() {
             return Err(Refusal::NothingOpen { currency });
         }
@@ -107,13 +145,14 @@ impl Ledger {
         &self,
         documents: &dyn Documents,
         reference: &DocumentNumber,
-        reversal_date: Date,
+        (reversal_date, today): (Date, Date),
         reason: &Option<Sealed>,
     ) -> Result<Vec<Fact>, Refusal> {
         let payment = standing(documents, reference)?;
         if reversal_date < payment.value_date {
             return Err(Refusal::ReversalBeforePayment { value_date: payment.value_date });
         }
+        let day = days::counted(reversal_date, today)?;
         self.room_for_items(payment.lines.len())?;
         let lines = payment.lines.into_iter().map(|line| {
             let invoice = documents.invoice(&line.invoice);
@@ -126,6 +165,7 @@ impl Ledger {
             lines: lines.collect(),
             unapplied: self.unapplied(reference),
             reason: reason.clone(),
+            counts_from: days::apart(day, reversal_date),
         };
         Ok(vec![reversed.into()])
     }
@@ -134,16 +174,16 @@ impl Ledger {
     fn choose(
         &self,
         documents: &dyn Documents,
-        designations: &[Designation],
+        designations: (&[Designation], Excess),
         currency: Currency,
         available: i64,
-        value_date: Date,
+        day: Date,
     ) -> Result<(AllocatedBy, Vec<AllocationLine>), Refusal> {
-        if designations.is_empty() {
+        if designations.0.is_empty() {
             let items = self.items.iter().filter(|item| item.currency == currency);
-            return Ok((AllocatedBy::OldestDueFirst, allocation::oldest_first(items, available, value_date)));
+            return Ok((AllocatedBy::OldestDueFirst, allocation::oldest_first(items, available, day)));
         }
-        let lines = allocation::designated(self, documents, designations, currency, available, value_date)?;
+        let lines = allocation::designated(self, documents, designations, currency, available, day)?;
         Ok((AllocatedBy::Designation, lines))
     }
 

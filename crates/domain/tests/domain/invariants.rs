@@ -53,7 +53,8 @@ fn command(one: &Try) -> ledger::Command {
             payment(&format!("P-{n}"), money(*minor, "EUR"), &to)
         }
         Try::Allocate(n) => {
-            ledger::Command::AllocatePayment { reference: number(&format!("P-{n}")), designations: vec![] }
+            let reference = number(&format!("P-{n}"));
+            ledger::Command::AllocatePayment { reference, designations: vec![], allocation_date: None }
         }
         Try::Reverse(n) => reversal(&format!("P-{n}")),
     }

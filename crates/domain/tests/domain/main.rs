@@ -1,6 +1,7 @@
 //! The domain from outside.
 
 mod account;
+mod days;
 mod holds;
 mod invariants;
 mod ladder;

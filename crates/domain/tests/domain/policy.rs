@@ -51,6 +51,15 @@ fn fields(policy: &Policy) -> Vec<String> {
 }
 
 #[test]
+fn the_most_messages_a_week_are_explained_by_the_most_a_day() {
+    let mut policy = sound();
+    (policy.contact.max_per_day, policy.contact.max_per_week) = (3, 2);
+    let faults = policy.check(|_| true);
+    let told: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.rule)).collect();
+    assert_eq!(told, ["contact.max_per_week: must be at least 3, which is contact.max_per_day, and at most 35"]);
+}
+
+#[test]
 fn a_sound_policy_has_no_fault() {
     assert_eq!(fields(&sound()), [""; 0]);
     let mut fixed = sound();

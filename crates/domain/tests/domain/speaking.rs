@@ -30,7 +30,8 @@ const OTHERS: Claim = Claim([2; 16]);
 /// An account in Madrid with an address, one invoice of 100.00 due on a day, under the ladder of -3, 0, 7, 21 and 45.
 pub fn owing(due: Date) -> World {
     let mut world = World::opened();
-    world.rules = Rules { policy: Some(ladder()), languages: vec!["en".into(), "es".into()], sending: true };
+    world.rules =
+        Rules { policy: Some(ladder()), languages: vec!["en".into(), "es".into()], sending: true, ..Rules::default() };
     let point = ContactPoint { channel: Channel::Email, address: Sealed(vec![7]), digest: [7; 32] };
     let change = ProfileChange { contact_points: Some(vec![point]), ..ProfileChange::default() };
     world.now = local("2026-01-01T12:00:00");

@@ -372,7 +372,7 @@ impl Lines<'_> {
                     self.make(item, part.amount);
                 }
             }
-            Fact::InvoiceVoided(InvoiceVoided { number, currency, void_date, instalments, .. }) => {
+            Fact::InvoiceVoided(voided @ InvoiceVoided { number, currency, instalments, .. }) => {
                 for part in instalments {
                     let item = Item {
                         kind: "invoice",
@@ -380,30 +380,30 @@ impl Lines<'_> {
                         instalment: part.number,
                         currency: *currency,
                         due_date: Some(part.due_date),
-                        issue_date: *void_date,
+                        issue_date: voided.day(),
                     };
-                    self.push(item, *void_date, -part.amount);
+                    self.push(item, voided.day(), -part.amount);
                 }
             }
-            Fact::InvoiceCredited(InvoiceCredited { credit_note, amount, credit_date, lines, .. }) => {
-                self.make(credit("credit_note", credit_note, amount.currency, *credit_date), -amount.minor);
+            Fact::InvoiceCredited(credited @ InvoiceCredited { credit_note, amount, lines, .. }) => {
+                self.make(credit("credit_note", credit_note, amount.currency, credited.day()), -amount.minor);
                 self.apply("credit_note", credit_note, amount.currency, lines);
             }
-            Fact::PaymentRecorded(PaymentRecorded { reference, amount, value_date, .. }) => {
-                self.make(credit("payment", reference, amount.currency, *value_date), -amount.minor);
+            Fact::PaymentRecorded(recorded @ PaymentRecorded { reference, amount, .. }) => {
+                self.make(credit("payment", reference, amount.currency, recorded.day()), -amount.minor);
             }
             Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
                 self.apply("payment", reference, *currency, lines);
             }
             // What was applied is first unapplied again, not before the day it took effect, and then all of it goes.
-            Fact::PaymentReversed(PaymentReversed { reference, amount, reversal_date, lines, .. }) => {
+            Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, lines, .. }) => {
                 for line in lines {
-                    let day = line.effective_date.max(*reversal_date);
+                    let day = line.effective_date.max(reversed.day());
                     self.push(applied(line, amount.currency), day, line.amount);
                     self.push(credit("payment", reference, amount.currency, day), day, -line.amount);
                 }
-                let payment = credit("payment", reference, amount.currency, *reversal_date);
-                self.push(payment, *reversal_date, amount.minor);
+                let payment = credit("payment", reference, amount.currency, reversed.day());
+                self.push(payment, reversed.day(), amount.minor);
             }
         }
     }

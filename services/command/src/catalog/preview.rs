@@ -34,7 +34,8 @@ impl CatalogGrpc {
             (Rules { sending: true, ..in_force.rules.as_ref().clone() }, in_force.version)
         } else {
             let draft = sound(&sources(&request.draft))?;
-            (Rules { languages: draft.languages(), policy: Some(draft.policy), sending: true }, 0)
+            let (languages, policy) = (draft.languages(), Some(draft.policy));
+            (Rules { languages, policy, sending: true, ..in_force.rules.as_ref().clone() }, 0)
         };
         let Some(policy) = &rules.policy else {
             return Err(invalid("draft", "is required while no policy is published (`saldo policy publish`)"));

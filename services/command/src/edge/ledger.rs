@@ -4,7 +4,7 @@ use saldo_api::v1;
 use saldo_auth::Role;
 use saldo_domain::{
     command::Command,
-    ledger::{self, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded, PaymentReversed, invoice},
+    ledger::{self, Excess, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded, PaymentReversed, invoice},
 };
 use saldo_facts::{
     declare::Fact,
@@ -54,6 +54,7 @@ impl Rpc for v1::CreditInvoiceRequest {
         "INVOICE_UNKNOWN",
         "INVOICE_VOIDED",
         "CREDIT_BEFORE_INVOICE",
+        "DATE_IN_FUTURE",
         "CURRENCY_MISMATCH",
         "TOO_MANY_OPEN_ITEMS",
     ];
@@ -84,7 +85,7 @@ impl Rpc for v1::CreditInvoiceRequest {
 impl Rpc for v1::VoidInvoiceRequest {
     const ROLES: &'static [Role] = RECORDERS;
     const REFUSALS: &'static [&'static str] =
-        &["INVOICE_UNKNOWN", "INVOICE_VOIDED", "VOID_BEFORE_ISSUE", "INVOICE_HAS_ALLOCATIONS"];
+        &["INVOICE_UNKNOWN", "INVOICE_VOIDED", "VOID_BEFORE_ISSUE", "DATE_IN_FUTURE", "INVOICE_HAS_ALLOCATIONS"];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let number = fields.number("invoice_number", &self.invoice_number);
@@ -102,6 +103,7 @@ impl Rpc for v1::RecordPaymentRequest {
     const ROLES: &'static [Role] = RECORDERS;
     const REFUSALS: &'static [&'static str] = &[
         "PAYMENT_REFERENCE_TAKEN",
+        "DATE_IN_FUTURE",
         "CURRENCY_MISMATCH",
         "INVOICE_UNKNOWN",
         "INVOICE_VOIDED",
@@ -122,6 +124,7 @@ impl Rpc for v1::RecordPaymentRequest {
                 amount: amount?,
                 value_date: value_date?,
                 designations: designations?,
+                excess: if self.keep_excess_unapplied { Excess::Unapplied } else { Excess::Refused },
                 remittance: remittance?,
             }
             .into(),
@@ -138,6 +141,8 @@ impl Rpc for v1::AllocatePaymentRequest {
     const REFUSALS: &'static [&'static str] = &[
         "PAYMENT_UNKNOWN",
         "PAYMENT_ALREADY_REVERSED",
+        "ALLOCATION_BEFORE_PAYMENT",
+        "DATE_IN_FUTURE",
         "NOTHING_UNAPPLIED",
         "NOTHING_OPEN",
         "CURRENCY_MISMATCH",
@@ -150,7 +155,9 @@ impl Rpc for v1::AllocatePaymentRequest {
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reference = fields.number("reference", &self.reference);
         let designations = fields.designations(&self.allocations);
-        Some(ledger::Command::AllocatePayment { reference: reference?, designations: designations? }.into())
+        let allocation_date = fields.optional_date("allocation_date", self.allocation_date);
+        let (reference, designations, allocation_date) = (reference?, designations?, allocation_date?);
+        Some(ledger::Command::AllocatePayment { reference, designations, allocation_date }.into())
     }
 
     fn clear_personal(&mut self) {}
@@ -158,8 +165,13 @@ impl Rpc for v1::AllocatePaymentRequest {
 
 impl Rpc for v1::ReversePaymentRequest {
     const ROLES: &'static [Role] = RECORDERS;
-    const REFUSALS: &'static [&'static str] =
-        &["PAYMENT_UNKNOWN", "PAYMENT_ALREADY_REVERSED", "REVERSAL_BEFORE_PAYMENT", "TOO_MANY_OPEN_ITEMS"];
+    const REFUSALS: &'static [&'static str] = &[
+        "PAYMENT_UNKNOWN",
+        "PAYMENT_ALREADY_REVERSED",
+        "REVERSAL_BEFORE_PAYMENT",
+        "DATE_IN_FUTURE",
+        "TOO_MANY_OPEN_ITEMS",
+    ];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reference = fields.number("reference", &self.reference);

@@ -74,8 +74,25 @@ pub fn change(
 pub fn clear_personal(profile: &mut Option<v1::Profile>) {
     if let Some(profile) = profile {
         profile.display_name.clear();
-        profile.contact_points.iter_mut().for_each(|point| point.address.clear());
+        clear_addresses(&mut profile.contact_points);
     }
+}
+
+/// Empties the addresses.
+pub fn clear_addresses(points: &mut [v1::ContactPoint]) {
+    points.iter_mut().for_each(|point| point.address.clear());
+}
+
+/// Digests of contact points that a client has seen. They are compared and not stored, so nothing is sealed.
+pub fn digests(points: &[v1::ContactPoint], fields: &mut Fields<'_>) -> Option<Vec<[u8; 32]>> {
+    let mut digests = Vec::with_capacity(points.len());
+    for (index, point) in points.iter().enumerate() {
+        match channel_from_api(point.channel) {
+            Some(channel) => digests.push(fields.seal.digest(channel, &point.address)),
+            None => fields.add(format!("seen_contact_points.points[{index}].channel"), "must be a known channel"),
+        }
+    }
+    (digests.len() == points.len()).then_some(digests)
 }
 
 fn set<T>(slot: &mut Option<T>, value: Option<T>) -> bool {

@@ -8,10 +8,11 @@ use saldo_api::v1;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Run;
+use super::{Run, change::ask, refusal::explained};
 use crate::{
-    Outcome,
-    client::{Clients, Target, explain, patiently},
+    Failure, Outcome,
+    client::{Clients, Target},
+    terminal::table,
 };
 
 /// Show or set how the creditor's organisation works: name, time zone, languages, fiscal year.
@@ -77,15 +78,15 @@ impl Run for Settings {
 }
 
 async fn show(args: ShowArgs) -> Outcome {
-    let mut clients = args.target.connect().await?;
-    let settings = in_force(&mut clients).await?;
+    let clients = args.target.connect().await?;
+    let settings = in_force(&clients).await?;
     println!("{}", if args.json { as_json(&settings).to_string() } else { as_text(&settings) });
     Ok(ExitCode::SUCCESS)
 }
 
 async fn set(args: SetArgs) -> Outcome {
-    let mut clients = args.target.connect().await?;
-    let former = in_force(&mut clients).await?;
+    let clients = args.target.connect().await?;
+    let former = in_force(&clients).await?;
     let settings = v1::TenantSettings {
         name: args.name.unwrap_or(former.name),
         time_zone: args.time_zone.unwrap_or(former.time_zone),
@@ -94,11 +95,7 @@ async fn set(args: SetArgs) -> Outcome {
     };
     let request_id = Uuid::new_v4().to_string();
     let request = v1::PublishSettingsRequest { request_id, settings: Some(settings.clone()) };
-    let answer = patiently(|| {
-        let (mut catalog, request) = (clients.catalog.clone(), request.clone());
-        async move { catalog.publish_settings(request).await }
-    });
-    let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
+    let answer = clients.ask_patiently(request).await.map_err(|status| explained(&status))?;
     if args.json {
         println!("{}", json!({ "version": answer.version, "settings": as_json(&settings) }));
     } else {
@@ -107,9 +104,8 @@ async fn set(args: SetArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn in_force(clients: &mut Clients) -> Result<v1::TenantSettings, String> {
-    let answer = clients.catalog.get_catalog(v1::GetCatalogRequest {}).await;
-    Ok(answer.map_err(|status| explain(&status))?.into_inner().settings.unwrap_or_default())
+async fn in_force(clients: &Clients) -> Result<v1::TenantSettings, Failure> {
+    Ok(ask(clients, v1::GetCatalogRequest {}).await?.settings.unwrap_or_default())
 }
 
 fn fiscal_year_start(settings: &v1::TenantSettings) -> String {
@@ -126,13 +122,12 @@ fn as_json(settings: &v1::TenantSettings) -> serde_json::Value {
 
 fn as_text(settings: &v1::TenantSettings) -> String {
     let or_none = |text: &str| if text.is_empty() { "(none)".to_owned() } else { text.to_owned() };
-    format!(
-        "name               {}\ntime zone          {}\nlanguages          {}\nfiscal year start  {}",
-        or_none(&settings.name),
-        settings.time_zone,
-        or_none(&settings.languages.join(", ")),
-        fiscal_year_start(settings)
-    )
+    table::named(&[
+        ("name", or_none(&settings.name)),
+        ("time zone", settings.time_zone.clone()),
+        ("languages", or_none(&settings.languages.join(", "))),
+        ("fiscal year start", fiscal_year_start(settings)),
+    ])
 }
 
 #[cfg(test)]
