@@ -11,7 +11,7 @@ use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    hours::next_permitted,
+    hours::{next_permitted, start_of},
     policy::{Policy, Step},
 };
 use crate::{ids::DocumentNumber, ledger::OpenItem};
@@ -69,10 +69,6 @@ pub struct Contact {
     pub takes: Vec<(usize, usize)>,
 }
 
-/// Days looked ahead for a permitted moment once something is due. A window of some weekday comes within one week, a
-/// full week's budget is free after another.
-pub(super) const LOOK_AHEAD_DAYS: usize = 21;
-
 /// The next contact at `now` or later, if nothing else happens; `None` where nothing is left to say. `recent` holds the
 /// account's contacts of the last seven days. `zone` is the zone of the policy's windows.
 pub fn next_contact(
@@ -83,10 +79,12 @@ pub fn next_contact(
     now: Timestamp,
 ) -> Option<Contact> {
     let mut from = now;
-    for _ in 0..LOOK_AHEAD_DAYS {
+    // A round without a contact goes on the day after. Such rounds come to an end, since each meets the beginning of another
+    // hold, or the lapse of another step.
+    loop {
         let today = zone.to_datetime(from).date();
         let day = items.iter().filter_map(|item| item.due_from(policy, today)).min()?;
-        let earliest = if day > today { day.to_zoned(zone.clone()).ok()?.timestamp() } else { from };
+        let earliest = if day > today { start_of(day, zone)? } else { from };
         let moment = next_permitted(policy, zone, recent, earliest)?;
         let of_moment = zone.to_datetime(moment.from).date();
         // On a later day another step may be due, and one before the due date may have lapsed.
@@ -94,9 +92,8 @@ pub fn next_contact(
         if let Some(step) = takes.iter().map(|(_, step)| *step).max() {
             return Some(Contact { at: moment.from, step, takes });
         }
-        from = of_moment.tomorrow().ok()?.to_zoned(zone.clone()).ok()?.timestamp();
+        from = start_of(of_moment.tomorrow().ok()?, zone)?;
     }
-    None
 }
 
 /// The items that have a step due on a day, and the step: indexes of the items and of the policy's steps. Tones ascend along

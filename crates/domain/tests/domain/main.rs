@@ -2,6 +2,7 @@
 
 mod account;
 mod holds;
+mod hours;
 mod invariants;
 mod ladder;
 mod policy;
