@@ -34,7 +34,7 @@ pub fn at(text: &str, zone: &TimeZone) -> Timestamp {
 }
 
 pub fn fresh(due: Date) -> Item {
-    Item { due_date: due, taken: 0, last_taken: None, held: Vec::new() }
+    Item { due_date: due, taken: 0, last_taken: None, held: [].into() }
 }
 
 /// Steps at -3, 0, 7, 21 and 45 days, on working days from 9 to 20.
@@ -156,7 +156,7 @@ fn at_both_ends_of_daylight_saving_time_the_window_is_where_the_clock_says() {
     for (due, expected) in
         [(Date::constant(2026, 3, 29), "2026-03-29T01:00:00Z"), (Date::constant(2026, 10, 25), "2026-10-25T00:00:00Z")]
     {
-        let item = Item { due_date: due, taken: 1, last_taken: None, held: Vec::new() };
+        let item = Item { due_date: due, taken: 1, last_taken: None, held: [].into() };
         let before = due.to_datetime(Time::midnight()).to_zoned(madrid.clone()).expect("midnight").timestamp();
         let contact = next_contact(&policy, &madrid, &[item], &[], before).expect("a contact");
         assert_eq!(contact.at, expected.parse::<Timestamp>().expect("an instant"));
@@ -199,7 +199,7 @@ fn however_many_holds_begin_before_a_permitted_moment_the_ladder_goes_on_after_t
     // Each of these Sundays is on hold, and each Monday is free.
     let sunday = |week: i64| Date::constant(2026, 3, 22).checked_add((week * 7).days()).expect("a day");
     let held: Vec<_> = (0..60).map(|week| (sunday(week), sunday(week))).collect();
-    let items = [Item { held, ..fresh(Date::constant(2026, 3, 12)) }];
+    let items = [Item { held: held.into(), ..fresh(Date::constant(2026, 3, 12)) }];
     let now = at("2026-03-17T12:00:00", &madrid);
     let contact = next_contact(&policy, &madrid, &items, &[], now).expect("a contact");
     assert_eq!(madrid.to_datetime(contact.at).date(), sunday(60));
