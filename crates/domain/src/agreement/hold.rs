@@ -2,6 +2,8 @@
 //!
 //! Holds stack: an item is chased again on the first day that no hold covers. A hold changes neither balance nor ageing.
 
+use std::{collections::HashMap, rc::Rc};
+
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -213,11 +215,52 @@ impl Agreement {
         covering.max_by_key(|hold| hold.terms.until.unwrap_or(Date::MAX))
     }
 
-    /// The days on which an invoice is on hold, both ends included, in no order.
-    pub fn days_held(&self, invoice: &DocumentNumber) -> Vec<(Date, Date)> {
-        let naming = self.holds.iter().filter(|hold| hold.terms.names(invoice));
-        naming.map(|hold| (hold.terms.from.unwrap_or(Date::MIN), hold.terms.until.unwrap_or(Date::MAX))).collect()
+    /// The days on which the holds cover invoices.
+    pub fn held_days(&self) -> HeldDays<'_> {
+        let mut of_account = Vec::new();
+        let mut of_invoices: HashMap<&DocumentNumber, Vec<(Date, Date)>> = HashMap::new();
+        for HoldTerms { scope, from, until, .. } in self.holds.iter().map(|hold| &hold.terms) {
+            let days = (from.unwrap_or(Date::MIN), until.unwrap_or(Date::MAX));
+            match scope {
+                HoldScope::Account => of_account.push(days),
+                HoldScope::Invoices(invoices) => {
+                    invoices.iter().for_each(|invoice| of_invoices.entry(invoice).or_default().push(days));
+                }
+            }
+        }
+        HeldDays { any_invoice: joined(of_account.clone()), of_account, of_invoices }
     }
+}
+
+/// The days on which an account's holds cover its invoices. They are looked up once for all items, since an account can have
+/// thousands of items and a hundred holds of a thousand invoices each.
+pub struct HeldDays<'a> {
+    of_account: Vec<(Date, Date)>,
+    of_invoices: HashMap<&'a DocumentNumber, Vec<(Date, Date)>>,
+    /// Of an invoice that no hold names.
+    any_invoice: Rc<[(Date, Date)]>,
+}
+
+impl HeldDays<'_> {
+    /// The stretches of days on which an invoice is on hold, both ends included: in order and apart from each other.
+    pub fn of(&self, invoice: &DocumentNumber) -> Rc<[(Date, Date)]> {
+        match self.of_invoices.get(invoice) {
+            Some(days) => joined(self.of_account.iter().chain(days).copied().collect()),
+            None => Rc::clone(&self.any_invoice),
+        }
+    }
+}
+
+fn joined(mut days: Vec<(Date, Date)>) -> Rc<[(Date, Date)]> {
+    days.sort_unstable();
+    days.dedup_by(|(from, until), (_, before)| {
+        let follows = before.tomorrow().map_or(true, |next| *from <= next);
+        if follows {
+            *before = (*before).max(*until);
+        }
+        follows
+    });
+    days.into()
 }
 
 fn check(documents: &dyn Documents, terms: &HoldTerms) -> Result<(), refusal::Refusal> {
