@@ -19,7 +19,7 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 /// Every RPC, in a fixed order: nine commands, the last of them for timekeepers, then five queries.
 const COMMANDS: usize = 9;
-const QUERIES: usize = 5;
+const QUERIES: usize = 6;
 
 /// Calls every RPC once; `Ok` where the call was let in and answered.
 async fn call_all(mut clients: Clients) -> Vec<Result<(), Status>> {
@@ -79,6 +79,7 @@ async fn call_on_account(mut clients: Clients) -> Vec<Result<(), Status>> {
     call!(command.record_payment(payment("c", "D-1", "P-1", 100)));
     call!(command.advance_time(v1::AdvanceTimeRequest { request_id: "d".into(), account_id: account_id() }));
     call!(query.list_open_items(v1::ListOpenItemsRequest { account_id: account_id(), ..Default::default() }));
+    call!(query.find_documents(v1::FindDocumentsRequest { account_id: account_id(), ..Default::default() }));
     call!(query.get_account(v1::GetAccountRequest { account_id: account_id(), ..Default::default() }));
     call!(query.list_history(v1::ListHistoryRequest { account_id: account_id(), ..Default::default() }));
     call!(query.get_aging(v1::GetAgingRequest { account_id: account_id(), ..Default::default() }));

@@ -1,6 +1,7 @@
 //! QueryService: the read models over gRPC. It decides nothing and holds no state.
 
 mod aging;
+mod documents;
 mod errors;
 mod holds;
 mod paging;
@@ -146,6 +147,17 @@ impl QueryService for QueryGrpc {
         .map_err(database)?;
         let items = rows.iter().map(open_item).collect::<Result<_, _>>().map_err(database)?;
         Ok(Response::new(v1::ListOpenItemsResponse { items }))
+    }
+
+    async fn find_documents(
+        &self,
+        request: Request<v1::FindDocumentsRequest>,
+    ) -> Result<Response<v1::FindDocumentsResponse>, Status> {
+        let (caller, _turn) =
+            self.ready(&request, &request.get_ref().consistency_token, &["accounts", "ledger"]).await?;
+        let request = request.into_inner();
+        self.account(&caller, &request.account_id).await?;
+        documents::find(&self.pool, &caller, &request).await.map(Response::new)
     }
 
     async fn get_account(
