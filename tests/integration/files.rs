@@ -59,7 +59,7 @@ fn counts(summary: &Value) -> [u64; 5] {
     ["added", "present", "repeated", "skipped", "rejected"].map(|key| summary[key].as_u64().unwrap_or(u64::MAX))
 }
 
-/// What is open of an account: document, instalment and minor units.
+/// The open items of an account: document, instalment and minor units.
 async fn open_items(clients: &Clients, account: &str) -> Result<Vec<(String, u32, i64)>, Failure> {
     let request = v1::ListOpenItemsRequest { account_id: account.into(), ..Default::default() };
     let items = clients.query.clone().list_open_items(request).await?.into_inner().items;
@@ -185,7 +185,7 @@ pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
     let (code, summary) = desk.import("invoices", &rejected, &map, &named).await?;
     assert_eq!((code, counts(&summary)), (0, [2, 0, 0, 0, 0]), "{summary}");
 
-    // What the service refused is corrected, too: the refusal of the wrong row does not stand in the way of the right one.
+    // A row that the service refused is corrected, too: the refusal does not stand in the way of the right row.
     let credits =
         desk.map("-c", "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n")?;
     std::fs::write(&credits, std::fs::read_to_string(&credits)?.replace("{customer}-c", "{customer}"))?;

@@ -1,6 +1,6 @@
-//! `saldo import`: a CSV file through the gRPC command service. What the file asks for is put in order first, and then sent:
-//! accounts side by side, and the documents of one account in the order of the file. Every request id is a function of the row,
-//! so a second run adds nothing, and a run after a crash completes the first.
+//! `saldo import`: a CSV file through the gRPC command service. The whole file is read and planned first, and then sent: accounts
+//! side by side, and the documents of one account in the order of the file. Every request id is a function of the row, so a second
+//! run adds nothing, and a run after a crash completes the first.
 
 mod document;
 mod dry_run;
@@ -47,23 +47,21 @@ use crate::{
 pub enum Import {
     /// Load invoices, and open missing accounts with the map's defaults.
     ///
-    /// The map may say that a row is an instalment, and that an amount below zero is a credit note. Exit code 0: every row is
-    /// recorded; 3: some rows were rejected and written to FILE.rejected.csv.
+    /// The map may say that a row is an instalment, and that an amount below zero is a credit note. The exit code is 3
+    /// if rows were rejected, and they stand in FILE.rejected.csv.
     #[command(
         after_help = "Examples:\n  saldo import invoices receivables.csv --map docs/maps/receivables-invoices.toml --dry-run\n  saldo import invoices receivables.csv --map docs/maps/receivables-invoices.toml\n  saldo import invoices export.csv --map docs/maps/instalments.toml --encoding windows-1252 --json"
     )]
     Invoices(ImportArgs),
     /// Load credit notes against invoices.
     ///
-    /// Their invoices must exist. Exit code 0: every row is recorded; 3: some rows were rejected and written to
-    /// FILE.rejected.csv.
+    /// Their invoices must exist. The exit code is 3 if rows were rejected, and they stand in FILE.rejected.csv.
     #[command(after_help = "Example:\n  saldo import credit-notes credits.csv --map docs/maps/credit-notes.toml")]
     CreditNotes(ImportArgs),
     /// Load payments, and apply each of them as the map says.
     ///
-    /// What a row's invoice has no room for stays unapplied, and the report says so. Accounts must exist, unless the map says
-    /// what a missing account is opened with. Exit code 0: every row is recorded; 3: some rows were rejected and written to
-    /// FILE.rejected.csv.
+    /// A payment may exceed what is open of its invoice: the rest stays unapplied, and the report says so. Accounts must exist,
+    /// unless the map has a section [account.open]. The exit code is 3 if rows were rejected, and they stand in FILE.rejected.csv.
     #[command(
         after_help = "Example:\n  saldo import payments receivables.csv --map docs/maps/receivables-payments.toml"
     )]

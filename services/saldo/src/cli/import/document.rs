@@ -1,4 +1,4 @@
-//! What a row, or some rows together, ask the service to record.
+//! A document of an account, made of one row or of several, and the ids that follow from its content.
 
 use prost::Message;
 use saldo_api::v1;
@@ -12,7 +12,7 @@ const NAMESPACE_URL: &[u8] = b"https://saldo.invalid/import/2";
 pub struct Entry {
     pub account: String,
     pub document: Document,
-    /// What the rows of its invoice add up to by the file itself, in minor units, where a row is an instalment.
+    /// The total of the whole invoice by the file itself, in minor units, where a row is an instalment.
     pub stated_total: Option<i64>,
     /// With which the account is opened, if it is missing.
     pub profile: Option<v1::Profile>,
@@ -27,7 +27,7 @@ pub enum Document {
 }
 
 impl Document {
-    /// What it is, for people.
+    /// The kind, for people.
     pub fn kind(&self) -> &'static str {
         match self {
             Document::Invoice(_) => "invoice",

@@ -1,4 +1,4 @@
-//! What an import would do, from what the read models know. Nothing is sent that could be recorded.
+//! Says how an import would end, by the read models. No command is sent.
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,7 +41,7 @@ pub async fn compare(
     Ok(all)
 }
 
-/// What is recorded of some documents, by number; `None` where the account does not exist.
+/// The recorded documents among those asked for, by number; `None` where the account does not exist.
 type Recorded = Option<HashMap<String, Vec<v1::OpenItem>>>;
 
 async fn account(rows: &Rows, documents: &[Planned], clients: &Clients) -> Result<Vec<Done>, ImportError> {

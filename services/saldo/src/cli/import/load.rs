@@ -48,12 +48,12 @@ pub struct Unapplied {
     pub reference: String,
     /// The invoice that the row names; empty where it names none.
     pub invoice: String,
-    /// What is applied to nothing, in minor units.
+    /// The rest that is applied to nothing, in minor units.
     pub amount_minor: i64,
     pub currency: String,
 }
 
-/// What became of the rows of one document.
+/// The outcome of the rows of one document.
 pub struct Done {
     pub rows: Vec<usize>,
     pub outcome: Outcome,

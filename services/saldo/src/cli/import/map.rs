@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{format::Format, records::OpenQuote, template::Template};
 
-/// What a file holds.
+/// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Invoices; and credit notes, where the map says so.
@@ -45,7 +45,7 @@ pub struct InvoiceFields {
     pub description: Template,
     #[serde(default)]
     pub row: RowIs,
-    /// What the rows of an invoice must add up to, where a row is an instalment.
+    /// The total that the rows of an invoice must add up to, where a row is an instalment.
     #[serde(default)]
     pub total: Template,
     /// The columns of each instalment. A row may leave some of them empty.
@@ -53,7 +53,7 @@ pub struct InvoiceFields {
     pub instalments: Vec<InstalmentFields>,
 }
 
-/// What one row of invoices is.
+/// The meaning of one row of invoices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowIs {

@@ -1,5 +1,5 @@
-//! What a file asks for, before anything is sent: for each account its documents in the order of the file. What the file alone
-//! decides is decided here, so that it does not depend on which answer comes first.
+//! The plan of an import, made before anything is sent: for each account its documents in the order of the file. Repeats and
+//! contradictions are decided here, by the file alone, so that it does not matter which answer comes first.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use super::{
     rows::Rows,
 };
 
-/// What became of a row.
+/// The outcome of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// New in the history.
@@ -38,7 +38,7 @@ pub struct Planned {
     pub occurrence: u32,
 }
 
-/// What a file asks for.
+/// The whole plan.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// For each account its documents in the order of the file; the accounts by their first row.

@@ -32,9 +32,9 @@ pub struct Records<'b> {
 enum State {
     FieldStart,
     Plain,
-    /// Behind a quote that opened on this line.
+    /// In a field whose quote opened on this line.
     Quoted(u64),
-    /// Behind a quote that closes the field, or is the first of two that stand for one.
+    /// At a quote that closes the field, or is the first of two that stand for one.
     Closing(u64),
 }
 
@@ -198,7 +198,7 @@ mod tests {
     }
 
     proptest! {
-        /// What another library writes is read as what was written.
+        /// Rows that another library writes are read as they were.
         #[test]
         fn what_was_written_is_read(
             rows in prop::collection::vec(prop::collection::vec("[a-z;\" \r\n]{0,6}", 2..4), 1..8),

@@ -112,7 +112,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is rejected again is written again, whatever it is.
+        /// A row that is rejected again is written again, whatever it holds.
         #[test]
         fn rows_that_were_not_corrected_come_back_the_same(
             lines in prop::collection::vec("[AB\"; ]{0,8}", 1..6),

@@ -46,7 +46,7 @@ impl Row<'_> {
         })
     }
 
-    /// What the row says; nothing where the map skips it.
+    /// The document of the row; none where the map skips it.
     pub fn read(&self) -> Result<Option<Entry>, Fault> {
         let account = self.render(&self.map.account.id);
         let (map, mut number) = (self.map, String::new());

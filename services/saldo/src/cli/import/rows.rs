@@ -97,7 +97,7 @@ impl Rows {
         end.and_then(|end| record.get(..end.saturating_sub(1))).unwrap_or(record)
     }
 
-    /// What ends the lines of the file.
+    /// The line end of the file.
     pub fn line_end(&self) -> &'static str {
         match self.text.bytes().get(self.header_record.range.end..) {
             Some([b'\r', b'\n', ..]) => "\r\n",
@@ -106,7 +106,7 @@ impl Rows {
         }
     }
 
-    /// What a row says; nothing where the map skips it.
+    /// The document of a row; none where the map skips it.
     pub fn read(&self, index: usize) -> Result<Option<Entry>, Fault> {
         let nowhere = |why: String| Fault { why, document: None };
         let raw = self.raw(index);
