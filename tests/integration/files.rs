@@ -87,7 +87,7 @@ pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome 
     }
     let (file, map) = (file.display().to_string(), payments.display().to_string());
     let said = desk.saldo.succeed(&["import", "payments", &file, "--map", &map]).await?;
-    assert!(said.contains("13.00 EUR stay unapplied") && said.contains("line 2: 4.00 EUR of payment P1"), "{said}");
+    assert!(said.contains("13,00 EUR stay unapplied") && said.contains("line 2: 4,00 EUR of payment P1"), "{said}");
     let clients = desk.saldo.clients().await?;
     assert_eq!(open_items(&clients, "K-1").await?, [("P1".into(), 0, -400), ("P3".into(), 0, -200)]);
     assert_eq!(open_items(&clients, "K-2").await?, [("P2".into(), 0, -700)]);

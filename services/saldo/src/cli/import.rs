@@ -25,6 +25,7 @@ use encoding_rs::Encoding;
 use tokio::sync::Mutex;
 
 use self::{
+    format::Format,
     load::{ImportError, Loader},
     map::{Kind, Map},
     plan::Plan,
@@ -102,17 +103,17 @@ impl Run for Import {
             Import::CreditNotes(args) => (Kind::CreditNotes, args),
             Import::Payments(args) => (Kind::Payments, args),
         };
-        let summary = run(kind, &args).await?;
+        let (summary, format) = run(kind, &args).await?;
         if args.json {
             println!("{}", serde_json::to_string(&summary)?);
         } else {
-            summary.print();
+            summary.print(&format);
         }
         Ok(if summary.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::from(SOME_REJECTED) })
     }
 }
 
-async fn run(kind: Kind, args: &ImportArgs) -> Result<Summary, crate::Failure> {
+async fn run(kind: Kind, args: &ImportArgs) -> Result<(Summary, Format), crate::Failure> {
     let started = Instant::now();
     if !args.dry_run {
         rejected::remove(&args.file)?;
@@ -140,7 +141,7 @@ async fn run(kind: Kind, args: &ImportArgs) -> Result<Summary, crate::Failure> {
         summary.unread = loader.read_back().await.err().map(|status| explain(&status));
     }
     summary.seconds = started.elapsed().as_secs_f64();
-    Ok(summary)
+    Ok((summary, rows.map().format.clone()))
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anstream::println;
+use saldo_domain::money::Currency;
 use serde::Serialize;
 
 use super::{
+    format::Format,
     load::{Done, Unapplied},
     plan::{Outcome, Plan},
     rows::Rows,
 };
-use crate::terminal::table;
 
 /// The most single rows that a report for people lists of each kind. `--json` and the file of rejected rows have all.
 const LISTED: usize = 10;
@@ -84,21 +85,22 @@ impl Summary {
         summary
     }
 
-    pub fn print(&self) {
+    /// Prints the report, amounts in the format of the file.
+    pub fn print(&self, format: &Format) {
         let Self { rows, seconds, added, present, repeated, skipped, rejected, .. } = self;
         let (would, added_word) = if self.dry_run { ("nothing was sent: ", "new") } else { ("", "added") };
         println!(
             "{would}{rows} rows in {seconds:.1} s: {added} {added_word}, {present} present before, {repeated} repeated in the file, \
              {skipped} skipped, {rejected} rejected"
         );
-        list(&self.repeats, "repeated rows count once", |repeat| {
+        list(&self.repeats, "repeated rows, which count once", |repeat| {
             format!("line {} says what line {} says", repeat.line, repeat.of_line)
         });
-        list(&self.unapplied, &self.unapplied_in_all(), |one| {
-            let amount = table::major(one.amount_minor, &one.currency);
-            let Unapplied { line, account, reference, invoice, currency, .. } = one;
+        list(&self.unapplied, &self.unapplied_in_all(format), |one| {
+            let amount = written(format, one.amount_minor, &one.currency);
+            let Unapplied { line, account, reference, invoice, .. } = one;
             let of = if invoice.is_empty() { String::new() } else { format!(", for invoice {invoice}") };
-            format!("line {line}: {amount} {currency} of payment {reference} of account {account}{of}")
+            format!("line {line}: {amount} of payment {reference} of account {account}{of}")
         });
         list(&self.rejections, "rejected rows", |rejection| format!("line {}: {}", rejection.line, rejection.reason));
         if let Some(why) = &self.unread {
@@ -109,23 +111,28 @@ impl Summary {
         }
     }
 
-    fn unapplied_in_all(&self) -> String {
+    fn unapplied_in_all(&self, format: &Format) -> String {
         let mut sums: BTreeMap<&str, i64> = BTreeMap::new();
         for one in &self.unapplied {
             let sum = sums.entry(&one.currency).or_default();
             *sum = sum.saturating_add(one.amount_minor);
         }
-        let sums: Vec<String> =
-            sums.iter().map(|(currency, minor)| format!("{} {currency}", table::major(*minor, currency))).collect();
-        format!("payments that are not applied whole; {} stay unapplied", sums.join(" and "))
+        let sums: Vec<String> = sums.iter().map(|(currency, minor)| written(format, *minor, currency)).collect();
+        format!("payments that are not applied whole, {} stay unapplied", sums.join(" and "))
     }
+}
+
+/// An amount as the file would write it, with its currency.
+fn written(format: &Format, minor: i64, currency: &str) -> String {
+    let amount = Currency::new(currency).map_or_else(|_| minor.to_string(), |known| format.write(minor, known));
+    format!("{amount} {currency}")
 }
 
 fn list<T>(all: &[T], heading: &str, line: impl Fn(&T) -> String) {
     if all.is_empty() {
         return;
     }
-    println!("{} {heading}:", all.len());
+    println!("{heading} ({}):", all.len());
     all.iter().take(LISTED).for_each(|one| println!("  {}", line(one)));
     if let Some(more) = all.len().checked_sub(LISTED).filter(|more| *more > 0) {
         println!("  and {more} more");
