@@ -17,8 +17,8 @@ use crate::{
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Every RPC, in a fixed order: nine commands, the last of them for timekeepers, then five queries.
-const COMMANDS: usize = 9;
+/// Every RPC, in a fixed order: twelve commands, the last of them for timekeepers, then five queries.
+const COMMANDS: usize = 12;
 const QUERIES: usize = 5;
 
 /// Calls every RPC once; `Ok` where the call was let in and answered.
@@ -66,7 +66,28 @@ async fn call_on_account(mut clients: Clients) -> Vec<Result<(), Status>> {
         request_id: "allocate".into(),
         account_id: account_id(),
         reference: "P-9".into(),
-        allocations: Vec::new(),
+        ..Default::default()
+    }));
+    call!(command.deallocate_payment(v1::DeallocatePaymentRequest {
+        request_id: "deallocate".into(),
+        account_id: account_id(),
+        reference: "P-9".into(),
+        ..Default::default()
+    }));
+    call!(command.allocate_credit_note(v1::AllocateCreditNoteRequest {
+        request_id: "allocate-note".into(),
+        account_id: account_id(),
+        credit_note_number: "C-9".into(),
+        ..Default::default()
+    }));
+    call!(command.refund_credit(v1::RefundCreditRequest {
+        request_id: "refund".into(),
+        account_id: account_id(),
+        reference: "R-1".into(),
+        credit: Some(v1::refund_credit_request::Credit::PaymentReference("P-9".into())),
+        amount: eur(10),
+        refund_date: date(2026, 2, 11),
+        reason: String::new(),
     }));
     call!(command.reverse_payment(v1::ReversePaymentRequest {
         request_id: "reverse".into(),

@@ -280,7 +280,7 @@ impl Shared {
                 request_id,
                 account_id,
                 reference,
-                allocations: Vec::new(),
+                ..Default::default()
             }),
             (24..58, invoice, _) => {
                 let amount = dice.between(100, 80_000) as i64;

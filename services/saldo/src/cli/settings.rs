@@ -91,6 +91,7 @@ async fn set(args: SetArgs) -> Outcome {
         time_zone: args.time_zone.unwrap_or(former.time_zone),
         languages: if args.languages.is_empty() { former.languages } else { args.languages },
         fiscal_year_start: args.fiscal_year_start.or(former.fiscal_year_start),
+        apply_credit: former.apply_credit,
     };
     let request_id = Uuid::new_v4().to_string();
     let request = v1::PublishSettingsRequest { request_id, settings: Some(settings.clone()) };
