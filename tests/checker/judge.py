@@ -16,6 +16,9 @@ BROUGHT = {
     "VoidInvoice": ("invoice.voided", "number", None),
     "RecordPayment": ("payment.recorded", "reference", "amount_minor"),
     "AllocatePayment": ("payment.allocated", "reference", None),
+    "DeallocatePayment": ("payment.deallocated", "reference", None),
+    "AllocateCreditNote": ("credit_note.allocated", "credit_note_number", None),
+    "RefundCredit": ("credit.refunded", "reference", "amount_minor"),
     "ReversePayment": ("payment.reversed", "reference", None),
 }
 RECOVERY_LIMIT_MS = 30_000

@@ -12,7 +12,7 @@ KNOWN = {(kind, int(rest.split(".")[0])) for kind, rest in (path.name.rsplit(".v
 
 def message_of(kind):
     """`invoice.issued` stands as message InvoiceIssued of events.proto."""
-    return "".join(word.capitalize() for word in kind.split("."))
+    return "".join(word.capitalize() for word in kind.replace("_", ".").split("."))
 
 
 OLDEST_DUE_FIRST = 2
@@ -112,6 +112,15 @@ class Ledger:
             move(body["lines"], 1, credit)
             if body["allocated_by"] == OLDEST_DUE_FIRST:
                 self.oldest_first(account, body, credit)
+        elif kind == "credit_note.allocated":
+            move(body["lines"], 1, account.credits[("credit_note", body["credit_note_number"])])
+        elif kind == "payment.deallocated":
+            move(body["lines"], -1, account.credits[("payment", body["reference"])])
+        elif kind == "credit.refunded":
+            source = {1: "payment", 2: "credit_note"}[body["kind"]]
+            credit = account.credits[(source, body["document"])]
+            credit[1] += body["amount_minor"]
+            assert credit[1] <= 0, "more is refunded than was unapplied"
         elif kind == "payment.reversed":
             credit = account.credits[("payment", body["reference"])]
             move(body["lines"], -1, credit)

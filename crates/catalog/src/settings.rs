@@ -15,7 +15,7 @@ const COMMON_YEAR: i16 = 2_001;
 
 /// Every rule that settings break.
 pub fn check(settings: &Settings) -> Vec<FieldFault> {
-    let Settings { name, time_zone, languages, fiscal_year_start } = settings;
+    let Settings { name, time_zone, languages, fiscal_year_start, apply_credit: _ } = settings;
     let mut faults = Vec::new();
     let mut fault = |field: &str, rule: String| faults.push(FieldFault { field: field.to_owned(), rule });
     if name.len() > MAX_NAME || name.trim() != name || name.chars().any(|c| c.is_control() || is_line_separator(c)) {
@@ -64,6 +64,7 @@ mod tests {
             time_zone: "America/Chicago".into(),
             languages: vec!["es".into(), "en".into()],
             fiscal_year_start: FiscalYearStart { month: 4, day: 1 },
+            ..Settings::default()
         }
     }
 

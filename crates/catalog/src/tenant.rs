@@ -117,7 +117,9 @@ impl TenantCatalog {
         if faults.is_empty() {
             self.settings = Arc::new(settings.clone());
             for rules in [&mut self.rules, &mut self.silent] {
-                Arc::make_mut(rules).time_zone = settings.time_zone.clone();
+                let rules = Arc::make_mut(rules);
+                rules.time_zone = settings.time_zone.clone();
+                rules.apply_credit = settings.apply_credit;
             }
         }
         faults.is_empty()

@@ -65,7 +65,7 @@ pub fn decide(
     Ok(match command {
         Command::AdvanceTime => Vec::new(),
         Command::Party(command) => events(account.party.decide(command)?),
-        Command::Ledger(command) => events(account.ledger.decide(documents, command, context.today())?),
+        Command::Ledger(command) => events(account.ledger.decide(documents, command, context)?),
         Command::Dunning(command) => events(dunning::decide(account, command, context)?),
         Command::Agreement(command) => {
             events(account.agreement.decide(documents, command, day_of(account, context, context.now))?)

@@ -2,7 +2,12 @@
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-use crate::{agreement, dunning, dunning::Policy, ledger, party};
+use crate::{
+    agreement, dunning,
+    dunning::Policy,
+    ledger::{self, ApplyCredit, arising},
+    party,
+};
 
 /// One request to one account, by subject. A command is well-formed by construction; [`crate::handle`] says whether it is
 /// allowed.
@@ -42,10 +47,18 @@ pub struct Rules {
     pub sending: bool,
     /// The IANA name of the time zone that the creditor's days are counted in; UTC where it is empty.
     pub time_zone: String,
+    /// What becomes of credit that waits when an item arises.
+    pub apply_credit: ApplyCredit,
 }
 
 /// Before anything was published.
-pub static NO_RULES: Rules = Rules { policy: None, languages: Vec::new(), sending: false, time_zone: String::new() };
+pub static NO_RULES: Rules = Rules {
+    policy: None,
+    languages: Vec::new(),
+    sending: false,
+    time_zone: String::new(),
+    apply_credit: arising::DEFAULT,
+};
 
 impl Rules {
     /// The policy by which the debtor may be spoken to; `None` while sending is off.

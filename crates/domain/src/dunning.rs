@@ -58,6 +58,8 @@ refusals! {
             "reminder {reminder} is not open, and not the newest that reached nobody for certain";
         FailedPrecondition OnHold { reminder: u64, hold: DocumentNumber } = "ON_HOLD",
             "what reminder {reminder} is about is on hold ({hold}); release the hold first";
+        FailedPrecondition NothingOwed { reminder: u64 } = "NOTHING_OWED",
+            "what reminder {reminder} is about is covered by credit: the debtor owes nothing";
         FailedPrecondition SendingOff = "SENDING_OFF", "sending is off, or no policy is published; switch it on first";
     }
 }
@@ -150,9 +152,12 @@ pub fn evolve(account: &mut Account, fact: &Fact) {
     }
     let listed_on = account.dunning.fold(fact);
     if let Some((tone, day)) = listed_on {
-        // What is on hold is in no message, so it has heard nothing.
+        // What is on hold or covered by credit is in no message, so it has heard nothing.
+        let owed = account.ledger.owed();
         let Account { ledger, agreement, .. } = account;
-        let listed = |item: &&mut OpenItem| item.due_date < day && agreement.holding(&item.invoice, day).is_none();
+        let listed = |item: &&mut OpenItem| {
+            item.due_date < day && owed.on(item.currency, day) && agreement.holding(&item.invoice, day).is_none()
+        };
         ledger.items.iter_mut().filter(listed).for_each(|item| item.tone_heard = Some(tone));
     }
     if let Some(took) = fact.took() {

@@ -9,7 +9,7 @@ use crate::{
     agreement, dunning,
     ids::DocumentNumber,
     ledger::{self, Currencies},
-    money::Currency,
+    money::{Currency, Money},
     party,
 };
 
@@ -38,7 +38,7 @@ macro_rules! details {
         }
     )+};
 }
-details!(DocumentNumber, Currency, Currencies, Date, bool, u32, u64, i128);
+details!(DocumentNumber, Currency, Currencies, Money, Date, bool, u32, u64, i64, i128);
 
 impl<T: Detail> Detail for Option<T> {
     fn detail(&self) -> Option<String> {

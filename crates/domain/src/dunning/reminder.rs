@@ -7,11 +7,17 @@ use super::{
     Fact, Refusal,
     attempt::{Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, WithheldReason},
     hours::{Permitted, next_permitted},
-    ladder::{self, Contact, Item, ItemStep, StepsTaken},
+    ladder::{self, Contact, Item, ItemStep, LastStep, StepsTaken},
     policy::{Policy, Step, Tone},
-    start::still_open,
+    start::{is_spoken_of, still_open, still_owed},
 };
-use crate::{account::Account, command::Context, ids::DocumentNumber, ledger::OpenItem, party::Channel};
+use crate::{
+    account::Account,
+    command::Context,
+    ids::DocumentNumber,
+    ledger::{OpenItem, Owed},
+    party::Channel,
+};
 
 /// How a step speaks: the form of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,21 +113,27 @@ pub(super) struct Schedule<'c> {
     pub policy: &'c Policy,
     pub zone: TimeZone,
     pub items: Vec<Item>,
+    /// A currency in which nothing is owed is not chased.
+    pub owed: Owed,
 }
 
 impl<'c> Schedule<'c> {
     /// `None` where the debtor's zone is not known any more.
     pub fn of(account: &Account, policy: &'c Policy, context: &Context<'_>) -> Option<Self> {
+        let owed = account.ledger.owed();
+        let taken = |item: &OpenItem| {
+            let last = |last: LastStep| policy.steps.partition_point(|step| step.offset_days <= last.offset_days);
+            item.last_step.map_or(0, last)
+        };
         let items = account.ledger.items.iter().map(|item| Item {
             due_date: item.due_date,
-            from: item.issue_date,
-            taken: item
-                .last_step
-                .map_or(0, |last| policy.steps.partition_point(|step| step.offset_days <= last.offset_days)),
+            from: owed.from(item.currency).map_or(item.issue_date, |from| from.max(item.issue_date)),
+            // Where nothing is owed there is nothing left to say.
+            taken: if owed.from(item.currency).is_some() { taken(item) } else { policy.steps.len() },
             last_taken: item.last_step.map(|last| last.on),
             held: account.agreement.days_held(&item.invoice),
         });
-        Some(Self { policy, zone: zone(account, policy, context)?, items: items.collect() })
+        Some(Self { policy, zone: zone(account, policy, context)?, items: items.collect(), owed })
     }
 
     fn next(&self, account: &Account, now: Timestamp) -> Option<Contact> {
@@ -135,7 +147,8 @@ impl<'c> Schedule<'c> {
             let wanted = !item.held.is_empty() && !open.held_back;
             Item { taken: if wanted { item.taken } else { told }, held: Vec::new(), ..item.clone() }
         });
-        let as_if_free = Schedule { policy: self.policy, zone: self.zone.clone(), items: items.collect() };
+        let (items, owed) = (items.collect(), self.owed.clone());
+        let as_if_free = Schedule { policy: self.policy, zone: self.zone.clone(), items, owed };
         if as_if_free.items.iter().all(|item| item.taken == told) {
             return None;
         }
@@ -175,7 +188,8 @@ impl<'c> Schedule<'c> {
     pub fn notice(&self, account: &Account, takes: &[(usize, usize)], day: Date) -> Option<Notice> {
         let step = takes.iter().map(|(_, step)| *step).max()?;
         let own = self.policy.steps.get(step)?;
-        let overdue = || account.ledger.items.iter().filter(|item| item.due_date < day && !on_hold(account, item, day));
+        let listed = |item: &&OpenItem| item.due_date < day && is_spoken_of(account, &self.owed, item, day);
+        let overdue = || account.ledger.items.iter().filter(listed);
         let heard = overdue().filter_map(|item| item.tone_heard).max().unwrap_or(own.tone);
         if heard <= own.tone || self.policy.contact.may_soften {
             return Some(notice(own));
@@ -187,10 +201,6 @@ impl<'c> Schedule<'c> {
         let as_before = firm().rfind(|step| reached.is_some_and(|reached| step.offset_days <= reached));
         Some(notice(as_before.or_else(|| firm().next()).unwrap_or(own)))
     }
-}
-
-fn on_hold(account: &Account, item: &OpenItem, day: Date) -> bool {
-    account.agreement.holding(&item.invoice, day).is_some()
 }
 
 fn notice(step: &Step) -> Notice {
@@ -263,8 +273,12 @@ pub(super) fn retry(account: &Account, reminder: u64, context: &Context<'_>) -> 
     if open.is_empty() {
         return Err(Refusal::NothingToSettle { reminder });
     }
-    if let Some(hold) = held_by(account, &open, day_of(account, context, context.now)) {
+    let day = day_of(account, context, context.now);
+    if let Some(hold) = held_by(account, &open, day) {
         return Err(Refusal::OnHold { reminder, hold: hold.clone() });
+    }
+    if still_owed(account, open, day).is_empty() {
+        return Err(Refusal::NothingOwed { reminder });
     }
     let due = ReminderDue {
         reminder: account.dunning.reminders + 1,
@@ -287,7 +301,7 @@ pub(super) fn drop(account: &Account, reminder: u64, context: &Context<'_>) -> R
             unsettled(account, reminder)?;
             // The steps were taken when the reminder was closed.
             let took = StepsTaken { steps: Vec::new(), on: day };
-            ContactWithheld { reminder, reason: WithheldReason::Dropped, took, hold: None }
+            ContactWithheld { reminder, reason: WithheldReason::Dropped, took, hold: None, balances: Vec::new() }
         }
     };
     Ok(vec![fact.into()])

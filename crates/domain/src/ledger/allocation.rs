@@ -36,6 +36,8 @@ pub enum AllocatedBy {
     Designation,
     /// The request named none: the oldest due date first.
     OldestDueFirst,
+    /// An item arose, and credit waited.
+    ItemArose,
 }
 
 /// The debtor's designation of what a payment settles (in Spain: Codigo Civil 1172).
@@ -161,6 +163,24 @@ fn line(item: &OpenItem, amount: i64, day: Date) -> AllocationLine {
 }
 
 impl Ledger {
+    /// Applies what a later command, or an item that arose, decided. The credit was named, so it is no longer kept.
+    pub(super) fn apply_as_decided(
+        &mut self,
+        (kind, document): (CreditKind, &DocumentNumber),
+        currency: Currency,
+        lines: &[AllocationLine],
+        decided_on: Option<Date>,
+    ) {
+        let credit = self.credits.iter_mut().find(|credit| credit.kind == kind && credit.document == *document);
+        if let Some(credit) = credit {
+            credit.kept = false;
+        }
+        self.apply(kind, document, lines);
+        if let Some(day) = decided_on {
+            self.note_ahead((kind, document), currency, lines, day);
+        }
+    }
+
     /// Takes a document's credit, and what its lines apply of it to the items.
     pub(super) fn apply(&mut self, kind: CreditKind, document: &DocumentNumber, lines: &[AllocationLine]) {
         let credit = self.credits.iter_mut().find(|credit| credit.kind == kind && credit.document == *document);

@@ -20,3 +20,13 @@ pub(super) fn counted(day: Date, today: Date) -> Result<Date, Refusal> {
 pub(super) fn apart(counted: Date, day: Date) -> Option<Date> {
     (counted != day).then_some(counted)
 }
+
+/// The day that a later act on a credit counts from: the day named, or the creditor's day of the decision. It is never before the
+/// day that the credit itself counts from.
+pub(super) fn of_credit(named: Option<Date>, counts_from: Date, today: Date) -> Result<Date, Refusal> {
+    match named {
+        Some(day) if day < counts_from => Err(Refusal::BeforeCredit { counts_from }),
+        Some(day) => Ok(counted(day, today)?.max(counts_from)),
+        None => Ok(today.max(counts_from)),
+    }
+}

@@ -118,21 +118,20 @@ impl Ledger {
         issue_date: Date,
         instalments: &[Instalment],
         description: &Option<Sealed>,
-    ) -> Result<Vec<Fact>, Refusal> {
+    ) -> Result<InvoiceIssued, Refusal> {
         if let Some(known) = documents.invoice(number) {
             let same_content = !known.voided
                 && (known.total, known.issue_date, known.instalments.as_slice()) == (total, issue_date, instalments);
             return Err(Refusal::InvoiceNumberTaken { number: number.clone(), same_content });
         }
         self.room_for_items(instalments.len())?;
-        let issued = InvoiceIssued {
+        Ok(InvoiceIssued {
             number: number.clone(),
             total,
             issue_date,
             instalments: instalments.to_vec(),
             description: description.clone(),
-        };
-        Ok(vec![issued.into()])
+        })
     }
 
     pub(super) fn void(

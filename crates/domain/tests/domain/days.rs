@@ -23,9 +23,17 @@ fn chicago() -> World {
 
 fn paid_on(reference: &str, minor: i64, value_date: Date) -> ledger::Command {
     match payment(reference, money(minor, "EUR"), &[]) {
-        ledger::Command::RecordPayment { reference, amount, designations, excess, remittance, .. } => {
-            ledger::Command::RecordPayment { reference, amount, value_date, designations, excess, remittance }
-        }
+        ledger::Command::RecordPayment {
+            reference, amount, designations, excess, keep_unapplied, remittance, ..
+        } => ledger::Command::RecordPayment {
+            reference,
+            amount,
+            value_date,
+            designations,
+            excess,
+            keep_unapplied,
+            remittance,
+        },
         other => other,
     }
 }
@@ -116,6 +124,7 @@ fn u2_an_invoice_of_a_mistyped_year_is_voided_on_its_issue_date() {
 #[test]
 fn u12_a_later_allocation_counts_from_the_day_it_was_decided() {
     let mut world = World::opened();
+    world.rules.apply_credit = ledger::ApplyCredit::Leave;
     world.now = at("2026-02-10T12:00");
     world.ask(&paid_on("P-1", 100, Date::constant(2026, 2, 10))).expect("nothing is open yet");
     world.now = at("2026-05-12T12:00");
@@ -123,7 +132,7 @@ fn u12_a_later_allocation_counts_from_the_day_it_was_decided() {
     world.ask(&allocated_on("P-1", &[("F-1", 40)], None)).expect("allocated");
     assert_eq!(effective(&world), [Date::constant(2026, 5, 12)]);
     let before = allocated_on("P-1", &[("F-1", 40)], Some(Date::constant(2026, 2, 9)));
-    assert_eq!(world.ask(&before), Err("ALLOCATION_BEFORE_PAYMENT"));
+    assert_eq!(world.ask(&before), Err("BEFORE_CREDIT"));
     let ahead = allocated_on("P-1", &[("F-1", 40)], Some(Date::constant(2026, 5, 14)));
     assert_eq!(world.ask(&ahead), Err("DATE_IN_FUTURE"));
     world.ask(&allocated_on("P-1", &[("F-1", 40)], Some(Date::constant(2026, 4, 1)))).expect("an explicit day");

@@ -44,7 +44,7 @@ fn march(day: i8) -> Date {
 /// The reminders that a hold kept back, and the hold.
 fn held(world: &World) -> Vec<(u64, String)> {
     let line = |event: &Event| match event {
-        Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, hold, took })) => {
+        Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, hold, took, .. })) => {
             assert_eq!(*reason == WithheldReason::Held, hold.is_some());
             let hold = hold.as_ref()?;
             assert!(took.steps.is_empty(), "a step that is held back is not taken");

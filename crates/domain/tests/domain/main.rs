@@ -1,6 +1,7 @@
 //! The domain from outside.
 
 mod account;
+mod credit;
 mod days;
 mod holds;
 mod invariants;

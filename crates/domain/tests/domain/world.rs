@@ -118,6 +118,7 @@ pub fn designated(reference: &str, amount: Money, designations: &[(&str, i64)], 
             .map(|(invoice, amount)| Designation { invoice: number(invoice), instalment: None, amount: *amount })
             .collect(),
         excess,
+        keep_unapplied: false,
         remittance: None,
     }
 }

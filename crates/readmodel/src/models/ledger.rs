@@ -10,8 +10,8 @@ use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentRecorded,
-        PaymentReversed,
+        AllocationLine, CreditKind, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued,
+        InvoiceVoided, PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
     },
     money::Currency,
 };
@@ -194,7 +194,7 @@ pub struct Ledger {
 
 impl Model for Ledger {
     const DECLARATION: Declaration =
-        Declaration { more: aging, ..Declaration::new("ledger", 2, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW]) };
+        Declaration { more: aging, ..Declaration::new("ledger", 3, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW]) };
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         let Accepted { owner, position, commit, .. } = *accepted;
@@ -348,16 +348,35 @@ impl Lines<'_> {
             Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
                 self.apply("payment", reference, *currency, lines);
             }
-            // What was applied is first unapplied again, not before the day it took effect, and then all of it goes.
+            Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, .. }) => {
+                self.apply("credit_note", credit_note, *currency, lines);
+            }
+            Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
+                self.take_back(reference, *currency, lines, *deallocation_date);
+            }
+            Fact::CreditRefunded(refunded @ CreditRefunded { kind, document, amount, .. }) => {
+                let kind = match kind {
+                    CreditKind::Payment => "payment",
+                    CreditKind::CreditNote => "credit_note",
+                };
+                let day = refunded.day();
+                self.push(credit(kind, document, amount.currency, day), day, amount.minor);
+            }
+            // What was applied is first unapplied again, and then all of it goes.
             Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, lines, .. }) => {
-                for line in lines {
-                    let day = line.effective_date.max(reversed.day());
-                    self.push(applied(line, amount.currency), day, line.amount);
-                    self.push(credit("payment", reference, amount.currency, day), day, -line.amount);
-                }
+                self.take_back(reference, amount.currency, lines, reversed.day());
                 let payment = credit("payment", reference, amount.currency, reversed.day());
                 self.push(payment, reversed.day(), amount.minor);
             }
+        }
+    }
+
+    /// What was applied is unapplied again from a day on, and not before the day it took effect.
+    fn take_back(&mut self, reference: &DocumentNumber, currency: Currency, lines: &[AllocationLine], from: Date) {
+        for line in lines {
+            let day = line.effective_date.max(from);
+            self.push(applied(line, currency), day, line.amount);
+            self.push(credit("payment", reference, currency, day), day, -line.amount);
         }
     }
 
@@ -406,6 +425,7 @@ fn aging() -> String {
     let mut sql = AGING
         .replace("{columns}", &columns.join(", "))
         .replace("{as_of}", &ages("aging_as_of.as_of", ITEMS_AS_OF))
+        .replace("{open_as_of}", OPEN_AS_OF)
         .replace("{today}", &ages("today", ITEMS_TODAY));
     for (name, _, comment) in FIGURES {
         sql += &comment_on_column(&format!("bi.aging_figures.{name}"), comment);
@@ -441,6 +461,18 @@ const ITEMS_AS_OF: &str = "(
       WHERE effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at) item
     WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL";
 
+/// Each item on a day: as the ageing has it, one row an item.
+const OPEN_AS_OF: &str = "
+  SELECT item.tenant, item.account, item.kind, item.document, item.instalment, item.currency, item.due_date,
+         sum(open)::bigint
+  FROM (
+    SELECT tenant, account, kind, document, instalment, currency, due_date, open_minor AS open FROM bi.open_items
+    UNION ALL
+    SELECT tenant, account, kind, document, instalment, currency, due_date, -amount_minor FROM bi.ledger
+    WHERE effective_date > open_items_as_of.as_of OR ledger.known_at > open_items_as_of.known_at) item
+  WHERE open_items_as_of.as_of IS NOT NULL AND open_items_as_of.known_at IS NOT NULL
+  GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(open) <> 0";
+
 /// The same on each creditor's own day, with all that is known. A creditor that has published no settings has UTC's day. No
 /// zone's day is before UTC's by more than one: by that bound the ledger's index finds the few changes that lie ahead.
 const ITEMS_TODAY: &str = "(
@@ -465,13 +497,18 @@ END $$;
 CREATE OR REPLACE FUNCTION bi.aging_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
 RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${as_of}
 $$;
+CREATE OR REPLACE FUNCTION bi.open_items_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
+RETURNS TABLE (tenant text, account text, kind text, document text, instalment integer, currency char(3), due_date date,
+               open_minor bigint) LANGUAGE sql STABLE AS $${open_as_of}
+$$;
 CREATE OR REPLACE FUNCTION bi.aging_today() RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${today}
 $$;
 CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_today();
 COMMENT ON TYPE bi.aging_figures IS 'Receivables of one account in one currency by age; the buckets plus unapplied equal the balance';
 COMMENT ON FUNCTION bi.aging_as_of(date, timestamptz) IS 'Ageing as true on day as_of, as known at instant known_at; what was known then stays known then';
+COMMENT ON FUNCTION bi.open_items_as_of(date, timestamptz) IS 'Open instalments and unapplied credit (negative) as true on day as_of, as known at instant known_at';
 COMMENT ON FUNCTION bi.aging_today() IS 'Ageing on each creditor''s own day, with all that is known';
 COMMENT ON VIEW bi.aging IS 'Ageing today, by each creditor''s own day, with all that is known';
-REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() TO saldo_bi;
+REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz), bi.open_items_as_of(date, timestamptz), bi.aging_today() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz), bi.open_items_as_of(date, timestamptz), bi.aging_today() TO saldo_bi;
 ";

@@ -125,7 +125,7 @@ const WITHHELD: View = View {
         Shown::Computed(
             "reason",
             "split_part(reason, ':', 1)",
-            "settled, sending_off, no_contact_point, dropped or held",
+            "settled, sending_off, no_contact_point, dropped, held or nothing_owed",
         ),
         Shown::Computed("reminders", "count(*)", "How many"),
     ],

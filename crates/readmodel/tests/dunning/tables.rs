@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::{Failure, Outcome, stories, story::Story};
 
-const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
+pub const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
 
 /// Runs a test on a server of its own.
 pub fn run<F: Future<Output = Outcome>>(body: fn(PgPool) -> F) -> Outcome {
@@ -27,13 +27,13 @@ pub fn run<F: Future<Output = Outcome>>(body: fn(PgPool) -> F) -> Outcome {
 }
 
 /// Every story's commits in one log, turn by turn: which story, and which commit of it.
-fn log(stories: &[Story]) -> Vec<(&Story, usize)> {
+pub fn log(stories: &[Story]) -> Vec<(&Story, usize)> {
     let longest = stories.iter().map(|story| story.commits.len()).max().unwrap_or(0);
     let turn = |at| stories.iter().filter(move |story| at < story.commits.len()).map(move |story| (story, at));
     (0..longest).flat_map(turn).collect()
 }
 
-async fn write(
+pub async fn write(
     connection: &mut PgConnection,
     schema: &Schema,
     log: &[(&Story, usize)],

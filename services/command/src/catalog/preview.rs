@@ -59,9 +59,9 @@ impl CatalogGrpc {
         let zone = policy.contact.zone(&profile.time_zone).to_owned();
         let account = stored.account.clone();
         // Hundreds of contacts about thousands of items take a while.
-        let planned = tokio::task::spawn_blocking(move || {
+        let (planned, nothing_owed) = tokio::task::spawn_blocking(move || {
             let context = Context { now, rules: &rules, zones: saldo_catalog::zone };
-            preview(&account, &context, most)
+            (preview(&account, &context, most), account.ledger.nothing_owed_on(context.today()))
         })
         .await
         .map_err(|_| Failure::Stopped)?;
@@ -77,6 +77,10 @@ impl CatalogGrpc {
             time_zone: zone,
             policy_version,
             sending: in_force.rules.sending,
+            nothing_owed: nothing_owed
+                .into_iter()
+                .map(|(currency, minor_units)| v1::Money { minor_units, currency: currency.to_string() })
+                .collect(),
         })
     }
 }
