@@ -134,6 +134,21 @@ async fn about_an_account(clients: &Clients) -> Vec<(String, Result<(), Status>)
             reversal_date: date(2026, 2, 11),
             ..Default::default()
         };
+        v1::DeallocatePaymentRequest {
+            request_id: request_id(), account_id: account_id(), reference: "P-1".into(), ..Default::default()
+        };
+        v1::AllocateCreditNoteRequest {
+            request_id: request_id(), account_id: account_id(), credit_note_number: "C-1".into(), ..Default::default()
+        };
+        v1::RefundCreditRequest {
+            request_id: request_id(),
+            account_id: account_id(),
+            reference: "OUT-1".into(),
+            amount: eur(10),
+            refund_date: date(2026, 2, 11),
+            credit: Some(v1::refund_credit_request::Credit::PaymentReference("P-1".into())),
+            ..Default::default()
+        };
         v1::AdvanceTimeRequest { request_id: request_id(), account_id: account_id() };
         v1::StartContactAttemptRequest {
             request_id: request_id(), account_id: account_id(), reminder: 1, claim: vec![1; 16]

@@ -165,7 +165,7 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
         account_id: account_id(),
         reference: "P-1".into(),
         allocations: vec![v1::Allocation { invoice_number: "F-3".into(), amount_minor: 4_000, ..Default::default() }],
-        ..Default::default()
+        allocation_date: None,
     };
     let over = v1::AllocatePaymentRequest {
         request_id: "9".into(),

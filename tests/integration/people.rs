@@ -176,7 +176,7 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
         |to: &'static str| ["payment", "record", "D-1", "P-2", "10 EUR", "--value-date", "2026-02-11", "--to", to];
     for (to, says) in [
         ("F-9=5", "INVOICE_UNKNOWN"),
-        ("F-2=5 USD", "the payment is in EUR, not in USD"),
+        ("F-2=5 USD", "the money is in EUR, not in USD"),
         ("F-2=1.234", "can be read in two ways"),
         ("F-2=10.01", "OVER_ALLOCATION"),
     ] {
@@ -215,7 +215,16 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
         due_date: date(2026, 3, 14),
         ..Default::default()
     };
-    saldo.clients().await?.ask(request).await?;
+    let clients = saldo.clients().await?;
+    let token = clients.ask(request).await?.consistency_token;
+    clients.ask(v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: token }).await?;
+    // The credit went to the new invoice by itself. It is taken back, and a part of it applied by name, once.
+    let shown = read(&saldo, &["payment", "show", "D-1", "P-3"]).await?;
+    assert_eq!(shown["unapplied_minor"].as_i64(), Some(0));
+    let unknown = refused(&saldo, &["payment", "deallocate", "D-1", "P-3", "--from", "F-9"]).await?;
+    assert!(unknown.contains("F-9"), "{unknown}");
+    let back = ["payment", "deallocate", "D-1", "P-3", "--from", "F-3", "--on", "2026-02-16", "--reason", "for F-4"];
+    saldo.succeed(&back).await?;
     let allocate = ["payment", "allocate", "D-1", "P-3", "--to", "F-3=4.00", "--request-id", "apply-once"];
     for replayed in [false, true] {
         let applied = read(&saldo, &allocate).await?;
@@ -225,6 +234,21 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
     assert_eq!(shown["unapplied_minor"].as_i64(), Some(600), "applied once");
     let before = read(&saldo, &["payment", "show", "D-1", "P-3", "--as-of", "2026-02-20"]).await?;
     assert_eq!(before["unapplied_minor"].as_i64(), Some(1_000), "until the day it was applied");
+    let refund =
+        |amount: &'static str| ["payment", "refund", "D-1", "P-3", amount, "--refund", "OUT-1", "--on", "2026-03-01"];
+    assert!(refused(&saldo, &refund("6.01 EUR")).await?.contains("REFUND_EXCEEDS_CREDIT"));
+    saldo.succeed(&refund("6.00 EUR")).await?;
+    assert!(refused(&saldo, &refund("6.00 EUR")).await?.contains("REFUND_REFERENCE_TAKEN"));
+    let shown = read(&saldo, &["payment", "show", "D-1", "P-3"]).await?;
+    assert_eq!(shown["unapplied_minor"].as_i64(), Some(0));
+    assert_eq!(
+        (shown["refunds"][0]["refund"].as_str(), shown["refunds"][0]["amount_minor"].as_i64()),
+        (Some("OUT-1"), Some(600))
+    );
+    let kept = ["payment", "record", "D-1", "P-5", "2 EUR", "--value-date", "2026-02-15", "--keep-unapplied"];
+    let kept = read(&saldo, &kept).await?;
+    assert_eq!((kept["unapplied_minor"].as_i64(), lines(&kept).len()), (Some(200), 0));
+
     // Three of eleven euros do not fit, and stay unapplied where that is asked for.
     let excess = ["payment", "record", "D-1", "P-4", "11 EUR", "--value-date", "2026-02-15", "--to", "F-3=11"];
     assert!(refused(&saldo, &excess).await?.contains("--keep-excess"));

@@ -3,14 +3,14 @@
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1;
 use saldo_facts::date_to_api;
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 use tonic::{Code, Status};
 
 use crate::{
     Query, TenantRows,
     errors::{database, refuse},
     invoice::allocation,
-    values::{Axes, date},
+    values::{Axes, date, timestamp},
 };
 
 /// What is unapplied is the negative of what the payment's own item stands at.
@@ -30,6 +30,12 @@ const ALLOCATIONS: &str = "
       AND known_at <= coalesce($5, 'infinity'::timestamptz)
     ORDER BY version, line";
 
+const REFUNDS: &str = "
+    SELECT document, amount_minor, day, known_at FROM bi.documents
+    WHERE tenant = $1 AND account = $2 AND kind = 'refund' AND about_kind = 'payment' AND about = $3 AND day <= $4
+      AND known_at <= coalesce($5, 'infinity'::timestamptz)
+    ORDER BY known_at, document";
+
 impl Query for v1::GetPaymentRequest {
     const REASONS: &'static [&'static str] = &["PAYMENT_UNKNOWN"];
     const MODELS: &'static [&'static str] = &["accounts", "ledger", "documents"];
@@ -48,6 +54,7 @@ impl Query for v1::GetPaymentRequest {
             return Err(refuse(Code::NotFound, "PAYMENT_UNKNOWN", &message));
         };
         let allocations = on_both_axes(ALLOCATIONS).fetch_all(&mut *snapshot).await.map_err(database)?;
+        let refunds = on_both_axes(REFUNDS).fetch_all(&mut *snapshot).await.map_err(database)?;
         let answer = || -> Result<v1::GetPaymentResponse, sqlx::Error> {
             Ok(v1::GetPaymentResponse {
                 account_id: self.account_id.clone(),
@@ -58,8 +65,18 @@ impl Query for v1::GetPaymentRequest {
                 unapplied_minor: payment.try_get(4)?,
                 allocations: allocations.iter().map(allocation).collect::<Result<_, _>>()?,
                 as_of: Some(date_to_api(as_of)),
+                refunds: refunds.iter().map(refund).collect::<Result<_, _>>()?,
             })
         };
         answer().map_err(database)
     }
+}
+
+fn refund(row: &PgRow) -> Result<v1::RefundView, sqlx::Error> {
+    Ok(v1::RefundView {
+        reference: row.try_get(0)?,
+        amount_minor: row.try_get(1)?,
+        refund_date: date(row, 2)?,
+        known_at: Some(timestamp(row, 3)?),
+    })
 }

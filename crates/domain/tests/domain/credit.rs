@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::civil::Date;
+use proptest::prelude::*;
 use saldo_domain::{
     dunning::{self, ContactWithheld, WithheldReason},
     event::Event,
@@ -284,4 +285,67 @@ fn u1_what_is_applied_before_an_invoice_is_issued_stands_in_the_debtors_favour_u
     assert_eq!(said(&world), Vec::<String>::new(), "the balance is nil until F-2 is issued");
     live_through(&mut world, &BTreeSet::new(), local("2026-04-02T00:00:00"));
     assert_eq!(said(&world), ["2026-04-01 09:00 first"], "then F-1 is owed");
+}
+
+#[derive(Debug, Clone)]
+enum Turn {
+    Invoice(i64, i64),
+    Pay(i64, bool),
+    Reverse(u32),
+    Deallocate(u32),
+    Allocate(u32),
+    Credit(u32, i64),
+}
+
+fn turns() -> impl Strategy<Value = Vec<(i64, Turn)>> {
+    let turn = prop_oneof![
+        3 => (-20..40i64, 1..9_000i64).prop_map(|(due, minor)| Turn::Invoice(due, minor)),
+        3 => (1..20_000i64, prop::bool::ANY).prop_map(|(minor, kept)| Turn::Pay(minor, kept)),
+        1 => (1..6u32).prop_map(Turn::Reverse),
+        1 => (1..6u32).prop_map(Turn::Deallocate),
+        1 => (1..6u32).prop_map(Turn::Allocate),
+        1 => (1..6u32, 1..9_000i64).prop_map(|(of, minor)| Turn::Credit(of, minor)),
+    ];
+    prop::collection::vec((1..30 * 24i64, turn), 1..30)
+}
+
+proptest! {
+    /// Whatever is paid, kept, taken back and credited: each message asks for more than what stands in the debtor's favour, and
+    /// states all of that.
+    #[test]
+    fn u1_whatever_happens_nobody_is_chased_for_nothing(leave in prop::bool::ANY, turns in turns()) {
+        let mut world = owing(Date::constant(2026, 2, 20));
+        world.rules.apply_credit = if leave { ApplyCredit::Leave } else { ApplyCredit::OldestFirst };
+        world.now = local("2026-01-25T12:00:00");
+        for (index, (hours, turn)) in (1..).zip(turns) {
+            let until = world.now + jiff::SignedDuration::from_hours(hours);
+            live_through(&mut world, &BTreeSet::new(), until);
+            world.now = until;
+            let today = until.to_zoned(jiff::tz::TimeZone::UTC).date();
+            let _ = match turn {
+                Turn::Invoice(due, minor) => {
+                    let due = today.saturating_add(jiff::Span::new().days(due)).max(day(1));
+                    world.ask(&invoice(&format!("G-{index}"), &[(due, minor)]))
+                }
+                Turn::Pay(minor, true) => world.ask(&kept(&format!("P-{index}"), minor)),
+                Turn::Pay(minor, false) => world.ask(&payment(&format!("P-{index}"), money(minor, "EUR"), &[])),
+                Turn::Reverse(of) => world.ask(&reversal(&format!("P-{of}"))),
+                Turn::Deallocate(of) => world.ask(&deallocate(&format!("P-{of}"), &[])),
+                Turn::Allocate(of) => world.ask(&allocate(&format!("P-{of}"))),
+                Turn::Credit(of, minor) => world.ask(&credit_note(&format!("A-{index}"), &format!("G-{of}"), minor)),
+            };
+        }
+        let until = world.now + jiff::SignedDuration::from_hours(24 * 300);
+        live_through(&mut world, &BTreeSet::new(), until);
+        for (_, event) in &world.history {
+            if let Event::Dunning(dunning::Fact::ContactStarted(started)) = event {
+                let open: i64 = started.items.iter().map(|item| item.open).sum();
+                let credit: i64 = started.unapplied.iter().map(|(_, minor)| minor).sum();
+                prop_assert!(open > credit, "{open} is open and {credit} stands in the debtor's favour");
+            }
+        }
+        let eur = Currency::new("EUR").expect("EUR");
+        let ended = world.account.ledger.items.iter().all(|item| item.last_step.is_some_and(|last| last.offset_days == 45));
+        prop_assert!(ended || world.account.ledger.balance(eur) <= 0, "what is owed is chased to the end");
+    }
 }

@@ -1,4 +1,4 @@
-//! Invoices, payments and credit notes, a row each; and what was applied to which instalment, a row for each line.
+//! Invoices, payments, credit notes and refunds, a row each; and what was applied to which instalment, a row for each line.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,10 @@ use jiff::{Timestamp, civil::Date};
 use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
-    ledger::{AllocationLine, Fact, InvoiceCredited, InvoiceIssued, PaymentAllocated, PaymentRecorded},
+    ledger::{
+        AllocationLine, CreditKind, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued,
+        PaymentAllocated, PaymentDeallocated, PaymentRecorded,
+    },
     money::{Currency, Money},
 };
 
@@ -24,16 +27,27 @@ const DOCUMENTS: Table = Table {
         &[
             Column::tenant(),
             Column::account(),
-            Column::new("kind", Kind::Text, "invoice, payment or credit_note"),
-            Column::new("document", Kind::Text, "Invoice number, payment reference or credit note number"),
+            Column::new("kind", Kind::Text, "invoice, payment, credit_note or refund"),
+            Column::new("document", Kind::Text, "The number or reference"),
             Column::new("currency", Kind::Currency, "ISO 4217").never_changes(),
             Column::new("decimals", Kind::Small, "Decimal places of the currency").never_changes(),
             Column::new("amount_minor", Kind::Big, "All of it; minor units, positive").never_changes(),
-            Column::new("day", Kind::Date, "Issue date, value date or date of the credit").never_changes(),
+            Column::new("day", Kind::Date, "Issue date, value date, or date of the credit or refund").never_changes(),
             Column::new("known_at", Kind::Instant, "From this instant the document was known").never_changes(),
-            Column::new("corrects", Kind::Text, "The invoice that a credit note corrects; null for others")
-                .nullable()
-                .never_changes(),
+            Column::new(
+                "about_kind",
+                Kind::Text,
+                "invoice of a credit note; payment or credit_note of a refund; else null",
+            )
+            .nullable()
+            .never_changes(),
+            Column::new(
+                "about",
+                Kind::Text,
+                "The invoice that a credit note corrects, or the credit that was paid out; else null",
+            )
+            .nullable()
+            .never_changes(),
             Column::new("ended_on", Kind::Date, "From this day it no longer counts: voided or reversed; else null")
                 .nullable()
                 .set_if_known(),
@@ -46,7 +60,7 @@ const DOCUMENTS: Table = Table {
 
 const DOCUMENTS_VIEW: View = View {
     name: "documents",
-    comment: "One row per invoice, payment or credit note",
+    comment: "One row per invoice, payment, credit note or refund",
     of: &DOCUMENTS,
     columns: &[
         Shown::Column("tenant"),
@@ -62,7 +76,8 @@ const DOCUMENTS_VIEW: View = View {
         ),
         Shown::Column("day"),
         Shown::Column("known_at"),
-        Shown::Column("corrects"),
+        Shown::Column("about_kind"),
+        Shown::Column("about"),
         Shown::Column("ended_on"),
         Shown::Column("ended_known_at"),
         Shown::Column("decimals"),
@@ -129,7 +144,7 @@ const ALLOCATIONS_VIEW: View = View {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct DocumentKey {
     owner: Owner,
-    /// `invoice`, `payment` or `credit_note`.
+    /// `invoice`, `payment`, `credit_note` or `refund`.
     kind: &'static str,
     document: DocumentNumber,
 }
@@ -140,7 +155,8 @@ struct Recorded {
     amount: Money,
     day: Date,
     known_at: Timestamp,
-    corrects: Option<DocumentNumber>,
+    /// Kind and number of the document that it is about.
+    about: Option<(&'static str, DocumentNumber)>,
 }
 
 /// What a batch did to a document.
@@ -205,7 +221,8 @@ impl Model for DocumentRows {
                     &recorded.map(|document| document.amount.minor),
                     &recorded.map(|document| document.day),
                     &recorded.map(|document| document.known_at),
-                    &recorded.and_then(|document| document.corrects.as_ref()).map(DocumentNumber::as_str),
+                    &recorded.and_then(|document| document.about.as_ref()).map(|(kind, _)| *kind),
+                    &recorded.and_then(|document| document.about.as_ref()).map(|(_, number)| number.as_str()),
                     &row.ended.map(|(day, _)| day),
                     &row.ended.map(|(_, known_at)| known_at),
                 ],
@@ -244,8 +261,13 @@ impl DocumentRows {
             kind,
             document: document.clone(),
         };
-        let recorded = |amount: &Money, day: &Date, corrects: Option<&DocumentNumber>| DocumentRow {
-            recorded: Some(Recorded { amount: *amount, day: *day, known_at, corrects: corrects.cloned() }),
+        let recorded = |amount: &Money, day: &Date, about: Option<(&'static str, &DocumentNumber)>| DocumentRow {
+            recorded: Some(Recorded {
+                amount: *amount,
+                day: *day,
+                known_at,
+                about: about.map(|(kind, number)| (kind, number.clone())),
+            }),
             ended: None,
         };
         match fact {
@@ -258,7 +280,7 @@ impl DocumentRows {
             }
             Fact::InvoiceCredited(InvoiceCredited { credit_note, invoice, amount, credit_date, lines, .. }) => {
                 let key = key("credit_note", credit_note);
-                self.documents.insert(key.clone(), recorded(amount, credit_date, Some(invoice)));
+                self.documents.insert(key.clone(), recorded(amount, credit_date, Some(("invoice", invoice))));
                 self.allocate(&key, accepted.position, amount.currency, lines, |line| {
                     (line.amount, line.effective_date)
                 });
@@ -269,6 +291,23 @@ impl DocumentRows {
             Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
                 let key = key("payment", reference);
                 self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
+            }
+            Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, .. }) => {
+                let key = key("credit_note", credit_note);
+                self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
+            }
+            Fact::CreditRefunded(CreditRefunded { reference, kind, document, amount, refund_date, .. }) => {
+                let kind = match kind {
+                    CreditKind::Payment => "payment",
+                    CreditKind::CreditNote => "credit_note",
+                };
+                self.documents.insert(key("refund", reference), recorded(amount, refund_date, Some((kind, document))));
+            }
+            Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
+                let key = key("payment", reference);
+                self.allocate(&key, accepted.position, *currency, lines, |line| {
+                    (-line.amount, line.effective_date.max(*deallocation_date))
+                });
             }
             // What was applied is taken back, not before the day it took effect.
             Fact::PaymentReversed(reversed) => {

@@ -20,7 +20,7 @@ use crate::{Outcome, client::Target, terminal::table};
 
 /// Record, apply, take back or show a payment.
 ///
-/// To record, allocate and reverse needs a token with the role writer, to show the role reader.
+/// To show needs a token with the role reader, all else the role writer.
 #[derive(clap::Parser)]
 #[command(name = "payment")]
 pub enum Payment {
@@ -38,6 +38,16 @@ pub enum Payment {
         after_help = "Examples:\n  saldo payment allocate D-0001 BANK-77\n  saldo payment allocate D-0001 BANK-77 --to F-9=25.00"
     )]
     Allocate(Allocate),
+    /// Take allocations of a payment back. The invoices are open again, and the money is unapplied until it is allocated.
+    #[command(
+        after_help = "Examples:\n  saldo payment deallocate D-0001 BANK-77\n  saldo payment deallocate D-0001 BANK-77 --from F-7 --from 'F-8#2' --reason 'meant for F-9'"
+    )]
+    Deallocate(Deallocate),
+    /// Record that unapplied money of a payment was paid out to the debtor.
+    #[command(
+        after_help = "Example:\n  saldo payment refund D-0001 BANK-77 '25.00 EUR' --refund OUT-12 --on 2026-11-30"
+    )]
+    Refund(Refund),
     /// Take a payment back: a bounced debit, or a mistake. What the payment had settled is open again.
     #[command(
         after_help = "Example:\n  saldo payment reverse D-0001 BANK-77 --on 2026-11-30 --reason 'debit returned by the bank'"
@@ -68,6 +78,9 @@ pub struct Record {
     /// Keep unapplied what does not fit at the invoices of --to, instead of refusing the payment.
     #[arg(long, requires = "to")]
     keep_excess: bool,
+    /// Apply nothing of it, now or by itself later: the money stays unapplied until `saldo payment allocate`.
+    #[arg(long, conflicts_with = "to")]
+    keep_unapplied: bool,
     /// What the debtor wrote with the payment; it is kept sealed.
     #[arg(long, default_value = "", hide_default_value = true)]
     remittance: String,
@@ -87,6 +100,47 @@ pub struct Allocate {
     /// The day that the allocation counts from, not before the value date; absent: today.
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
     on: Option<Date>,
+    #[command(flatten)]
+    change: Change,
+}
+
+#[derive(Args)]
+pub struct Deallocate {
+    /// The account.
+    account: String,
+    /// The payment's reference.
+    reference: String,
+    /// Only what settles this invoice, or one instalment of it; may be repeated. Without it all of the payment.
+    #[arg(long, value_name = "INVOICE[#INSTALMENT]", value_parser = values::item)]
+    from: Vec<v1::AllocatedItem>,
+    /// From this day the money is unapplied again, not before the value date; absent: today.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
+    on: Option<Date>,
+    /// Free text; it is kept sealed.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+#[derive(Args)]
+pub struct Refund {
+    /// The account.
+    account: String,
+    /// The payment's reference.
+    reference: String,
+    /// What was paid out, with its currency, for example '25.00 EUR'.
+    #[arg(value_parser = values::amount)]
+    amount: Money,
+    /// The refund's own reference, unique on the account.
+    #[arg(long, value_name = "REFERENCE")]
+    refund: String,
+    /// The day the money left.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
+    on: Date,
+    /// Free text; it is kept sealed.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
     #[command(flatten)]
     change: Change,
 }
@@ -131,6 +185,8 @@ impl Run for Payment {
         match self {
             Payment::Record(record) => record.run().await,
             Payment::Allocate(allocate) => allocate.run().await,
+            Payment::Deallocate(deallocate) => deallocate.run().await,
+            Payment::Refund(refund) => refund.run().await,
             Payment::Reverse(reverse) => reverse.run().await,
             Payment::Show(show) => show.run().await,
         }
@@ -154,6 +210,7 @@ impl Record {
             value_date: Some(date_to_api(self.value_date)),
             allocations,
             keep_excess_unapplied: self.keep_excess,
+            keep_unapplied: self.keep_unapplied,
             remittance: self.remittance,
         };
         let answer = changing.send(request).await?;
@@ -200,6 +257,42 @@ impl Allocate {
         let answer = changing.send(request).await?;
         let text = format!("payment {} of {} is applied", self.reference, self.account);
         changing.print(&answer, json!({ "payment": self.reference, "allocations": applied_as_json(&answer) }), text)
+    }
+}
+
+impl Deallocate {
+    async fn run(self) -> Outcome {
+        let changing = self.change.connect().await?;
+        let request = v1::DeallocatePaymentRequest {
+            request_id: changing.request_id(),
+            account_id: self.account.clone(),
+            reference: self.reference.clone(),
+            items: self.from,
+            deallocation_date: self.on.map(date_to_api),
+            reason: self.reason,
+        };
+        let answer = changing.send(request).await?;
+        let text = format!("allocations of payment {} of {} are taken back", self.reference, self.account);
+        changing.print(&answer, json!({ "payment": self.reference }), text)
+    }
+}
+
+impl Refund {
+    async fn run(self) -> Outcome {
+        let Money { minor, currency } = self.amount;
+        let changing = self.change.connect().await?;
+        let request = v1::RefundCreditRequest {
+            request_id: changing.request_id(),
+            account_id: self.account.clone(),
+            reference: self.refund.clone(),
+            amount: Some(v1::Money { minor_units: minor, currency: currency.to_string() }),
+            refund_date: Some(date_to_api(self.on)),
+            reason: self.reason,
+            credit: Some(v1::refund_credit_request::Credit::PaymentReference(self.reference.clone())),
+        };
+        let answer = changing.send(request).await?;
+        let text = format!("refund {} of {} out of payment {} is recorded", self.refund, self.amount, self.reference);
+        changing.print(&answer, json!({ "payment": self.reference, "refund": self.refund }), text)
     }
 }
 
@@ -281,11 +374,31 @@ fn shown(payment: &v1::GetPaymentResponse) -> String {
     if payment.reversed_on.is_some() {
         facts.push(("reversed on", table::day(payment.reversed_on.as_ref())));
     }
-    format!("{}\n\nApplied:\n{}", table::named(&facts), allocations(&payment.allocations, currency))
+    let mut text = format!("{}\n\nApplied:\n{}", table::named(&facts), allocations(&payment.allocations, currency));
+    if !payment.refunds.is_empty() {
+        let rows = payment.refunds.iter().map(|refund| {
+            let amount = table::major(refund.amount_minor, currency);
+            vec![
+                refund.reference.clone(),
+                table::day(refund.refund_date.as_ref()),
+                table::instant(refund.known_at.as_ref()),
+                amount,
+            ]
+        });
+        text += &format!("\n\nPaid out:\n{}", table::plain(&["refund", "on", "recorded", "amount"], 3, rows));
+    }
+    text
 }
 
 fn as_json(payment: &v1::GetPaymentResponse) -> Value {
     let day = |date: Option<&v1::Date>| date.map(|date| table::day(Some(date)));
+    let refund = |refund: &v1::RefundView| {
+        json!({
+            "refund": refund.reference, "amount_minor": refund.amount_minor,
+            "refund_date": day(refund.refund_date.as_ref()),
+            "known_at": table::instant(refund.known_at.as_ref()),
+        })
+    };
     json!({
         "account": payment.account_id,
         "payment": payment.reference,
@@ -296,5 +409,6 @@ fn as_json(payment: &v1::GetPaymentResponse) -> Value {
         "unapplied_minor": payment.unapplied_minor,
         "as_of": day(payment.as_of.as_ref()),
         "allocations": payment.allocations.iter().map(allocation_as_json).collect::<Vec<_>>(),
+        "refunds": payment.refunds.iter().map(refund).collect::<Vec<_>>(),
     })
 }

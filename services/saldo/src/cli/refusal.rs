@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::client::{StatusDetails, explain};
 
 /// What helps, by the stable reason of the refusal. A reason whose message says it all has no line.
-const ADVICE: [(&str, &str); 25] = [
+const ADVICE: [(&str, &str); 30] = [
     ("ACCOUNT_UNKNOWN", "is its id right? `saldo account open` opens one"),
     ("ACCOUNT_ALREADY_OPEN", "`saldo account show` shows it, and `saldo account amend` changes it"),
     ("CONTACT_POINTS_CHANGED", "`saldo account show` shows them; then amend again"),
@@ -23,7 +23,12 @@ const ADVICE: [(&str, &str); 25] = [
         "`saldo invoice show` shows what is open; `saldo payment record --keep-excess` keeps the rest unapplied",
     ),
     ("REVERSAL_BEFORE_PAYMENT", "name that day or a later one"),
-    ("ALLOCATION_BEFORE_PAYMENT", "name that day or a later one"),
+    ("BEFORE_CREDIT", "name that day or a later one"),
+    ("ALLOCATION_UNKNOWN", "`saldo payment show` shows where its money went"),
+    ("NOTHING_ALLOCATED", "`saldo payment show` shows what is unapplied"),
+    ("PAYMENT_REFUNDED", "`saldo payment show` shows what was paid out"),
+    ("REFUND_EXCEEDS_CREDIT", "`saldo payment show` shows what is unapplied"),
+    ("REFUND_REFERENCE_TAKEN", "another refund needs a reference of its own"),
     ("DATE_IN_FUTURE", "is the year right?"),
     ("HOLD_UNKNOWN", "`saldo hold list ACCOUNT --all` lists every hold"),
     ("HOLD_RELEASED", "`saldo hold place` places another one"),

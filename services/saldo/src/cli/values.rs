@@ -24,22 +24,29 @@ pub fn amount(text: &str) -> Result<Money, String> {
 /// be named, `F-7='60.00 EUR'`, and is then checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    invoice: String,
-    instalment: Option<u32>,
+    item: v1::AllocatedItem,
     amount: String,
+}
+
+/// An invoice, `F-7`, or one instalment of it, `F-7#2`.
+pub fn item(text: &str) -> Result<v1::AllocatedItem, String> {
+    let (invoice, instalment) = match text.rsplit_once('#').map(|(invoice, number)| (invoice, number.parse().ok())) {
+        Some((invoice, Some(number))) => (invoice, Some(number)),
+        _ => (text, None),
+    };
+    if invoice.is_empty() {
+        return Err("must be an invoice, such as F-7, or F-7#2 for its second instalment".to_owned());
+    }
+    Ok(v1::AllocatedItem { invoice_number: invoice.to_owned(), instalment })
 }
 
 pub fn part(text: &str) -> Result<Part, String> {
     const RULE: &str = "must be an invoice and an amount, such as F-7=60.00, or F-7#2=60.00 for its second instalment";
     let (item, amount) = text.rsplit_once('=').ok_or(RULE)?;
-    let (invoice, instalment) = match item.rsplit_once('#').map(|(invoice, number)| (invoice, number.parse().ok())) {
-        Some((invoice, Some(number))) => (invoice, Some(number)),
-        _ => (item, None),
-    };
-    if invoice.is_empty() || amount.trim().is_empty() {
+    if amount.trim().is_empty() {
         return Err(RULE.to_owned());
     }
-    Ok(Part { invoice: invoice.to_owned(), instalment, amount: amount.to_owned() })
+    Ok(Part { item: self::item(item).map_err(|_| RULE)?, amount: amount.to_owned() })
 }
 
 impl Part {
@@ -47,10 +54,12 @@ impl Part {
     pub fn of_payment_in(&self, currency: Currency) -> Result<v1::Allocation, String> {
         let (number, code) = apart(&self.amount);
         if let Some(code) = code.filter(|code| !code.eq_ignore_ascii_case(currency.code())) {
-            return Err(format!("--to {}: the payment is in {currency}, not in {code}", self.invoice));
+            return Err(format!("--to {}: the money is in {currency}, not in {code}", self.item.invoice_number));
         }
-        let amount_minor = minor_units(number, currency).map_err(|rule| format!("--to {}: {rule}", self.invoice))?;
-        Ok(v1::Allocation { invoice_number: self.invoice.clone(), instalment: self.instalment, amount_minor })
+        let amount_minor =
+            minor_units(number, currency).map_err(|rule| format!("--to {}: {rule}", self.item.invoice_number))?;
+        let v1::AllocatedItem { invoice_number, instalment } = self.item.clone();
+        Ok(v1::Allocation { invoice_number, instalment, amount_minor })
     }
 }
 
