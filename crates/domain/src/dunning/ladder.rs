@@ -5,7 +5,7 @@
 //! the level below it. After days missed the later steps keep their distance. A step at or before the due date lapses on the
 //! day of the next step.
 
-use std::{collections::HashMap, rc::Rc};
+use std::collections::HashMap;
 
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::{
     hours::{next_permitted, start_of},
     policy::{Policy, Step},
 };
-use crate::{ids::DocumentNumber, ledger::OpenItem};
+use crate::{agreement::Stretches, ids::DocumentNumber, ledger::OpenItem};
 
 /// The highest step that an item has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +56,8 @@ pub struct Item {
     pub taken: usize,
     /// The day its last step was taken.
     pub last_taken: Option<Date>,
-    /// The stretches of days on which the item is on hold, both ends included: in order and apart from each other.
-    pub held: Rc<[(Date, Date)]>,
+    /// The days on which the item is on hold.
+    pub held: Stretches,
 }
 
 /// A contact that the ladder brings.

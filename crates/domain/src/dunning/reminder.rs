@@ -127,7 +127,7 @@ impl<'c> Schedule<'c> {
             let last = |last: LastStep| policy.steps.partition_point(|step| step.offset_days <= last.offset_days);
             item.last_step.map_or(0, last)
         };
-        let held = account.agreement.held_days();
+        let mut held = account.agreement.held_days();
         let items = account.ledger.items.iter().map(|item| Item {
             due_date: item.due_date,
             from: owed.from(item.currency).map_or(item.issue_date, |from| from.max(item.issue_date)),
