@@ -14,7 +14,7 @@ use super::{
     hours::{next_permitted, start_of},
     policy::{Policy, Step},
 };
-use crate::{ids::DocumentNumber, ledger::OpenItem};
+use crate::{agreement::Stretches, ids::DocumentNumber, ledger::OpenItem};
 
 /// The highest step that an item has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +54,8 @@ pub struct Item {
     pub taken: usize,
     /// The day its last step was taken.
     pub last_taken: Option<Date>,
-    /// The days on which the item is on hold, both ends included.
-    pub held: Vec<(Date, Date)>,
+    /// The days on which the item is on hold.
+    pub held: Stretches,
 }
 
 /// A contact that the ladder brings.
@@ -128,15 +128,18 @@ pub fn take(items: &mut [Item], contact: &Contact, day: Date) {
 
 impl Item {
     pub(super) fn is_held(&self, day: Date) -> bool {
-        self.held.iter().any(|(from, until)| (*from..=*until).contains(&day))
+        self.held_until(day).is_some()
+    }
+
+    /// The last day of the stretch on hold that a day lies in.
+    fn held_until(&self, day: Date) -> Option<Date> {
+        let (from, until) = self.held.get(self.held.partition_point(|(_, until)| *until < day))?;
+        (*from <= day).then_some(*until)
     }
 
     /// The first day from `day` on that no hold covers.
-    fn free_from(&self, mut day: Date) -> Option<Date> {
-        while let Some((_, until)) = self.held.iter().find(|(from, until)| (*from..=*until).contains(&day)) {
-            day = until.tomorrow().ok()?;
-        }
-        Some(day)
+    fn free_from(&self, day: Date) -> Option<Date> {
+        self.held_until(day).map_or(Some(day), |until| until.tomorrow().ok())
     }
 
     /// The item's next step on a day; lapsed steps are passed over.

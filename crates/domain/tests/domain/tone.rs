@@ -9,8 +9,8 @@ use saldo_domain::{
 };
 
 use crate::{
-    speaking::{live_through, local, owing, said, start_mine},
-    world::{World, invoice, money, payment},
+    speaking::{accept, live_through, local, owing, said, start_mine},
+    world::{World, invoice, money, payment, reversal},
 };
 
 /// An item that has heard the second reminder, which is firm, and another whose courtesy note comes next.
@@ -56,6 +56,16 @@ fn a_message_that_lists_overdue_items_is_never_milder_than_the_newest_that_liste
     assert_eq!(paid.ask(&payment("P-1", money(10_000, "EUR"), &[("F-1", 10_000)])), Ok(()));
     paid.now = local("2026-03-30T10:00:00");
     assert_eq!(start_mine(&mut paid).notice.step, "courtesy", "nothing overdue is listed any more");
+
+    // A payment that bounces opens the item again.
+    assert_eq!(paid.account.ledger.settled_tones.len(), 1);
+    assert_eq!(paid.ask(&reversal("P-1")), Ok(()));
+    accept(&mut paid);
+    assert_eq!(paid.account.ledger.settled_tones, []);
+    assert_eq!(paid.ask(&invoice("F-3", &[(Date::constant(2026, 4, 9), 5_000)])), Ok(()));
+    paid.now = local("2026-04-06T10:00:00");
+    let started = start_mine(&mut paid);
+    assert_eq!((started.items.len(), started.notice.tone), (3, Tone::Firm), "F-1 has heard a firm word");
 
     let mut soft = overdue_and_coming_due();
     soft.rules.policy.as_mut().expect("a policy").contact.may_soften = true;
