@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use prost::Message;
 use saldo_api::{
-    CommandRequest,
+    ApiRequest,
     v1::{self, contact_answer::State},
 };
 use saldo_domain::{
@@ -197,7 +197,7 @@ mod tests {
 
     fn withheld(reminder: u64) -> Event {
         let took = StepsTaken { steps: Vec::new(), on: jiff::civil::date(2026, 3, 2) };
-        ContactWithheld { reminder, reason: WithheldReason::Held, took, hold: None }.into()
+        ContactWithheld { reminder, reason: WithheldReason::Held, took, hold: None, balances: Vec::new() }.into()
     }
 
     fn unknown(reminder: u64) -> Event {
@@ -205,7 +205,7 @@ mod tests {
         ContactUnknown { reminder, attempt: 1, reason: UnknownReason::NoOutcome, handed: None, took }.into()
     }
 
-    fn answer<R: CommandRequest>(request: &R, events: Vec<Event>) -> Option<ReminderAnswer> {
+    fn answer<R: ApiRequest>(request: &R, events: Vec<Event>) -> Option<ReminderAnswer> {
         ReminderAnswer::of(&Commit {
             request_id: "r-1".into(),
             method: R::METHOD.into(),
