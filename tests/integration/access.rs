@@ -191,12 +191,14 @@ async fn talk(clients: &Clients, rpc: &str) -> Result<(), Status> {
                 v1::RecordContactOutcomeRequest { request_id, account_id, reminder: 1, attempt: 1, claim, outcome };
             command.record_contact_outcome(request).await.map(|_| ())
         }
-        "RetryContact" => {
-            command.retry_contact(v1::RetryContactRequest { request_id, account_id, reminder: 1 }).await.map(|_| ())
-        }
-        "DropContact" => {
-            command.drop_contact(v1::DropContactRequest { request_id, account_id, reminder: 1 }).await.map(|_| ())
-        }
+        "RetryContact" => command
+            .retry_contact(v1::RetryContactRequest { request_id, account_id, reminder: 1, note: String::new() })
+            .await
+            .map(|_| ()),
+        "DropContact" => command
+            .drop_contact(v1::DropContactRequest { request_id, account_id, reminder: 1, note: String::new() })
+            .await
+            .map(|_| ()),
         "PublishPolicy" => {
             let request = v1::PublishPolicyRequest { request_id, files: Vec::new(), validate_only: true };
             catalog.publish_policy(request).await.map(|_| ())

@@ -177,6 +177,8 @@ pub struct OpenItem {
     pub open: i64,
     /// The highest step of the dunning ladder that the item has taken.
     pub last_step: Option<LastStep>,
+    /// The highest rung of the ladder that was used up since then by a reminder that reached nobody.
+    pub tried: Option<LastStep>,
     /// The tone of the newest message that listed the item as overdue.
     pub tone_heard: Option<Tone>,
     /// The item's next step was withheld because of a hold, and the history says so.

@@ -301,6 +301,10 @@ impl Field for bool {
     fn sample() -> Self {
         true
     }
+
+    fn is_present(&self) -> bool {
+        *self
+    }
 }
 
 impl<const N: usize> Field for [u8; N] {

@@ -6,7 +6,7 @@ use saldo_api::v1::{
     CommandResponse, ContactAnswer, ContactSnapshot, RecordContactOutcomeRequest, StartContactAttemptRequest,
     contact_answer::State, record_contact_outcome_request::Outcome as Recorded,
 };
-use saldo_channels::{Message, Transport};
+use saldo_channels::{Concerns, Message, Transport};
 use saldo_client::{StatusDetails, is_transient, patiently_until, timed};
 use saldo_clock::Moment;
 use saldo_crash_point::crash_point;
@@ -26,6 +26,7 @@ use crate::{
     leases::Job,
     outcome::{self, AttemptOutcome},
     render::{self, NoMessage},
+    route::{OnHold, Route, Routes},
 };
 
 /// How long a start is asked for. A later answer would leave little time to send, so the reminder is leased again instead.
@@ -64,8 +65,17 @@ struct Started {
 }
 
 /// Takes one reminder as far as it goes.
-pub(crate) async fn run(dispatcher: Arc<Dispatcher>, job: Job, stop: CancellationToken) -> Ended {
+pub(crate) async fn run(dispatcher: Arc<Dispatcher>, routes: Arc<Routes>, job: Job, stop: CancellationToken) -> Ended {
     crash_point("dispatcher.leased");
+    let given_back = |job, outcome| Ended { job, outcome, trouble: None, give_back: true };
+    let open = tokio::select! {
+        open = routes.open(&job.tenant) => open,
+        () = stop.cancelled() => return given_back(job, "stopped"),
+    };
+    let slot = match open {
+        Ok(slot) => slot,
+        Err(OnHold) => return given_back(job, "on_hold"),
+    };
     let started = match start(&dispatcher, &job, &stop).await {
         Ok(Ok(started)) => started,
         Ok(Err(outcome)) => return Ended { job, outcome, trouble: None, give_back: false },
@@ -75,7 +85,13 @@ pub(crate) async fn run(dispatcher: Arc<Dispatcher>, job: Job, stop: Cancellatio
         }
     };
     crash_point("dispatcher.started");
-    let AttemptOutcome { recorded, name: outcome } = deliver(&dispatcher, &job, &started).await;
+    let AttemptOutcome { recorded, name: outcome, concerns } = deliver(&dispatcher, &job, &started).await;
+    match concerns {
+        Some(Concerns::Route) => routes.suspect(Route::Whole),
+        Some(Concerns::Sender) => routes.suspect(Route::Sender(job.tenant.clone())),
+        Some(Concerns::Message | Concerns::Recipient) | None => {}
+    }
+    drop(slot);
     let answer = record(&dispatcher, &job, &started, recorded, &stop).await;
     crash_point("dispatcher.recorded");
     let trouble = answer.err().map(|status| {

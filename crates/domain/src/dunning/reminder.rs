@@ -1,17 +1,24 @@
 //! Reminders: when one falls due, and how a person has one said again or dropped.
 
+use std::{collections::HashMap, fmt};
+
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Fact, Refusal,
-    attempt::{Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, WithheldReason},
+    attempt::{
+        Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, MessageStamp, WithheldReason,
+    },
     hours::{Permitted, next_permitted},
     ladder::{self, Contact, Item, ItemStep, StepsTaken},
     policy::{Policy, Step, Tone},
-    start::still_open,
+    start::{not_now, still_open},
 };
-use crate::{account::Account, command::Context, ids::DocumentNumber, ledger::OpenItem, party::Channel};
+use crate::{
+    account::Account, command::Context, ids::DocumentNumber, ledger::OpenItem, party::Channel, refusal::Detail,
+    sealed::Sealed,
+};
 
 /// How a step speaks: the form of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +51,8 @@ pub enum ReminderState {
         day: Date,
         /// Not a byte of the message leaves from this instant on.
         send_before: Timestamp,
+        /// Keyed digest of the address.
+        recipient: [u8; 32],
     },
 }
 
@@ -58,6 +67,10 @@ pub struct Reminder {
     pub takes: Vec<ItemStep>,
     /// The reminder that a person asked to say again with this one.
     pub retry_of: Option<u64>,
+    /// The first reminder of those that say the same again.
+    pub first: u64,
+    /// The message said last, by this reminder or by the one that it says again.
+    pub stamp: Option<MessageStamp>,
     /// Attempts started so far.
     pub attempts: u32,
     /// Attempts whose hand-over failed for the moment. The policy's pauses are counted by these, and not by all attempts.
@@ -69,6 +82,14 @@ pub struct Reminder {
 }
 
 impl Reminder {
+    /// Keyed digest of the address that the message is under way to.
+    pub(super) fn recipient(&self) -> Option<[u8; 32]> {
+        match self.state {
+            ReminderState::Started { recipient, .. } => Some(recipient),
+            ReminderState::Due { .. } => None,
+        }
+    }
+
     /// Whether a hand-over that did not happen uses up a retry. A message that was too late to leave uses up none, unless this
     /// happens again and again.
     pub(super) fn uses_up_a_retry(&self, failure: &HandOverFailure) -> bool {
@@ -81,12 +102,58 @@ impl Reminder {
 pub struct Unsettled {
     /// The reminder's number.
     pub reminder: u64,
+    /// The first reminder of those that say the same again.
+    pub first: u64,
     /// How it spoke.
     pub notice: Notice,
-    /// The items that took a step with it.
+    /// The items that it was about, and their steps.
     pub takes: Vec<ItemStep>,
+    /// The message said last.
+    pub stamp: Option<MessageStamp>,
+    /// The steps are not taken yet, so dropping the reminder takes them.
+    pub wants_steps: bool,
     /// The attempt whose outcome stands as unknown, and the claim that may still say the outcome.
     pub unknown: Option<(u32, Claim)>,
+}
+
+/// How a reminder ended that nobody need see to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Closing {
+    /// A provider has its message.
+    Sent,
+    /// A person dropped it.
+    Dropped,
+    /// Nothing was sent, for this reason.
+    Withheld(WithheldReason),
+}
+
+/// Why a reminder can be neither retried nor dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nothing {
+    /// The reminder ended otherwise.
+    Closed(Closing),
+    /// A newer reminder has taken its place.
+    Superseded(u64),
+    /// Everything that the reminder was about is settled.
+    Settled,
+}
+
+impl fmt::Display for Nothing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(Closing::Sent) => f.write_str("it was sent"),
+            Self::Closed(Closing::Dropped) => f.write_str("it was dropped already"),
+            Self::Closed(Closing::Withheld(reason)) => write!(f, "nothing was sent for it ({})", reason.name()),
+            Self::Superseded(newest) => write!(f, "reminder {newest} has taken its place"),
+            Self::Settled => f.write_str("nothing that it was about is open any more"),
+        }
+    }
+}
+
+impl Detail for Nothing {
+    fn detail(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 /// reminder.due
@@ -100,6 +167,8 @@ pub struct ReminderDue {
     pub takes: Vec<ItemStep>,
     /// The reminder that a person asked to say again.
     pub retry_of: Option<u64>,
+    /// Why the person asked.
+    pub note: Option<Sealed>,
 }
 
 /// The account's items on the policy's ladder.
@@ -118,6 +187,9 @@ impl<'c> Schedule<'c> {
                 .last_step
                 .map_or(0, |last| policy.steps.partition_point(|step| step.offset_days <= last.offset_days)),
             last_taken: item.last_step.map(|last| last.on),
+            tried: item
+                .tried
+                .map(|tried| (policy.steps.partition_point(|step| step.offset_days <= tried.offset_days), tried.on)),
             held: account.agreement.days_held(&item.invoice),
         });
         Some(Self { policy, zone: zone(account, policy, context)?, items: items.collect() })
@@ -167,6 +239,19 @@ impl<'c> Schedule<'c> {
             Some(ItemStep { invoice: item.invoice.clone(), instalment: item.instalment, offset_days: step.offset_days })
         };
         takes.iter().filter_map(of).collect()
+    }
+
+    /// The rungs that a reminder about these steps uses up on a day without reaching anybody.
+    pub fn tried(&self, account: &Account, takes: &[ItemStep], day: Date) -> StepsTaken {
+        let items: HashMap<_, _> =
+            account.ledger.items.iter().map(|item| (&item.invoice, item.instalment)).zip(&self.items).collect();
+        let of = |step: &ItemStep| {
+            let rung = items.get(&(&step.invoice, step.instalment))?.rung(self.policy, day);
+            let rung = rung.and_then(|rung| self.policy.steps.get(rung)).map(|rung| rung.offset_days);
+            let offset_days = rung.map_or(step.offset_days, |rung| rung.max(step.offset_days));
+            Some(ItemStep { offset_days, ..step.clone() })
+        };
+        StepsTaken { steps: takes.iter().filter_map(of).collect(), on: day }
     }
 
     /// How a message speaks that takes these steps: as the highest of them. Where the message lists overdue items that have
@@ -243,6 +328,7 @@ pub(super) fn due(account: &Account, context: &Context<'_>) -> Option<Fact> {
         notice: schedule.notice(account, &contact.takes, day)?,
         takes: schedule.takes(account, &contact.takes),
         retry_of: None,
+        note: None,
     };
     Some(due.into())
 }
@@ -253,14 +339,19 @@ pub(super) fn next_due(account: &Account, context: &Context<'_>) -> Option<Times
 }
 
 /// A person has the newest reminder said again that reached nobody for certain.
-pub(super) fn retry(account: &Account, reminder: u64, context: &Context<'_>) -> Result<Vec<Fact>, Refusal> {
+///
+/// Where now is not the time, the retry is deferred at once: whoever asked hears when it goes out.
+pub(super) fn retry(
+    account: &Account,
+    reminder: u64,
+    note: &Option<Sealed>,
+    context: &Context<'_>,
+) -> Result<Vec<Fact>, Refusal> {
     let unsettled = unsettled(account, reminder)?;
-    if context.rules.speaking().is_none() {
-        return Err(Refusal::SendingOff);
-    }
+    let Some(policy) = context.rules.speaking() else { return Err(Refusal::SendingOff) };
     let open = still_open(account, &unsettled.takes);
     if open.is_empty() {
-        return Err(Refusal::NothingToSettle { reminder });
+        return Err(Refusal::NothingToSettle { reminder, why: Nothing::Settled });
     }
     if let Some(hold) = held_by(account, &open, day_of(account, context, context.now)) {
         return Err(Refusal::OnHold { reminder, hold: hold.clone() });
@@ -270,26 +361,38 @@ pub(super) fn retry(account: &Account, reminder: u64, context: &Context<'_>) -> 
         notice: unsettled.notice.clone(),
         takes: unsettled.takes.clone(),
         retry_of: Some(reminder),
+        note: note.clone(),
     };
-    Ok(vec![due.into()])
+    let deferred = Schedule::of(account, policy, context)
+        .and_then(|schedule| not_now(account, &schedule, due.reminder, context.now).err());
+    Ok([Some(due.into()), deferred.map(Into::into)].into_iter().flatten().collect())
 }
 
 /// A person decides that a reminder is not sent, or not sent again.
-pub(super) fn drop(account: &Account, reminder: u64, context: &Context<'_>) -> Result<Vec<Fact>, Refusal> {
+/// The ladder goes on, so the reminder's steps are taken.
+pub(super) fn drop(
+    account: &Account,
+    reminder: u64,
+    note: &Option<Sealed>,
+    context: &Context<'_>,
+) -> Result<Vec<Fact>, Refusal> {
     let day = day_of(account, context, context.now);
     let fact = match account.dunning.open.as_ref().filter(|open| open.number == reminder) {
         Some(open) if matches!(open.state, ReminderState::Started { .. }) => {
             return Err(Refusal::AttemptUnderWay { reminder });
         }
-        Some(open) => ContactWithheld::of(open, WithheldReason::Dropped, day),
+        Some(open) => {
+            let took = StepsTaken { steps: open.takes.clone(), on: day };
+            ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::Dropped, day) }
+        }
         None => {
-            unsettled(account, reminder)?;
-            // The steps were taken when the reminder was closed.
-            let took = StepsTaken { steps: Vec::new(), on: day };
-            ContactWithheld { reminder, reason: WithheldReason::Dropped, took, hold: None }
+            let unsettled = unsettled(account, reminder)?;
+            let steps = if unsettled.wants_steps { still_open(account, &unsettled.takes) } else { Vec::new() };
+            let took = StepsTaken { steps, on: day };
+            ContactWithheld { reminder, reason: WithheldReason::Dropped, took, hold: None, tried: None, note: None }
         }
     };
-    Ok(vec![fact.into()])
+    Ok(vec![ContactWithheld { note: note.clone(), ..fact }.into()])
 }
 
 fn unsettled(account: &Account, reminder: u64) -> Result<&Unsettled, Refusal> {
@@ -301,11 +404,15 @@ fn unsettled(account: &Account, reminder: u64) -> Result<&Unsettled, Refusal> {
             return Err(Refusal::AttemptUnderWay { reminder });
         }
         // The older reminder's sender may still say its outcome; a person goes by the newer reminder.
-        Some(_) => return Err(Refusal::NothingToSettle { reminder }),
+        Some(open) => return Err(Refusal::NothingToSettle { reminder, why: Nothing::Superseded(open.number) }),
         None => {}
     }
     let unsettled = account.dunning.unsettled.as_ref().filter(|unsettled| unsettled.reminder == reminder);
-    unsettled.ok_or(Refusal::NothingToSettle { reminder })
+    unsettled.ok_or_else(|| {
+        let closed = account.dunning.closed.filter(|(closed, _)| *closed == reminder);
+        let why = closed.map_or(Nothing::Superseded(account.dunning.reminders), |(_, how)| Nothing::Closed(how));
+        Refusal::NothingToSettle { reminder, why }
+    })
 }
 
 /// The hold that keeps all of these items from being chased on a day; `None` where one of them may be.

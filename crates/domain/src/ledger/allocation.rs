@@ -175,6 +175,7 @@ impl Ledger {
                     due_date: line.due_date,
                     open: line.amount,
                     last_step: line.last_step,
+                    tried: None,
                     tone_heard: None,
                     held_back: false,
                 }),

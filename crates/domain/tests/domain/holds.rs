@@ -44,7 +44,7 @@ fn march(day: i8) -> Date {
 /// The reminders that a hold kept back, and the hold.
 fn held(world: &World) -> Vec<(u64, String)> {
     let line = |event: &Event| match event {
-        Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, hold, took })) => {
+        Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, hold, took, .. })) => {
             assert_eq!(*reason == WithheldReason::Held, hold.is_some());
             let hold = hold.as_ref()?;
             assert!(took.steps.is_empty(), "a step that is held back is not taken");
@@ -179,7 +179,7 @@ fn a_person_cannot_have_said_again_what_is_on_hold() {
     start_mine(&mut world);
     crate::speaking::reject(&mut world);
     world.ask(&place("H-1", terms(None, None))).expect("placed");
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("ON_HOLD"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("ON_HOLD"));
 }
 
 proptest! {

@@ -5,5 +5,6 @@ mod holds;
 mod invariants;
 mod ladder;
 mod policy;
+mod reaching;
 mod speaking;
 mod world;

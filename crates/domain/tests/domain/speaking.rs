@@ -8,7 +8,7 @@ use saldo_domain::{
     Context, Rules,
     command::Command,
     dunning::{
-        self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
+        self, Claim, Concerns, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
         ContactWithheld, DeferredReason, HandOverFailure, HandedOver, Outcome, RejectedReason, ReminderDue,
         ReminderState, Tone, UnknownReason, WithheldReason,
         attempt::{LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, SEND_WITHIN, UNKNOWN_AFTER},
@@ -24,7 +24,7 @@ use crate::{
     world::{World, invoice, money, payment, reversal},
 };
 
-const MINE: Claim = Claim([1; 16]);
+pub const MINE: Claim = Claim([1; 16]);
 const OTHERS: Claim = Claim([2; 16]);
 
 /// An account in Madrid with an address, one invoice of 100.00 due on a day, under the ladder of -3, 0, 7, 21 and 45.
@@ -62,6 +62,14 @@ fn failed() -> HandOverFailure {
     HandOverFailure { stage: "rcpt".into(), code: 450, reply: None }
 }
 
+fn put_off() -> Outcome {
+    Outcome::Deferred { failure: failed(), concerns: Concerns::Message }
+}
+
+fn refused_message() -> Outcome {
+    Outcome::Rejected { failure: failed(), concerns: Concerns::Message, handed: None }
+}
+
 /// Woken at an instant; the open reminder is sent and taken if it may be.
 fn live(world: &mut World, now: Timestamp) {
     world.now = now;
@@ -94,7 +102,7 @@ pub fn accept(world: &mut World) {
 /// The started reminder is refused by its provider.
 pub fn reject(world: &mut World) {
     let open = world.account.dunning.open.clone().expect("a started reminder");
-    let refused = Outcome::Rejected { failure: failed(), handed: None };
+    let refused = refused_message();
     assert_eq!(settle(world, open.number, open.attempts, refused), Ok(()));
 }
 
@@ -234,7 +242,7 @@ fn a_temporary_failure_is_tried_again_by_the_policys_backoff_and_then_given_up()
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     for (attempt, minutes) in [(1, 15), (2, 60)] {
         start(&mut world, 1, MINE);
-        assert_eq!(settle(&mut world, 1, attempt, Outcome::Deferred(failed())), Ok(()));
+        assert_eq!(settle(&mut world, 1, attempt, put_off()), Ok(()));
         let expected = world.now + SignedDuration::from_mins(minutes);
         assert!(
             matches!(last(&world), Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { until, .. })) if *until == expected)
@@ -242,7 +250,7 @@ fn a_temporary_failure_is_tried_again_by_the_policys_backoff_and_then_given_up()
         world.now = expected;
     }
     start(&mut world, 1, MINE);
-    assert_eq!(settle(&mut world, 1, 3, Outcome::Deferred(failed())), Ok(()));
+    assert_eq!(settle(&mut world, 1, 3, put_off()), Ok(()));
     assert!(matches!(
         last(&world),
         Event::Dunning(dunning::Fact::ContactRejected(ContactRejected {
@@ -250,7 +258,7 @@ fn a_temporary_failure_is_tried_again_by_the_policys_backoff_and_then_given_up()
             ..
         }))
     ));
-    // Its step counts as taken, and the ladder goes on.
+    // The ladder goes on.
     assert_eq!(next(&world), Some(local("2026-03-12T09:00:00")));
 }
 
@@ -270,7 +278,7 @@ fn an_attempt_nobody_says_the_outcome_of_stands_as_unknown() {
     ));
     assert_eq!(start(&mut world, 1, OTHERS), [], "never sent again by itself");
     // Accepted may replace unknown; nothing else may, and once only.
-    assert_eq!(settle(&mut world, 1, 1, Outcome::Deferred(failed())), Err("ATTEMPT_CLOSED"));
+    assert_eq!(settle(&mut world, 1, 1, put_off()), Err("ATTEMPT_CLOSED"));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Err("ATTEMPT_CLOSED"));
     assert_eq!(world.account.dunning.recent.len(), 1, "one contact, counted once");
@@ -285,7 +293,7 @@ fn what_was_accepted_is_taken_although_it_is_told_after_the_next_reminder_fell_d
     start(&mut world, 1, MINE);
     world.now = local("2026-03-10T09:00:00");
     // Time comes first: the attempt stands as unknown, and F-2 falls due. Nobody could have a rejected one said again.
-    let rejected = Outcome::Rejected { failure: failed(), handed: None };
+    let rejected = refused_message();
     assert_eq!(settle(&mut world, 1, 1, rejected), Err("ATTEMPT_CLOSED"));
     assert_eq!(world.account.dunning.needs_person(), None);
     assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
@@ -314,8 +322,8 @@ fn while_a_later_reminder_is_open_no_person_has_the_one_before_it_said_again() {
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
     world.now = local("2026-03-10T09:00:00");
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
-    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: 1, note: None }), Err("NOTHING_TO_SETTLE"));
     assert_eq!(world.account.dunning.open.as_ref().map(|open| open.number), Some(2));
 }
 
@@ -325,17 +333,17 @@ fn a_person_may_have_the_unknown_said_again_or_drop_it() {
     world.now = local("2026-03-09T09:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("ATTEMPT_UNDER_WAY"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("ATTEMPT_UNDER_WAY"));
     assert_eq!(settle(&mut world, 1, 1, Outcome::Unknown { handed: None }), Ok(()));
     let mut dropped = world.clone();
-    assert_eq!(dropped.ask(&dunning::Command::DropContact { reminder: 1 }), Ok(()));
-    assert_eq!(dropped.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Ok(()));
-    // The first may have arrived: again not today, and with the same words.
-    start(&mut world, 2, MINE);
+    assert_eq!(dropped.ask(&dunning::Command::DropContact { reminder: 1, note: None }), Ok(()));
+    assert_eq!(dropped.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Ok(()));
+    // The first may have arrived: again not today, which the person is told at once, and with the same words.
+    let tomorrow = local("2026-03-10T09:00:00");
     assert!(matches!(
         last(&world),
-        Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { reason: DeferredReason::Budget, .. }))
+        Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { reason: DeferredReason::Budget, until, .. })) if *until == tomorrow
     ));
     live_through(&mut world, &BTreeSet::new(), local("2026-03-11T00:00:00"));
     assert_eq!(said(&world), ["2026-03-09 09:00 courtesy", "2026-03-10 09:00 courtesy"]);
@@ -437,7 +445,7 @@ fn what_a_last_look_kept_back_uses_up_no_retry() {
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
     let held_back = HandOverFailure { stage: LAST_LOOK.into(), code: 0, reply: None };
-    assert_eq!(settle(&mut world, 1, 1, Outcome::Deferred(held_back)), Ok(()));
+    assert_eq!(settle(&mut world, 1, 1, Outcome::Deferred { failure: held_back, concerns: Concerns::Message }), Ok(()));
     assert!(matches!(last(&world), Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { .. }))));
 }
 
@@ -459,7 +467,7 @@ fn too_slow() -> HandOverFailure {
 fn not_handed_over(world: &mut World, failure: HandOverFailure) -> Option<i64> {
     start(world, 1, MINE);
     let attempt = world.account.dunning.open.as_ref().expect("an open reminder").attempts;
-    assert_eq!(settle(world, 1, attempt, Outcome::Deferred(failure)), Ok(()));
+    assert_eq!(settle(world, 1, attempt, Outcome::Deferred { failure, concerns: Concerns::Message }), Ok(()));
     match last(world) {
         Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { until, .. })) => {
             let until = *until;
@@ -543,7 +551,7 @@ fn a_message_is_no_firmer_than_what_was_heard() {
     world.now = local("2026-04-16T10:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     let formal = world.account.dunning.open.as_ref().expect("the formal demand is due").number;
-    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: formal }), Ok(()));
+    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: formal, note: None }), Ok(()));
     assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 4, 20), 5_000)])), Ok(()));
     world.now = local("2026-04-17T10:00:00");
     assert_eq!(
@@ -636,7 +644,7 @@ proptest! {
                         _ => None,
                     };
                     if let (Some(open), Some(failure)) = (under_way, failure) {
-                        let outcome = Outcome::Deferred(failure);
+                        let outcome = Outcome::Deferred { failure, concerns: Concerns::Message };
                         prop_assert_eq!(settle(&mut world, open.number, open.attempts, outcome), Ok(()));
                     }
                 }
@@ -681,13 +689,8 @@ proptest! {
                         }
                     }
                 }
-                Event::Dunning(dunning::Fact::ContactRejected(ContactRejected { .. })) => {
-                    let (_, _, _, items) = under_way.take().expect("started before");
-                    for item in items {
-                        if let Some(offset) = item.takes {
-                            rungs.insert((item.invoice.to_string(), item.instalment), offset);
-                        }
-                    }
+                Event::Dunning(dunning::Fact::ContactRejected(ContactRejected { took, .. })) => {
+                    prop_assert!(under_way.take().is_some() && took.steps.is_empty(), "it reached nobody");
                 }
                 Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { attempt, .. })) if *attempt > 0 => {
                     under_way = None;

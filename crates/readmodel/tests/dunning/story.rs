@@ -5,8 +5,8 @@ use saldo_domain::{
     account::Account,
     dunning::{
         self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
-        ContactWithheld, DeferredReason, HandOverFailure, HandedOver, ItemStep, ListedItem, Notice, RejectedReason,
-        ReminderDue, StepsTaken, Tone, UnknownReason, WithheldReason,
+        ContactWithheld, DeferredReason, HandOverFailure, HandedOver, ItemStep, ListedItem, MessageStamp, Notice,
+        RejectedReason, ReminderDue, StepsTaken, Tone, UnknownReason, WithheldReason,
     },
     event::Event,
     evolve,
@@ -96,6 +96,7 @@ pub fn due(reminder: u64) -> Event {
         notice: notice("second", Tone::Firm),
         takes: takes.into(),
         retry_of: None,
+        note: None,
     }))
 }
 
@@ -103,7 +104,13 @@ pub fn again(reminder: u64, former: u64) -> Event {
     let Event::Dunning(dunning::Fact::ReminderDue(ReminderDue { notice, takes, .. })) = due(reminder) else {
         unreachable!("a reminder falls due")
     };
-    Event::Dunning(dunning::Fact::ReminderDue(ReminderDue { reminder, notice, takes, retry_of: Some(former) }))
+    Event::Dunning(dunning::Fact::ReminderDue(ReminderDue {
+        reminder,
+        notice,
+        takes,
+        retry_of: Some(former),
+        note: None,
+    }))
 }
 
 pub fn started(reminder: u64, attempt: u32) -> Event {
@@ -140,6 +147,11 @@ fn started_as(reminder: u64, attempt: u32, notice: Notice) -> Event {
         items: vec![item("F-1", 100_000, Some(3)), item("F-2", 23_450, None)],
         unlisted: Vec::new(),
         unapplied: vec![(eur, 5_000)],
+        stamp: Some(MessageStamp {
+            id: format!("<{attempt}@acme.example>"),
+            at: minute(attempt.into()),
+            day: date(2026, 3, 2),
+        }),
     }))
 }
 
@@ -159,6 +171,7 @@ pub fn waits(reminder: u64) -> Event {
         reason: DeferredReason::OutsideHours,
         until: minute(600),
         failure: None,
+        route: false,
     }))
 }
 
@@ -170,6 +183,7 @@ pub fn deferred(reminder: u64, attempt: u32) -> Event {
         reason: DeferredReason::HandOverFailed,
         until: minute(60 * i64::from(attempt)),
         failure: Some(failed("rcpt", 450)),
+        route: false,
     }))
 }
 
@@ -192,6 +206,7 @@ pub fn refused(reminder: u64, attempt: u32) -> Event {
         failure: failed("rcpt", 550),
         handed: None,
         took: took(),
+        tried: None,
     }))
 }
 
@@ -204,6 +219,7 @@ pub fn given_up(reminder: u64, attempt: u32) -> Event {
         failure: failed("connect", 0),
         handed: None,
         took: took(),
+        tried: None,
     }))
 }
 
@@ -228,7 +244,14 @@ pub fn no_outcome(reminder: u64, attempt: u32) -> Event {
 }
 
 pub fn withheld(reminder: u64, reason: WithheldReason) -> Event {
-    Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, took: took(), hold: None }))
+    Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld {
+        reminder,
+        reason,
+        took: took(),
+        hold: None,
+        tried: None,
+        note: None,
+    }))
 }
 
 fn took() -> StepsTaken {

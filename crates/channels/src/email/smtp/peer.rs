@@ -10,7 +10,7 @@ use tokio::{
 
 use tokio_rustls::TlsAcceptor;
 
-use super::Server;
+use super::{Limits, Server};
 
 /// What the server does at a point instead of agreeing.
 #[derive(Clone, Copy)]
@@ -104,7 +104,7 @@ impl Peer {
             }
         });
         let mut server: Server = url.parse().expect("a server");
-        server.patience = Duration::from_millis(500);
+        server.limits = Limits::all(Duration::from_millis(500));
         Self { server, transcript }
     }
 
