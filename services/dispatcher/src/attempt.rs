@@ -6,7 +6,7 @@ use saldo_api::v1::{
     CommandResponse, ContactAnswer, ContactSnapshot, RecordContactOutcomeRequest, StartContactAttemptRequest,
     contact_answer::State, record_contact_outcome_request::Outcome as Recorded,
 };
-use saldo_channels::{Concerns, Message, Transport};
+use saldo_channels::{Message, Transport};
 use saldo_client::{StatusDetails, is_transient, patiently_until, timed};
 use saldo_clock::Moment;
 use saldo_crash_point::crash_point;
@@ -15,7 +15,10 @@ use saldo_telemetry::{
     KeyValue,
     span::{Links, around},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use uuid::Uuid;
@@ -24,7 +27,7 @@ use crate::{
     Dispatcher,
     hand_over::hand_over,
     leases::Job,
-    outcome::{self, AttemptOutcome},
+    outcome::{self, AttemptOutcome, RouteNews},
     render::{self, NoMessage},
     route::{OnHold, Route, Routes},
 };
@@ -65,17 +68,22 @@ struct Started {
 }
 
 /// Takes one reminder as far as it goes.
-pub(crate) async fn run(dispatcher: Arc<Dispatcher>, routes: Arc<Routes>, job: Job, stop: CancellationToken) -> Ended {
+pub(crate) async fn run(
+    dispatcher: Arc<Dispatcher>,
+    routes: Arc<Routes>,
+    slot: OwnedSemaphorePermit,
+    job: Job,
+    stop: CancellationToken,
+) -> Ended {
     crash_point("dispatcher.leased");
     let given_back = |job, outcome| Ended { job, outcome, trouble: None, give_back: true };
     let open = tokio::select! {
         open = routes.open(&job.tenant) => open,
         () = stop.cancelled() => return given_back(job, "stopped"),
     };
-    let slot = match open {
-        Ok(slot) => slot,
-        Err(OnHold) => return given_back(job, "on_hold"),
-    };
+    if let Err(OnHold) = open {
+        return given_back(job, "on_hold");
+    }
     let started = match start(&dispatcher, &job, &stop).await {
         Ok(Ok(started)) => started,
         Ok(Err(outcome)) => return Ended { job, outcome, trouble: None, give_back: false },
@@ -85,12 +93,14 @@ pub(crate) async fn run(dispatcher: Arc<Dispatcher>, routes: Arc<Routes>, job: J
         }
     };
     crash_point("dispatcher.started");
-    let AttemptOutcome { recorded, name: outcome, concerns } = deliver(&dispatcher, &job, &started).await;
-    match concerns {
-        Some(Concerns::Route) => routes.suspect(Route::Whole),
-        Some(Concerns::Sender) => routes.suspect(Route::Sender(job.tenant.clone())),
-        Some(Concerns::Message | Concerns::Recipient) | None => {}
+    let AttemptOutcome { recorded, name: outcome, route } = deliver(&dispatcher, &job, &started).await;
+    match route {
+        RouteNews::Failed(failure) => routes.suspect(Route::Whole, &failure),
+        RouteNews::SenderRefused(failure) => routes.suspect(Route::Sender(job.tenant.clone()), &failure),
+        RouteNews::Works => routes.works_for(&job.tenant),
+        RouteNews::None => {}
     }
+    // The outcome is recorded beside the next message.
     drop(slot);
     let answer = record(&dispatcher, &job, &started, recorded, &stop).await;
     crash_point("dispatcher.recorded");

@@ -4,11 +4,24 @@ use saldo_api::v1::{
     self, HandOverError, HandedMessage,
     record_contact_outcome_request::{Accepted, Outcome as Recorded, Rejected, Unknown},
 };
-use saldo_channels::{Concerns, Message, Outcome};
+use saldo_channels::{Concerns, Message, Outcome, RouteFailure};
 use saldo_domain::dunning::attempt::LAST_LOOK;
 
 /// Longest words of a provider that are kept, in characters, as the command service takes them.
 const MAX_REPLY: usize = 2_000;
+
+/// What an outcome says of the route.
+#[derive(Debug)]
+pub(crate) enum RouteNews {
+    /// Nothing.
+    None,
+    /// The provider was reached.
+    Works,
+    /// The route of every message failed.
+    Failed(RouteFailure),
+    /// The provider refused the sender.
+    SenderRefused(RouteFailure),
+}
 
 /// The outcome of an attempt.
 #[derive(Debug)]
@@ -17,8 +30,8 @@ pub(crate) struct AttemptOutcome {
     pub(crate) recorded: Recorded,
     /// In one word, for figures.
     pub(crate) name: &'static str,
-    /// What failed, where it is a matter of the channel's provider.
-    pub(crate) concerns: Option<Concerns>,
+    /// What it says of the route that the message took.
+    pub(crate) route: RouteNews,
 }
 
 /// The outcome of a hand-over.
@@ -27,9 +40,17 @@ pub(crate) fn of_hand_over(outcome: Outcome, message: &Message) -> AttemptOutcom
         let content = String::from_utf8_lossy(&message.content).into_owned();
         Some(HandedMessage { message_id: message.id.clone(), message: content })
     };
-    let failed = match &outcome {
-        Outcome::Rejected { concerns, .. } | Outcome::Deferred { concerns, .. } => Some(*concerns),
-        _ => None,
+    let route = match &outcome {
+        Outcome::Deferred { stage, code, why, concerns } => {
+            let failure = RouteFailure { stage: *stage, code: *code, why: why.clone() };
+            match concerns {
+                Concerns::Route => RouteNews::Failed(failure),
+                Concerns::Sender => RouteNews::SenderRefused(failure),
+                Concerns::Message | Concerns::Recipient => RouteNews::Works,
+            }
+        }
+        Outcome::Accepted { .. } | Outcome::Rejected { .. } => RouteNews::Works,
+        Outcome::Withdrawn | Outcome::Unknown { .. } => RouteNews::None,
     };
     let (recorded, name) = match outcome {
         Outcome::Accepted { reply } => {
@@ -50,19 +71,19 @@ pub(crate) fn of_hand_over(outcome: Outcome, message: &Message) -> AttemptOutcom
         Outcome::Withdrawn => (Recorded::Deferred(failure(LAST_LOOK, 0, "", Concerns::Message)), "withdrawn"),
         Outcome::Unknown { .. } => (Recorded::Unknown(Unknown { handed: handed() }), "unknown"),
     };
-    AttemptOutcome { recorded, name, concerns: failed }
+    AttemptOutcome { recorded, name, route }
 }
 
 /// There is no message for a reason of ours, so no retry is used up.
 pub(crate) fn deferred(stage: &str, why: &str) -> AttemptOutcome {
     let recorded = Recorded::Deferred(failure(stage, 0, why, Concerns::Route));
-    AttemptOutcome { recorded, name: "deferred", concerns: None }
+    AttemptOutcome { recorded, name: "deferred", route: RouteNews::None }
 }
 
 /// There is no message, and another attempt would fail in the same way.
 pub(crate) fn rejected(stage: &str, why: &str) -> AttemptOutcome {
     let rejected = Rejected { error: Some(failure(stage, 0, why, Concerns::Message)), handed: None };
-    AttemptOutcome { recorded: Recorded::Rejected(rejected), name: "rejected", concerns: None }
+    AttemptOutcome { recorded: Recorded::Rejected(rejected), name: "rejected", route: RouteNews::None }
 }
 
 fn failure(stage: &str, code: u32, reply: &str, concerns: Concerns) -> HandOverError {

@@ -107,9 +107,9 @@ impl Worker {
             self.next_look = Instant::now() + options.poll;
             return Ok(());
         }
-        // Twice the number of attempts at once: the next reminders are there before the first ones are done, and wait no
-        // longer than these.
-        let most = options.concurrency.max(1) * 2;
+        // Twice the number of messages that may be started: the next reminders are there before the first ones are done, and
+        // wait no longer than these.
+        let most = options.concurrency.max(1).min(self.routes.most_started()) * 2;
         let without = self.routes.refused_senders();
         let Leased { jobs, more } = self.queue.lease(pool, clock.now(), options.lease, most, &without).await?;
         self.leased.extend(jobs);
@@ -122,10 +122,12 @@ impl Worker {
 
     fn begin(&mut self) {
         while self.has_room()
+            && !self.leased.is_empty()
+            && let Some(slot) = self.routes.slot()
             && let Some(job) = self.leased.pop_front()
         {
             let due = Links::to(job.trace.as_deref());
-            let attempt = attempt::run(self.dispatcher.clone(), self.routes.clone(), job, self.stop.clone());
+            let attempt = attempt::run(self.dispatcher.clone(), self.routes.clone(), slot, job, self.stop.clone());
             let outcome = |ended: &Ended| Some(KeyValue::new("outcome", ended.outcome));
             self.attempts.spawn(around("attempt", due, attempt, outcome));
         }
@@ -134,10 +136,13 @@ impl Worker {
     /// Waits for an attempt to end, for the next look or for the stop.
     async fn wait(&mut self) {
         let will_look = self.leased.is_empty() && self.has_room();
+        let will_begin = !self.leased.is_empty() && self.has_room();
+        let routes = self.routes.clone();
         tokio::select! {
             () = self.stop.cancelled() => {}
             Some(ended) = self.attempts.join_next(), if !self.attempts.is_empty() => self.note(ended),
             () = sleep_until(self.next_look), if will_look => {}
+            () = routes.slot_is_free(), if will_begin => {}
         }
     }
 

@@ -98,6 +98,9 @@ fn main() -> ExitCode {
         trial("a_slow_channel_holds_up_no_other", |office| Box::pin(slow_channel(office))),
         trial("u5_no_account_is_asked_while_the_route_is_down", |office| Box::pin(route_down(office))),
         trial("u5_a_sender_that_is_refused_holds_up_its_creditor_alone", |office| Box::pin(sender_refused(office))),
+        trial("u5_a_route_that_fails_at_every_message_is_on_hold_though_it_answers", |office| {
+            Box::pin(relapsing(office))
+        }),
         trial("a_reminder_of_a_channel_without_a_transport_waits", |office| Box::pin(without_transport(office))),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), tests);
@@ -187,6 +190,21 @@ async fn sender_refused(office: Office) -> Result<(), Failure> {
     assert!((1..=4).contains(&asked), "{asked} were asked for in vain");
     refuse.send_replace(false);
     office.accepted(50 - asked).await?;
+    running.stop().await
+}
+
+async fn relapsing(office: Office) -> Result<(), Failure> {
+    office.owe("acme", 200, Channel::Email, 10).await?;
+    let (work, works) = watch::channel(false);
+    let (tries, tried) = watch::channel(0);
+    let email = Scripted { works, tries: Arc::new(tries), ..Scripted::quick(Channel::Email) };
+    let running = office.dispatch(2, transports([email])).await?;
+    // Two messages at a time: at first, after the first probe, and after pauses of one, two and four seconds.
+    timeout(PATIENCE, tried.clone().wait_for(|tries| *tries >= 7)).await??;
+    let lost = *tried.borrow() as usize;
+    assert!(lost <= 10, "{lost} messages were begun in vain");
+    work.send_replace(true);
+    office.accepted(200 - lost - 2).await?;
     running.stop().await
 }
 
@@ -374,6 +392,10 @@ struct Scripted {
     refuses: watch::Receiver<bool>,
     /// How often it was not reached, or refused the sender, without a message.
     probes: Arc<watch::Sender<u32>>,
+    /// Whether messages get through that it answers.
+    works: watch::Receiver<bool>,
+    /// How many did not.
+    tries: Arc<watch::Sender<u32>>,
 }
 
 impl Scripted {
@@ -381,8 +403,16 @@ impl Scripted {
 
     fn quick(channel: Channel) -> Self {
         let always = |value| watch::channel(value).1;
-        let probes = Arc::new(watch::channel(0).0);
-        Self { channel, released: always(true), is_open: always(true), refuses: always(false), probes }
+        let counter = || Arc::new(watch::channel(0).0);
+        Self {
+            channel,
+            released: always(true),
+            is_open: always(true),
+            refuses: always(false),
+            probes: counter(),
+            works: always(true),
+            tries: counter(),
+        }
     }
 }
 
@@ -431,6 +461,11 @@ impl Transport for Scripted {
             if *self.refuses.borrow() {
                 let (why, concerns) = ("not you".into(), Concerns::Sender);
                 return Outcome::Deferred { stage: Self::REFUSED, code: 553, why, concerns };
+            }
+            if !*self.works.borrow() {
+                self.tries.send_modify(|tries| *tries += 1);
+                let (why, concerns) = ("too busy".into(), Concerns::Route);
+                return Outcome::Deferred { stage: Self::REFUSED, code: 421, why, concerns };
             }
             if !last_look() {
                 return Outcome::Withdrawn;

@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Drops,
     /// Says nothing more.
     Sleeps,
+    /// Says this, after so long.
+    SaysLate(&'static str, Duration),
 }
 
 /// Where in the conversations.
@@ -146,6 +148,10 @@ async fn converse(
             Some(Fault::SaysAndDrops(answer)) => (answer, true),
             Some(Fault::Drops) => return,
             Some(Fault::Sleeps) => std::future::pending().await,
+            Some(Fault::SaysLate(answer, late)) => {
+                tokio::time::sleep(late).await;
+                (answer, false)
+            }
         };
         if write.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() || drops {
             return;

@@ -19,7 +19,7 @@ use super::{
     peer::{Fault, Peer},
     *,
 };
-use crate::email::mime::tests::sample;
+use crate::{Concerns, email::mime::tests::sample};
 
 /// A peer that answers each command with success, save at `at`.
 async fn peer(at: &'static str, fault: Option<Fault>) -> Peer {
@@ -117,6 +117,17 @@ fn u11_a_server_has_the_time_that_the_standard_gives_it() {
     assert!(server.limits.message >= minutes(3 + 10));
     let account_waits = saldo_domain::dunning::attempt::UNKNOWN_AFTER.unsigned_abs();
     assert!(server.limits.message < account_waits, "the outcome is recorded before the account gives it up");
+}
+
+#[tokio::test]
+async fn u11_a_server_that_answers_the_message_late_has_it() {
+    let late = Duration::from_secs(1);
+    let mut peer = peer("message", Some(Fault::SaysLate("250 2.0.0 taken at last", late))).await;
+    // The other steps have less time than this one takes.
+    assert!(peer.server.limits.command < late && peer.server.limits.message < late);
+    peer.server.limits.message = late * 20;
+    let outcome = peer.server.hand_over(&sample().build().expect("a mail")).await;
+    assert_eq!(outcome, Outcome::Accepted { reply: "2.0.0 taken at last".into() });
 }
 
 #[tokio::test]
