@@ -155,7 +155,9 @@ fn rejected(
     context: &Context<'_>,
 ) -> ContactRejected {
     let StepsTaken { steps, on } = took(open);
-    let schedule = context.rules.policy.as_ref().and_then(|policy| Schedule::of(account, policy, context));
+    // What a person asked for uses up no rung: the ladder goes on as it would have.
+    let policy = context.rules.policy.as_ref().filter(|_| open.retry_of.is_none());
+    let schedule = policy.and_then(|policy| Schedule::of(account, policy, context));
     let tried = schedule.map(|schedule| schedule.tried(account, &steps, on)).unwrap_or(StepsTaken { steps, on });
     ContactRejected {
         reminder: open.number,

@@ -70,7 +70,7 @@ pub(super) fn start(
     };
     let Some(point) = usable(account, profile, notice.channel) else {
         // The steps of what is still due: what is on hold since is not tried.
-        let tried = Some(schedule.tried(account, &takes, day));
+        let tried = open.retry_of.is_none().then(|| schedule.tried(account, &takes, day));
         let withheld = ContactWithheld { tried, ..ContactWithheld::of(open, WithheldReason::NoContactPoint, day) };
         return Ok(vec![withheld.into()]);
     };

@@ -230,6 +230,22 @@ fn u14_of_several_addresses_the_first_that_was_not_refused_is_used() {
 }
 
 #[test]
+fn u14_a_retry_that_fails_too_leaves_the_ladder_as_it_was() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    ends(&mut world, no_such_user());
+    let before = next(&world);
+    for reminder in 1..4 {
+        assert_eq!(world.ask(&dunning::Command::RetryContact { reminder, note: None }), Ok(()));
+        start_mine(&mut world);
+        ends(&mut world, no_such_user());
+        assert_eq!(next(&world), before);
+    }
+    assert_eq!(before, Some(local("2026-04-02T09:00:00")));
+}
+
+#[test]
 fn u14_a_refused_reminder_that_is_dropped_takes_its_step() {
     let mut world = owing(march(12));
     world.now = local("2026-03-19T10:00:00");
