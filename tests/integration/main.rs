@@ -149,6 +149,7 @@ fn main() -> ExitCode {
         ),
         ("route: u5 everything goes out when the server comes back", Mailpit, route::mailpit_comes_late),
         ("route: u14 what reached nobody is said again when an address can help", Postgres, route::addresses),
+        ("route: o3 a process that is killed leaves two messages a connection in doubt", Postgres, route::killed),
         ("route: o3 unknown outcomes are settled in bulk", Postgres, route::in_bulk),
         ("talking: what is published is checked whole and published once", Postgres, talking::publishing),
         ("talking: two instances share the work and nobody hears anything twice", Kafka, talking::two_instances),

@@ -7,7 +7,11 @@ use std::sync::{
 
 use saldo::client::Clients;
 use saldo_api::{FieldMask, v1};
-use tokio::{io::AsyncWriteExt, net::TcpListener, task::JoinHandle};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+    task::JoinHandle,
+};
 
 use crate::{
     Failure, Outcome,
@@ -48,6 +52,24 @@ impl Closed {
         // The port is free once the task has let its listener go.
         let _ = self.serving.await;
     }
+}
+
+/// A mail server that greets, and says nothing to a mail.
+async fn silent(port: u16) -> Result<JoinHandle<()>, Failure> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
+    Ok(tokio::spawn(async move {
+        let mut lines = tokio::task::JoinSet::new();
+        while let Ok((line, _)) = listener.accept().await {
+            lines.spawn(async move {
+                let mut line = BufReader::new(line);
+                // A client that is gone ends the conversation.
+                let _ = line.write_all(b"220 silent\r\n").await;
+                let _ = line.read_line(&mut String::new()).await;
+                let _ = line.write_all(b"250 silent\r\n").await;
+                while line.read_line(&mut String::new()).await.is_ok_and(|bytes| bytes > 0) {}
+            });
+        }
+    }))
 }
 
 /// Gives an account these addresses.
@@ -184,6 +206,51 @@ pub async fn in_bulk(_: Arc<Env>) -> Outcome {
     assert!(retried.contains("retried 1 reminder; 0 settled meanwhile, 0 refused"), "{retried}");
     assert_eq!(saldo.verify().await?["differences"].as_u64(), Some(0));
     Ok(())
+}
+
+/// A process that is killed leaves in doubt what it had started, and that is two messages for each connection.
+pub async fn killed(_: Arc<Env>) -> Outcome {
+    const DEBTORS: usize = 20;
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().join("data");
+    let port = crate::env::free_port()?;
+    let url = format!("smtp://127.0.0.1:{port}?tls=none");
+    let two = [("SALDO__SENDING__SMTP_CONNECTIONS", "2")];
+    let serving = silent(port).await?;
+    let mut saldo = Saldo::start_with(&data, &["--smtp", &url], &two).await?;
+    let clients = saldo.clients().await?;
+    for number in 1..=DEBTORS {
+        debtor(&clients, &format!("D-{number}"), &format!("ana{number}@example.com"), 10).await?;
+    }
+    speaking(&saldo, dir.path()).await?;
+    eventually("four are started", || async { standing(&clients, "started").await.is_ok_and(|count| count == 4) })
+        .await?;
+    eventually("the others are due", || async {
+        standing(&clients, "due").await.is_ok_and(|count| count == DEBTORS - 4)
+    })
+    .await?;
+    saldo.kill()?;
+    drop(saldo);
+    serving.abort();
+    let _ = serving.await;
+    let server = Moody::start(port).await?;
+    let saldo = Saldo::start(&data, &["--smtp", &url, "--clock-ahead", "1h"]).await?;
+    let clients = saldo.clients().await?;
+    eventually("all others are sent", || async {
+        standing(&clients, "accepted").await.is_ok_and(|count| count == DEBTORS - 4)
+    })
+    .await?;
+    eventually("four are in doubt", || async { standing(&clients, "unknown").await.is_ok_and(|count| count == 4) })
+        .await?;
+    assert_eq!(server.heard().len(), DEBTORS - 4);
+    Ok(())
+}
+
+/// How many of all accounts' reminders stand so.
+async fn standing(clients: &Clients, status: &str) -> Result<usize, Failure> {
+    let request = v1::ListRemindersRequest { page_size: 1_000, ..Default::default() };
+    let reminders = clients.query.clone().list_reminders(request).await?.into_inner().reminders;
+    Ok(reminders.iter().filter(|reminder| reminder.status == status).count())
 }
 
 /// A whole Mailpit that is not there yet: everything goes out when it comes.

@@ -257,6 +257,27 @@ fn u14_a_refused_reminder_that_is_dropped_takes_its_step() {
 }
 
 #[test]
+fn a_rejection_of_an_older_release_took_its_steps_and_still_does() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    let started = start_mine(&mut world);
+    let step = dunning::ItemStep { invoice: started.items[0].invoice.clone(), instalment: 1, offset_days: 7 };
+    let rejected = ContactRejected {
+        reminder: 1,
+        attempt: 1,
+        reason: RejectedReason::Refused,
+        failure: failure("rcpt", 550),
+        handed: None,
+        took: dunning::StepsTaken { steps: vec![step], on: march(19) },
+        tried: None,
+    };
+    saldo_domain::evolve(&mut world.account, &rejected.into());
+    assert_eq!(next(&world), Some(local("2026-04-02T09:00:00")));
+    live_through(&mut world, &nothing(), local("2026-04-03T00:00:00"));
+    assert_eq!(said(&world)[1..], ["2026-04-02 09:00 second"]);
+}
+
+#[test]
 fn u15_what_is_unchanged_is_said_again_as_the_same_message() {
     let mut world = owing(march(12));
     world.now = local("2026-03-19T10:00:00");
