@@ -1,4 +1,4 @@
-//! A failure of the route is not a failure of the reminder, and a step that reached nobody is not taken.
+//! A failure of the route costs no reminder. A reminder that reached nobody takes no step.
 
 use std::sync::{
     Arc,
@@ -87,7 +87,7 @@ async fn reached_at(clients: &Clients, account: &str, addresses: &[&str]) -> Out
     Ok(())
 }
 
-/// While the server turns everybody away no account is asked, so nothing is recorded and no retry is used up.
+/// The server turns everybody away. Meanwhile no account is asked and nothing is recorded.
 pub async fn server_down(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let port = crate::env::free_port()?;

@@ -65,8 +65,8 @@ impl Queue {
     }
 
     /// Leases at most `most` reminders that are due at `now`. Their order is the order of work: the oldest reminder of each
-    /// tenant, then the second oldest of each, and so on. Tenants in `without` get none. The tenants after the one that had its turn last come first. So no
-    /// tenant waits for another one's backlog.
+    /// tenant, then the second oldest of each, and so on. The tenants after the one that had its turn last come first. So no
+    /// tenant waits for another one's backlog. Tenants in `without` get none.
     pub(crate) async fn lease(
         &mut self,
         pool: &PgPool,
@@ -94,8 +94,8 @@ impl Queue {
         Ok(Leased { jobs, more })
     }
 
-    /// The tenants behind `after`, up to `until` and not in `without`, that have a reminder due which nobody has leased. Each tenant costs two
-    /// searches in an index, however many of its reminders wait.
+    /// The tenants behind `after`, up to `until` and not in `without`, that have a reminder due which nobody has leased. Each
+    /// tenant costs two searches in an index, however many of its reminders wait.
     async fn tenants(
         &self,
         pool: &PgPool,

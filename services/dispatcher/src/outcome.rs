@@ -10,7 +10,7 @@ use saldo_domain::dunning::attempt::LAST_LOOK;
 /// Longest words of a provider that are kept, in characters, as the command service takes them.
 const MAX_REPLY: usize = 2_000;
 
-/// What an outcome says of the route.
+/// The news that an outcome brings of the route.
 #[derive(Debug)]
 pub(crate) enum RouteNews {
     /// Nothing.
@@ -30,7 +30,7 @@ pub(crate) struct AttemptOutcome {
     pub(crate) recorded: Recorded,
     /// In one word, for figures.
     pub(crate) name: &'static str,
-    /// What it says of the route that the message took.
+    /// The news of the route that the message took.
     pub(crate) route: RouteNews,
 }
 

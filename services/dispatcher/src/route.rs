@@ -33,7 +33,7 @@ const RELAPSE: Duration = Duration::from_secs(180);
 /// More would only be in doubt when the process dies.
 const STARTED_FOR_EACH: usize = 2;
 
-/// What leaves by a route.
+/// A route, by the messages that leave by it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Route {
     /// Every message of the channel.

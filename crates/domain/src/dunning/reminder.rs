@@ -340,7 +340,7 @@ pub(super) fn next_due(account: &Account, context: &Context<'_>) -> Option<Times
 
 /// A person has the newest reminder said again that reached nobody for certain.
 ///
-/// Where now is not the time, the retry is deferred at once: whoever asked hears when it goes out.
+/// A retry that has to wait is deferred at once, so that the person hears when it goes out.
 pub(super) fn retry(
     account: &Account,
     reminder: u64,

@@ -122,8 +122,8 @@ fn usable<'p>(account: &Account, profile: &'p Profile, channel: Channel) -> Opti
     points().find(|point| !account.dunning.refused.contains(&point.digest)).or_else(|| points().next())
 }
 
-/// Names the message by what it says: who says again what is unchanged says the same message. The name is a hash, since it
-/// must not say whose account it is. The sealed name is in it, which no other account has.
+/// Names the message by its content, so that a message with the same content has the same name. The name is a hash, since it
+/// must not say whose account it is. The debtor's sealed name is part of it, which no other account has.
 fn message_id(first: u64, started: &ContactStarted, sender: &str) -> String {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {

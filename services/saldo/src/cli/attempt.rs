@@ -51,10 +51,10 @@ pub struct AttemptArgs {
     /// Every reminder of the token's tenant that needs a person.
     #[arg(long, requires = "reason")]
     all: bool,
-    /// Of all, those that stand so: unknown, rejected, or withheld for want of an address.
+    /// With --all: only reminders of this status. Withheld are those without an address.
     #[arg(long, value_name = "STATUS", requires = "all", value_parser = ["unknown", "rejected", "withheld"])]
     status: Option<String>,
-    /// Of all, those that came to stand so at this instant or later, such as 2026-11-27T08:00:00Z.
+    /// With --all: only reminders whose status last changed at this instant or later, such as 2026-11-27T08:00:00Z.
     #[arg(long, value_name = "INSTANT", requires = "all", value_parser = values::instant)]
     since: Option<Timestamp>,
     /// Why, in your words. The history keeps it, sealed.

@@ -26,7 +26,7 @@ pub const MAX_POOL: usize = 1_000;
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// Most mails on one connection. Servers limit this number, usually to a hundred or more.
 const MAX_MAILS: u32 = 100;
-/// So long a server that was reached counts as reachable.
+/// How long a server that was reached counts as reachable.
 const REACHED: Duration = Duration::from_secs(30);
 
 /// A server and the connections to it. Clones share them.
@@ -40,7 +40,7 @@ struct Shared {
     size: usize,
     /// When the server last let us in.
     reached: Mutex<Option<Instant>>,
-    /// One opens a connection to see whether the server is there; the others wait for what it finds.
+    /// Held while one call of `reach` opens a connection. The other calls wait for its result.
     reaching: AsyncMutex<()>,
     /// One for each connection that is in use or being closed.
     permits: Arc<Semaphore>,
@@ -92,6 +92,10 @@ impl Pool {
         let sender = sender.map_err(|_| fails(stage::MAIL, "the sender's address is none"))?;
         let permit = shared.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|_| fails(stage::CONNECT, "the pool was closed"))?;
+        // A mail may have reached the server while this one waited for its turn.
+        if sender.is_none() && shared.was_reached() {
+            return Ok(());
+        }
         let kept = sender.as_ref().and_then(|_| shared.take());
         let mut connection = match kept {
             Some(kept) => kept,
@@ -125,7 +129,7 @@ impl Pool {
         let outcome = self.hand_over_now(mail, last_look).await;
         match outcome {
             Outcome::Accepted { .. } => self.0.note_reached(true),
-            // Whoever asks next finds out anew.
+            // The next call of `reach` finds out anew.
             Outcome::Deferred { concerns: Concerns::Route | Concerns::Sender, .. } => self.0.note_reached(false),
             _ => {}
         }

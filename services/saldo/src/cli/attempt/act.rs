@@ -1,4 +1,4 @@
-//! What a person does about one reminder.
+//! A person's decision about one reminder.
 
 use jiff::Timestamp;
 use saldo_api::v1::{self, contact_answer::State};
@@ -14,7 +14,7 @@ pub enum Act {
     Drop,
 }
 
-/// What the account has recorded.
+/// The account's answer.
 #[derive(Debug)]
 pub struct Done {
     pub version: u64,
@@ -55,7 +55,7 @@ impl Act {
         })
     }
 
-    /// What was done, for people.
+    /// The answer, for people.
     pub fn told(self, account: &str, reminder: u64, done: &Done) -> String {
         match (self, done.until) {
             (Self::Drop, _) => {
