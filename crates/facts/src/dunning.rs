@@ -135,8 +135,8 @@ fact! {
         2 => reason,
         3 => took,
         4 since 2 => hold,
-        5 since 3 => tried,
-        6 since 3 => note,
+        6 since 3 => tried,
+        7 since 3 => note,
     }
     date: |fact| Some(fact.took.on),
     summary: |ContactWithheld { reminder, reason, hold, .. }| {
