@@ -25,8 +25,6 @@ BROUGHT = {
     "ReleaseHold": ("hold.released", "hold", None),
 }
 RECOVERY_LIMIT_MS = 30_000
-# The domain of the policy's sender, which Message-IDs end with.
-SENDER = "example.com"
 
 
 class Judgement:
@@ -221,10 +219,10 @@ def mails(judgement, ledger, received):
     known = set()
     for (tenant, account), debtor in ledger.accounts.items():
         for reminder in debtor.reminders:
-            left = sha256(f"{tenant}/{account}/{reminder}".encode()).digest()[:16].hex()
             tries = {key: one for key, one in debtor.attempts.items() if key[0] == reminder}
             statuses = [status for status, *_ in tries.values()]
-            found = by_id.get(f"{left}@{SENDER}", [])
+            names = {name for _, name, _ in tries.values() if name}
+            found = [mail for name in sorted(names) for mail in by_id.get(name, [])]
             known.update(mail["message_id"] for mail in found)
             who = f"{tenant}/{account} reminder {reminder} ({', '.join(statuses) or 'not attempted'})"
             if statuses.count("accepted") > 1:

@@ -177,12 +177,13 @@ class Ledger:
             for item in body["items"]:
                 held = account.held(item["invoice_number"], day(body["day"]))
                 assert not held, f"reminder {reminder} lists {item['invoice_number']}, which is on hold by {held}"
-            account.attempts[key] = (status, None, None)
+            account.attempts[key] = (status, body["stamp"] and body["stamp"]["id"], None)
         elif attempt:
-            former = account.attempts[key][0]
+            former, name, _ = account.attempts[key]
             assert former == "started" or (former == "unknown" and status in ("accepted", "rejected")), (
                 f"attempt {key} was {former} and is {status}"
             )
-            handed = body.get("handed") or {"message_id": None, "sha256": b""}
+            handed = body.get("handed") or {"message_id": name, "sha256": b""}
+            assert handed["message_id"] == name, f"attempt {key} was to be {name} and is {handed['message_id']}"
             account.attempts[key] = (status, handed["message_id"], handed["sha256"].hex())
         account.reminders[reminder] = status

@@ -87,8 +87,9 @@ class World:
         self.append("acme", "D-1", late[1] + 1, late[0], {"request_id": "c"})
         self.commit("d", "VoidInvoice", [], {"document": "F-1"}, refusal="INVOICE_HAS_ALLOCATIONS")
         self.commit("e", "AdvanceTime", [("reminder.due", {"reminder": 1, "saying": saying})])
-        self.commit("f", "StartContactAttempt", [("contact.started", {"reminder": 1, "attempt": 1})])
-        self.mail = sha256(b"acme/D-1/1").digest()[:16].hex() + "@example.com"
+        self.mail = "1bb23c2c@example.com"
+        started = {"reminder": 1, "attempt": 1, "stamp": {"id": self.mail}}
+        self.commit("f", "StartContactAttempt", [("contact.started", started)])
         handed = {"message_id": self.mail, "sha256": b"\x07" * 32}
         self.commit("g", "RecordContactOutcome", [("contact.accepted", {"reminder": 1, "attempt": 1, "handed": handed})])
         terms = {"invoices": ["F-1"], "from": date(3), "reason": "complaint"}

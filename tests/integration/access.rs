@@ -162,10 +162,10 @@ async fn about_an_account(clients: &Clients) -> Vec<(String, Result<(), Status>)
             outcome: Some(v1::record_contact_outcome_request::Outcome::Unknown(Default::default())),
         };
         v1::RetryContactRequest {
-            request_id: request_id(), account_id: account_id(), reminder: 1
+            request_id: request_id(), account_id: account_id(), reminder: 1, ..Default::default()
         };
         v1::DropContactRequest {
-            request_id: request_id(), account_id: account_id(), reminder: 1
+            request_id: request_id(), account_id: account_id(), reminder: 1, ..Default::default()
         };
         v1::DeallocatePaymentRequest {
             request_id: request_id(), account_id: account_id(), reference: "P-9".into(), ..Default::default()

@@ -144,7 +144,11 @@ pub fn missing() -> Option<String> {
 impl Mailpit {
     /// Starts it and waits until it answers.
     pub async fn start() -> Result<Self, Failure> {
-        let (web, smtp) = (free_port()?, free_port()?);
+        Self::start_at(free_port()?, free_port()?).await
+    }
+
+    /// Starts it on these ports and waits until it answers.
+    pub async fn start_at(web: u16, smtp: u16) -> Result<Self, Failure> {
         let child = Command::new(binary().ok_or("no Mailpit")?)
             .args(["--listen", &format!("127.0.0.1:{web}"), "--smtp", &format!("127.0.0.1:{smtp}")])
             .args(["--disable-version-check", "--quiet"])

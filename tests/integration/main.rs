@@ -20,6 +20,7 @@ mod overload;
 mod people;
 mod process;
 mod readmodels;
+mod route;
 mod running;
 mod talking;
 mod telemetry;
@@ -145,7 +146,15 @@ fn main() -> ExitCode {
         ),
         ("talking: mails as Mailpit reads them", Mailpit, talking::mailpit),
         ("talking: a mail server that refuses, puts off and falls silent", Postgres, talking::moods),
-        ("talking: a mail server that is down", Postgres, talking::server_down),
+        (
+            "route: u5 a server that is down costs no step, and nothing is recorded meanwhile",
+            Postgres,
+            route::server_down
+        ),
+        ("route: u5 everything goes out when the server comes back", Mailpit, route::mailpit_comes_late),
+        ("route: u14 what reached nobody is said again when an address can help", Postgres, route::addresses),
+        ("route: o3 a process that is killed leaves two messages a connection in doubt", Postgres, route::killed),
+        ("route: o3 unknown outcomes are settled in bulk", Postgres, route::in_bulk),
         ("talking: what is published is checked whole and published once", Postgres, talking::publishing),
         ("talking: two instances share the work and nobody hears anything twice", Kafka, talking::two_instances),
         ("telemetry: every alarm is explained on the operator's page", Postgres, telemetry::runbooks),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use saldo_domain::party::Channel;
 
-use crate::{Draft, LastLook, Message, Outcome, RenderError, Stage, Transport};
+use crate::{Concerns, Draft, LastLook, Message, Outcome, RenderError, RouteFailure, Stage, Transport};
 pub use mime::{Envelope, Mail};
 pub use smtp::{Pool, Server};
 
@@ -38,6 +38,14 @@ impl Transport for Email {
         self.0.patience()
     }
 
+    fn capacity(&self) -> usize {
+        self.0.size()
+    }
+
+    fn reach<'t>(&'t self, sender: Option<&'t str>) -> BoxFuture<'t, Result<(), RouteFailure>> {
+        Box::pin(self.0.reach(sender))
+    }
+
     fn render(&self, draft: &Draft<'_>) -> Result<Message, RenderError> {
         let parts = draft.template.render(draft.variables).map_err(|error| RenderError(error.to_string()))?;
         let mail = Mail {
@@ -59,7 +67,8 @@ impl Transport for Email {
             match Envelope::try_from(message) {
                 Ok(mail) => self.0.hand_over(&mail, last_look).await,
                 Err(error) => {
-                    Outcome::Rejected { stage: NOT_A_MAIL, code: 0, reply: error.to_string(), content_left: false }
+                    let (reply, concerns) = (error.to_string(), Concerns::Message);
+                    Outcome::Rejected { stage: NOT_A_MAIL, code: 0, reply, concerns, content_left: false }
                 }
             }
         })
@@ -108,6 +117,7 @@ mod tests {
             "Reply-To: administracion@example.com",
             "Date: Mon, 02 Mar 2026 09:00:00 +0000",
             "Message-ID: <1bb23c2c@example.com>",
+            "Auto-Submitted: auto-generated",
             "F-2026/001 1,234.50 EUR",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");

@@ -1,10 +1,11 @@
 //! Channels: how a message leaves the house, and what is known for certain afterwards.
 //!
 //! [`Transport`] is the port. The dispatcher knows this port and a registry of its implementations, [`Transports`]; it
-//! knows no protocol and no format of any channel. A transport does two things:
+//! knows no protocol and no format of any channel. A transport does three things:
 //!
 //! - [`Transport::render`] makes the bytes to send. It is a pure function of a [`Draft`], which the account's decision
 //!   fixes, so a second attempt hands over the same bytes.
+//! - [`Transport::reach`] says whether the provider can be reached at all, before an account is asked for a message.
 //! - [`Transport::hand_over`] gives these bytes to the channel's provider and says what became of them.
 //!
 //! # Adding a channel
@@ -18,5 +19,5 @@ pub mod email;
 mod port;
 mod registry;
 
-pub use port::{Draft, LastLook, Message, Outcome, RenderError, Stage, Transport};
+pub use port::{Concerns, Draft, LastLook, Message, Outcome, RenderError, RouteFailure, Stage, Transport};
 pub use registry::Transports;

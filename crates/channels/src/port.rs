@@ -16,10 +16,17 @@ pub trait Transport: Send + Sync {
     /// The channel it serves.
     fn channel(&self) -> Channel;
 
-    /// The longest that a hand-over may take. After this time the dispatcher drops the hand-over: the outcome is unknown if
-    /// the last look had allowed the message, and otherwise it is certain that nothing was handed over. A hand-over that
-    /// takes longer than [`saldo_domain::dunning::attempt::UNKNOWN_AFTER`] comes too late for the account in any case.
+    /// The longest that the provider may take once the last look has allowed the message. After this time the dispatcher
+    /// drops the hand-over, and its outcome is unknown. Before the last look a hand-over is dropped when the time to send is
+    /// over. An outcome that comes later than [`saldo_domain::dunning::attempt::UNKNOWN_AFTER`] is too late for the account.
     fn patience(&self) -> Duration;
+
+    /// How many messages are handed over at once.
+    fn capacity(&self) -> usize;
+
+    /// Reaches the provider without a message, so that no account is asked for a message that could not leave. Cheap where the
+    /// provider was reached a moment ago. With a sender's address, asks the provider also whether it takes mail from there.
+    fn reach<'t>(&'t self, sender: Option<&'t str>) -> BoxFuture<'t, Result<(), RouteFailure>>;
 
     /// The message as the channel sends it. Pure: the same draft gives the same bytes, whatever the transport is connected
     /// to.
@@ -33,8 +40,8 @@ pub trait Transport: Send + Sync {
 /// Everything that a message is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Draft<'d> {
-    /// Names the reminder and nothing else, in lower case hexadecimal digits. It is the same at every attempt, so that the
-    /// channel can mark a second attempt as the same message.
+    /// Names the message by what it says, in lower case hexadecimal digits. What is said again unchanged has the same name, so
+    /// that the channel can mark it as the same message.
     pub id: &'d str,
     /// The template in force.
     pub template: &'d Template,
@@ -108,6 +115,31 @@ impl fmt::Display for Stage {
     }
 }
 
+/// What a failure concerns, and so whom it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Concerns {
+    /// This message, or nobody can tell.
+    Message,
+    /// The recipient's address.
+    Recipient,
+    /// Every message of this sender.
+    Sender,
+    /// Every message.
+    Route,
+}
+
+/// Why the provider cannot be reached, or does not take a sender's messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteFailure {
+    /// Where it failed.
+    pub stage: Stage,
+    /// The provider's number for the reason; 0 where it gave none.
+    pub code: u32,
+    /// What went wrong. Where the provider gave a number, these are the provider's words.
+    pub why: String,
+}
+
 /// What became of one hand-over. It says only what is certain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
@@ -125,6 +157,8 @@ pub enum Outcome {
         code: u32,
         /// The provider's words.
         reply: String,
+        /// What the provider refused.
+        concerns: Concerns,
         /// Whether the content itself had left before the refusal.
         content_left: bool,
     },
@@ -136,6 +170,8 @@ pub enum Outcome {
         code: u32,
         /// What went wrong.
         why: String,
+        /// What failed.
+        concerns: Concerns,
     },
     /// Certainly not handed over: the last look said no.
     Withdrawn,

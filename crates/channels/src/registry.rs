@@ -26,6 +26,11 @@ impl Transports {
         self.0.is_empty()
     }
 
+    /// Every transport.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Transport>> {
+        self.0.values()
+    }
+
     /// The channels that have one.
     pub fn channels(&self) -> impl Iterator<Item = Channel> {
         self.0.keys().copied()

@@ -80,7 +80,11 @@ fn events<F: Into<Event>>(facts: Vec<F>) -> Vec<Event> {
 /// Folds an event into the account. Total: any event on any account gives an account.
 pub fn evolve(account: &mut Account, event: &Event) {
     match event {
-        Event::Party(fact) => account.party.evolve(fact),
+        Event::Party(fact) => {
+            let before = account.party.addresses();
+            account.party.evolve(fact);
+            dunning::addresses_changed(account, &before);
+        }
         Event::Ledger(fact) => account.ledger.evolve(fact),
         Event::Dunning(fact) => dunning::evolve(account, fact),
         Event::Agreement(fact) => {

@@ -1,7 +1,8 @@
 //! Dunning: when the ladder speaks, whether it may, and what became of it.
 //!
 //! A reminder falls due, is started, and is closed: accepted, rejected, unknown or withheld. An account has at most one open
-//! reminder. A reminder's steps count as taken once it is closed, and not before.
+//! reminder. A reminder's steps count as taken once it is closed, and not before; a reminder that certainly reached nobody
+//! takes no step.
 
 pub mod attempt;
 mod fold;
@@ -19,15 +20,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use attempt::{
-    Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown, ContactWithheld,
-    DeferredReason, HandOverFailure, HandedOver, ListedItem, Outcome, RejectedReason, UnknownReason, UnlistedItems,
-    WithheldReason,
+    Claim, Concerns, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
+    ContactWithheld, DeferredReason, HandOverFailure, HandedOver, ListedItem, MessageStamp, Outcome, RejectedReason,
+    UnknownReason, UnlistedItems, WithheldReason,
 };
 pub use ladder::{ItemStep, LastStep, StepsTaken};
 pub use policy::{Policy, Tone};
-pub use reminder::{Notice, Reminder, ReminderDue, ReminderState, Unsettled};
+pub use reminder::{Closing, Nothing, Notice, Reminder, ReminderDue, ReminderState, Unsettled};
 
-use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals};
+use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals, sealed::Sealed};
 
 facts!(Dunning {
     /// reminder.due
@@ -54,8 +55,8 @@ refusals! {
             "attempt {attempt} of reminder {reminder} is not this caller's, or has its outcome already";
         FailedPrecondition AttemptUnderWay { reminder: u64 } = "ATTEMPT_UNDER_WAY",
             "reminder {reminder} is on its way; its outcome comes first";
-        FailedPrecondition NothingToSettle { reminder: u64 } = "NOTHING_TO_SETTLE",
-            "reminder {reminder} is not open, and not the newest that reached nobody for certain";
+        FailedPrecondition NothingToSettle { reminder: u64, why: Nothing } = "NOTHING_TO_SETTLE",
+            "reminder {reminder} can be neither retried nor dropped: {why}";
         FailedPrecondition OnHold { reminder: u64, hold: DocumentNumber } = "ON_HOLD",
             "what reminder {reminder} is about is on hold ({hold}); release the hold first";
         FailedPrecondition NothingOwed { reminder: u64 } = "NOTHING_OWED",
@@ -89,11 +90,15 @@ pub enum Command {
     RetryContact {
         /// The reminder.
         reminder: u64,
+        /// Why, in the person's words.
+        note: Option<Sealed>,
     },
     /// A person decides that a reminder is not sent, or not sent again.
     DropContact {
         /// The reminder.
         reminder: u64,
+        /// Why, in the person's words.
+        note: Option<Sealed>,
     },
 }
 
@@ -109,6 +114,10 @@ pub struct Dunning {
     /// The reminder closed last, where it reached nobody for certain. Its sender may still say what became of it, until
     /// another reminder is closed; a person may have it said again, until another falls due.
     pub unsettled: Option<Unsettled>,
+    /// How the reminder ended that was closed last, where nobody need see to it.
+    pub closed: Option<(u64, Closing)>,
+    /// Keyed digests of addresses of the profile that a provider has refused.
+    pub refused: Vec<[u8; 32]>,
 }
 
 impl Dunning {
@@ -129,6 +138,15 @@ impl Fact {
             Fact::ReminderDue(_) | Fact::ContactStarted(_) | Fact::ContactDeferred(_) => None,
         }
     }
+
+    /// The rungs of the ladder that a reminder used up without reaching anybody.
+    fn tried(&self) -> Option<&StepsTaken> {
+        match self {
+            Fact::ContactWithheld(ContactWithheld { tried, .. })
+            | Fact::ContactRejected(ContactRejected { tried, .. }) => tried.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// Decides a command about reminders.
@@ -138,8 +156,8 @@ pub fn decide(account: &Account, command: &Command, context: &Context<'_>) -> Re
         Command::RecordContactOutcome { reminder, attempt, claim, outcome } => {
             outcome::record(account, (*reminder, *attempt, *claim), outcome, context)
         }
-        Command::RetryContact { reminder } => reminder::retry(account, *reminder, context),
-        Command::DropContact { reminder } => reminder::drop(account, *reminder, context),
+        Command::RetryContact { reminder, note } => reminder::retry(account, *reminder, note, context),
+        Command::DropContact { reminder, note } => reminder::drop(account, *reminder, note, context),
     }
 }
 
@@ -157,11 +175,28 @@ pub fn evolve(account: &mut Account, fact: &Fact) {
         let items = account.ledger.items.iter_mut().filter(|item| heard.contains(&(&item.invoice, item.instalment)));
         items.for_each(|item| item.tone_heard = Some(tone));
     }
+    if let Some(tried) = fact.tried() {
+        ladder::for_each(&mut account.ledger.items, &tried.steps, |item, rung| {
+            let highest = item.tried.map_or(rung.offset_days, |before| before.offset_days.max(rung.offset_days));
+            item.tried = Some(LastStep { offset_days: highest, on: tried.on });
+            item.held_back = None;
+        });
+    }
     if let Some(took) = fact.took() {
         ladder::for_each(&mut account.ledger.items, &took.steps, |item, step| {
             item.last_step = Some(LastStep { offset_days: step.offset_days, on: took.on });
+            item.tried = None;
             item.held_back = None;
         });
+    }
+}
+
+/// The profile has other addresses than `before`. A new address can help: what reached nobody is due again at once.
+pub(crate) fn addresses_changed(account: &mut Account, before: &[[u8; 32]]) {
+    let now = account.party.addresses();
+    account.dunning.refused.retain(|refused| now.contains(refused));
+    if now.iter().any(|address| !before.contains(address)) {
+        account.ledger.items.iter_mut().for_each(|item| item.tried = None);
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{agreement, dunning, ledger, party};
 
 /// One fact. Each subject lists its own; `saldo-facts` declares how each is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a start of an attempt is large; few events are in memory at once")]
 pub enum Event {
     /// Who owes, and how they are reached.
     Party(party::Fact),

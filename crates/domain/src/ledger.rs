@@ -274,6 +274,8 @@ pub struct OpenItem {
     pub open: i64,
     /// The highest step of the dunning ladder that the item has taken.
     pub last_step: Option<LastStep>,
+    /// The highest rung of the ladder that was used up since then by a reminder that reached nobody.
+    pub tried: Option<LastStep>,
     /// The tone of the newest message that listed the item as overdue.
     pub tone_heard: Option<Tone>,
     /// The newest step, by its days after the due date, that was withheld because of the holds as they stand; the history says

@@ -67,6 +67,11 @@ impl Party {
         }
     }
 
+    /// The keyed digests of the addresses that the debtor is reached at.
+    pub(crate) fn addresses(&self) -> Vec<[u8; 32]> {
+        self.profile.iter().flat_map(|profile| &profile.contact_points).map(|point| point.digest).collect()
+    }
+
     /// The party after a fact.
     pub fn evolve(&mut self, fact: &Fact) {
         match fact {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use saldo_domain::{
     dunning::{
         Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown, ContactWithheld,
-        DeferredReason, HandOverFailure, HandedOver, ItemStep, ListedItem, Notice, RejectedReason, ReminderDue,
-        StepsTaken, Tone, UnknownReason, UnlistedItems, WithheldReason,
+        DeferredReason, HandOverFailure, HandedOver, ItemStep, ListedItem, MessageStamp, Notice, RejectedReason,
+        ReminderDue, StepsTaken, Tone, UnknownReason, UnlistedItems, WithheldReason, attempt::LAST_LOOK,
     },
     money::{Currency, format_minor},
     party::Channel,
@@ -66,19 +66,22 @@ message!(ListedItem {
 
 message!(UnlistedItems { 1 => currency, 2 => items, 3 => open, 4 => overdue });
 
+message!(MessageStamp { 1 => id, 2 => at, 3 => day });
+
 message!(HandedOver { 1 => message_id, 2 => sha256, 3 => message });
 
 message!(HandOverFailure { 1 => stage, 2 => code, 3 => reply });
 
 fact! {
-    "reminder.due" [1] ReminderDue {
+    "reminder.due" [1, 2] ReminderDue {
         1 => reminder [rules::reminder],
         2 => notice,
         3 => takes,
         4 => retry_of,
+        5 since 2 => note,
     }
     date: |_| None,
-    summary: |ReminderDue { reminder, notice, takes, retry_of }| {
+    summary: |ReminderDue { reminder, notice, takes, retry_of, .. }| {
         let again = retry_of.map_or_else(String::new, |former| format!(", saying reminder {former} again"));
         let (step, tone, channel) = (&notice.step, notice.tone.name(), channel(notice.channel).0);
         format!("Reminder {reminder} due: {step} ({tone}, {channel}), {}{again}", items(takes.len()))
@@ -86,7 +89,7 @@ fact! {
 }
 
 fact! {
-    "contact.started" [1] ContactStarted {
+    "contact.started" [1, 2] ContactStarted {
         1 => reminder [rules::reminder],
         2 => attempt,
         3 => claim,
@@ -101,6 +104,7 @@ fact! {
         12 => items,
         13 => unapplied,
         14 => unlisted,
+        15 since 2 => stamp,
     }
     date: |fact| Some(fact.day),
     // The balance as it was re-checked when the attempt was started.
@@ -126,12 +130,14 @@ fact! {
 }
 
 fact! {
-    "contact.withheld" [1, 2] ContactWithheld {
+    "contact.withheld" [1, 2, 2] ContactWithheld {
         1 => reminder [rules::reminder],
         2 => reason,
         3 => took,
         4 since 2 => hold,
-        5 since 2 => balances,
+        5 since 3 => balances,
+        6 since 3 => tried,
+        7 since 3 => note,
     }
     date: |fact| Some(fact.took.on),
     summary: |ContactWithheld { reminder, reason, hold, .. }| {
@@ -149,16 +155,23 @@ fact! {
 }
 
 fact! {
-    "contact.deferred" [1] ContactDeferred {
+    "contact.deferred" [1, 2] ContactDeferred {
         1 => reminder [rules::reminder],
         2 => attempt,
         3 => reason,
         4 => until,
         5 => failure,
+        6 since 2 => route,
     }
     date: |_| None,
-    summary: |ContactDeferred { reminder, attempt, reason, until, failure }| {
+    summary: |ContactDeferred { reminder, attempt, reason, until, failure, route }| {
         let why = match reason {
+            DeferredReason::HandOverFailed if *route => {
+                format!("the route failed at attempt {attempt}{}", failure.as_ref().map_or_else(String::new, stage))
+            }
+            DeferredReason::HandOverFailed if failure.as_ref().is_some_and(|failure| failure.stage == LAST_LOOK) => {
+                format!("the message of attempt {attempt} was too late to leave")
+            }
             DeferredReason::OutsideHours => "not at this hour".to_owned(),
             DeferredReason::Budget => "contacted often enough for now".to_owned(),
             DeferredReason::HandOverFailed => {
@@ -182,18 +195,20 @@ fact! {
 }
 
 fact! {
-    "contact.rejected" [1] ContactRejected {
+    "contact.rejected" [1, 2] ContactRejected {
         1 => reminder [rules::reminder],
         2 => attempt,
         3 => reason,
         4 => failure,
         5 => handed,
         6 => took,
+        7 since 2 => tried,
     }
     date: |_| None,
     summary: |ContactRejected { reminder, attempt, reason, failure, .. }| {
         let why = match reason {
             RejectedReason::Refused => "not sent: the provider refused attempt",
+            RejectedReason::AddressRefused => "not sent: the provider refused the address, attempt",
             RejectedReason::RetriesExhausted => "given up: the last retry failed, attempt",
         };
         format!("Reminder {reminder} {why} {attempt}{}", stage(failure))

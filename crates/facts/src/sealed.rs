@@ -20,7 +20,7 @@ pub const CONTACT_ADDRESS: &str = "contact_points.address";
 pub const DESCRIPTION: &str = "description";
 /// The reason of invoice.credited, invoice.voided and payment.reversed.
 pub const REASON: &str = "reason";
-/// The note of hold.placed, hold.amended and hold.released.
+/// The note of hold.placed, hold.amended and hold.released, and of reminder.due and contact.withheld.
 pub const NOTE: &str = "note";
 /// The remittance text of payment.recorded.
 pub const REMITTANCE: &str = "remittance";

@@ -15,7 +15,10 @@ use saldo_telemetry::{
     KeyValue,
     span::{Links, around},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status};
 use uuid::Uuid;
@@ -24,8 +27,9 @@ use crate::{
     Dispatcher,
     hand_over::hand_over,
     leases::Job,
-    outcome::{self, AttemptOutcome},
+    outcome::{self, AttemptOutcome, RouteNews},
     render::{self, NoMessage},
+    route::{OnHold, Route, Routes},
 };
 
 /// How long a start is asked for. A later answer would leave little time to send, so the reminder is leased again instead.
@@ -64,8 +68,22 @@ struct Started {
 }
 
 /// Takes one reminder as far as it goes.
-pub(crate) async fn run(dispatcher: Arc<Dispatcher>, job: Job, stop: CancellationToken) -> Ended {
+pub(crate) async fn run(
+    dispatcher: Arc<Dispatcher>,
+    routes: Arc<Routes>,
+    slot: OwnedSemaphorePermit,
+    job: Job,
+    stop: CancellationToken,
+) -> Ended {
     crash_point("dispatcher.leased");
+    let given_back = |job, outcome| Ended { job, outcome, trouble: None, give_back: true };
+    let open = tokio::select! {
+        open = routes.open(&job.tenant) => open,
+        () = stop.cancelled() => return given_back(job, "stopped"),
+    };
+    if let Err(OnHold) = open {
+        return given_back(job, "on_hold");
+    }
     let started = match start(&dispatcher, &job, &stop).await {
         Ok(Ok(started)) => started,
         Ok(Err(outcome)) => return Ended { job, outcome, trouble: None, give_back: false },
@@ -75,7 +93,15 @@ pub(crate) async fn run(dispatcher: Arc<Dispatcher>, job: Job, stop: Cancellatio
         }
     };
     crash_point("dispatcher.started");
-    let AttemptOutcome { recorded, name: outcome } = deliver(&dispatcher, &job, &started).await;
+    let AttemptOutcome { recorded, name: outcome, route } = deliver(&dispatcher, &job, &started).await;
+    match route {
+        RouteNews::Failed(failure) => routes.suspect(Route::Whole, &failure),
+        RouteNews::SenderRefused(failure) => routes.suspect(Route::Sender(job.tenant.clone()), &failure),
+        RouteNews::Works => routes.works_for(&job.tenant),
+        RouteNews::None => {}
+    }
+    // The outcome is recorded beside the next message.
+    drop(slot);
     let answer = record(&dispatcher, &job, &started, recorded, &stop).await;
     crash_point("dispatcher.recorded");
     let trouble = answer.err().map(|status| {

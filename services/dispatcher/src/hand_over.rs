@@ -1,20 +1,17 @@
-//! Handing one message over: the last look at the clock, and the channel's patience.
+//! Handing one message over: the time to send, the last look at the clock, and the channel's patience.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use saldo_channels::{Message, Outcome, Stage, Transport};
+use saldo_channels::{Message, Outcome, Transport};
 use saldo_clock::Moment;
 use saldo_domain::dunning::attempt::UNKNOWN_AFTER;
 use tokio::time::timeout;
 
-/// The transport did not come to an end within its patience, and nothing had left.
-const NO_ANSWER: Stage = Stage::new("no-answer");
-
-/// Hands the message over if there is still time when its first byte could leave. Waits no longer than the channel's
-/// patience, and in no case longer than the account does.
+/// Hands the message over if there is still time when its first byte could leave. Before that it waits for as long as there
+/// is time to send. Then it waits for as long as the channel's patience, and in no case longer than the account does.
 pub(crate) async fn hand_over(transport: &dyn Transport, message: &Message, send_before: Moment) -> Outcome {
     let allowed = Arc::new(AtomicBool::new(false));
     let last_look = {
@@ -25,17 +22,17 @@ pub(crate) async fn hand_over(transport: &dyn Transport, message: &Message, send
             in_time
         })
     };
-    let patience = transport.patience().min(UNKNOWN_AFTER.unsigned_abs());
-    match timeout(patience, transport.hand_over(message, last_look)).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let why = format!("no answer within {} seconds", patience.as_secs());
-            match allowed.load(Ordering::Acquire) {
-                true => Outcome::Unknown { why },
-                false => Outcome::Deferred { stage: NO_ANSWER, code: 0, why },
-            }
-        }
+    let mut handing_over = transport.hand_over(message, last_look);
+    if let Ok(outcome) = timeout(send_before.since(Moment::now()), &mut handing_over).await {
+        return outcome;
     }
+    // Nobody polls the hand-over between this look and its end here, so nothing can leave in between.
+    if !allowed.load(Ordering::Acquire) {
+        return Outcome::Withdrawn;
+    }
+    let patience = transport.patience().min(UNKNOWN_AFTER.unsigned_abs());
+    let outcome = timeout(patience, handing_over).await;
+    outcome.unwrap_or_else(|_| Outcome::Unknown { why: format!("no answer within {} seconds", patience.as_secs()) })
 }
 
 #[cfg(test)]
@@ -43,7 +40,7 @@ mod tests {
     use std::{future::pending, time::Duration};
 
     use futures::future::BoxFuture;
-    use saldo_channels::{Draft, LastLook, RenderError};
+    use saldo_channels::{Draft, LastLook, RenderError, RouteFailure};
     use saldo_domain::party::Channel;
 
     use super::*;
@@ -62,6 +59,14 @@ mod tests {
 
         fn patience(&self) -> Duration {
             PATIENCE
+        }
+
+        fn capacity(&self) -> usize {
+            1
+        }
+
+        fn reach<'t>(&'t self, _: Option<&'t str>) -> BoxFuture<'t, Result<(), RouteFailure>> {
+            Box::pin(async { Ok(()) })
         }
 
         fn render(&self, _: &Draft<'_>) -> Result<Message, RenderError> {
@@ -90,12 +95,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_its_patience_only_a_message_that_could_leave_is_unknown() {
-        let in_time = Moment::now() + Duration::from_secs(120);
+    async fn u11_after_the_time_to_send_only_a_message_that_could_leave_is_waited_for() {
+        let to_send = Duration::from_secs(120);
         let began = tokio::time::Instant::now();
-        assert!(matches!(outcome(true, in_time).await, Outcome::Unknown { .. }));
-        assert_eq!(began.elapsed(), PATIENCE);
-        assert!(matches!(outcome(false, in_time).await, Outcome::Deferred { stage: NO_ANSWER, .. }));
+        assert!(matches!(outcome(true, Moment::now() + to_send).await, Outcome::Unknown { .. }));
+        assert!(began.elapsed() >= PATIENCE && began.elapsed() <= to_send + PATIENCE + Duration::from_secs(1));
+        assert_eq!(outcome(false, Moment::now() + to_send).await, Outcome::Withdrawn);
     }
 
     #[tokio::test]

@@ -66,19 +66,21 @@ impl Queue {
 
     /// Leases at most `most` reminders that are due at `now`. Their order is the order of work: the oldest reminder of each
     /// tenant, then the second oldest of each, and so on. The tenants after the one that had its turn last come first. So no
-    /// tenant waits for another one's backlog.
+    /// tenant waits for another one's backlog. Tenants in `without` get none.
     pub(crate) async fn lease(
         &mut self,
         pool: &PgPool,
         now: Timestamp,
         lease: Duration,
         most: usize,
+        without: &[String],
     ) -> Result<Leased, sqlx::Error> {
         let most = most.max(1);
         let build = live(pool).await?;
-        let mut tenants = self.tenants(pool, build, now, (&self.last, None), most).await?;
+        let mut tenants = self.tenants(pool, build, now, (&self.last, None), most, without).await?;
         if !self.last.is_empty() && tenants.len() < most {
-            tenants.extend(self.tenants(pool, build, now, ("", Some(&self.last)), most - tenants.len()).await?);
+            let more = self.tenants(pool, build, now, ("", Some(&self.last)), most - tenants.len(), without);
+            tenants.extend(more.await?);
         }
         let Some(last) = tenants.last().cloned() else { return Ok(Leased { jobs: Vec::new(), more: false }) };
         let share = (most / tenants.len()).max(1);
@@ -92,8 +94,8 @@ impl Queue {
         Ok(Leased { jobs, more })
     }
 
-    /// The tenants behind `after`, up to `until`, that have a reminder due which nobody has leased. Each tenant costs two
-    /// searches in an index, however many of its reminders wait.
+    /// The tenants behind `after`, up to `until` and not in `without`, that have a reminder due which nobody has leased. Each
+    /// tenant costs two searches in an index, however many of its reminders wait.
     async fn tenants(
         &self,
         pool: &PgPool,
@@ -101,6 +103,7 @@ impl Queue {
         now: Timestamp,
         (after, until): (&str, Option<&str>),
         most: usize,
+        without: &[String],
     ) -> Result<Vec<String>, sqlx::Error> {
         let statement = format!(
             "WITH RECURSIVE waiting (tenant) AS (
@@ -117,6 +120,7 @@ impl Queue {
                  SELECT FROM rm_{build}.reminders AS r
                  WHERE r.channel = $1 AND r.tenant = waiting.tenant AND r.ready_at <= $4 AND {FREE}
                  ORDER BY r.ready_at LIMIT 1) AS due
+             WHERE waiting.tenant <> ALL($6)
              LIMIT $5"
         );
         sqlx::query_scalar(AssertSqlSafe(statement))
@@ -125,6 +129,7 @@ impl Queue {
             .bind(until)
             .bind(now.to_sqlx())
             .bind(most as i64)
+            .bind(without)
             .fetch_all(pool)
             .await
     }

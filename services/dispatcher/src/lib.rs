@@ -5,12 +5,14 @@
 //! 1. **Due job.** The read models say which reminders are due. They are where the work comes from, and nothing more.
 //! 2. **Lease.** A [`worker`] leases due reminders of its channel for a short time ([`leases`]), one of each tenant in turn,
 //!    so that several dispatchers share the work. A lease gives no right to send.
-//! 3. **Ask the account.** [`attempt`] asks the account to start an attempt. The account decides now, on everything that has
+//! 3. **Open route.** [`route`] makes sure that the provider can be reached, so that no account is asked for a message that
+//!    could not leave. A route that fails is on hold, and no reminder suffers for it.
+//! 4. **Ask the account.** [`attempt`] asks the account to start an attempt. The account decides now, on everything that has
 //!    happened since the reminder fell due. Only its answer gives the right to send, and only for a short time.
-//! 4. **Render.** [`render`] makes the message of the account's answer and the template in force. It is a pure function.
-//! 5. **Hand over.** [`hand_over`] gives the message to the channel's transport and waits no longer than the channel's
+//! 5. **Render.** [`render`] makes the message of the account's answer and the template in force. It is a pure function.
+//! 6. **Hand over.** [`hand_over`] gives the message to the channel's transport and waits no longer than the channel's
 //!    patience.
-//! 6. **Outcome.** [`outcome`] puts the result into the words of the command service, and the attempt records it on the
+//! 7. **Outcome.** [`outcome`] puts the result into the words of the command service, and the attempt records it on the
 //!    account.
 //!
 //! Each step takes the result of the step before, so no step can be left out. Which channels there are is the business of
@@ -37,6 +39,7 @@ mod leases;
 mod metrics;
 mod outcome;
 mod render;
+mod route;
 mod worker;
 
 use std::{sync::Arc, time::Duration};
@@ -132,8 +135,8 @@ impl Dispatcher {
         }
         let (dispatcher, metrics) = (Arc::new(self), Arc::new(Metrics::new()));
         // Whichever part ends first stops the others. Each of them is waited for, so that its attempts are.
-        let workers = join_all(dispatcher.transports.channels().map(async |channel| {
-            let outcome = Worker::new(dispatcher.clone(), channel, metrics.clone(), stop.clone()).run().await;
+        let workers = join_all(dispatcher.transports.all().map(async |transport| {
+            let outcome = Worker::new(dispatcher.clone(), transport.clone(), metrics.clone(), stop.clone()).run().await;
             stop.cancel();
             outcome
         }));

@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     attempts: Counter<u64>,
     waiting: Gauge<u64>,
     unknown: Gauge<u64>,
+    on_hold: Gauge<u64>,
     progress: Mutex<Progress>,
 }
 
@@ -66,7 +67,21 @@ impl Metrics {
                 .with_description("Reminders that want a person because nobody knows whether they were sent")
                 .with_unit("{reminder}")
                 .build(),
+            on_hold: meter
+                .u64_gauge("saldo.dispatcher.on_hold")
+                .with_description(
+                    "Routes on hold, by channel: of all messages, or of some tenant whose sender is refused",
+                )
+                .with_unit("{route}")
+                .build(),
             progress: Mutex::default(),
+        }
+    }
+
+    /// So many routes of a channel are on hold: the whole channel, and tenants' senders.
+    pub(crate) fn on_hold(&self, channel: Channel, whole: u64, senders: u64) {
+        for (route, count) in [("all", whole), ("some", senders)] {
+            self.on_hold.record(count, &[KeyValue::new("channel", channel.name()), KeyValue::new("route", route)]);
         }
     }
 

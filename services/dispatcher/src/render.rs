@@ -9,7 +9,6 @@ use saldo_channels::{Draft, Message, Transport};
 use saldo_domain::{dunning::policy::Sender, money::Currency};
 use saldo_facts::{date_from_api, tone_from_api};
 use saldo_templates::{Item, Language, Party, Total, Variables, amount, day};
-use sha2::{Digest, Sha256};
 
 use crate::leases::Job;
 
@@ -52,23 +51,18 @@ pub(crate) fn message(
         return Err(if replaced { NoMessage::NotNow(why) } else { NoMessage::Final(why) });
     };
     let language = Language::parse(&snapshot.language).ok_or_else(|| never("the language is none of ours"))?;
+    let stamp = snapshot.stamp.as_ref().ok_or_else(|| never("the snapshot has no stamp"))?;
     let variables = variables(&job.account, snapshot, saying, language, &policy.sender).map_err(never)?;
     let draft = Draft {
-        id: &message_id(job),
+        // The channel names the sender's domain itself.
+        id: stamp.id.split('@').next().unwrap_or_default(),
         template,
         variables: &variables,
         sender: &policy.sender,
         address: &snapshot.address,
-        at: instant(snapshot.at.as_ref()).ok_or_else(|| never("the snapshot has no instant"))?,
+        at: instant(stamp.at.as_ref()).ok_or_else(|| never("the stamp has no instant"))?,
     };
     transport.render(&draft).map_err(|error| never(error.to_string()))
-}
-
-/// Names the reminder at every attempt, so that a second message is recognised as the same one. A hash, since the channel
-/// shows this name and it must not say whose account it is.
-fn message_id(job: &Job) -> String {
-    let digest = Sha256::digest(format!("{}/{}/{}", job.tenant, job.account, job.reminder));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An instant of the API; `None` where it is absent or out of range.
@@ -83,7 +77,8 @@ fn variables(
     language: Language,
     sender: &Sender,
 ) -> Result<Variables, &'static str> {
-    let today = snapshot.day.and_then(date_from_api).ok_or("the snapshot has no day")?;
+    let today = snapshot.stamp.as_ref().and_then(|stamp| stamp.day).and_then(date_from_api);
+    let today = today.ok_or("the stamp has no day")?;
     let mut items = Vec::with_capacity(snapshot.items.len());
     let mut sums: BTreeMap<Currency, (i64, i64)> = BTreeMap::new();
     for item in &snapshot.items {

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use saldo_channels::Transport;
 use saldo_domain::party::Channel;
 use saldo_telemetry::{
     KeyValue,
@@ -20,12 +21,14 @@ use crate::{
     backoff::Backoff,
     leases::{self, Job, Leased, Queue},
     metrics::Metrics,
+    route::Routes,
 };
 
 pub(crate) struct Worker {
     dispatcher: Arc<Dispatcher>,
     channel: Channel,
     metrics: Arc<Metrics>,
+    routes: Arc<Routes>,
     stop: CancellationToken,
     queue: Queue,
     /// Leased, and not begun.
@@ -39,14 +42,17 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(
         dispatcher: Arc<Dispatcher>,
-        channel: Channel,
+        transport: Arc<dyn Transport>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
     ) -> Self {
+        let channel = transport.channel();
+        let routes = Arc::new(Routes::new(transport, dispatcher.catalog.clone(), metrics.clone()));
         Self {
             dispatcher,
             channel,
             metrics,
+            routes,
             stop,
             queue: Queue::of(channel),
             leased: VecDeque::new(),
@@ -58,7 +64,11 @@ impl Worker {
 
     /// Works until the stop or an error that no other try can mend. Then it waits for the attempts under way.
     pub(crate) async fn run(mut self) -> Result<(), DispatcherError> {
-        let outcome = self.work().await;
+        let routes = self.routes.clone();
+        let outcome = tokio::select! {
+            outcome = self.work() => outcome,
+            () = routes.probe() => Ok(()),
+        };
         self.close().await;
         outcome
     }
@@ -93,10 +103,15 @@ impl Worker {
             leases::give_back(pool, &self.given_back).await?;
             self.given_back.clear();
         }
-        // Twice the number of attempts at once: the next reminders are there before the first ones are done, and wait no
-        // longer than these.
-        let most = options.concurrency.max(1) * 2;
-        let Leased { jobs, more } = self.queue.lease(pool, clock.now(), options.lease, most).await?;
+        if self.routes.is_whole_on_hold() {
+            self.next_look = Instant::now() + options.poll;
+            return Ok(());
+        }
+        // Twice the number of messages that may be started: the next reminders are there before the first ones are done, and
+        // wait no longer than these.
+        let most = options.concurrency.max(1).min(self.routes.most_started()) * 2;
+        let without = self.routes.refused_senders();
+        let Leased { jobs, more } = self.queue.lease(pool, clock.now(), options.lease, most, &without).await?;
         self.leased.extend(jobs);
         self.next_look = Instant::now();
         if !more {
@@ -107,10 +122,12 @@ impl Worker {
 
     fn begin(&mut self) {
         while self.has_room()
+            && !self.leased.is_empty()
+            && let Some(slot) = self.routes.slot()
             && let Some(job) = self.leased.pop_front()
         {
             let due = Links::to(job.trace.as_deref());
-            let attempt = attempt::run(self.dispatcher.clone(), job, self.stop.clone());
+            let attempt = attempt::run(self.dispatcher.clone(), self.routes.clone(), slot, job, self.stop.clone());
             let outcome = |ended: &Ended| Some(KeyValue::new("outcome", ended.outcome));
             self.attempts.spawn(around("attempt", due, attempt, outcome));
         }
@@ -119,10 +136,13 @@ impl Worker {
     /// Waits for an attempt to end, for the next look or for the stop.
     async fn wait(&mut self) {
         let will_look = self.leased.is_empty() && self.has_room();
+        let will_begin = !self.leased.is_empty() && self.has_room();
+        let routes = self.routes.clone();
         tokio::select! {
             () = self.stop.cancelled() => {}
             Some(ended) = self.attempts.join_next(), if !self.attempts.is_empty() => self.note(ended),
             () = sleep_until(self.next_look), if will_look => {}
+            () = routes.slot_is_free(), if will_begin => {}
         }
     }
 

@@ -20,7 +20,9 @@ use saldo_api::{
 };
 use saldo_auth::Issuer;
 use saldo_catalog::{CHAIN, Catalog};
-use saldo_channels::{Draft, LastLook, Message, Outcome, RenderError, Transport, Transports};
+use saldo_channels::{
+    Concerns, Draft, LastLook, Message, Outcome, RenderError, RouteFailure, Stage, Transport, Transports,
+};
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
 use saldo_dispatcher::{Dispatcher, Options};
@@ -94,6 +96,11 @@ fn main() -> ExitCode {
         trial("creditors_have_their_reminders_sent_in_turn", |office| Box::pin(in_turn(office))),
         trial("two_dispatchers_share_the_reminders", |office| Box::pin(two_dispatchers(office))),
         trial("a_slow_channel_holds_up_no_other", |office| Box::pin(slow_channel(office))),
+        trial("u5_no_account_is_asked_while_the_route_is_down", |office| Box::pin(route_down(office))),
+        trial("u5_a_sender_that_is_refused_holds_up_its_creditor_alone", |office| Box::pin(sender_refused(office))),
+        trial("u5_a_route_that_fails_at_every_message_is_on_hold_though_it_answers", |office| {
+            Box::pin(relapsing(office))
+        }),
         trial("a_reminder_of_a_channel_without_a_transport_waits", |office| Box::pin(without_transport(office))),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), tests);
@@ -146,7 +153,7 @@ async fn slow_channel(office: Office) -> Result<(), Failure> {
     office.owe("acme", 10, Channel::Email, 60).await?;
     office.owe("acme", 3, Channel::Sms, 0).await?;
     let (release, released) = watch::channel(false);
-    let slow = Scripted { channel: Channel::Email, released };
+    let slow = Scripted { released, ..Scripted::quick(Channel::Email) };
     let running = office.dispatch(2, transports([slow, Scripted::quick(Channel::Sms)])).await?;
     // Two mails are stuck, which is as many as may be under way; the short messages go out meanwhile.
     let mut accepted = office.accepted(3).await?;
@@ -154,6 +161,50 @@ async fn slow_channel(office: Office) -> Result<(), Failure> {
     assert_eq!(accepted, ["acme-sms-1", "acme-sms-2", "acme-sms-3"]);
     release.send_replace(true);
     office.accepted(13).await?;
+    running.stop().await
+}
+
+async fn route_down(office: Office) -> Result<(), Failure> {
+    office.owe("acme", 20, Channel::Email, 10).await?;
+    let (open, is_open) = watch::channel(false);
+    let (probes, probed) = watch::channel(0);
+    let closed = Scripted { is_open, probes: Arc::new(probes), ..Scripted::quick(Channel::Email) };
+    let running = office.dispatch(4, transports([closed])).await?;
+    // One probe at a time: the first by the reminder that came first, the others at growing pauses.
+    timeout(PATIENCE, probed.clone().wait_for(|probes| *probes >= 3)).await??;
+    assert_eq!(office.seen.borrow().asked, Vec::<String>::new());
+    open.send_replace(true);
+    assert_eq!(office.accepted(20).await?.len(), 20);
+    running.stop().await
+}
+
+async fn sender_refused(office: Office) -> Result<(), Failure> {
+    office.owe("acme", 50, Channel::Email, 60).await?;
+    office.owe("zeta", 50, Channel::Email, 10).await?;
+    let (refuse, refuses) = watch::channel(true);
+    let email = Scripted { refuses, ..Scripted::quick(Channel::Email) };
+    let running = office.dispatch(2, transports([email])).await?;
+    let of = |asked: &[String], tenant: &str| asked.iter().filter(|account| account.starts_with(tenant)).count();
+    office.until(|seen| of(&seen.asked, "zeta") == 50).await?;
+    let asked = of(&office.seen.borrow().asked, "acme");
+    assert!((1..=4).contains(&asked), "{asked} were asked for in vain");
+    refuse.send_replace(false);
+    office.accepted(50 - asked).await?;
+    running.stop().await
+}
+
+async fn relapsing(office: Office) -> Result<(), Failure> {
+    office.owe("acme", 200, Channel::Email, 10).await?;
+    let (work, works) = watch::channel(false);
+    let (tries, tried) = watch::channel(0);
+    let email = Scripted { works, tries: Arc::new(tries), ..Scripted::quick(Channel::Email) };
+    let running = office.dispatch(2, transports([email])).await?;
+    // Two messages at a time: at first, after the first probe, and after pauses of one, two and four seconds.
+    timeout(PATIENCE, tried.clone().wait_for(|tries| *tries >= 7)).await??;
+    let lost = *tried.borrow() as usize;
+    assert!(lost <= 10, "{lost} messages were begun in vain");
+    work.send_replace(true);
+    office.accepted(200 - lost - 2).await?;
     running.stop().await
 }
 
@@ -335,11 +386,33 @@ async fn publish(log: &EmbeddedLog, identity: &genesis::Identity, tenant: &str) 
 struct Scripted {
     channel: Channel,
     released: watch::Receiver<bool>,
+    /// Whether it can be reached.
+    is_open: watch::Receiver<bool>,
+    /// Whether it refuses the sender.
+    refuses: watch::Receiver<bool>,
+    /// How often it was not reached, or refused the sender, without a message.
+    probes: Arc<watch::Sender<u32>>,
+    /// Whether messages get through that it answers.
+    works: watch::Receiver<bool>,
+    /// How many did not.
+    tries: Arc<watch::Sender<u32>>,
 }
 
 impl Scripted {
+    const REFUSED: Stage = Stage::new("sender");
+
     fn quick(channel: Channel) -> Self {
-        Self { channel, released: watch::channel(true).1 }
+        let always = |value| watch::channel(value).1;
+        let counter = || Arc::new(watch::channel(0).0);
+        Self {
+            channel,
+            released: always(true),
+            is_open: always(true),
+            refuses: always(false),
+            probes: counter(),
+            works: always(true),
+            tries: counter(),
+        }
     }
 }
 
@@ -358,6 +431,20 @@ impl Transport for Scripted {
         PATIENCE
     }
 
+    fn capacity(&self) -> usize {
+        64
+    }
+
+    fn reach<'t>(&'t self, sender: Option<&'t str>) -> BoxFuture<'t, Result<(), RouteFailure>> {
+        Box::pin(async move {
+            if *self.is_open.borrow() && (sender.is_none() || !*self.refuses.borrow()) {
+                return Ok(());
+            }
+            self.probes.send_modify(|probes| *probes += 1);
+            Err(RouteFailure { stage: Self::REFUSED, code: 553, why: "not you".into() })
+        })
+    }
+
     fn render(&self, draft: &Draft<'_>) -> Result<Message, RenderError> {
         let text = draft.template.render(draft.variables).map_err(|error| RenderError(error.to_string()))?.text;
         Ok(Message {
@@ -371,6 +458,15 @@ impl Transport for Scripted {
 
     fn hand_over<'t>(&'t self, _: &'t Message, last_look: LastLook) -> BoxFuture<'t, Outcome> {
         Box::pin(async move {
+            if *self.refuses.borrow() {
+                let (why, concerns) = ("not you".into(), Concerns::Sender);
+                return Outcome::Deferred { stage: Self::REFUSED, code: 553, why, concerns };
+            }
+            if !*self.works.borrow() {
+                self.tries.send_modify(|tries| *tries += 1);
+                let (why, concerns) = ("too busy".into(), Concerns::Route);
+                return Outcome::Deferred { stage: Self::REFUSED, code: 421, why, concerns };
+            }
             if !last_look() {
                 return Outcome::Withdrawn;
             }
@@ -413,6 +509,11 @@ impl Accounts {
             }],
             at: instant(at),
             send_before: instant(at + 120),
+            stamp: Some(v1::MessageStamp {
+                id: "1bb23c2c@example.com".into(),
+                at: instant(at),
+                day: Some(v1::Date { year: 2026, month: 3, day: 2 }),
+            }),
             ..Default::default()
         };
         let contact = match request.account_id.starts_with("acme") {

@@ -306,17 +306,17 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
 
 fn due(reminder: u64) -> Event {
     let notice = Notice { step: "second".into(), tone: Tone::Firm, channel: Channel::Email, template: "second".into() };
-    ReminderDue { reminder, notice, takes: Vec::new(), retry_of: None }.into()
+    ReminderDue { reminder, notice, takes: Vec::new(), retry_of: None, note: None }.into()
 }
 
 fn waits() -> Event {
     let (reason, until) = (DeferredReason::OutsideHours, at(600));
-    ContactDeferred { reminder: 1, attempt: 0, reason, until, failure: None }.into()
+    ContactDeferred { reminder: 1, attempt: 0, reason, until, failure: None, route: false }.into()
 }
 
 fn withheld(reason: WithheldReason) -> Event {
     let took = StepsTaken { steps: Vec::new(), on: date(2026, 3, 2) };
-    ContactWithheld { reminder: 1, reason, took, hold: None, balances: Vec::new() }.into()
+    ContactWithheld { reminder: 1, reason, took, hold: None, balances: Vec::new(), tried: None, note: None }.into()
 }
 
 fn histories() -> [(&'static str, Vec<Event>); 3] {

@@ -31,8 +31,10 @@ impl Query for v1::ListRemindersRequest {
         let which = if self.outbox { OUTBOX } else { "true" };
         let found = sqlx::query(AssertSqlSafe(format!(
             "SELECT account, reminder, step, tone, channel, due_at, status, reason, until, attempts, changed_at,
-                    needs_person, retry_of
-             FROM bi.reminders
+                    needs_person, retry_of,
+                    (SELECT message_id FROM bi.contact_attempts a WHERE a.tenant = r.tenant AND a.account = r.account
+                     AND a.reminder = r.reminder AND a.attempt = r.attempts AND r.attempts > 0)
+             FROM bi.reminders r
              WHERE tenant = $1 AND ($2 = '' OR account = $2) AND {which}
                AND (due_at, account, reminder) < (coalesce($3, 'infinity'::timestamptz), $4, $5)
              ORDER BY due_at DESC, account DESC, reminder DESC LIMIT $6"
@@ -132,6 +134,7 @@ fn reminder(row: &PgRow) -> Result<v1::ReminderView, sqlx::Error> {
         changed_at: Some(timestamp(row, 10)?),
         needs_person: row.try_get(11)?,
         retry_of: row.try_get::<Option<i64>, _>(12)?.unwrap_or_default() as u64,
+        message_id: row.try_get::<Option<String>, _>(13)?.unwrap_or_default(),
     })
 }
 

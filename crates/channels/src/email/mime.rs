@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use lettre::{
     Address,
-    message::{Mailbox, Message, MultiPart, SinglePart, header},
+    message::{
+        Mailbox, Message, MultiPart, SinglePart,
+        header::{self, Header, HeaderName, HeaderValue},
+    },
 };
 use saldo_domain::line::{ONE_LINE, is_one_line};
 use sha2::{Digest, Sha256};
@@ -18,6 +21,24 @@ const MEDIA_TYPE: &str = "message/rfc822";
 pub const MAX_MAIL_BYTES: usize = 600_000;
 /// Longest id, in bytes: the Message-ID's line stays below 998 (RFC 5322, 2.1.1) whatever the domain.
 const MAX_ID: usize = 128;
+
+/// Tells machines that a machine wrote the mail, so that no vacation notice answers it (RFC 3834, 5).
+#[derive(Debug, Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
 
 /// A mail before it is bytes.
 #[derive(Debug, Clone)]
@@ -130,7 +151,8 @@ impl Mail {
             .to(Mailbox::new(None, to.clone()))
             .subject(self.subject.as_str())
             .message_id(Some(format!("<{message_id}>")))
-            .date(SystemTime::from(self.date));
+            .date(SystemTime::from(self.date))
+            .header(AutoSubmitted);
         if let Some(reply_to) = &self.reply_to {
             builder = builder.reply_to(Mailbox::new(None, address("reply_to", reply_to)?));
         }

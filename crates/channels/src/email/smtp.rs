@@ -44,17 +44,43 @@ pub struct Server {
     credentials: Option<Credentials>,
     /// The only authorities that may certify it; absent: the authorities that browsers trust.
     ca: Option<PathBuf>,
-    /// The longest that one step of the conversation may take. RFC 5321, 4.5.3.2, allows minutes.
-    pub patience: Duration,
+    /// The longest that each step of a conversation may take.
+    pub limits: Limits,
+}
+
+/// The longest that each step of a conversation may take. A server that needs longer is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// One connection attempt of TCP. An address that does not answer at all is given up before a server that is busy.
+    pub connect: Duration,
+    /// The greeting, and each command (RFC 5321, 4.5.3.2.1 to 4.5.3.2.3).
+    pub command: Duration,
+    /// The leave to send the message (4.5.3.2.4).
+    pub data: Duration,
+    /// The message itself, of which each block may take 3 minutes (4.5.3.2.5), and its answer, which may take 10 minutes
+    /// (4.5.3.2.6). A message is of so few blocks that one limit holds for all of them.
+    pub message: Duration,
+}
+
+impl Limits {
+    /// As RFC 5321, 4.5.3.2, asks.
+    pub const RFC_5321: Self = Self {
+        connect: Duration::from_secs(30),
+        command: Duration::from_secs(5 * 60),
+        data: Duration::from_secs(2 * 60),
+        message: Duration::from_secs(13 * 60),
+    };
+
+    /// The same limit for each step.
+    pub const fn all(limit: Duration) -> Self {
+        Self { connect: limit, command: limit, data: limit, message: limit }
+    }
 }
 
 /// Not the address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be smtps://user:password@host, smtp://user:password@host:587 or smtp://host:25?tls=none: {0}")]
 pub struct InvalidServer(&'static str);
-
-/// The longest that one step may take by default.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 impl FromStr for Server {
     type Err = InvalidServer;
@@ -81,7 +107,7 @@ impl FromStr for Server {
         if credentials.is_some() && security == Security::Plain {
             return Err(InvalidServer("a password is never sent in the clear"));
         }
-        Ok(Self { host, port: url.port().unwrap_or(port), security, credentials, ca: None, patience: PATIENCE })
+        Ok(Self { host, port: url.port().unwrap_or(port), security, credentials, ca: None, limits: Limits::RFC_5321 })
     }
 }
 
@@ -117,7 +143,7 @@ impl Server {
     pub async fn hand_over(&self, mail: &Envelope) -> Outcome {
         let mut connection = match Connection::open(self).await {
             Ok(connection) => connection,
-            Err(outcome) => return outcome,
+            Err(failure) => return failure.into(),
         };
         let outcome = connection.hand_over(mail, || true).await;
         connection.close().await;

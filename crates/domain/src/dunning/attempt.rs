@@ -11,8 +11,9 @@ use crate::{ids::DocumentNumber, money::Currency, named::named, sealed::Sealed};
 /// How long after its start an attempt may be handed over at most.
 pub const SEND_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 /// How long after `send_before` an attempt without an outcome stands as unknown: longer than a hand-over that began in
-/// time can take until it is answered (RFC 5321, 4.5.3.2.6, asks for 10 minutes after the message).
-pub const UNKNOWN_AFTER: SignedDuration = SignedDuration::from_mins(11);
+/// time can take until it is answered and recorded (RFC 5321, 4.5.3.2.5 and 4.5.3.2.6, ask for 3 minutes to send a message,
+/// and for 10 minutes until it is answered).
+pub const UNKNOWN_AFTER: SignedDuration = SignedDuration::from_mins(15);
 /// Items that one contact lists, and that take a step with it, at most: a message stays readable, and its commits small
 /// whatever is open. What is beyond is summed up, and takes its step with the next contact.
 pub const MAX_LISTED: usize = 1_000;
@@ -64,6 +65,18 @@ pub struct UnlistedItems {
     pub overdue: i64,
 }
 
+/// What makes a message the same message. A retry that finds nothing changed says the same message again, byte for byte, so
+/// that a mail program which has the first one can see this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageStamp {
+    /// Of an e-mail its Message-ID, without the angle brackets.
+    pub id: String,
+    /// The instant that the message is dated.
+    pub at: Timestamp,
+    /// The day that the message speaks of as today.
+    pub day: Date,
+}
+
 /// contact.started: the account allows the contact. The fact holds all that the message is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContactStarted {
@@ -95,6 +108,8 @@ pub struct ContactStarted {
     pub unlisted: Vec<UnlistedItems>,
     /// What is not applied yet, by currency in minor units: the rest of the balance, re-checked at this moment.
     pub unapplied: Vec<(Currency, i64)>,
+    /// What makes it the same message when it is said again; absent before version 2.
+    pub stamp: Option<MessageStamp>,
 }
 
 /// What was handed over.
@@ -119,6 +134,17 @@ pub struct HandOverFailure {
     pub reply: Option<Sealed>,
 }
 
+/// What a failure concerns, and so whom it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concerns {
+    /// This message, or nobody can tell: it uses up a retry.
+    Message,
+    /// The recipient's address.
+    Recipient,
+    /// The route of every message, such as a server that is down or a sender that is refused. It uses up nothing.
+    Route,
+}
+
 /// What became of one hand-over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -133,11 +159,18 @@ pub enum Outcome {
     Rejected {
         /// Where and how.
         failure: HandOverFailure,
+        /// What the provider refused.
+        concerns: Concerns,
         /// What was handed over, where it came to that.
         handed: Option<HandedOver>,
     },
     /// Certainly not handed over; another try may do better.
-    Deferred(HandOverFailure),
+    Deferred {
+        /// Where and how.
+        failure: HandOverFailure,
+        /// What failed.
+        concerns: Concerns,
+    },
     /// It may or may not have been taken.
     Unknown {
         /// What was on its way.
@@ -158,6 +191,10 @@ pub struct ContactWithheld {
     pub hold: Option<DocumentNumber>,
     /// The balances for which nothing is owed, by currency in minor units; nil or less.
     pub balances: Vec<(Currency, i64)>,
+    /// The rungs of the ladder that the reminder used up without reaching anybody. None of these steps is taken.
+    pub tried: Option<StepsTaken>,
+    /// Why a person dropped the reminder.
+    pub note: Option<Sealed>,
 }
 
 /// contact.deferred
@@ -173,6 +210,8 @@ pub struct ContactDeferred {
     pub until: Timestamp,
     /// Where and how the hand-over failed.
     pub failure: Option<HandOverFailure>,
+    /// The route failed and not this message, so no retry is used up.
+    pub route: bool,
 }
 
 /// contact.accepted
@@ -203,8 +242,10 @@ pub struct ContactRejected {
     pub failure: HandOverFailure,
     /// What was handed over, where it came to that.
     pub handed: Option<HandedOver>,
-    /// The steps that its items took; none where they took them when the outcome was unknown.
+    /// The steps that its items took. Since version 2 a rejected reminder takes none.
     pub took: StepsTaken,
+    /// The rungs of the ladder that the reminder used up without reaching anybody. None of these steps is taken.
+    pub tried: Option<StepsTaken>,
 }
 
 /// contact.unknown
@@ -259,6 +300,8 @@ named!(
         Refused = "refused",
         /// The policy's last retry failed.
         RetriesExhausted = "retries_exhausted",
+        /// The provider refused the recipient's address for good.
+        AddressRefused = "address_refused",
     }
 );
 
@@ -271,10 +314,3 @@ named!(
         NoOutcome = "no_outcome",
     }
 );
-
-impl WithheldReason {
-    /// Whether the reminder's steps are behind its items all the same, so that the ladder goes on.
-    pub fn takes_steps(self) -> bool {
-        matches!(self, WithheldReason::NoContactPoint | WithheldReason::Dropped)
-    }
-}

@@ -4,11 +4,11 @@ use super::{
     Dunning, Fact,
     attempt::{
         Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld, ListedItem,
-        REMEMBERED, WithheldReason,
+        REMEMBERED, RejectedReason, WithheldReason,
     },
     ladder::ItemStep,
     policy::Tone,
-    reminder::{Reminder, ReminderDue, ReminderState, Unsettled},
+    reminder::{Closing, Reminder, ReminderDue, ReminderState, Unsettled},
 };
 use crate::ids::DocumentNumber;
 
@@ -16,13 +16,16 @@ impl Dunning {
     /// Folds a fact. Where a message was sent, or may have been: its tone, and the items that it listed as overdue.
     pub(super) fn fold(&mut self, fact: &Fact) -> Option<(Tone, Vec<(DocumentNumber, u32)>)> {
         match fact {
-            Fact::ReminderDue(ReminderDue { reminder, notice, takes, retry_of }) => {
+            Fact::ReminderDue(ReminderDue { reminder, notice, takes, retry_of, note: _ }) => {
                 self.reminders = self.reminders.max(*reminder);
+                let former = self.unsettled.as_ref().filter(|former| Some(former.reminder) == *retry_of);
                 self.open = Some(Reminder {
                     number: *reminder,
                     notice: notice.clone(),
                     takes: takes.clone(),
                     retry_of: *retry_of,
+                    first: former.map_or(*reminder, |former| former.first),
+                    stamp: former.and_then(|former| former.stamp.clone()),
                     attempts: 0,
                     failures: 0,
                     too_late: 0,
@@ -48,12 +51,15 @@ impl Dunning {
                         day: started.day,
                         send_before: started.send_before,
                         overdue: overdue.map(|item| (item.invoice.clone(), item.instalment)).collect(),
+                        recipient: started.recipient,
                     };
+                    open.stamp = started.stamp.clone();
                 }
             }
-            Fact::ContactDeferred(ContactDeferred { reminder, until, failure, .. }) => {
+            Fact::ContactDeferred(ContactDeferred { reminder, until, failure, route, .. }) => {
                 if let Some(open) = self.open_reminder(*reminder) {
                     match failure {
+                        Some(_) if *route => {}
                         Some(failure) if open.uses_up_a_retry(failure) => open.failures += 1,
                         Some(_) => open.too_late += 1,
                         None => {}
@@ -61,32 +67,46 @@ impl Dunning {
                     open.state = ReminderState::Due { from: Some(*until) };
                 }
             }
-            Fact::ContactWithheld(ContactWithheld { reminder, reason, .. }) => {
+            Fact::ContactWithheld(ContactWithheld { reminder, reason, took, .. }) => {
                 // Of a closed reminder the fact says that a person has seen to it.
-                self.unsettled.take_if(|unsettled| unsettled.reminder == *reminder);
+                let closing =
+                    if *reason == WithheldReason::Dropped { Closing::Dropped } else { Closing::Withheld(*reason) };
+                if self.unsettled.take_if(|unsettled| unsettled.reminder == *reminder).is_some() {
+                    self.closed = Some((*reminder, closing));
+                }
                 if let Some(open) = self.open.take_if(|open| open.number == *reminder) {
                     match reason {
-                        WithheldReason::NoContactPoint => self.unsettled = Some(unsettled(&open, None)),
+                        WithheldReason::NoContactPoint => {
+                            self.unsettled = Some(unsettled(&open, None, took.steps.is_empty()));
+                        }
                         WithheldReason::Settled | WithheldReason::NothingOwed | WithheldReason::Dropped => {
-                            self.unsettled = None;
+                            (self.unsettled, self.closed) = (None, Some((*reminder, closing)));
                         }
                         // Nothing was said, and what kept the message back passes: a person sees to the reminder before it.
-                        WithheldReason::Held | WithheldReason::SendingOff => {}
+                        WithheldReason::Held | WithheldReason::SendingOff => self.closed = Some((*reminder, closing)),
                     }
                 }
             }
             Fact::ContactAccepted(ContactAccepted { reminder, .. }) => {
-                self.unsettled.take_if(|unsettled| unsettled.reminder == *reminder);
+                if self.unsettled.take_if(|unsettled| unsettled.reminder == *reminder).is_some() {
+                    self.closed = Some((*reminder, Closing::Sent));
+                }
                 return self.close(*reminder, |_, _| None, true);
             }
-            Fact::ContactRejected(ContactRejected { reminder, .. }) => {
+            Fact::ContactRejected(ContactRejected { reminder, reason, took, .. }) => {
                 if let Some(unsettled) = self.unsettled.as_mut().filter(|unsettled| unsettled.reminder == *reminder) {
                     unsettled.unknown = None;
                 }
-                return self.close(*reminder, |open, _| Some(unsettled(open, None)), false);
+                if *reason == RejectedReason::AddressRefused
+                    && let Some(recipient) = self.open_reminder(*reminder).and_then(|open| open.recipient())
+                    && !self.refused.contains(&recipient)
+                {
+                    self.refused.push(recipient);
+                }
+                return self.close(*reminder, |open, _| Some(unsettled(open, None, took.steps.is_empty())), false);
             }
             Fact::ContactUnknown(ContactUnknown { reminder, .. }) => {
-                let unknown = |open: &Reminder, claim| Some(unsettled(open, Some((open.attempts, claim))));
+                let unknown = |open: &Reminder, claim| Some(unsettled(open, Some((open.attempts, claim)), false));
                 return self.close(*reminder, unknown, true);
             }
         }
@@ -105,9 +125,13 @@ impl Dunning {
         counts: bool,
     ) -> Option<(Tone, Vec<(DocumentNumber, u32)>)> {
         let mut open = self.open.take_if(|open| open.number == reminder)?;
-        let ReminderState::Started { claim, at, overdue, .. } = &mut open.state else { return None };
-        let (claim, at, overdue) = (*claim, *at, std::mem::take(overdue));
+        let ReminderState::Started { claim, at, overdue, recipient, .. } = &mut open.state else { return None };
+        let (claim, at, overdue, recipient) = (*claim, *at, std::mem::take(overdue), *recipient);
         self.unsettled = unsettled(&open, claim);
+        if self.unsettled.is_none() {
+            self.closed = Some((reminder, Closing::Sent));
+            self.refused.retain(|refused| *refused != recipient);
+        }
         if !counts {
             return None;
         }
@@ -117,6 +141,7 @@ impl Dunning {
     }
 }
 
-fn unsettled(open: &Reminder, unknown: Option<(u32, Claim)>) -> Unsettled {
-    Unsettled { reminder: open.number, notice: open.notice.clone(), takes: open.takes.clone(), unknown }
+fn unsettled(open: &Reminder, unknown: Option<(u32, Claim)>, wants_steps: bool) -> Unsettled {
+    let (notice, takes, stamp) = (open.notice.clone(), open.takes.clone(), open.stamp.clone());
+    Unsettled { reminder: open.number, first: open.first, notice, takes, stamp, unknown, wants_steps }
 }

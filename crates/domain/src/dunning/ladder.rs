@@ -56,6 +56,8 @@ pub struct Item {
     pub taken: usize,
     /// The day its last step was taken.
     pub last_taken: Option<Date>,
+    /// How many rungs, from the lowest, are used up since then by reminders that reached nobody, and the day of the last one.
+    pub tried: Option<(usize, Date)>,
     /// The days on which the item is on hold.
     pub held: Stretches,
 }
@@ -102,8 +104,8 @@ pub fn next_contact(
 /// the ladder, so the highest step has the highest tone.
 pub fn due_on(policy: &Policy, items: &[Item], day: Date) -> Vec<(usize, usize)> {
     let due = items.iter().enumerate().filter_map(|(index, item)| {
-        let step = item.next_step(policy, day)?;
-        (item.ready(policy, step)? <= day && !item.is_held(day)).then_some((index, step))
+        let (step, rung) = (item.next_step(policy, day)?, item.rung(policy, day)?);
+        (item.ready(policy, rung)? <= day && !item.is_held(day)).then_some((index, step))
     });
     due.collect()
 }
@@ -124,6 +126,7 @@ pub fn take(items: &mut [Item], contact: &Contact, day: Date) {
         if let Some(item) = items.get_mut(*index) {
             item.taken = step + 1;
             item.last_taken = Some(day);
+            item.tried = None;
         }
     }
 }
@@ -146,7 +149,17 @@ impl Item {
 
     /// The item's next step on a day; lapsed steps are passed over.
     fn next_step(&self, policy: &Policy, day: Date) -> Option<usize> {
-        let mut next = self.taken;
+        self.lowest(self.taken, policy, day)
+    }
+
+    /// The rung of the ladder on whose day the item's next step is said. The rung is higher than the step where reminders
+    /// about the step reached nobody: the step comes again on the days of the steps above it, and so not for ever.
+    pub(super) fn rung(&self, policy: &Policy, day: Date) -> Option<usize> {
+        self.lowest(self.tried.map_or(0, |(rungs, _)| rungs).max(self.taken), policy, day)
+    }
+
+    fn lowest(&self, from: usize, policy: &Policy, day: Date) -> Option<usize> {
+        let mut next = from;
         while let (Some(step), Some(above)) = (policy.steps.get(next), policy.steps.get(next + 1)) {
             if step.offset_days > 0 || self.day_of(above).is_none_or(|arrives| arrives > day) {
                 break;
@@ -161,10 +174,11 @@ impl Item {
         self.due_date.checked_add(step.offset_days.days()).ok()
     }
 
-    /// The day from which a step can be taken: not before the item may be spoken of, keeping its distance from the step before.
-    fn ready(&self, policy: &Policy, step: usize) -> Option<Date> {
-        let day = self.day_of(policy.steps.get(step)?)?.max(self.from);
-        let Some(last) = self.last_taken else { return Some(day) };
+    /// The day from which a step can be said on a rung: not before the item may be spoken of, keeping its distance from the one
+    /// before.
+    fn ready(&self, policy: &Policy, rung: usize) -> Option<Date> {
+        let day = self.day_of(policy.steps.get(rung)?)?.max(self.from);
+        let Some(last) = self.last_taken.max(self.tried.map(|(_, on)| on)) else { return Some(day) };
         Some(day.max(last.checked_add(i64::from(policy.contact.min_distance_days).days()).ok()?))
     }
 
@@ -172,7 +186,7 @@ impl Item {
     fn due_from(&self, policy: &Policy, from: Date) -> Option<Date> {
         let mut day = from;
         loop {
-            let ready = self.ready(policy, self.next_step(policy, day)?)?;
+            let ready = self.ready(policy, self.rung(policy, day)?)?;
             let free = self.free_from(day.max(ready))?;
             if free == day {
                 return Some(day);

@@ -5,8 +5,8 @@ use jiff::{Timestamp, ToSpan, civil::Date};
 use super::{
     Fact, Refusal,
     attempt::{
-        Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, DeferredReason, Outcome,
-        RejectedReason, UNKNOWN_AFTER, UnknownReason,
+        Claim, Concerns, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, DeferredReason,
+        HandOverFailure, HandedOver, LAST_LOOK, Outcome, RejectedReason, UNKNOWN_AFTER, UnknownReason,
     },
     ladder::StepsTaken,
     reminder::{Reminder, ReminderState, Schedule, day_of},
@@ -18,6 +18,10 @@ const PAUSE_MINUTES: u32 = 60;
 
 /// Minutes until the next try of a message that was too late to leave.
 const TOO_LATE_MINUTES: u32 = 5;
+
+/// Minutes until the next try after a failure of the route. Senders wait for the route themselves; this pause bounds what a
+/// route costs that fails again and again.
+const ROUTE_MINUTES: u32 = 1;
 
 /// When an attempt without an outcome stands as unknown; `None` while none is under way.
 pub(super) fn expiry(open: &Reminder) -> Option<Timestamp> {
@@ -78,38 +82,90 @@ pub(super) fn record(
         }
         // Behind the newer open reminder nobody could do anything about this one any more.
         Outcome::Rejected { .. } if under_way.is_none() && account.dunning.open.is_some() => return closed,
-        Outcome::Rejected { failure, handed } => {
-            let (failure, handed) = (failure.clone(), handed.clone());
-            ContactRejected { reminder, attempt, reason: RejectedReason::Refused, failure, handed, took }.into()
-        }
+        Outcome::Rejected { failure, concerns, handed } => match under_way {
+            Some(open) => {
+                let address = *concerns == Concerns::Recipient;
+                let reason = if address { RejectedReason::AddressRefused } else { RejectedReason::Refused };
+                rejected(account, open, reason, failure, handed.clone(), context).into()
+            }
+            None => {
+                let (failure, handed) = (failure.clone(), handed.clone());
+                let reason = RejectedReason::Refused;
+                ContactRejected { reminder, attempt, reason, failure, handed, took, tried: None }.into()
+            }
+        },
         Outcome::Unknown { .. } if under_way.is_none() => return Ok(Vec::new()),
         Outcome::Unknown { handed } => {
             let reason = UnknownReason::NoAnswer;
             ContactUnknown { reminder, attempt, reason, handed: handed.clone(), took }.into()
         }
-        Outcome::Deferred(failure) => {
-            let Some(open) = under_way else { return closed };
-            let policy = context.rules.policy.as_ref();
-            let pauses = policy.map_or(&[PAUSE_MINUTES; 1][..], |policy| &policy.contact.backoff_minutes);
-            let pause = match open.uses_up_a_retry(failure) {
-                true => pauses.get(open.failures as usize),
-                false => Some(&TOO_LATE_MINUTES),
-            };
-            match pause {
-                None => {
-                    let (reason, failure) = (RejectedReason::RetriesExhausted, failure.clone());
-                    ContactRejected { reminder, attempt, reason, failure, handed: None, took }.into()
-                }
-                Some(minutes) => {
-                    let until = context.now.checked_add(i64::from(*minutes).minutes()).unwrap_or(context.now);
-                    let schedule = policy.and_then(|policy| Schedule::of(account, policy, context));
-                    let permitted = schedule.and_then(|schedule| schedule.permitted(account, until));
-                    let until = permitted.map_or(until, |permitted| permitted.from);
-                    let reason = DeferredReason::HandOverFailed;
-                    ContactDeferred { reminder, attempt, reason, until, failure: Some(failure.clone()) }.into()
-                }
-            }
-        }
+        Outcome::Deferred { failure, concerns } => match under_way {
+            Some(open) => deferred(account, open, failure, *concerns, context),
+            None => return closed,
+        },
     };
     Ok(vec![fact])
+}
+
+/// The reminder is due again, or given up after the policy's last pause.
+fn deferred(
+    account: &Account,
+    open: &Reminder,
+    failure: &HandOverFailure,
+    concerns: Concerns,
+    context: &Context<'_>,
+) -> Fact {
+    let (reminder, attempt, now) = (open.number, open.attempts, context.now);
+    let policy = context.rules.policy.as_ref();
+    let schedule = policy.and_then(|policy| Schedule::of(account, policy, context));
+    let in_minutes = |minutes: u32| {
+        let until = now.checked_add(i64::from(minutes).minutes()).unwrap_or(now);
+        let permitted = schedule.as_ref().and_then(|schedule| schedule.permitted(account, until));
+        permitted.map_or(until, |permitted| permitted.from)
+    };
+    let closed = schedule.as_ref().is_some_and(|schedule| !schedule.within_hours(now));
+    if failure.stage == LAST_LOOK && closed {
+        // The window closed before the message could leave. Nothing has failed.
+        let (reason, until) = (DeferredReason::OutsideHours, in_minutes(0));
+        return ContactDeferred { reminder, attempt, reason, until, failure: None, route: false }.into();
+    }
+    let pauses = policy.map_or(&[PAUSE_MINUTES; 1][..], |policy| &policy.contact.backoff_minutes);
+    let route = concerns == Concerns::Route;
+    let pause = match (route, open.uses_up_a_retry(failure)) {
+        (true, _) => Some(ROUTE_MINUTES),
+        (false, true) => pauses.get(open.failures as usize).copied(),
+        (false, false) => Some(TOO_LATE_MINUTES),
+    };
+    match pause {
+        None => rejected(account, open, RejectedReason::RetriesExhausted, failure, None, context).into(),
+        Some(minutes) => {
+            let (reason, until) = (DeferredReason::HandOverFailed, in_minutes(minutes));
+            ContactDeferred { reminder, attempt, reason, until, failure: Some(failure.clone()), route }.into()
+        }
+    }
+}
+
+/// A reminder that was given up takes no step: it reached nobody.
+fn rejected(
+    account: &Account,
+    open: &Reminder,
+    reason: RejectedReason,
+    failure: &HandOverFailure,
+    handed: Option<HandedOver>,
+    context: &Context<'_>,
+) -> ContactRejected {
+    let StepsTaken { steps, on } = took(open);
+    // What a person asked for uses up no rung: the ladder goes on as it would have.
+    let policy = context.rules.policy.as_ref().filter(|_| open.retry_of.is_none());
+    let schedule = policy.and_then(|policy| Schedule::of(account, policy, context));
+    let tried = schedule.map(|schedule| schedule.tried(account, &steps, on)).unwrap_or(StepsTaken { steps, on });
+    ContactRejected {
+        reminder: open.number,
+        attempt: open.attempts,
+        reason,
+        failure: failure.clone(),
+        handed,
+        took: StepsTaken { steps: Vec::new(), on },
+        tried: Some(tried),
+    }
 }

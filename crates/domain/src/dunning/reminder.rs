@@ -1,15 +1,19 @@
 //! Reminders: when one falls due, and how a person has one said again or dropped.
 
+use std::{collections::HashMap, fmt};
+
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Fact, Refusal,
-    attempt::{Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, WithheldReason},
+    attempt::{
+        Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, MessageStamp, WithheldReason,
+    },
     hours::{Permitted, next_permitted},
     ladder::{self, Contact, Item, ItemStep, LastStep, StepsTaken},
     policy::{Policy, Step, Tone},
-    start::{still_open, still_owed},
+    start::{not_now, still_open, still_owed},
 };
 use crate::{
     account::Account,
@@ -17,6 +21,8 @@ use crate::{
     ids::DocumentNumber,
     ledger::{OpenItem, Owed},
     party::Channel,
+    refusal::Detail,
+    sealed::Sealed,
 };
 
 /// How a step speaks: the form of the message.
@@ -52,6 +58,8 @@ pub enum ReminderState {
         send_before: Timestamp,
         /// The items that the message lists as overdue: they hear its tone.
         overdue: Vec<(DocumentNumber, u32)>,
+        /// Keyed digest of the address.
+        recipient: [u8; 32],
     },
 }
 
@@ -66,6 +74,10 @@ pub struct Reminder {
     pub takes: Vec<ItemStep>,
     /// The reminder that a person asked to say again with this one.
     pub retry_of: Option<u64>,
+    /// The first reminder of those that say the same again.
+    pub first: u64,
+    /// The message said last, by this reminder or by the one that it says again.
+    pub stamp: Option<MessageStamp>,
     /// Attempts started so far.
     pub attempts: u32,
     /// Attempts whose hand-over failed for the moment. The policy's pauses are counted by these, and not by all attempts.
@@ -77,6 +89,14 @@ pub struct Reminder {
 }
 
 impl Reminder {
+    /// Keyed digest of the address that the message is under way to.
+    pub(super) fn recipient(&self) -> Option<[u8; 32]> {
+        match self.state {
+            ReminderState::Started { recipient, .. } => Some(recipient),
+            ReminderState::Due { .. } => None,
+        }
+    }
+
     /// Whether a hand-over that did not happen uses up a retry. A message that was too late to leave uses up none, unless this
     /// happens again and again.
     pub(super) fn uses_up_a_retry(&self, failure: &HandOverFailure) -> bool {
@@ -89,12 +109,58 @@ impl Reminder {
 pub struct Unsettled {
     /// The reminder's number.
     pub reminder: u64,
+    /// The first reminder of those that say the same again.
+    pub first: u64,
     /// How it spoke.
     pub notice: Notice,
-    /// The items that took a step with it.
+    /// The items that it was about, and their steps.
     pub takes: Vec<ItemStep>,
+    /// The message said last.
+    pub stamp: Option<MessageStamp>,
+    /// The steps are not taken yet, so dropping the reminder takes them.
+    pub wants_steps: bool,
     /// The attempt whose outcome stands as unknown, and the claim that may still say the outcome.
     pub unknown: Option<(u32, Claim)>,
+}
+
+/// How a reminder ended that nobody need see to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Closing {
+    /// A provider has its message.
+    Sent,
+    /// A person dropped it.
+    Dropped,
+    /// Nothing was sent, for this reason.
+    Withheld(WithheldReason),
+}
+
+/// Why a reminder can be neither retried nor dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nothing {
+    /// The reminder ended otherwise.
+    Closed(Closing),
+    /// A newer reminder has taken its place.
+    Superseded(u64),
+    /// Everything that the reminder was about is settled.
+    Settled,
+}
+
+impl fmt::Display for Nothing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(Closing::Sent) => f.write_str("it was sent"),
+            Self::Closed(Closing::Dropped) => f.write_str("it was dropped already"),
+            Self::Closed(Closing::Withheld(reason)) => write!(f, "nothing was sent for it ({})", reason.name()),
+            Self::Superseded(newest) => write!(f, "reminder {newest} has taken its place"),
+            Self::Settled => f.write_str("nothing that it was about is open any more"),
+        }
+    }
+}
+
+impl Detail for Nothing {
+    fn detail(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 /// reminder.due
@@ -108,6 +174,8 @@ pub struct ReminderDue {
     pub takes: Vec<ItemStep>,
     /// The reminder that a person asked to say again.
     pub retry_of: Option<u64>,
+    /// Why the person asked.
+    pub note: Option<Sealed>,
 }
 
 /// The account's items on the policy's ladder.
@@ -134,6 +202,9 @@ impl<'c> Schedule<'c> {
             // Where nothing is owed there is nothing left to say.
             taken: if owed.from(item.currency).is_some() { taken(item) } else { policy.steps.len() },
             last_taken: item.last_step.map(|last| last.on),
+            tried: item
+                .tried
+                .map(|tried| (policy.steps.partition_point(|step| step.offset_days <= tried.offset_days), tried.on)),
             held: held.of(&item.invoice),
         });
         Some(Self { policy, zone: zone(account, policy, context)?, items: items.collect(), owed })
@@ -201,6 +272,19 @@ impl<'c> Schedule<'c> {
             Some(ItemStep { invoice: item.invoice.clone(), instalment: item.instalment, offset_days: step.offset_days })
         };
         takes.iter().filter_map(of).collect()
+    }
+
+    /// The rungs that a reminder about these steps uses up on a day without reaching anybody.
+    pub fn tried(&self, account: &Account, takes: &[ItemStep], day: Date) -> StepsTaken {
+        let items: HashMap<_, _> =
+            account.ledger.items.iter().map(|item| (&item.invoice, item.instalment)).zip(&self.items).collect();
+        let of = |step: &ItemStep| {
+            let rung = items.get(&(&step.invoice, step.instalment))?.rung(self.policy, day);
+            let rung = rung.and_then(|rung| self.policy.steps.get(rung)).map(|rung| rung.offset_days);
+            let offset_days = rung.map_or(step.offset_days, |rung| rung.max(step.offset_days));
+            Some(ItemStep { offset_days, ..step.clone() })
+        };
+        StepsTaken { steps: takes.iter().filter_map(of).collect(), on: day }
     }
 
     /// How a message speaks that takes these steps: as the highest of them, or as firmly as was heard.
@@ -277,6 +361,7 @@ pub(super) fn due(account: &Account, context: &Context<'_>) -> Option<Fact> {
         notice: schedule.notice(account, &contact.takes, day)?,
         takes: schedule.takes(account, &contact.takes),
         retry_of: None,
+        note: None,
     };
     Some(due.into())
 }
@@ -287,14 +372,19 @@ pub(super) fn next_due(account: &Account, context: &Context<'_>) -> Option<Times
 }
 
 /// A person has the newest reminder said again that reached nobody for certain.
-pub(super) fn retry(account: &Account, reminder: u64, context: &Context<'_>) -> Result<Vec<Fact>, Refusal> {
+///
+/// A retry that has to wait is deferred at once, so that the person hears when it goes out.
+pub(super) fn retry(
+    account: &Account,
+    reminder: u64,
+    note: &Option<Sealed>,
+    context: &Context<'_>,
+) -> Result<Vec<Fact>, Refusal> {
     let unsettled = unsettled(account, reminder)?;
-    if context.rules.speaking().is_none() {
-        return Err(Refusal::SendingOff);
-    }
+    let Some(policy) = context.rules.speaking() else { return Err(Refusal::SendingOff) };
     let open = still_open(account, &unsettled.takes);
     if open.is_empty() {
-        return Err(Refusal::NothingToSettle { reminder });
+        return Err(Refusal::NothingToSettle { reminder, why: Nothing::Settled });
     }
     let day = day_of(account, context, context.now);
     if let Some(hold) = held_by(account, &open, day) {
@@ -308,26 +398,46 @@ pub(super) fn retry(account: &Account, reminder: u64, context: &Context<'_>) -> 
         notice: unsettled.notice.clone(),
         takes: unsettled.takes.clone(),
         retry_of: Some(reminder),
+        note: note.clone(),
     };
-    Ok(vec![due.into()])
+    let deferred = Schedule::of(account, policy, context)
+        .and_then(|schedule| not_now(account, &schedule, due.reminder, context.now).err());
+    Ok([Some(due.into()), deferred.map(Into::into)].into_iter().flatten().collect())
 }
 
 /// A person decides that a reminder is not sent, or not sent again.
-pub(super) fn drop(account: &Account, reminder: u64, context: &Context<'_>) -> Result<Vec<Fact>, Refusal> {
+/// The ladder goes on, so the reminder's steps are taken.
+pub(super) fn drop(
+    account: &Account,
+    reminder: u64,
+    note: &Option<Sealed>,
+    context: &Context<'_>,
+) -> Result<Vec<Fact>, Refusal> {
     let day = day_of(account, context, context.now);
     let fact = match account.dunning.open.as_ref().filter(|open| open.number == reminder) {
         Some(open) if matches!(open.state, ReminderState::Started { .. }) => {
             return Err(Refusal::AttemptUnderWay { reminder });
         }
-        Some(open) => ContactWithheld::of(open, WithheldReason::Dropped, day),
+        Some(open) => {
+            let took = StepsTaken { steps: open.takes.clone(), on: day };
+            ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::Dropped, day) }
+        }
         None => {
-            unsettled(account, reminder)?;
-            // The steps were taken when the reminder was closed.
-            let took = StepsTaken { steps: Vec::new(), on: day };
-            ContactWithheld { reminder, reason: WithheldReason::Dropped, took, hold: None, balances: Vec::new() }
+            let unsettled = unsettled(account, reminder)?;
+            let steps = if unsettled.wants_steps { still_open(account, &unsettled.takes) } else { Vec::new() };
+            let took = StepsTaken { steps, on: day };
+            ContactWithheld {
+                reminder,
+                reason: WithheldReason::Dropped,
+                took,
+                hold: None,
+                balances: Vec::new(),
+                tried: None,
+                note: None,
+            }
         }
     };
-    Ok(vec![fact.into()])
+    Ok(vec![ContactWithheld { note: note.clone(), ..fact }.into()])
 }
 
 fn unsettled(account: &Account, reminder: u64) -> Result<&Unsettled, Refusal> {
@@ -339,11 +449,15 @@ fn unsettled(account: &Account, reminder: u64) -> Result<&Unsettled, Refusal> {
             return Err(Refusal::AttemptUnderWay { reminder });
         }
         // The older reminder's sender may still say its outcome; a person goes by the newer reminder.
-        Some(_) => return Err(Refusal::NothingToSettle { reminder }),
+        Some(open) => return Err(Refusal::NothingToSettle { reminder, why: Nothing::Superseded(open.number) }),
         None => {}
     }
     let unsettled = account.dunning.unsettled.as_ref().filter(|unsettled| unsettled.reminder == reminder);
-    unsettled.ok_or(Refusal::NothingToSettle { reminder })
+    unsettled.ok_or_else(|| {
+        let closed = account.dunning.closed.filter(|(closed, _)| *closed == reminder);
+        let why = closed.map_or(Nothing::Superseded(account.dunning.reminders), |(_, how)| Nothing::Closed(how));
+        Refusal::NothingToSettle { reminder, why }
+    })
 }
 
 /// The hold that keeps all of these items from being chased on a day; `None` where one of them may be.

@@ -2,18 +2,26 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use jiff::{ToSpan, civil::Date};
+use jiff::{Timestamp, ToSpan, civil::Date};
+use sha2::{Digest, Sha256};
 
 use super::{
     Fact, Refusal,
     attempt::{
-        Claim, ContactDeferred, ContactStarted, ContactWithheld, DeferredReason, ListedItem, MAX_LISTED, SEND_WITHIN,
-        UnlistedItems, WithheldReason,
+        Claim, ContactDeferred, ContactStarted, ContactWithheld, DeferredReason, ListedItem, MAX_LISTED, MessageStamp,
+        SEND_WITHIN, UnlistedItems, WithheldReason,
     },
+    hours::Permitted,
     ladder::{ItemStep, StepsTaken},
     reminder::{Reminder, ReminderState, Schedule, day_of, held_by},
 };
-use crate::{account::Account, command::Context, ledger::OpenItem, money::Currency};
+use crate::{
+    account::Account,
+    command::Context,
+    ledger::OpenItem,
+    money::Currency,
+    party::{Channel, ContactPoint, Profile},
+};
 
 /// A reminder that waits is withheld as soon as all that it is about is on hold.
 pub(super) fn held(account: &Account, open: &Reminder, context: &Context<'_>) -> Option<Fact> {
@@ -65,23 +73,19 @@ pub(super) fn start(
         let withheld = ContactWithheld::of(open, WithheldReason::NothingOwed, day);
         return Ok(vec![ContactWithheld { balances, ..withheld }.into()]);
     };
-    let permitted = schedule.permitted(account, now);
-    let Some(window) = permitted.filter(|permitted| permitted.from <= now) else {
-        let reason = if schedule.within_hours(now) { DeferredReason::Budget } else { DeferredReason::OutsideHours };
-        let until = permitted.map(|permitted| permitted.from).or_else(|| account.dunning.recent.last().copied());
-        let until = until.unwrap_or(now).max(now.checked_add(1.minute()).unwrap_or(now));
-        return Ok(vec![ContactDeferred { reminder, attempt: 0, reason, until, failure: None }.into()]);
+    let window = match not_now(account, &schedule, reminder, now) {
+        Ok(window) => window,
+        Err(deferred) => return Ok(vec![deferred.into()]),
     };
-    let point = profile.contact_points.iter().find(|point| point.channel == notice.channel);
-    let Some(point) = point else {
-        // The steps of what is still due: what is on hold since takes none.
-        let took = StepsTaken { steps: takes, on: day };
-        let withheld = ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::NoContactPoint, day) };
+    let Some(point) = usable(account, profile, notice.channel) else {
+        // The steps of what is still due: what is on hold since is not tried.
+        let tried = open.retry_of.is_none().then(|| schedule.tried(account, &takes, day));
+        let withheld = ContactWithheld { tried, ..ContactWithheld::of(open, WithheldReason::NoContactPoint, day) };
         return Ok(vec![withheld.into()]);
     };
     let (items, unlisted) = listed(schedule.spoken_of(account, day), &takes, day);
     let own = context.rules.languages.contains(&profile.language);
-    let started = ContactStarted {
+    let mut started = ContactStarted {
         reminder,
         attempt: open.attempts + 1,
         claim,
@@ -101,15 +105,76 @@ pub(super) fn start(
             .filter(|(currency, _)| schedule.owed.on(*currency, day))
             .collect(),
         notice,
+        stamp: None,
     };
+    let id = message_id(open.first, &started, &policy.sender.email);
+    let said_before = open.stamp.as_ref().filter(|before| open.retry_of.is_some() && before.id == id);
+    started.stamp = Some(said_before.cloned().unwrap_or(MessageStamp { id, at: now, day }));
     Ok(vec![started.into()])
+}
+
+/// The window that is open now, or until when the reminder waits.
+pub(super) fn not_now(
+    account: &Account,
+    schedule: &Schedule<'_>,
+    reminder: u64,
+    now: Timestamp,
+) -> Result<Permitted, ContactDeferred> {
+    let permitted = schedule.permitted(account, now);
+    permitted.filter(|permitted| permitted.from <= now).ok_or_else(|| {
+        let reason = if schedule.within_hours(now) { DeferredReason::Budget } else { DeferredReason::OutsideHours };
+        let until = permitted.map(|permitted| permitted.from).or_else(|| account.dunning.recent.last().copied());
+        let until = until.unwrap_or(now).max(now.checked_add(1.minute()).unwrap_or(now));
+        ContactDeferred { reminder, attempt: 0, reason, until, failure: None, route: false }
+    })
+}
+
+/// The address that a message goes to: the first of the channel, in the order given, that no provider has refused. Where all
+/// were refused, the first is tried again.
+fn usable<'p>(account: &Account, profile: &'p Profile, channel: Channel) -> Option<&'p ContactPoint> {
+    let points = || profile.contact_points.iter().filter(|point| point.channel == channel);
+    points().find(|point| !account.dunning.refused.contains(&point.digest)).or_else(|| points().next())
+}
+
+/// Names the message by its content, so that a message with the same content has the same name. The name is a hash, since it
+/// must not say whose account it is. The debtor's sealed name is part of it, which no other account has.
+fn message_id(first: u64, started: &ContactStarted, sender: &str) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |part: &[u8]| {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    };
+    add(&started.name.0);
+    add(&started.address.0);
+    let notice = &started.notice;
+    for word in [&notice.step, &notice.template, &started.language] {
+        add(word.as_bytes());
+    }
+    add(notice.tone.name().as_bytes());
+    add(&first.to_be_bytes());
+    for item in &started.items {
+        add(item.invoice.as_str().as_bytes());
+        let words = format!("{} {} {} {}", item.instalment, item.currency, item.open, item.due_date < started.day);
+        add(words.as_bytes());
+    }
+    for rest in &started.unlisted {
+        add(format!("{} {} {} {}", rest.currency, rest.items, rest.open, rest.overdue).as_bytes());
+    }
+    for (currency, minor) in &started.unapplied {
+        add(format!("{minor} {currency}").as_bytes());
+    }
+    let id: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    match (notice.channel, sender.rsplit_once('@')) {
+        (Channel::Email, Some((_, domain))) => format!("{id}@{domain}"),
+        _ => id,
+    }
 }
 
 impl ContactWithheld {
     /// Nothing is sent for an open reminder.
     pub(super) fn of(open: &Reminder, reason: WithheldReason, on: Date) -> Self {
-        let steps = if reason.takes_steps() { open.takes.clone() } else { Vec::new() };
-        Self { reminder: open.number, reason, took: StepsTaken { steps, on }, hold: None, balances: Vec::new() }
+        let took = StepsTaken { steps: Vec::new(), on };
+        Self { reminder: open.number, reason, took, hold: None, balances: Vec::new(), tried: None, note: None }
     }
 }
 

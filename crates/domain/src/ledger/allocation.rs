@@ -231,6 +231,7 @@ impl Ledger {
                     due_date: line.due_date,
                     open: line.amount,
                     last_step: line.last_step,
+                    tried: None,
                     tone_heard: heard.get(&(&line.invoice, line.instalment)).copied(),
                     held_back: None,
                 }),

@@ -176,6 +176,7 @@ impl Ledger {
             due_date: instalment.due_date,
             open: instalment.amount,
             last_step: None,
+            tried: None,
             tone_heard: None,
             held_back: None,
         }));

@@ -252,7 +252,7 @@ fn u1_nobody_has_a_reminder_said_again_about_what_credit_covers() {
     start_mine(&mut world);
     reject(&mut world);
     world.ask(&kept("P-1", 10_000)).expect("kept");
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("NOTHING_OWED"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("NOTHING_OWED"));
 }
 
 #[test]

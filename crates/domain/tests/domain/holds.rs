@@ -169,7 +169,7 @@ fn a_reminder_that_a_person_had_said_again_is_theirs_again_when_a_hold_keeps_it_
     start_mine(&mut world);
     crate::speaking::reject(&mut world);
     world.now = local("2026-03-20T10:00:00");
-    let retry = dunning::Command::RetryContact { reminder: 1 };
+    let retry = dunning::Command::RetryContact { reminder: 1, note: None };
     world.ask(&retry).expect("due again");
     assert_eq!(world.account.dunning.needs_person(), None, "it is on its way");
     world.ask(&place("H-1", terms(None, None))).expect("placed");
@@ -184,7 +184,7 @@ fn a_reminder_that_a_person_had_said_again_is_theirs_again_when_a_hold_keeps_it_
     start(&mut world, 3, MINE);
     assert_eq!(world.account.dunning.needs_person(), Some(1), "nor was anybody reached while sending was off");
     world.rules.sending = true;
-    world.ask(&dunning::Command::DropContact { reminder: 1 }).expect("dropped");
+    world.ask(&dunning::Command::DropContact { reminder: 1, note: None }).expect("dropped");
     assert_eq!(world.account.dunning.needs_person(), None);
 }
 
@@ -219,7 +219,7 @@ fn a_message_said_again_is_as_firm_as_what_was_heard() {
     let rejected = world.account.dunning.needs_person().expect("rejected");
     world.ask(&release("H-1")).expect("released");
     world.now = local("2026-03-27T10:00:00");
-    world.ask(&dunning::Command::RetryContact { reminder: rejected }).expect("due again");
+    world.ask(&dunning::Command::RetryContact { reminder: rejected, note: None }).expect("due again");
     let started = start_mine(&mut world);
     assert_eq!((started.items.len(), started.notice.tone), (2, Tone::Firm), "now F-1 is listed");
 }
@@ -287,7 +287,7 @@ fn a_person_cannot_have_said_again_what_is_on_hold() {
     start_mine(&mut world);
     crate::speaking::reject(&mut world);
     world.ask(&place("H-1", terms(None, None))).expect("placed");
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("ON_HOLD"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("ON_HOLD"));
 }
 
 proptest! {

@@ -34,7 +34,7 @@ pub fn at(text: &str, zone: &TimeZone) -> Timestamp {
 }
 
 pub fn fresh(due: Date) -> Item {
-    Item { due_date: due, from: Date::MIN, taken: 0, last_taken: None, held: [].into() }
+    Item { due_date: due, from: Date::MIN, taken: 0, last_taken: None, tried: None, held: [].into() }
 }
 
 /// Steps at -3, 0, 7, 21 and 45 days, on working days from 9 to 20.
@@ -156,7 +156,7 @@ fn at_both_ends_of_daylight_saving_time_the_window_is_where_the_clock_says() {
     for (due, expected) in
         [(Date::constant(2026, 3, 29), "2026-03-29T01:00:00Z"), (Date::constant(2026, 10, 25), "2026-10-25T00:00:00Z")]
     {
-        let item = Item { due_date: due, from: Date::MIN, taken: 1, last_taken: None, held: [].into() };
+        let item = Item { due_date: due, from: Date::MIN, taken: 1, last_taken: None, tried: None, held: [].into() };
         let before = due.to_datetime(Time::midnight()).to_zoned(madrid.clone()).expect("midnight").timestamp();
         let contact = next_contact(&policy, &madrid, &[item], &[], before).expect("a contact");
         assert_eq!(contact.at, expected.parse::<Timestamp>().expect("an instant"));

@@ -9,6 +9,7 @@ mod invariants;
 mod ladder;
 mod outcomes;
 mod policy;
+mod reaching;
 mod speaking;
 mod tone;
 mod tries;

@@ -13,7 +13,9 @@ use saldo_domain::{
 };
 
 use crate::{
-    speaking::{MINE, OTHERS, accepted, failed, last, live_through, local, next, owing, said, settle, start},
+    speaking::{
+        MINE, OTHERS, accepted, last, live_through, local, next, owing, put_off, refused_message, said, settle, start,
+    },
     world::invoice,
 };
 
@@ -33,7 +35,7 @@ fn an_attempt_nobody_says_the_outcome_of_stands_as_unknown() {
     ));
     assert_eq!(start(&mut world, 1, OTHERS), [], "never sent again by itself");
     // Accepted may replace unknown; nothing else may, and once only.
-    assert_eq!(settle(&mut world, 1, 1, Outcome::Deferred(failed())), Err("ATTEMPT_CLOSED"));
+    assert_eq!(settle(&mut world, 1, 1, put_off()), Err("ATTEMPT_CLOSED"));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Err("ATTEMPT_CLOSED"));
     assert_eq!(world.account.dunning.recent.len(), 1, "one contact, counted once");
@@ -48,7 +50,7 @@ fn what_was_accepted_is_taken_although_it_is_told_after_the_next_reminder_fell_d
     start(&mut world, 1, MINE);
     world.now = local("2026-03-10T09:00:00");
     // Time comes first: the attempt stands as unknown, and F-2 falls due. Nobody could have a rejected one said again.
-    let rejected = Outcome::Rejected { failure: failed(), handed: None };
+    let rejected = refused_message();
     assert_eq!(settle(&mut world, 1, 1, rejected), Err("ATTEMPT_CLOSED"));
     assert_eq!(world.account.dunning.needs_person(), None);
     assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
@@ -77,8 +79,8 @@ fn while_a_later_reminder_is_open_no_person_has_the_one_before_it_said_again() {
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
     world.now = local("2026-03-10T09:00:00");
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
-    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: 1, note: None }), Err("NOTHING_TO_SETTLE"));
     assert_eq!(world.account.dunning.open.as_ref().map(|open| open.number), Some(2));
 }
 
@@ -88,17 +90,17 @@ fn a_person_may_have_the_unknown_said_again_or_drop_it() {
     world.now = local("2026-03-09T09:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("ATTEMPT_UNDER_WAY"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("ATTEMPT_UNDER_WAY"));
     assert_eq!(settle(&mut world, 1, 1, Outcome::Unknown { handed: None }), Ok(()));
     let mut dropped = world.clone();
-    assert_eq!(dropped.ask(&dunning::Command::DropContact { reminder: 1 }), Ok(()));
-    assert_eq!(dropped.ask(&dunning::Command::RetryContact { reminder: 1 }), Err("NOTHING_TO_SETTLE"));
-    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1 }), Ok(()));
-    // The first may have arrived: again not today, and with the same words.
-    start(&mut world, 2, MINE);
+    assert_eq!(dropped.ask(&dunning::Command::DropContact { reminder: 1, note: None }), Ok(()));
+    assert_eq!(dropped.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Err("NOTHING_TO_SETTLE"));
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Ok(()));
+    // The first may have arrived: again not today, which the person is told at once, and with the same words.
+    let tomorrow = local("2026-03-10T09:00:00");
     assert!(matches!(
         last(&world),
-        Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { reason: DeferredReason::Budget, .. }))
+        Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { reason: DeferredReason::Budget, until, .. })) if *until == tomorrow
     ));
     live_through(&mut world, &BTreeSet::new(), local("2026-03-11T00:00:00"));
     assert_eq!(said(&world), ["2026-03-09 09:00 courtesy", "2026-03-10 09:00 courtesy"]);

@@ -8,8 +8,8 @@ use saldo_domain::{
     Context, Rules,
     command::Command,
     dunning::{
-        self, Claim, ContactDeferred, ContactStarted, ContactWithheld, DeferredReason, HandOverFailure, HandedOver,
-        Outcome, ReminderState, Tone, WithheldReason, attempt::MAX_LISTED, preview::preview,
+        self, Claim, Concerns, ContactDeferred, ContactStarted, ContactWithheld, DeferredReason, HandOverFailure,
+        HandedOver, Outcome, ReminderState, Tone, WithheldReason, attempt::MAX_LISTED, preview::preview,
     },
     event::Event,
     party::{self, Channel, ContactPoint, ProfileChange},
@@ -60,6 +60,19 @@ pub fn failed() -> HandOverFailure {
     HandOverFailure { stage: "rcpt".into(), code: 450, reply: None }
 }
 
+/// The message was put off because of this failure.
+pub fn put_off_by(failure: HandOverFailure) -> Outcome {
+    Outcome::Deferred { failure, concerns: Concerns::Message }
+}
+
+pub fn put_off() -> Outcome {
+    put_off_by(failed())
+}
+
+pub fn refused_message() -> Outcome {
+    Outcome::Rejected { failure: failed(), concerns: Concerns::Message, handed: None }
+}
+
 /// Woken at an instant; the open reminder is sent and taken if it may be.
 pub fn live(world: &mut World, now: Timestamp) {
     world.now = now;
@@ -92,7 +105,7 @@ pub fn accept(world: &mut World) {
 /// The started reminder is refused by its provider.
 pub fn reject(world: &mut World) {
     let open = world.account.dunning.open.clone().expect("a started reminder");
-    let refused = Outcome::Rejected { failure: failed(), handed: None };
+    let refused = refused_message();
     assert_eq!(settle(world, open.number, open.attempts, refused), Ok(()));
 }
 

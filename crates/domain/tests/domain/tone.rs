@@ -29,7 +29,7 @@ fn a_message_is_no_firmer_than_what_was_heard() {
     world.now = local("2026-04-16T10:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     let formal = world.account.dunning.open.as_ref().expect("the formal demand is due").number;
-    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: formal }), Ok(()));
+    assert_eq!(world.ask(&dunning::Command::DropContact { reminder: formal, note: None }), Ok(()));
     assert_eq!(world.ask(&invoice("F-2", &[(Date::constant(2026, 4, 20), 5_000)])), Ok(()));
     world.now = local("2026-04-17T10:00:00");
     assert_eq!(

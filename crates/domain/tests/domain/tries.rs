@@ -4,14 +4,14 @@ use jiff::{SignedDuration, civil::Date};
 use saldo_domain::{
     command::Command,
     dunning::{
-        self, ContactDeferred, ContactRejected, HandOverFailure, Outcome, RejectedReason,
+        self, ContactDeferred, ContactRejected, HandOverFailure, RejectedReason,
         attempt::{LAST_LOOK, MAX_TOO_LATE},
     },
     event::Event,
 };
 
 use crate::{
-    speaking::{MINE, failed, last, local, next, owing, settle, start},
+    speaking::{MINE, failed, last, local, next, owing, put_off, put_off_by, settle, start},
     world::World,
 };
 
@@ -23,7 +23,7 @@ fn a_temporary_failure_is_tried_again_by_the_policys_backoff_and_then_given_up()
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     for (attempt, minutes) in [(1, 15), (2, 60)] {
         start(&mut world, 1, MINE);
-        assert_eq!(settle(&mut world, 1, attempt, Outcome::Deferred(failed())), Ok(()));
+        assert_eq!(settle(&mut world, 1, attempt, put_off()), Ok(()));
         let expected = world.now + SignedDuration::from_mins(minutes);
         assert!(
             matches!(last(&world), Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { until, .. })) if *until == expected)
@@ -31,7 +31,7 @@ fn a_temporary_failure_is_tried_again_by_the_policys_backoff_and_then_given_up()
         world.now = expected;
     }
     start(&mut world, 1, MINE);
-    assert_eq!(settle(&mut world, 1, 3, Outcome::Deferred(failed())), Ok(()));
+    assert_eq!(settle(&mut world, 1, 3, put_off()), Ok(()));
     assert!(matches!(
         last(&world),
         Event::Dunning(dunning::Fact::ContactRejected(ContactRejected {
@@ -39,7 +39,7 @@ fn a_temporary_failure_is_tried_again_by_the_policys_backoff_and_then_given_up()
             ..
         }))
     ));
-    // Its step counts as taken, and the ladder goes on.
+    // The ladder goes on.
     assert_eq!(next(&world), Some(local("2026-03-12T09:00:00")));
 }
 
@@ -51,7 +51,7 @@ fn what_a_last_look_kept_back_uses_up_no_retry() {
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
     let held_back = HandOverFailure { stage: LAST_LOOK.into(), code: 0, reply: None };
-    assert_eq!(settle(&mut world, 1, 1, Outcome::Deferred(held_back)), Ok(()));
+    assert_eq!(settle(&mut world, 1, 1, put_off_by(held_back)), Ok(()));
     assert!(matches!(last(&world), Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { .. }))));
 }
 
@@ -73,7 +73,7 @@ pub fn too_slow() -> HandOverFailure {
 fn not_handed_over(world: &mut World, failure: HandOverFailure) -> Option<i64> {
     start(world, 1, MINE);
     let attempt = world.account.dunning.open.as_ref().expect("an open reminder").attempts;
-    assert_eq!(settle(world, 1, attempt, Outcome::Deferred(failure)), Ok(()));
+    assert_eq!(settle(world, 1, attempt, put_off_by(failure)), Ok(()));
     match last(world) {
         Event::Dunning(dunning::Fact::ContactDeferred(ContactDeferred { until, .. })) => {
             let until = *until;

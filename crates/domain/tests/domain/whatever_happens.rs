@@ -15,7 +15,9 @@ use saldo_domain::{
 
 use crate::{
     ladder::{ladder, zone},
-    speaking::{MINE, accepted, failed, live, live_through, local, owing, said, settle, start},
+    speaking::{
+        MINE, accepted, live, live_through, local, owing, put_off, put_off_by, refused_message, said, settle, start,
+    },
     tries::too_slow,
     world::{World, invoice, money, number, payment, reversal},
 };
@@ -113,10 +115,10 @@ impl Turn {
                 let Some(open) = under_way else { return };
                 let outcome = match became {
                     Became::Accepted => accepted(),
-                    Became::Rejected => Outcome::Rejected { failure: failed(), handed: None },
+                    Became::Rejected => refused_message(),
                     Became::Unknown => Outcome::Unknown { handed: None },
-                    Became::Failed => Outcome::Deferred(failed()),
-                    Became::TooSlow => Outcome::Deferred(too_slow()),
+                    Became::Failed => put_off(),
+                    Became::TooSlow => put_off_by(too_slow()),
                 };
                 let _ = settle(world, open.number, open.attempts, outcome);
             }
@@ -146,13 +148,13 @@ impl Turn {
             }
             Turn::Retry => {
                 if let Some(reminder) = world.account.dunning.needs_person() {
-                    let _ = world.ask(&dunning::Command::RetryContact { reminder });
+                    let _ = world.ask(&dunning::Command::RetryContact { reminder, note: None });
                 }
             }
             Turn::Drop => {
                 let reminder = open.map(|open| open.number).or(world.account.dunning.needs_person());
                 if let Some(reminder) = reminder {
-                    let _ = world.ask(&dunning::Command::DropContact { reminder });
+                    let _ = world.ask(&dunning::Command::DropContact { reminder, note: None });
                 }
             }
             Turn::Sending(on) => world.rules.sending = on,

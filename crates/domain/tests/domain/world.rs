@@ -66,6 +66,12 @@ impl World {
         decide(&self.account, &self.documents, &command.clone().into(), &context)
     }
 
+    /// The refusal of a command, where there is one.
+    pub fn refusal<C: Clone + Into<Command>>(&mut self, command: &C) -> Option<saldo_domain::refusal::Refusal> {
+        let context = Context { now: self.now, rules: &self.rules, zones: |name| TimeZone::get(name).ok() };
+        handle(&mut self.account, &self.documents, &command.clone().into(), &context).refusal
+    }
+
     /// Open amounts, oldest due first.
     pub fn open(&self) -> Vec<i64> {
         self.account.ledger.items.iter().map(|item| item.open).collect()

@@ -12,7 +12,7 @@ use saldo_domain::{
 
 use super::{
     Accepted, CommitPosition, Model,
-    reminders::{ReminderKey, why},
+    reminders::{ReminderKey, why, why_deferred},
 };
 use crate::{
     ReadModelError,
@@ -65,7 +65,7 @@ const ATTEMPTS: Table = Table {
             )
             .nullable(),
             Column::new("ended_at", Kind::Instant, "When its outcome was recorded; null while it is under way").nullable(),
-            Column::new("message_id", Kind::Text, "Message-ID of what was handed over; null where it did not come to that")
+            Column::new("message_id", Kind::Text, "Message-ID of the attempt's message, from its start on; null where withheld")
                 .nullable()
                 .set_if_known(),
             Column::new(
@@ -152,8 +152,10 @@ pub struct AttemptChange {
     pub reason: Option<String>,
     /// When its outcome was recorded.
     pub ended_at: Option<Timestamp>,
-    /// Message-ID and SHA-256 of what was handed over, where that becomes known.
-    pub handed: Option<(String, [u8; 32])>,
+    /// Message-ID of the attempt's message, where it becomes known.
+    pub message_id: Option<String>,
+    /// SHA-256 of what was handed over, where it becomes known.
+    pub message_sha256: Option<[u8; 32]>,
     /// The newest commit about it.
     pub position: CommitPosition,
 }
@@ -166,7 +168,7 @@ pub struct Attempts {
 }
 
 impl Model for Attempts {
-    const DECLARATION: Declaration = Declaration::new("attempts", 1, &[ATTEMPTS], &[VIEW]);
+    const DECLARATION: Declaration = Declaration::new("attempts", 2, &[ATTEMPTS], &[VIEW]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         for event in &accepted.commit.events {
@@ -199,8 +201,8 @@ impl Model for Attempts {
                     &row.status,
                     &row.reason.as_deref(),
                     &row.ended_at,
-                    &row.handed.as_ref().map(|(id, _)| id.as_str()),
-                    &row.handed.as_ref().map(|(_, sha256)| sha256.as_slice()),
+                    &row.message_id.as_deref(),
+                    &row.message_sha256.as_ref().map(|sha256| sha256.as_slice()),
                     &(row.position.partition as i32),
                     &(row.position.offset as i64),
                 ],
@@ -217,7 +219,8 @@ impl Attempts {
             status,
             reason,
             ended_at: Some(accepted.commit.recorded_at),
-            handed: handed.map(|handed| (handed.message_id.clone(), handed.sha256)),
+            message_id: handed.map(|handed| handed.message_id.clone()),
+            message_sha256: handed.map(|handed| handed.sha256),
             position: accepted.position,
         };
         let (reminder, attempt, change) = match fact {
@@ -230,12 +233,14 @@ impl Attempts {
                     at: started.at,
                     send_before: started.send_before,
                 };
-                let change = AttemptChange { started: Some(start), ended_at: None, ..ends("started", None, None) };
+                let message_id = started.stamp.as_ref().map(|stamp| stamp.id.clone());
+                let change =
+                    AttemptChange { started: Some(start), ended_at: None, message_id, ..ends("started", None, None) };
                 (started.reminder, started.attempt, change)
             }
             // Attempt 0: the reminder waits without having been started.
             Fact::ContactDeferred(deferred) if deferred.attempt > 0 => {
-                let reason = why(deferred.reason.name(), deferred.failure.as_ref());
+                let reason = why_deferred(deferred);
                 (deferred.reminder, deferred.attempt, ends("deferred", Some(reason), None))
             }
             Fact::ContactAccepted(accepted) => {
@@ -262,8 +267,9 @@ impl Attempts {
 
 impl AttemptChange {
     fn then(&mut self, later: AttemptChange) {
-        let handed = self.handed.take();
-        let started = mem::take(&mut self.started);
-        *self = AttemptChange { started: started.or(later.started), handed: later.handed.or(handed), ..later };
+        let before = mem::replace(self, later);
+        self.started = before.started.or(self.started.take());
+        self.message_id = self.message_id.take().or(before.message_id);
+        self.message_sha256 = self.message_sha256.or(before.message_sha256);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use saldo_domain::{
-    dunning::{Fact, HandOverFailure, Notice, ReminderState, WithheldReason},
+    dunning::{ContactDeferred, Fact, HandOverFailure, Notice, ReminderState, WithheldReason, attempt::LAST_LOOK},
     event::Event,
 };
 
@@ -455,7 +455,7 @@ impl Reminders {
                 self.change(owner, withheld.reminder, change);
             }
             Fact::ContactDeferred(deferred) => {
-                let (reason, until) = (why(deferred.reason.name(), deferred.failure.as_ref()), Some(deferred.until));
+                let (reason, until) = (why_deferred(deferred), Some(deferred.until));
                 let standing = Standing { ready_at: until, until, ..standing("deferred", Some(reason)) };
                 self.change(owner, deferred.reminder, stands(standing));
             }
@@ -517,6 +517,15 @@ fn stands(accepted: &Accepted<'_>, standing: Standing) -> ReminderChange {
 
 fn standing(status: &'static str, reason: Option<String>) -> Standing {
     Standing { status, reason, ready_at: None, until: None }
+}
+
+/// `route_failed: connect` where the route failed, and `too_late` where the message was too late to leave.
+pub(super) fn why_deferred(deferred: &ContactDeferred) -> String {
+    match &deferred.failure {
+        Some(failure) if deferred.route => why("route_failed", Some(failure)),
+        Some(failure) if failure.stage == LAST_LOOK => "too_late".to_owned(),
+        failure => why(deferred.reason.name(), failure.as_ref()),
+    }
 }
 
 /// `refused: rcpt 550`; the provider's own words may repeat an address and stay sealed.

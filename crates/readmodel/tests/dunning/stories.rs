@@ -271,7 +271,7 @@ fn told(story: &Story) -> Vec<String> {
     }
     for (key, row) in &rows.attempts.changes {
         let mut line = format!("{}.{} {}", key.reminder.reminder, key.attempt, row.status);
-        let handed = row.handed.as_ref().map(|(id, _)| id.clone());
+        let handed = row.message_sha256.and(row.message_id.clone());
         row.reason.clone().into_iter().chain(handed).for_each(|text| line += &format!(" {text}"));
         lines.push(line);
     }

@@ -5,8 +5,8 @@ use saldo_domain::{
     account::Account,
     dunning::{
         self, Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
-        ContactWithheld, DeferredReason, HandOverFailure, HandedOver, ItemStep, ListedItem, Notice, RejectedReason,
-        ReminderDue, StepsTaken, Tone, UnknownReason, WithheldReason,
+        ContactWithheld, DeferredReason, HandOverFailure, HandedOver, ItemStep, ListedItem, MessageStamp, Notice,
+        RejectedReason, ReminderDue, StepsTaken, Tone, UnknownReason, WithheldReason,
     },
     event::Event,
     evolve,
@@ -103,6 +103,7 @@ pub fn due(reminder: u64) -> Event {
         notice: notice("second", Tone::Firm),
         takes: takes.into(),
         retry_of: None,
+        note: None,
     }))
 }
 
@@ -110,7 +111,13 @@ pub fn again(reminder: u64, former: u64) -> Event {
     let Event::Dunning(dunning::Fact::ReminderDue(ReminderDue { notice, takes, .. })) = due(reminder) else {
         unreachable!("a reminder falls due")
     };
-    Event::Dunning(dunning::Fact::ReminderDue(ReminderDue { reminder, notice, takes, retry_of: Some(former) }))
+    Event::Dunning(dunning::Fact::ReminderDue(ReminderDue {
+        reminder,
+        notice,
+        takes,
+        retry_of: Some(former),
+        note: None,
+    }))
 }
 
 pub fn started(reminder: u64, attempt: u32) -> Event {
@@ -147,6 +154,11 @@ fn started_as(reminder: u64, attempt: u32, notice: Notice) -> Event {
         items: vec![item("F-1", 100_000, Some(3)), item("F-2", 23_450, None)],
         unlisted: Vec::new(),
         unapplied: vec![(eur, 5_000)],
+        stamp: Some(MessageStamp {
+            id: format!("<{attempt}@acme.example>"),
+            at: minute(attempt.into()),
+            day: date(2026, 3, 2),
+        }),
     }))
 }
 
@@ -166,6 +178,7 @@ pub fn waits(reminder: u64) -> Event {
         reason: DeferredReason::OutsideHours,
         until: minute(600),
         failure: None,
+        route: false,
     }))
 }
 
@@ -177,6 +190,7 @@ pub fn deferred(reminder: u64, attempt: u32) -> Event {
         reason: DeferredReason::HandOverFailed,
         until: minute(60 * i64::from(attempt)),
         failure: Some(failed("rcpt", 450)),
+        route: false,
     }))
 }
 
@@ -199,6 +213,7 @@ pub fn refused(reminder: u64, attempt: u32) -> Event {
         failure: failed("rcpt", 550),
         handed: None,
         took: took(),
+        tried: None,
     }))
 }
 
@@ -211,6 +226,7 @@ pub fn given_up(reminder: u64, attempt: u32) -> Event {
         failure: failed("connect", 0),
         handed: None,
         took: took(),
+        tried: None,
     }))
 }
 
@@ -241,6 +257,8 @@ pub fn withheld(reminder: u64, reason: WithheldReason) -> Event {
         took: took(),
         hold: None,
         balances: Vec::new(),
+        tried: None,
+        note: None,
     }))
 }
 

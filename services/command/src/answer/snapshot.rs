@@ -31,6 +31,11 @@ pub async fn snapshot(
             .map(|(currency, minor)| v1::Money { minor_units: *minor, currency: currency.to_string() })
             .collect(),
         unlisted: started.unlisted.iter().map(unlisted_to_api).collect(),
+        stamp: started.stamp.as_ref().map(|stamp| v1::MessageStamp {
+            id: stamp.id.clone(),
+            at: Some(timestamp_to_api(stamp.at)),
+            day: Some(date_to_api(stamp.day)),
+        }),
     })
 }
 

@@ -4,8 +4,9 @@ use saldo_api::v1;
 use saldo_auth::Role;
 use saldo_domain::{
     command::Command,
-    dunning::{self, Claim},
+    dunning::{self, Claim, ContactWithheld, ReminderDue},
 };
+use saldo_facts::{declare::Fact, sealed::NOTE};
 
 use super::{Fields, OPERATORS, Rpc, SENDERS, outcome};
 
@@ -57,10 +58,14 @@ impl Rpc for v1::RetryContactRequest {
         &["REMINDER_UNKNOWN", "ATTEMPT_UNDER_WAY", "NOTHING_TO_SETTLE", "SENDING_OFF", "ON_HOLD", "NOTHING_OWED"];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
-        Some(dunning::Command::RetryContact { reminder: reminder(self.reminder, fields)? }.into())
+        let reminder = reminder(self.reminder, fields);
+        let note = fields.free_text("note", ReminderDue::TYPE, NOTE, &self.note);
+        Some(dunning::Command::RetryContact { reminder: reminder?, note: note? }.into())
     }
 
-    fn clear_personal(&mut self) {}
+    fn clear_personal(&mut self) {
+        self.note.clear();
+    }
 }
 
 impl Rpc for v1::DropContactRequest {
@@ -68,10 +73,14 @@ impl Rpc for v1::DropContactRequest {
     const REFUSALS: &'static [&'static str] = &["REMINDER_UNKNOWN", "ATTEMPT_UNDER_WAY", "NOTHING_TO_SETTLE"];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
-        Some(dunning::Command::DropContact { reminder: reminder(self.reminder, fields)? }.into())
+        let reminder = reminder(self.reminder, fields);
+        let note = fields.free_text("note", ContactWithheld::TYPE, NOTE, &self.note);
+        Some(dunning::Command::DropContact { reminder: reminder?, note: note? }.into())
     }
 
-    fn clear_personal(&mut self) {}
+    fn clear_personal(&mut self) {
+        self.note.clear();
+    }
 }
 
 fn reminder(number: u64, fields: &mut Fields<'_>) -> Option<u64> {

@@ -2,7 +2,7 @@
 
 use saldo_api::v1::{self, record_contact_outcome_request::Outcome as Reported};
 use saldo_domain::{
-    dunning::{HandOverFailure, HandedOver, Outcome, policy::is_name},
+    dunning::{Concerns, HandOverFailure, HandedOver, Outcome, policy::is_name},
     sealed::Sealed,
 };
 use saldo_facts::sealed::{MESSAGE, REPLY};
@@ -36,9 +36,13 @@ pub fn read(outcome: Option<&Reported>, fields: &mut Fields<'_>) -> Option<Outco
         Some(Reported::Rejected(rejected)) => {
             let failure = failed("rejected.error", rejected.error.as_ref(), fields);
             let handed = handed("rejected.handed", rejected.handed.as_ref(), fields);
-            Some(Outcome::Rejected { failure: failure?, handed: handed? })
+            let (failure, concerns) = failure?;
+            Some(Outcome::Rejected { failure, concerns, handed: handed? })
         }
-        Some(Reported::Deferred(error)) => Some(Outcome::Deferred(failed("deferred", Some(error), fields)?)),
+        Some(Reported::Deferred(error)) => {
+            let (failure, concerns) = failed("deferred", Some(error), fields)?;
+            Some(Outcome::Deferred { failure, concerns })
+        }
         Some(Reported::Unknown(unknown)) => {
             Some(Outcome::Unknown { handed: handed("unknown.handed", unknown.handed.as_ref(), fields)? })
         }
@@ -65,7 +69,11 @@ fn handed(path: &str, handed: Option<&v1::HandedMessage>, fields: &mut Fields<'_
     Some(Some(HandedOver { message_id: id.clone(), sha256: Sha256::digest(text.as_bytes()).into(), message }))
 }
 
-fn failed(path: &str, error: Option<&v1::HandOverError>, fields: &mut Fields<'_>) -> Option<HandOverFailure> {
+fn failed(
+    path: &str,
+    error: Option<&v1::HandOverError>,
+    fields: &mut Fields<'_>,
+) -> Option<(HandOverFailure, Concerns)> {
     let Some(error) = error else {
         fields.add(path, "is required");
         return None;
@@ -78,8 +86,17 @@ fn failed(path: &str, error: Option<&v1::HandOverError>, fields: &mut Fields<'_>
         fields.add(format!("{path}.code"), "must be at most 2147483647");
         return None;
     }
+    let concerns = match v1::Concerns::try_from(error.concerns) {
+        Ok(v1::Concerns::Unspecified | v1::Concerns::Message) => Concerns::Message,
+        Ok(v1::Concerns::Recipient) => Concerns::Recipient,
+        Ok(v1::Concerns::Route) => Concerns::Route,
+        Err(_) => {
+            fields.add(format!("{path}.concerns"), "must be the message, the recipient or the route");
+            return None;
+        }
+    };
     let reply = reply(&format!("{path}.reply"), &error.reply, fields)?;
-    Some(HandOverFailure { stage: error.stage.clone(), code: error.code, reply })
+    Some((HandOverFailure { stage: error.stage.clone(), code: error.code, reply }, concerns))
 }
 
 fn reply(path: &str, text: &str, fields: &mut Fields<'_>) -> Option<Option<Sealed>> {

@@ -1,43 +1,68 @@
-//! `saldo attempt`: a person's decision about a reminder.
+//! `saldo attempt`: a person's decision about reminders that reached nobody for certain.
+
+mod act;
+mod all;
 
 use std::process::ExitCode;
 
 use anstream::println;
 use clap::Args;
-use saldo_api::v1;
-use uuid::Uuid;
+use jiff::Timestamp;
+use serde_json::json;
 
-use super::Run;
+use self::act::Act;
+use super::{Run, values};
 use crate::{
     Outcome,
-    client::{Target, explain, patiently},
+    client::{Target, explain},
 };
 
-/// Retry or drop a reminder that needs a person.
+/// Retry or drop reminders that need a person.
 ///
-/// `saldo outbox` shows which reminders need one. Needs a token with the role operator.
+/// `saldo outbox` shows which reminders need one. Needs a token with the role operator, and with --all the role reader too.
 #[derive(clap::Parser)]
 #[command(name = "attempt")]
 pub enum Attempt {
     /// Send a reminder again that certainly reached nobody, or whose outcome is unknown.
     ///
     /// Only the account's newest reminder can be sent again. The account decides again whether and when: a debtor who has
-    /// paid meanwhile gets nothing.
-    #[command(after_help = "Example:\n  saldo attempt retry D-0001 3")]
+    /// paid meanwhile gets nothing. Where nothing has changed, the message is the same one, with the same Message-ID.
+    #[command(
+        after_help = "Examples:\n  saldo attempt retry D-0001 3\n  saldo attempt retry --all --status rejected --reason 'the mail server was down' --dry-run"
+    )]
     Retry(AttemptArgs),
     /// Drop a reminder that waits, was refused, or whose outcome is unknown.
     ///
-    /// The reminder is not sent, or not sent again. The ladder goes on with the next step.
-    #[command(after_help = "Example:\n  saldo attempt drop D-0001 3")]
+    /// The reminder is not sent, or not sent again. Its steps count as taken, and the ladder goes on with the next step.
+    #[command(
+        after_help = "Examples:\n  saldo attempt drop D-0001 3\n  saldo attempt drop --all --status unknown --since 2026-11-27T08:00:00Z --reason 'all are in the log of the mail server'"
+    )]
     Drop(AttemptArgs),
 }
 
 #[derive(Args)]
 pub struct AttemptArgs {
     /// The account.
-    account: String,
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    account: Option<String>,
     /// The reminder's number, as `saldo outbox` shows it.
-    reminder: u64,
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    reminder: Option<u64>,
+    /// Every reminder of the token's tenant that needs a person.
+    #[arg(long, requires = "reason")]
+    all: bool,
+    /// With --all: only reminders of this status. Withheld are those without an address.
+    #[arg(long, value_name = "STATUS", requires = "all", value_parser = ["unknown", "rejected", "withheld"])]
+    status: Option<String>,
+    /// With --all: only reminders whose status last changed at this instant or later, such as 2026-11-27T08:00:00Z.
+    #[arg(long, value_name = "INSTANT", requires = "all", value_parser = values::instant)]
+    since: Option<Timestamp>,
+    /// Why, in your words. The history keeps it, sealed.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// Show what would be retried or dropped, and do nothing.
+    #[arg(long, requires = "all")]
+    dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -47,30 +72,17 @@ pub struct AttemptArgs {
 
 impl Run for Attempt {
     async fn run(self) -> Outcome {
-        let (retry, args) = match self {
-            Attempt::Retry(args) => (true, args),
-            Attempt::Drop(args) => (false, args),
+        let (act, args) = match self {
+            Attempt::Retry(args) => (Act::Retry, args),
+            Attempt::Drop(args) => (Act::Drop, args),
         };
+        let (Some(account), Some(reminder)) = (&args.account, args.reminder) else { return all::run(act, args).await };
         let clients = args.target.connect().await?;
-        let (request_id, account_id, reminder) = (Uuid::new_v4().to_string(), args.account.clone(), args.reminder);
-        let answer = patiently(|| {
-            let (mut command, request_id, account_id) =
-                (clients.command.clone(), request_id.clone(), account_id.clone());
-            async move {
-                if retry {
-                    command.retry_contact(v1::RetryContactRequest { request_id, account_id, reminder }).await
-                } else {
-                    command.drop_contact(v1::DropContactRequest { request_id, account_id, reminder }).await
-                }
-            }
-        });
-        let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
+        let done = act.ask(&clients, account, reminder, &args.reason).await.map_err(|status| explain(&status))?;
         if args.json {
-            println!("{}", serde_json::json!({ "version": answer.version, "events": answer.event_types }));
-        } else if retry {
-            println!("reminder {reminder} of {account_id} will be sent again as soon as the policy permits");
+            println!("{}", json!({ "version": done.version, "events": done.events, "until": done.until }));
         } else {
-            println!("reminder {reminder} of {account_id} is dropped");
+            println!("{}", act.told(account, reminder, &done));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use anstream::println;
+use jiff::Timestamp;
 use saldo_api::v1;
-use saldo_domain::dunning::attempt::WithheldReason;
+use saldo_domain::dunning::attempt::{UNKNOWN_AFTER, WithheldReason};
 use saldo_facts::timestamp_from_api;
 use serde::Serialize;
 
@@ -41,9 +42,9 @@ pub struct Outbox {
 }
 
 #[derive(Debug, Serialize)]
-struct Line {
-    account: String,
-    reminder: u64,
+pub struct Line {
+    pub account: String,
+    pub reminder: u64,
     step: String,
     status: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -53,6 +54,9 @@ struct Line {
     attempts: u32,
     due_at: String,
     needs_person: bool,
+    /// To be found in the log of the mail server.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    message_id: String,
 }
 
 impl Run for Outbox {
@@ -86,20 +90,7 @@ impl Run for Outbox {
             println!("{}", if self.all { "there has been no reminder" } else { "nothing waits" });
             return Ok(ExitCode::SUCCESS);
         }
-        let rows = lines.iter().map(|line| {
-            vec![
-                line.account.clone(),
-                line.reminder.to_string(),
-                line.step.clone(),
-                line.due_at.clone(),
-                line.status.clone(),
-                line.reason.clone(),
-                line.until.clone().unwrap_or_default(),
-                line.advice().to_owned(),
-            ]
-        });
-        let header = ["account", "reminder", "step", "due", "status", "why", "until", "a person should"];
-        println!("{}", table::plain(&header, 8, rows));
+        println!("{}", shown(&lines));
         if more {
             println!("there are more; name an account, or raise --most");
         }
@@ -107,32 +98,59 @@ impl Run for Outbox {
     }
 }
 
+/// Reminders as a table.
+pub fn shown(lines: &[Line]) -> comfy_table::Table {
+    let rows = lines.iter().map(|line| {
+        vec![
+            line.account.clone(),
+            line.reminder.to_string(),
+            line.step.clone(),
+            line.due_at.clone(),
+            line.status.clone(),
+            line.reason.clone(),
+            line.until.clone().unwrap_or_default(),
+            line.message_id.clone(),
+            line.advice().to_owned(),
+        ]
+    });
+    let header = ["account", "reminder", "step", "due", "status", "why", "until", "Message-ID", "a person should"];
+    table::plain(&header, 9, rows)
+}
+
 impl Line {
     /// The act that a person can choose.
     fn advice(&self) -> &'static str {
         match (self.needs_person, WithheldReason::parse(&self.reason)) {
             (false, _) => "",
-            (true, Some(WithheldReason::NoContactPoint)) => "add an address",
+            (true, Some(WithheldReason::NoContactPoint)) => "add an address: the reminder then comes again by itself",
+            (true, _) if self.reason.starts_with("address_refused") => {
+                "add another address: the reminder then comes again by itself; or retry, or drop"
+            }
+            (true, _) if self.status == "unknown" => {
+                "look for the Message-ID in the log of the mail server: drop if it was sent, else retry"
+            }
             (true, _) => "retry or drop",
         }
     }
 }
 
-fn line(view: v1::ReminderView) -> Line {
-    let instant = |at: Option<saldo_api::Timestamp>| {
-        let at = at.and_then(|at| timestamp_from_api(at).ok())?;
-        Some(at.round(jiff::Unit::Second).unwrap_or(at).to_string())
-    };
+pub fn line(view: v1::ReminderView) -> Line {
+    let read = |at: Option<saldo_api::Timestamp>| timestamp_from_api(at?).ok();
+    let shown = |at: Timestamp| at.round(jiff::Unit::Second).unwrap_or(at).to_string();
+    // A message under way has its outcome by then.
+    let started = view.status == "started";
+    let until = read(view.until).map(|at| if started { at.checked_add(UNKNOWN_AFTER).unwrap_or(at) } else { at });
     Line {
         account: view.account_id,
         reminder: view.reminder,
         step: view.step,
         status: view.status,
-        reason: view.reason,
-        until: instant(view.until),
+        reason: if started { "waits for the outcome".to_owned() } else { view.reason },
+        until: until.map(shown),
         attempts: view.attempts,
-        due_at: instant(view.due_at).unwrap_or_default(),
+        due_at: read(view.due_at).map(shown).unwrap_or_default(),
         needs_person: view.needs_person,
+        message_id: view.message_id,
     }
 }
 
@@ -146,8 +164,21 @@ mod tests {
             let (status, reason) = (status.to_owned(), reason.to_owned());
             line(v1::ReminderView { status, reason, needs_person, ..Default::default() }).advice()
         };
-        assert_eq!(view("withheld", "no_contact_point", true), "add an address");
-        assert_eq!(view("unknown", "", true), "retry or drop");
+        assert!(view("withheld", "no_contact_point", true).starts_with("add an address"));
+        assert!(view("rejected", "address_refused: rcpt 550", true).starts_with("add another address"));
+        assert!(view("unknown", "no_outcome", true).contains("Message-ID"));
+        assert_eq!(view("rejected", "retries_exhausted: rcpt 451", true), "retry or drop");
         assert_eq!(view("due", "", false), "");
+    }
+
+    #[test]
+    fn a_message_under_way_is_shown_with_the_time_by_which_its_outcome_is_known() {
+        let send_before = saldo_api::Timestamp { seconds: 1_772_442_000, nanos: 0 };
+        let view = v1::ReminderView { status: "started".into(), until: Some(send_before), ..Default::default() };
+        let line = line(view);
+        assert_eq!(
+            (line.reason.as_str(), line.until.as_deref()),
+            ("waits for the outcome", Some("2026-03-02T09:15:00Z"))
+        );
     }
 }

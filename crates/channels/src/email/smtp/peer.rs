@@ -10,7 +10,7 @@ use tokio::{
 
 use tokio_rustls::TlsAcceptor;
 
-use super::Server;
+use super::{Limits, Server};
 
 /// What the server does at a point instead of agreeing.
 #[derive(Clone, Copy)]
@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Drops,
     /// Says nothing more.
     Sleeps,
+    /// Says this, after so long.
+    SaysLate(&'static str, Duration),
 }
 
 /// Where in the conversations.
@@ -104,7 +106,7 @@ impl Peer {
             }
         });
         let mut server: Server = url.parse().expect("a server");
-        server.patience = Duration::from_millis(500);
+        server.limits = Limits::all(Duration::from_millis(500));
         Self { server, transcript }
     }
 
@@ -146,6 +148,10 @@ async fn converse(
             Some(Fault::SaysAndDrops(answer)) => (answer, true),
             Some(Fault::Drops) => return,
             Some(Fault::Sleeps) => std::future::pending().await,
+            Some(Fault::SaysLate(answer, late)) => {
+                tokio::time::sleep(late).await;
+                (answer, false)
+            }
         };
         if write.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() || drops {
             return;

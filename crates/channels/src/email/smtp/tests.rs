@@ -19,7 +19,7 @@ use super::{
     peer::{Fault, Peer},
     *,
 };
-use crate::email::mime::tests::sample;
+use crate::{Concerns, email::mime::tests::sample};
 
 /// A peer that answers each command with success, save at `at`.
 async fn peer(at: &'static str, fault: Option<Fault>) -> Peer {
@@ -71,18 +71,63 @@ async fn before_the_message_a_temporary_answer_or_none_is_no_hand_over() {
 
 #[tokio::test]
 async fn a_final_no_is_final_and_quotes_the_server() {
-    for (at, stage) in
-        [("MAIL", stage::MAIL), ("RCPT", stage::RCPT), ("DATA", stage::DATA), ("message", stage::MESSAGE)]
-    {
+    for (at, stage) in [("RCPT", stage::RCPT), ("DATA", stage::DATA), ("message", stage::MESSAGE)] {
         let outcome = outcome(at, Some(Fault::Says("550 5.1.1 no such user"))).await;
         let Outcome::Rejected { stage: found, reply, .. } = &outcome else { panic!("{at}: {outcome:?}") };
         assert!(*found == stage && reply.contains("550") && reply.contains("no such user"), "{outcome:?}");
         let Outcome::Rejected { code, content_left, .. } = outcome else { panic!("{at}") };
         assert_eq!((code, content_left), (550, at == "message"));
     }
+    // A server that refuses the sender says nothing of this mail.
+    let refused = outcome("MAIL", Some(Fault::Says("550 5.7.1 not you"))).await;
+    assert!(matches!(refused, Outcome::Deferred { code: 550, concerns: Concerns::Sender, .. }), "{refused:?}");
     // A server that turns everybody away says nothing of the message.
     let outcome = outcome("greeting", Some(Fault::Says("554 no service"))).await;
     assert!(matches!(outcome, Outcome::Deferred { stage: stage::CONNECT, .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn u14_a_reply_to_rcpt_says_whether_it_is_about_the_address() {
+    for (reply, expected) in [
+        ("550 5.1.1 no such user", Concerns::Recipient),
+        ("550 no such user", Concerns::Recipient),
+        ("553 5.1.3 bad address", Concerns::Recipient),
+        ("550 5.2.1 mailbox disabled", Concerns::Recipient),
+        ("552 5.2.2 mailbox full", Concerns::Message),
+        ("554 5.7.1 client host rejected", Concerns::Message),
+        ("550 5.7.1 relaying denied", Concerns::Message),
+        ("554 no", Concerns::Message),
+    ] {
+        let Outcome::Rejected { concerns, .. } = outcome("RCPT", Some(Fault::Says(reply))).await else {
+            panic!("{reply}")
+        };
+        assert_eq!(concerns, expected, "{reply}");
+    }
+    for at in ["RCPT", "DATA", "message"] {
+        let closing = outcome(at, Some(Fault::SaysAndDrops("421 4.3.2 closing"))).await;
+        assert!(matches!(closing, Outcome::Deferred { code: 421, concerns: Concerns::Route, .. }), "{closing:?}");
+    }
+}
+
+#[test]
+fn u11_a_server_has_the_time_that_the_standard_gives_it() {
+    let server: Server = "smtps://mail.example.com".parse().expect("a server");
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    assert!(server.limits.command >= minutes(5) && server.limits.data >= minutes(2));
+    assert!(server.limits.message >= minutes(3 + 10));
+    let account_waits = saldo_domain::dunning::attempt::UNKNOWN_AFTER.unsigned_abs();
+    assert!(server.limits.message < account_waits, "the outcome is recorded before the account gives it up");
+}
+
+#[tokio::test]
+async fn u11_a_server_that_answers_the_message_late_has_it() {
+    let late = Duration::from_secs(1);
+    let mut peer = peer("message", Some(Fault::SaysLate("250 2.0.0 taken at last", late))).await;
+    // The other steps have less time than this one takes.
+    assert!(peer.server.limits.command < late && peer.server.limits.message < late);
+    peer.server.limits.message = late * 20;
+    let outcome = peer.server.hand_over(&sample().build().expect("a mail")).await;
+    assert_eq!(outcome, Outcome::Accepted { reply: "2.0.0 taken at last".into() });
 }
 
 #[tokio::test]
@@ -120,7 +165,7 @@ async fn nobody_listening_and_no_tls_where_it_was_asked_for_are_no_hand_over() {
     assert_eq!(plain.transcript().messages, "", "nothing was said in the clear");
     let plain = peer("", None).await;
     let mut wrapped: Server = format!("smtps://127.0.0.1:{}", plain.server.port).parse().expect("a server");
-    wrapped.patience = Duration::from_millis(500);
+    wrapped.limits = Limits::all(Duration::from_millis(500));
     let outcome = wrapped.hand_over(&mail).await;
     assert!(matches!(outcome, Outcome::Deferred { stage: stage::TLS, .. }), "{outcome:?}");
 }

@@ -94,9 +94,9 @@ async fn it_is_replaced_once_and_only_if_it_is_dead() {
     let pool = Pool::new(peer.server.clone(), 1);
     accepted(pool.hand_over(&mail(1), || true).await);
     let outcome = pool.hand_over(&mail(2), || true).await;
-    assert!(matches!(outcome, Outcome::Deferred { stage: stage::MAIL, .. }), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Deferred { stage: stage::MAIL, concerns: Concerns::Sender, .. }), "{outcome:?}");
     assert_eq!(peer.transcript().connections, 2);
-    // A no to the sender is an answer.
+    // A no to the sender is an answer, and concerns no recipient.
     let peer = Peer::start(|point| match point {
         Point { connection: 1, mail: 2, stage: "MAIL" } => Some(Fault::Says("550 5.7.1 not you")),
         _ => None,
@@ -105,7 +105,10 @@ async fn it_is_replaced_once_and_only_if_it_is_dead() {
     let pool = Pool::new(peer.server.clone(), 1);
     accepted(pool.hand_over(&mail(1), || true).await);
     let outcome = pool.hand_over(&mail(2), || true).await;
-    assert!(matches!(outcome, Outcome::Rejected { stage: stage::MAIL, .. }), "{outcome:?}");
+    assert!(
+        matches!(outcome, Outcome::Deferred { stage: stage::MAIL, code: 550, concerns: Concerns::Sender, .. }),
+        "{outcome:?}"
+    );
     accepted(pool.hand_over(&mail(3), || true).await);
     assert_eq!(commands(&peer.transcript(), 1), ["MAIL", "RCPT", "DATA", "MAIL", "QUIT"]);
 }
@@ -193,11 +196,10 @@ async fn answers_that_are_out_of_step_are_noticed_before_the_message() {
     .await;
     let pool = Pool::new(peer.server.clone(), 1);
     accepted(pool.hand_over(&mail(1), || true).await);
-    let outcome = pool.hand_over(&mail(2), || true).await;
-    assert!(matches!(outcome, Outcome::Deferred { stage: stage::DATA, .. }), "{outcome:?}");
+    accepted(pool.hand_over(&mail(2), || true).await);
     accepted(pool.hand_over(&mail(3), || true).await);
     let transcript = peer.until(|transcript| transcript.open == 1).await;
-    assert_eq!([1, 2, 3].map(|number| arrivals(&transcript, number)), [1, 0, 1]);
+    assert_eq!((transcript.connections, [1, 2, 3].map(|number| arrivals(&transcript, number))), (2, [1, 1, 1]));
     assert!(!transcript.messages.contains("QUIT"), "{}", transcript.messages);
 }
 
@@ -238,6 +240,63 @@ async fn a_connection_that_waits_too_long_is_closed() {
         assert_eq!(commands(&transcript, number).last(), Some(&"QUIT"), "it took leave");
     }
     assert!(!pool.0.idle().swept, "nobody looks after an empty pool");
+}
+
+#[tokio::test]
+async fn u5_a_connection_that_breaks_at_a_mail_is_the_mails_fault_only_if_the_next_one_breaks_too() {
+    for stage in ["RCPT", "DATA"] {
+        let peer =
+            Peer::start(move |point| (point.connection == 1 && point.stage == stage).then_some(Fault::Drops)).await;
+        let pool = Pool::new(peer.server.clone(), 1);
+        accepted(pool.hand_over(&mail(1), || true).await);
+        assert_eq!((peer.transcript().connections, arrivals(&peer.transcript(), 1)), (2, 1), "{stage}");
+
+        let peer = Peer::start(move |point| (point.stage == stage).then_some(Fault::Drops)).await;
+        let pool = Pool::new(peer.server.clone(), 1);
+        let outcome = pool.hand_over(&mail(1), || true).await;
+        assert!(matches!(outcome, Outcome::Deferred { concerns: Concerns::Message, .. }), "{stage}: {outcome:?}");
+        assert_eq!(peer.transcript().connections, 2, "{stage}");
+
+        // The server goes down within the conversation: the second connection is not greeted any more.
+        let peer = Peer::start(move |point| match point {
+            Point { connection: 1, stage: at, .. } if at == stage => Some(Fault::Drops),
+            Point { connection: 2, stage: "greeting", .. } => Some(Fault::Drops),
+            _ => None,
+        })
+        .await;
+        let pool = Pool::new(peer.server.clone(), 1);
+        let outcome = pool.hand_over(&mail(1), || true).await;
+        assert!(
+            matches!(outcome, Outcome::Deferred { stage: stage::CONNECT, concerns: Concerns::Route, .. }),
+            "{stage}: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn u5_the_server_is_reached_without_a_mail_and_the_connection_is_kept_for_the_next_one() {
+    let peer = Peer::start(|_| None).await;
+    let pool = Pool::new(peer.server.clone(), 2);
+    for _ in 0..3 {
+        assert_eq!(pool.reach(None).await, Ok(()));
+    }
+    assert_eq!(pool.reach(Some("cobros@example.com")).await, Ok(()));
+    accepted(pool.hand_over(&mail(1), || true).await);
+    let transcript = peer.transcript();
+    assert_eq!(transcript.connections, 1);
+    assert_eq!(commands(&transcript, 1), ["MAIL", "RSET", "MAIL", "RCPT", "DATA"]);
+
+    let peer = Peer::start(|point| (point.stage == "MAIL").then_some(Fault::Says("553 5.7.1 not you"))).await;
+    let pool = Pool::new(peer.server.clone(), 1);
+    assert_eq!(pool.reach(None).await, Ok(()));
+    let refused = pool.reach(Some("cobros@example.com")).await.expect_err("the sender is refused");
+    assert_eq!((refused.stage, refused.code), (stage::MAIL, 553));
+
+    for fault in [Fault::Says("554 no service"), Fault::Says("421 later"), Fault::Drops, Fault::Sleeps] {
+        let peer = Peer::start(move |point| (point.stage == "greeting").then_some(fault)).await;
+        let refused = Pool::new(peer.server.clone(), 1).reach(None).await.expect_err("nobody is let in");
+        assert_eq!(refused.stage, stage::CONNECT);
+    }
 }
 
 #[test]
