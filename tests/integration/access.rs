@@ -167,6 +167,21 @@ async fn about_an_account(clients: &Clients) -> Vec<(String, Result<(), Status>)
         v1::DropContactRequest {
             request_id: request_id(), account_id: account_id(), reminder: 1
         };
+        v1::DeallocatePaymentRequest {
+            request_id: request_id(), account_id: account_id(), reference: "P-9".into(), ..Default::default()
+        };
+        v1::AllocateCreditNoteRequest {
+            request_id: request_id(), account_id: account_id(), credit_note_number: "C-9".into(), ..Default::default()
+        };
+        v1::RefundCreditRequest {
+            request_id: request_id(),
+            account_id: account_id(),
+            reference: "R-1".into(),
+            credit: Some(v1::refund_credit_request::Credit::PaymentReference("P-9".into())),
+            amount: eur(10),
+            refund_date: date(2026, 2, 11),
+            ..Default::default()
+        };
         v1::PlaceHoldRequest {
             request_id: request_id(),
             account_id: account_id(),
@@ -188,6 +203,11 @@ async fn about_an_account(clients: &Clients) -> Vec<(String, Result<(), Status>)
         v1::GetAgingRequest { account_id: account_id(), ..Default::default() };
         v1::ListOpenItemsRequest { account_id: account_id(), ..Default::default() };
         v1::GetInvoiceRequest { account_id: account_id(), number: "F-1".into(), ..Default::default() };
+        v1::FindDocumentsRequest {
+            account_id: account_id(),
+            kind: v1::find_documents_request::Kind::Invoice.into(),
+            ..Default::default()
+        };
         v1::GetPaymentRequest { account_id: account_id(), reference: "P-1".into(), ..Default::default() };
         v1::GetAccountRequest { account_id: account_id(), ..Default::default() };
         v1::ListHistoryRequest { account_id: account_id(), ..Default::default() };

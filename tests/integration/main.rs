@@ -11,6 +11,7 @@ mod crash_points;
 mod crashes;
 mod env;
 mod faults;
+mod files;
 mod holds;
 mod importing;
 mod kafka;
@@ -152,6 +153,20 @@ fn main() -> ExitCode {
         ("telemetry: a collector that is not there holds up nothing", Postgres, telemetry::without_collector),
         ("crashes: killed at every step of an attempt", Postgres, crash_points::every_point),
         ("import: the receivables sample, to the cent, three ways", SharedData, importing::receivables),
+        (
+            "import: what an invoice has no room for stays unapplied, and the report says so",
+            Postgres,
+            files::u3_money_that_does_not_fit_stays_unapplied
+        ),
+        (
+            "import: the file alone decides, however many accounts are in flight",
+            Postgres,
+            files::u3_u4_the_file_alone_decides
+        ),
+        ("import: equal rows without an id are counted", Postgres, files::u7_equal_rows_are_counted),
+        ("import: rejected rows are corrected and imported again", Postgres, files::rejected_rows_come_back),
+        ("import: instalments and credit notes", Postgres, files::instalments_and_credit_notes),
+        ("import: a dry run says what the import then does", Postgres, files::dry_run),
         ("crashes: the importer is killed and run again", SharedData, crashes::importer),
         ("crashes: killed again and again during an import, embedded", SharedData, crashes::embedded),
         ("crashes: killed again and again during an import, Kafka", KafkaAndSharedData, crashes::kafka),

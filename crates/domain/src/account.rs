@@ -86,7 +86,7 @@ pub fn evolve(account: &mut Account, event: &Event) {
         Event::Agreement(fact) => {
             account.agreement.evolve(fact);
             // Under other holds a step that was withheld before is told anew.
-            account.ledger.items.iter_mut().for_each(|item| item.held_back = false);
+            account.ledger.items.iter_mut().for_each(|item| item.held_back = None);
         }
     }
 }

@@ -13,6 +13,8 @@ pub mod preview;
 pub mod reminder;
 mod start;
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +27,7 @@ pub use ladder::{ItemStep, LastStep, StepsTaken};
 pub use policy::{Policy, Tone};
 pub use reminder::{Notice, Reminder, ReminderDue, ReminderState, Unsettled};
 
-use crate::{
-    account::Account, command::Context, event::facts, ids::DocumentNumber, ledger::OpenItem, refusal::refusals,
-};
+use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals};
 
 facts!(Dunning {
     /// reminder.due
@@ -148,22 +148,19 @@ pub fn evolve(account: &mut Account, fact: &Fact) {
     if let Fact::ContactWithheld(ContactWithheld { reminder, reason: WithheldReason::Held, .. }) = fact
         && let Some(open) = account.dunning.open.as_ref().filter(|open| open.number == *reminder)
     {
-        ladder::for_each(&mut account.ledger.items, &open.takes, |item, _| item.held_back = true);
+        ladder::for_each(&mut account.ledger.items, &open.takes, |item, step| {
+            item.held_back = item.held_back.max(Some(step.offset_days));
+        });
     }
-    let listed_on = account.dunning.fold(fact);
-    if let Some((tone, day)) = listed_on {
-        // What is on hold or covered by credit is in no message, so it has heard nothing.
-        let owed = account.ledger.owed();
-        let Account { ledger, agreement, .. } = account;
-        let listed = |item: &&mut OpenItem| {
-            item.due_date < day && owed.on(item.currency, day) && agreement.holding(&item.invoice, day).is_none()
-        };
-        ledger.items.iter_mut().filter(listed).for_each(|item| item.tone_heard = Some(tone));
+    if let Some((tone, items)) = account.dunning.fold(fact) {
+        let heard: HashSet<_> = items.iter().map(|(invoice, instalment)| (invoice, *instalment)).collect();
+        let items = account.ledger.items.iter_mut().filter(|item| heard.contains(&(&item.invoice, item.instalment)));
+        items.for_each(|item| item.tone_heard = Some(tone));
     }
     if let Some(took) = fact.took() {
         ladder::for_each(&mut account.ledger.items, &took.steps, |item, step| {
             item.last_step = Some(LastStep { offset_days: step.offset_days, on: took.on });
-            item.held_back = false;
+            item.held_back = None;
         });
     }
 }

@@ -25,7 +25,7 @@ pub use refund::CreditRefunded;
 use crate::{
     command::Context,
     document::Documents,
-    dunning::{LastStep, Tone},
+    dunning::{LastStep, Tone, attempt::MAX_LISTED},
     event::facts,
     ids::DocumentNumber,
     money::{Currency, Money, format_minor},
@@ -35,6 +35,9 @@ use crate::{
 
 /// Open items and unapplied credits one account can have: the limit bounds decisions, states and sums.
 pub const MAX_OPEN_ITEMS: usize = 10_000;
+
+/// Settled items whose tone an account remembers: as many as one message lists.
+pub const MAX_SETTLED_TONES: usize = MAX_LISTED;
 
 facts!(Ledger {
     /// invoice.issued
@@ -273,8 +276,9 @@ pub struct OpenItem {
     pub last_step: Option<LastStep>,
     /// The tone of the newest message that listed the item as overdue.
     pub tone_heard: Option<Tone>,
-    /// The item's next step was withheld because of a hold, and the history says so.
-    pub held_back: bool,
+    /// The newest step, by its days after the due date, that was withheld because of the holds as they stand; the history says
+    /// so.
+    pub held_back: Option<i32>,
 }
 
 /// What kind of document left a credit.
@@ -314,6 +318,9 @@ pub struct Ledger {
     pub ahead: Vec<AppliedAhead>,
     /// Every currency ever invoiced.
     pub currencies: BTreeSet<Currency>,
+    /// The firm and formal tones that settled items have heard, newest last, and [`MAX_SETTLED_TONES`] at most: a payment that
+    /// is taken back opens its items again.
+    pub settled_tones: Vec<(DocumentNumber, u32, Tone)>,
 }
 
 impl Ledger {

@@ -1,5 +1,6 @@
 //! The party: who owes, and how they are reached.
 
+pub mod email;
 pub mod profile;
 
 use serde::{Deserialize, Serialize};

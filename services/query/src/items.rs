@@ -26,7 +26,8 @@ impl Query for v1::ListOpenItemsRequest {
     }
 }
 
-fn open_item(row: &PgRow) -> Result<v1::OpenItem, sqlx::Error> {
+/// An item of a row: kind, document, instalment, currency, issue date, due date, original and open amount.
+pub fn open_item(row: &PgRow) -> Result<v1::OpenItem, sqlx::Error> {
     let kind: String = row.try_get(0)?;
     Ok(v1::OpenItem {
         kind: match kind.as_str() {

@@ -5,6 +5,7 @@
 
 mod account;
 mod aging;
+mod documents;
 mod errors;
 mod history;
 mod holds;

@@ -13,12 +13,7 @@ use super::{
     ladder::{ItemStep, StepsTaken},
     reminder::{Reminder, ReminderState, Schedule, day_of, held_by},
 };
-use crate::{
-    account::Account,
-    command::Context,
-    ledger::{OpenItem, Owed},
-    money::Currency,
-};
+use crate::{account::Account, command::Context, ledger::OpenItem, money::Currency};
 
 /// A reminder that waits is withheld as soon as all that it is about is on hold.
 pub(super) fn held(account: &Account, open: &Reminder, context: &Context<'_>) -> Option<Fact> {
@@ -55,9 +50,9 @@ pub(super) fn start(
     };
     let (notice, takes) = if open.retry_of.is_some() {
         // A person asked to say the same again, about what is left of it.
-        let mut takes = still_open(account, &open.takes);
-        takes.retain(|step| account.agreement.holding(&step.invoice, day).is_none());
-        (Some(open.notice.clone()), still_owed(account, takes, day))
+        let free = |step: &ItemStep| account.agreement.holding(&step.invoice, day).is_none();
+        let takes = still_open(account, &open.takes).into_iter().filter(free).collect();
+        (Some(schedule.as_heard(account, open.notice.clone(), day)), still_owed(account, takes, day))
     } else {
         let due = schedule.due_on(day);
         (schedule.notice(account, &due, day), schedule.takes(account, &due))
@@ -84,7 +79,7 @@ pub(super) fn start(
         let withheld = ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::NoContactPoint, day) };
         return Ok(vec![withheld.into()]);
     };
-    let (items, unlisted) = listed(account, &schedule.owed, &takes, day);
+    let (items, unlisted) = listed(schedule.spoken_of(account, day), &takes, day);
     let own = context.rules.languages.contains(&profile.language);
     let started = ContactStarted {
         reminder,
@@ -124,15 +119,18 @@ pub(super) fn still_open(account: &Account, takes: &[ItemStep]) -> Vec<ItemStep>
     takes.iter().filter(|step| open.contains(&(&step.invoice, step.instalment))).cloned().collect()
 }
 
-/// What the message lists: all that takes a step, and of the rest as much as there is room for; and the sums of what the
-/// message does not list. What is on hold, not issued yet, or covered by credit is in neither.
-fn listed(account: &Account, owed: &Owed, takes: &[ItemStep], day: Date) -> (Vec<ListedItem>, Vec<UnlistedItems>) {
+/// What the message lists of these items: all that takes a step, and of the rest as much as there is room for; and the sums of
+/// what the message does not list.
+fn listed<'a>(
+    items: impl Iterator<Item = &'a OpenItem>,
+    takes: &[ItemStep],
+    day: Date,
+) -> (Vec<ListedItem>, Vec<UnlistedItems>) {
     let taken: BTreeMap<_, _> = takes.iter().map(|one| ((&one.invoice, one.instalment), one.offset_days)).collect();
     let mut room = MAX_LISTED.saturating_sub(taken.len());
     let mut listed = Vec::new();
     let mut unlisted: BTreeMap<Currency, UnlistedItems> = BTreeMap::new();
-    let spoken_of = |item: &&OpenItem| is_spoken_of(account, owed, item, day);
-    for item in account.ledger.items.iter().filter(spoken_of) {
+    for item in items {
         let takes = taken.get(&(&item.invoice, item.instalment)).copied();
         if takes.is_none() && room == 0 {
             let nothing = UnlistedItems { currency: item.currency, items: 0, open: 0, overdue: 0 };
@@ -155,11 +153,6 @@ fn listed(account: &Account, owed: &Owed, takes: &[ItemStep], day: Date) -> (Vec
         });
     }
     (listed, unlisted.into_values().collect())
-}
-
-/// Whether a message of a day may list an item.
-pub(super) fn is_spoken_of(account: &Account, owed: &Owed, item: &OpenItem, day: Date) -> bool {
-    item.issue_date <= day && owed.on(item.currency, day) && account.agreement.holding(&item.invoice, day).is_none()
 }
 
 /// The balances of the currencies of these steps in which nothing is owed on a day, although items of theirs are open.

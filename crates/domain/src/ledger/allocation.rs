@@ -5,8 +5,13 @@ use std::{cmp::Ordering, collections::HashMap};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::{CreditKind, Ledger, OpenItem, Refusal, invoice, same_currency};
-use crate::{document::Documents, dunning::LastStep, ids::DocumentNumber, money::Currency};
+use super::{CreditKind, Ledger, MAX_SETTLED_TONES, OpenItem, Refusal, invoice, same_currency};
+use crate::{
+    document::Documents,
+    dunning::{LastStep, Tone},
+    ids::DocumentNumber,
+    money::Currency,
+};
 
 /// Part of a payment or credit applied to one instalment. The line holds all that its reversal needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +167,12 @@ fn line(item: &OpenItem, amount: i64, day: Date) -> AllocationLine {
     }
 }
 
+/// The tone that an item has heard, where a message about it must not be milder. Every message is friendly at least.
+fn heard(item: &OpenItem) -> Option<(DocumentNumber, u32, Tone)> {
+    let tone = item.tone_heard.filter(|tone| *tone > Tone::Friendly)?;
+    Some((item.invoice.clone(), item.instalment, tone))
+}
+
 impl Ledger {
     /// Applies what a later command, or an item that arose, decided. The credit was named, so it is no longer kept.
     pub(super) fn apply_as_decided(
@@ -194,6 +205,9 @@ impl Ledger {
                 item.open = item.open.saturating_sub(line.amount);
             }
         }
+        let settled: Vec<_> = self.items.iter().filter(|item| item.open <= 0).filter_map(heard).collect();
+        self.settled_tones.extend(settled);
+        self.settled_tones.drain(..self.settled_tones.len().saturating_sub(MAX_SETTLED_TONES));
         self.items.retain(|item| item.open > 0);
         self.credits.retain(|credit| credit.remaining > 0);
     }
@@ -201,12 +215,15 @@ impl Ledger {
     /// Gives back to the items what lines had applied; what was settled is open again.
     pub(super) fn restore(&mut self, lines: &[AllocationLine], currency: Currency) {
         let mut place = self.places(lines);
+        let Self { items, settled_tones, .. } = self;
+        let heard: HashMap<_, _> =
+            settled_tones.iter().map(|(invoice, part, tone)| ((invoice, *part), *tone)).collect();
         for line in lines {
-            let next = self.items.len();
+            let next = items.len();
             let at = *place.entry((&line.invoice, line.instalment)).or_insert(next);
-            match self.items.get_mut(at) {
+            match items.get_mut(at) {
                 Some(item) => item.open = item.open.saturating_add(line.amount),
-                None => self.items.push(OpenItem {
+                None => items.push(OpenItem {
                     invoice: line.invoice.clone(),
                     instalment: line.instalment,
                     currency,
@@ -214,12 +231,13 @@ impl Ledger {
                     due_date: line.due_date,
                     open: line.amount,
                     last_step: line.last_step,
-                    tone_heard: None,
-                    held_back: false,
+                    tone_heard: heard.get(&(&line.invoice, line.instalment)).copied(),
+                    held_back: None,
                 }),
             }
         }
-        self.items.sort_by(order);
+        items.sort_by(order);
+        settled_tones.retain(|(invoice, part, _)| !place.contains_key(&(invoice, *part)));
     }
 
     /// Where the items of some lines stand: one pass, so that many lines on many items stay cheap.

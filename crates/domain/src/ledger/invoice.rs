@@ -177,7 +177,7 @@ impl Ledger {
             open: instalment.amount,
             last_step: None,
             tone_heard: None,
-            held_back: false,
+            held_back: None,
         }));
         self.items.sort_by(allocation::order);
     }

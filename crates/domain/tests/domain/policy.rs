@@ -70,7 +70,7 @@ fn a_sound_policy_has_no_fault() {
 #[test]
 fn each_fault_is_named_where_it_stands() {
     type Change = fn(&mut Policy);
-    let cases: [(&str, Change); 22] = [
+    let cases: [(&str, Change); 25] = [
         ("step", |policy| policy.steps.clear()),
         ("step[1].offset_days", |policy| policy.steps[1].offset_days = -3),
         ("step[1].offset_days", |policy| policy.steps[1].offset_days = -4),
@@ -92,6 +92,9 @@ fn each_fault_is_named_where_it_stands() {
         ("contact.max_per_week", |policy| policy.contact.max_per_week = 0),
         ("contact.backoff_minutes", |policy| policy.contact.backoff_minutes = vec![0]),
         ("sender.name", |policy| policy.sender.name = "Ejemplo\r\nBcc: all@example.com".into()),
+        ("sender.name", |policy| policy.sender.name = "Ejemplo \u{202e}.L.S".into()),
+        ("sender.name", |policy| policy.sender.name = "Ejemplo\u{2028}S.L.".into()),
+        ("sender.payment", |policy| policy.sender.payment = "IBAN\n\u{2067}ES91".into()),
         ("sender.email", |policy| policy.sender.email = "cobros@example.com>\r\nBcc: x".into()),
     ];
     for (expected, change) in cases {
@@ -134,6 +137,9 @@ fn no_mail_can_come_from_what_is_no_address() {
         "a@example",
         "@example.com",
         "a@b@example.com",
+        "ü@example.com",
+        "a@münchen.example",
+        "a@192.0.2.1",
     ] {
         let mut policy = sound();
         policy.sender.email = address.into();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use saldo_domain::{
+    account::Account,
     event::Event,
     ids::DocumentNumber,
     ledger::{
@@ -19,7 +20,7 @@ use saldo_domain::{
 use super::{Accepted, CommitPosition, Model, Owner};
 use crate::{
     ReadModelError,
-    engine::{Column, Declaration, Kind, Shown, Table, TableRows, View, Writer, comment_on_column},
+    engine::{Column, Declaration, Expected, Kind, Shown, Table, TableRows, View, Writer, comment_on_column},
 };
 
 const LEDGER: Table = Table {
@@ -183,6 +184,49 @@ pub struct ItemChange {
     pub change: i64,
 }
 
+const OPEN: Expected = Expected {
+    what: "open items",
+    rows: "SELECT tenant || '/' || account, concat_ws(' ', kind, document, instalment, currency, open_minor), false
+           FROM {s}.items WHERE open_minor <> 0",
+    lines: |account| {
+        let line = |(kind, document, instalment, currency, open): OpenAmount<'_>| {
+            format!("{kind} {document} {instalment} {currency} {open}")
+        };
+        open(account).map(line).collect()
+    },
+};
+
+/// The ledger sums to each account's balance.
+const BALANCES: Expected = Expected {
+    what: "ledger sums by currency",
+    rows: "SELECT tenant || '/' || account, concat_ws(' ', currency, sum(amount_minor)), false
+           FROM {s}.ledger GROUP BY tenant, account, currency HAVING sum(amount_minor) <> 0",
+    lines: |account| {
+        let mut balances: BTreeMap<&str, i64> = BTreeMap::new();
+        for (_, _, _, currency, open) in open(account) {
+            *balances.entry(currency.code()).or_default() += open;
+        }
+        let balances = balances.into_iter().filter(|(_, balance)| *balance != 0);
+        balances.map(|(currency, balance)| format!("{currency} {balance}")).collect()
+    },
+};
+
+/// Kind, document, instalment, currency, and what is open in minor units.
+type OpenAmount<'a> = (&'static str, &'a DocumentNumber, u32, &'a Currency, i64);
+
+fn open(account: &Account) -> impl Iterator<Item = OpenAmount<'_>> {
+    let items = &account.ledger.items;
+    let items = items.iter().map(|item| ("invoice", &item.invoice, item.instalment, &item.currency, item.open));
+    let credits = account.ledger.credits.iter().map(|credit| {
+        let kind = match credit.kind {
+            CreditKind::Payment => "payment",
+            CreditKind::CreditNote => "credit_note",
+        };
+        (kind, &credit.document, 0, &credit.currency, -credit.remaining)
+    });
+    items.chain(credits)
+}
+
 /// What a batch adds to the ledger, and what that comes to for each item.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -193,8 +237,11 @@ pub struct Ledger {
 }
 
 impl Model for Ledger {
-    const DECLARATION: Declaration =
-        Declaration { more: aging, ..Declaration::new("ledger", 3, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW]) };
+    const DECLARATION: Declaration = Declaration {
+        more: aging,
+        expected: &[OPEN, BALANCES],
+        ..Declaration::new("ledger", 3, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW])
+    };
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         let Accepted { owner, position, commit, .. } = *accepted;

@@ -8,7 +8,7 @@ use saldo_domain::{
     money::{Currency, Money, check_amount},
     sealed::Sealed,
 };
-use saldo_facts::{REQUEST_DAY_RULE, day_from_request};
+use saldo_facts::{REQUEST_DAY_RULE, day_from_request, sealed::is_field};
 
 use super::seal::{Personal, Seal};
 use crate::{failure::Failure, violations::Violation};
@@ -143,6 +143,7 @@ impl<'s> Fields<'s> {
 
     /// A personal value, sealed for this field of this event.
     pub fn seal(&mut self, path: &str, event_type: &str, field: &str, text: &str) -> Sealed {
+        debug_assert!(is_field(event_type, field), "{event_type} has no sealed field {field}");
         self.seal.seal(Personal { path, event_type, field, text })
     }
 
