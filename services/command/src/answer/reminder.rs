@@ -197,7 +197,7 @@ mod tests {
 
     fn withheld(reminder: u64) -> Event {
         let took = StepsTaken { steps: Vec::new(), on: jiff::civil::date(2026, 3, 2) };
-        ContactWithheld { reminder, reason: WithheldReason::Held, took, hold: None, balances: Vec::new() }.into()
+        ContactWithheld { reminder, reason: WithheldReason::Held, took, hold: None, balances: Vec::new(), tried: None, note: None }.into()
     }
 
     fn unknown(reminder: u64) -> Event {
@@ -246,7 +246,7 @@ mod tests {
                 template: "first".into(),
             };
             let takes = Vec::new();
-            Event::from(ReminderDue { reminder, notice, takes, retry_of })
+            Event::from(ReminderDue { reminder, notice, takes, retry_of, note: None })
         };
         let held = Some(ReminderAnswer::Withheld { reminder: 2, reason: WithheldReason::Held });
         assert_eq!(answer(&retry, vec![again(2, Some(1)), withheld(2)]), held, "reminder 2 says it again");
