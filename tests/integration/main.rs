@@ -17,6 +17,7 @@ mod importing;
 mod kafka;
 mod mailbox;
 mod overload;
+mod people;
 mod process;
 mod readmodels;
 mod running;
@@ -112,9 +113,11 @@ fn main() -> ExitCode {
         ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
         ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
+        ("people: an account is opened, looked at and amended", Postgres, people::account),
+        ("people: a payment is recorded, applied, shown and taken back", Postgres, people::payment),
+        ("people: an invoice shows what was applied to it and who was told of it", Postgres, people::invoice),
         ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),
-        ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
-        ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
+        ("access: what is one tenant's is not there for another", Postgres, access::another_tenant),
         (
             "catalog: what an older release cannot read is refused until the format is raised",
             Postgres,

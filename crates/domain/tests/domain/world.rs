@@ -32,7 +32,7 @@ pub struct World {
 
 impl World {
     pub fn opened() -> Self {
-        let mut world = Self::default();
+        let mut world = Self { now: at("2026-02-01T12:00"), ..Self::default() };
         let profile = Profile {
             display_name: Sealed(vec![1]),
             kind: DebtorKind::Business,
@@ -76,6 +76,11 @@ impl World {
     }
 }
 
+/// An instant, by the clock of UTC.
+pub fn at(text: &str) -> Timestamp {
+    format!("{text}Z").parse().expect("an instant")
+}
+
 pub fn number(text: &str) -> DocumentNumber {
     DocumentNumber::new(text).expect("a number")
 }
@@ -89,9 +94,14 @@ pub fn day(n: i8) -> Date {
 }
 
 pub fn invoice(no: &str, parts: &[(Date, i64)]) -> ledger::Command {
+    issued_on(no, day(1), parts)
+}
+
+/// An invoice of an issue date.
+pub fn issued_on(no: &str, issue_date: Date, parts: &[(Date, i64)]) -> ledger::Command {
     let total = money(parts.iter().map(|(_, amount)| amount).sum(), "EUR");
-    let instalments = schedule(total, day(1), None, parts).expect("a schedule");
-    ledger::Command::IssueInvoice { number: number(no), total, issue_date: day(1), instalments, description: None }
+    let instalments = schedule(total, issue_date, None, parts).expect("a schedule");
+    ledger::Command::IssueInvoice { number: number(no), total, issue_date, instalments, description: None }
 }
 
 pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> ledger::Command {
@@ -108,6 +118,7 @@ pub fn designated(reference: &str, amount: Money, designations: &[(&str, i64)], 
             .map(|(invoice, amount)| Designation { invoice: number(invoice), instalment: None, amount: *amount })
             .collect(),
         excess,
+        keep_unapplied: false,
         remittance: None,
     }
 }
