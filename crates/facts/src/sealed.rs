@@ -5,7 +5,10 @@ use saldo_api::v1;
 use saldo_domain::{
     agreement::{HoldAmended, HoldPlaced, HoldReleased},
     dunning::{ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown},
-    ledger::{InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded, PaymentReversed},
+    ledger::{
+        CreditRefunded, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentDeallocated, PaymentRecorded,
+        PaymentReversed,
+    },
     party::{AccountAmended, AccountOpened},
     sealed::Sealed,
 };
@@ -18,7 +21,7 @@ pub const DISPLAY_NAME: &str = "display_name";
 pub const CONTACT_ADDRESS: &str = "contact_points.address";
 /// The description of invoice.issued.
 pub const DESCRIPTION: &str = "description";
-/// The reason of invoice.credited, invoice.voided and payment.reversed.
+/// The reason of invoice.credited, invoice.voided, payment.deallocated, payment.reversed and credit.refunded.
 pub const REASON: &str = "reason";
 /// The note of hold.placed, hold.amended and hold.released, and of reminder.due and contact.withheld.
 pub const NOTE: &str = "note";
@@ -41,7 +44,9 @@ pub const FIELDS: &[(&str, &[&str])] = &[
     (InvoiceCredited::TYPE, &[REASON]),
     (InvoiceVoided::TYPE, &[REASON]),
     (PaymentRecorded::TYPE, &[REMITTANCE]),
+    (PaymentDeallocated::TYPE, &[REASON]),
     (PaymentReversed::TYPE, &[REASON]),
+    (CreditRefunded::TYPE, &[REASON]),
     (ContactAccepted::TYPE, &[MESSAGE, REPLY]),
     (ContactDeferred::TYPE, &[REPLY]),
     (ContactRejected::TYPE, &[MESSAGE, REPLY]),

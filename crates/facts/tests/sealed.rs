@@ -38,5 +38,5 @@ fn the_fields_that_values_are_sealed_for_are_those_of_the_facts() {
     }
     assert!(FIELDS.iter().all(|(kind, _)| FACTS.iter().any(|fact| fact.kind == *kind)));
     assert!(is_field(CONTACT, REPLY) && is_field("hold.placed", NOTE));
-    assert!(!is_field("hold.placed", REASON) && !is_field(CONTACT, NOTE));
+    assert!(!is_field("hold.placed", REASON) && !is_field(CONTACT, REASON));
 }

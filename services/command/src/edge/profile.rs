@@ -291,7 +291,7 @@ mod tests {
             ("a@[10.0.0.1]", "such as example.com"),
             ("a@mün chen.de", "domain"),
             (long.as_str(), "at most 64"),
-            (long_domain.as_str(), "domain in ASCII"),
+            (long_domain.as_str(), "at most 63"),
         ] {
             let refused = opened("Ana", address).expect_err(address);
             let [(field, rule)] = refused.as_slice() else { panic!("{refused:?}") };
