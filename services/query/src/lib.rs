@@ -54,11 +54,7 @@ impl QueryGrpc {
 
     /// One view of the rows for several statements, so that what they say belongs together.
     async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, Status> {
-        // In a task of its own: a client that goes away while the driver waits for the answer to BEGIN would leave the
-        // transaction open on its connection, which goes back to the pool.
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin().await }).await;
-        let mut snapshot = begun.unwrap_or(Err(sqlx::Error::WorkerCrashed)).map_err(database)?;
+        let mut snapshot = saldo_postgres::begin(&self.pool).await.map_err(database)?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             .execute(&mut *snapshot)
             .await

@@ -1,15 +1,13 @@
-//! Reminders over gRPC, from rows as the projector writes them. This binary is its own child process for Postgres
-//! (`child`).
+//! Reminders over gRPC, from rows as the projector writes them.
 
-use std::{os::unix::fs::PermissionsExt, process::ExitCode};
+use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role};
-use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
 use saldo_facts::ConsistencyToken;
 use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
+use saldo_test_postgres::Server;
 use sqlx::{AssertSqlSafe, PgPool};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
@@ -19,31 +17,13 @@ type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("no tokio runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if std::env::args().nth(1).as_deref() == Some("child") {
-        return runtime.block_on(run_child());
-    }
-    let test = Trial::test("reminders_attempts_and_totals", move || {
-        runtime.block_on(with_rows()).map_err(|error| error.to_string().into())
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
+    saldo_test_postgres::main("reminders_attempts_and_totals", with_rows)
 }
 
-async fn with_rows() -> Outcome {
-    let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir()?;
-    let options = Options::new(dir.path().join("data"), ChildCommand::this_binary(["child"])?);
-    let server = EmbeddedPostgres::start(options, |_| {}).await?;
-    server.ensure_database("saldo").await?;
-    let pool = PgPool::connect(&server.url("saldo")).await?;
+async fn with_rows(server: Server) -> Outcome {
+    let pool = PgPool::connect(&server.url).await?;
     let outcome = asked(&pool).await;
     pool.close().await;
-    server.stop().await?;
     outcome
 }
 

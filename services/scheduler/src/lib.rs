@@ -23,10 +23,10 @@ use std::{convert::Infallible, num::NonZeroU32, time::Duration};
 use saldo_catalog::Catalog;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
+use saldo_outage::Outage;
 use sqlx::PgPool;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -82,15 +82,16 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> Result<(), Infallible> {
     let scheduler = alarm::Scheduler { pool, catalog, clients, clock, options };
+    let outage = Outage::new("the scheduler goes on when it can", "the scheduler goes on");
     let mut pause = FIRST_PAUSE;
     saldo_telemetry::interrupted(0);
     loop {
         let outcome = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            outcome = alarm::follow(&scheduler, &mut pause) => outcome,
+            outcome = alarm::follow(&scheduler, &mut pause, &outage) => outcome,
         };
         let Err(error) = outcome;
-        warn!(%error, "the scheduler goes on when it can");
+        outage.failed(error);
         saldo_telemetry::interrupted(1);
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),

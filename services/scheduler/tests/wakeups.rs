@@ -1,12 +1,11 @@
-//! `saldo.wakeups` on a real Postgres. This binary is its own child process for Postgres (`child`).
+//! `saldo.wakeups` on a real Postgres.
 
-use std::{os::unix::fs::PermissionsExt, process::ExitCode};
+use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
-use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
 use saldo_facts::CatalogVersions;
 use saldo_log::genesis::Identity;
 use saldo_scheduler::wakeups::{self, Answer, Chain, Checkpoint, Key, Update};
+use saldo_test_postgres::Server;
 use sqlx::{AssertSqlSafe, PgPool};
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -16,35 +15,17 @@ const ACCOUNTS: i64 = 1_500;
 const ROUNDS: u64 = 12;
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("no tokio runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if std::env::args().nth(1).as_deref() == Some("child") {
-        return runtime.block_on(run_child());
-    }
-    let test = Trial::test("agenda_and_answers_never_wait_for_each_other_and_older_answers_are_found", move || {
-        runtime.block_on(on_a_server()).map_err(|error| error.to_string().into())
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
+    saldo_test_postgres::main("agenda_and_answers_never_wait_for_each_other_and_older_answers_are_found", on_a_server)
 }
 
-async fn on_a_server() -> Outcome {
-    let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir()?;
-    let options = Options::new(dir.path().join("data"), ChildCommand::this_binary(["child"])?);
-    let server = EmbeddedPostgres::start(options, |_| {}).await?;
-    server.ensure_database("saldo").await?;
-    let pool = PgPool::connect(&server.url("saldo")).await?;
+async fn on_a_server(server: Server) -> Outcome {
+    let pool = PgPool::connect(&server.url).await?;
     let outcome = async {
         agenda_and_answers(&pool).await?;
         older_answers(&pool).await
     };
     let outcome = outcome.await;
     pool.close().await;
-    server.stop().await?;
     outcome
 }
 

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         test("rows_do_not_tell_where_the_log_was_cut_into_batches", || tables::run(tables::cut_anywhere)),
         test("bi_says_what_was_sent_and_what_was_not", || tables::run(tables::public_face)),
         test("an_older_releases_tables_serve_on_and_a_newers_are_left_alone", || tables::run(tables::formats)),
+        test("a_clock_that_nobody_speaks_for_any_more_counts_no_more", || tables::run(tables::clock)),
         test("a_transaction_that_nobody_waits_for_is_not_left_open", || tables::run(tables::cancelled)),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
