@@ -54,7 +54,12 @@ impl Default for Options {
 pub enum SchedulerError {
     /// The database failed.
     #[error("the scheduler's database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+    /// The read models have no agenda as this release reads it.
+    #[error(
+        "the read models' agenda is missing or of an earlier release: accounts are woken once a projector of this release has made it ({0})"
+    )]
+    NoAgenda(sqlx::Error),
     /// The command service refuses the scheduler itself, whatever the account.
     #[error(
         "the command service refuses the scheduler itself ({code}, {reason:?}): is the public key of its tokens among auth.public_keys there?"
@@ -68,6 +73,18 @@ pub enum SchedulerError {
     /// A defect of ours.
     #[error("waking an account broke off: {0}")]
     BrokeOff(#[from] tokio::task::JoinError),
+}
+
+impl From<sqlx::Error> for SchedulerError {
+    fn from(error: sqlx::Error) -> Self {
+        /// SQLSTATE of a table and of a column that is not there.
+        const NOT_THERE: [&str; 2] = ["42P01", "42703"];
+        let code = error.as_database_error().and_then(|error| error.code());
+        match code.is_some_and(|code| NOT_THERE.contains(&&*code)) {
+            true => Self::NoAgenda(error),
+            false => Self::Database(error),
+        }
+    }
 }
 
 /// Runs until `cancel`. Trouble with Postgres and the command service is waited out.

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use saldo_facts::CatalogVersions;
 use saldo_log::genesis::Identity;
-use saldo_scheduler::wakeups::{self, Answer, Chain, Checkpoint, Key, Update};
+use saldo_scheduler::{
+    SchedulerError,
+    wakeups::{self, Answer, Chain, Checkpoint, Key, Update},
+};
 use saldo_test_postgres::Server;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -77,6 +80,12 @@ async fn older_answers(pool: &PgPool) -> Outcome {
     let quiet = wakeups::behind(pool, &behind[2], &(-1, String::new()), 10).await?;
     assert_eq!(quiet, [(1, "D-1".to_owned())], "the other account is up to date");
     assert!(wakeups::tenants_behind(pool, &[], 1).await?.is_empty());
+    // An earlier release's agenda is named as the reason.
+    let build: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await?;
+    let earlier = format!("ALTER TABLE rm_{build}.agenda DROP COLUMN system_version CASCADE");
+    sqlx::query(AssertSqlSafe(earlier)).execute(pool).await?;
+    let error = wakeups::sync(pool, &mut Checkpoint::default()).await.expect_err("a column is missing");
+    assert!(matches!(SchedulerError::from(error), SchedulerError::NoAgenda(_)));
     Ok(())
 }
 

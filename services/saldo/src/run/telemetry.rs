@@ -54,8 +54,8 @@ pub fn last_word(error: &dyn std::error::Error) {
 
 /// The first word of services: which release this is, and which of several processes.
 pub fn first_word(services: &[Service]) {
-    let services: Vec<&str> = services.iter().map(|service| service.name()).collect();
-    tracing::info!(release = env!("CARGO_PKG_VERSION"), instance = export::instance(), ?services, "saldo starts");
+    let services = services.iter().map(|service| service.name()).collect::<Vec<_>>().join(" ");
+    tracing::info!(release = env!("CARGO_PKG_VERSION"), instance = export::instance(), services, "saldo starts");
 }
 
 /// The word that follows it, once the log is open.
