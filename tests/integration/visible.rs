@@ -11,15 +11,14 @@ use saldo::client::Target;
 use saldo_auth::{Issuer, Role};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tonic::transport::Endpoint;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
     Failure, Outcome,
     commands::open,
     env::{Env, eventually, free_port, within},
     kafka::Kafka,
-    process::saldo,
+    process::{health, saldo},
 };
 
 /// What processes apart share: a log, a database, keys. In the clear, on one machine.
@@ -122,9 +121,7 @@ impl Process {
     }
 
     async fn health(&self, name: &str) -> Result<ServingStatus, Failure> {
-        let channel = Endpoint::from_shared(self.endpoint.clone())?.connect().await?;
-        let request = HealthCheckRequest { service: name.to_owned() };
-        Ok(HealthClient::new(channel).check(request).await?.into_inner().status())
+        health(&self.endpoint, name).await
     }
 
     async fn becomes(&self, name: &str, status: ServingStatus) -> Outcome {

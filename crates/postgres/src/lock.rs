@@ -15,7 +15,8 @@ use crate::session::PREFIX;
 const SIGN_EVERY: Duration = Duration::from_secs(1);
 
 /// Ends the session that holds the lock, if it was silent for so long by the database's clock; and with it all sessions under
-/// its name. `pg_locks` shows a lock's key in two halves.
+/// its name. A process with a session that works, or has worked just now, is slow and was not stopped: it is left alone. A
+/// session that waits for its client does not work. `pg_locks` shows a lock's key in two halves.
 const END: &str = "
     WITH holder AS MATERIALIZED (
         SELECT a.pid, a.application_name AS name FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
@@ -23,11 +24,13 @@ const END: &str = "
           AND (l.classid::bigint << 32) | l.objid::bigint = hashtext($1)
           AND a.state_change <= clock_timestamp() - make_interval(secs => $2)),
     named AS MATERIALIZED (
-        SELECT a.pid FROM pg_stat_activity AS a JOIN holder
+        SELECT a.pid, a.state_change > clock_timestamp() - interval '5 seconds'
+                      OR (a.state = 'active' AND a.wait_event_type IS DISTINCT FROM 'Client') AS works
+        FROM pg_stat_activity AS a JOIN holder
           ON a.pid = holder.pid
           OR (a.application_name = holder.name AND starts_with(a.application_name, $3) AND a.datname = current_database()
               AND a.application_name <> current_setting('application_name')))
-    SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM named";
+    SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM named WHERE NOT (SELECT bool_or(works) FROM named)";
 
 /// A lock of the database, and the session that holds it or asks for it.
 pub struct Lock {
@@ -54,7 +57,8 @@ impl Lock {
         sqlx::query_scalar(statement).bind(self.name).fetch_one(&mut self.session).await
     }
 
-    /// Ends the sessions of whoever holds the lock, if the lock's own session was silent for so long. Returns how many.
+    /// Ends the sessions of the process that holds the lock, if none of them works and the lock's own session was silent for
+    /// so long. Returns how many.
     pub async fn end_holder(&mut self, silent_for: Duration) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar(END)
             .bind(self.name)

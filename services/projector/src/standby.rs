@@ -41,12 +41,9 @@ pub async fn turn(
         }
         if since.elapsed() >= STANDSTILL {
             let sessions = lock.end_holder(Duration::ZERO).await?;
-            tracing::warn!(
-                sessions,
-                "the projector that worked stands still: its sessions were ended, and this one takes over"
-            );
-            since = Instant::now();
-            continue;
+            if sessions > 0 {
+                tracing::warn!(sessions, "the projector that worked stands still: its sessions were ended");
+            }
         }
         sleep(LOOK).await;
     }
