@@ -25,7 +25,7 @@ use crate::{
     Failure, Outcome,
     commands::{date, eur, invoice, open, reason},
     env::{Env, eventually, free_port},
-    process::{Saldo, dev_setting, saldo},
+    process::{Saldo, dev_setting, ready, saldo},
     talking, the_log,
 };
 
@@ -65,7 +65,7 @@ impl Served {
         let issued = token(dir.path(), &[&["--tenant", "acme"], &roles[..]].concat())?;
         let issued = String::from_utf8(issued.stdout)?.trim().to_owned();
         let target = Target::new(format!("http://{listen}"), issued);
-        eventually("serving", || async { target.connect().await.is_ok() }).await?;
+        ready(&target.endpoint).await?;
         Ok(Self { dir, child, target, accounts, catalog, database })
     }
 

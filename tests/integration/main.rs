@@ -26,6 +26,7 @@ mod talking;
 mod telemetry;
 mod the_log;
 mod tls;
+mod visible;
 mod wrong_clock;
 
 use std::{process::ExitCode, sync::Arc};
@@ -111,6 +112,21 @@ fn main() -> ExitCode {
         ("running: a draft policy previewed on an account", Postgres, running::preview),
         ("apart: every service a process, several of each, one of each killed", Kafka, apart::services),
         ("apart: started before its servers, a service waits", Kafka, apart::waiting),
+        (
+            "visible: o2 a projector stopped inside a transaction gives way within seconds",
+            Postgres,
+            visible::o2_stopped_inside_a_transaction
+        ),
+        (
+            "visible: o7 and o10 a process is alive before it is ready, and says all in one format",
+            Postgres,
+            visible::o7_and_o10_from_the_first_line_on
+        ),
+        (
+            "visible: o10 a Kafka outage is a line at its beginning and one at its end",
+            OwnKafka,
+            visible::o10_a_kafka_outage_is_two_lines
+        ),
         ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
         ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),

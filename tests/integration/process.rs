@@ -11,8 +11,10 @@ use std::{
 use saldo::client::{Clients, Target};
 use saldo_auth::{Issuer, Role};
 use saldo_log::embedded::EmbeddedLog;
+use tonic::transport::Endpoint;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use crate::Failure;
+use crate::{Failure, Outcome, env::eventually};
 
 /// Makes the test binary be `saldo`.
 pub const AS_SALDO: &str = "SALDO_TEST_AS_SALDO";
@@ -51,6 +53,20 @@ pub fn dev_setting(config: &Path, key: &str) -> Result<String, Failure> {
     let start = format!("{key} = \"");
     let value = text.lines().find_map(|line| line.strip_prefix(&start)).ok_or(format!("no {key} in dev.toml"))?;
     Ok(value.trim_end_matches('"').to_owned())
+}
+
+/// What a process says of itself, or of one of its services, in health.
+pub async fn health(endpoint: &str, service: &str) -> Result<ServingStatus, Failure> {
+    let channel = Endpoint::from_shared(endpoint.to_owned())?.connect().await?;
+    let request = HealthCheckRequest { service: service.to_owned() };
+    Ok(HealthClient::new(channel).check(request).await?.into_inner().status())
+}
+
+/// Waits until a process takes calls.
+pub async fn ready(endpoint: &str) -> Outcome {
+    let is_ready =
+        || async { health(endpoint, "readiness").await.is_ok_and(|status| status == ServingStatus::Serving) };
+    eventually(&format!("readiness of {endpoint}"), is_ready).await
 }
 
 /// The embedded log that a running `saldo dev` uses.

@@ -21,8 +21,8 @@ use crate::{
     Failure, Outcome,
     commands::{date, invoice, open, payment},
     conformance,
-    env::{Env, eventually, free_port},
-    process::{Saldo, saldo},
+    env::{Env, free_port},
+    process::{Saldo, ready, saldo},
 };
 
 async fn run(mut command: Command) -> Result<Output, Failure> {
@@ -95,7 +95,7 @@ pub async fn serve(env: Arc<Env>) -> Outcome {
     let token = run(token(&["--tenant", "acme", "--role", "writer", "--role", "reader"])?).await?;
     let token = text(&token.stdout).trim().to_owned();
     let target = Target::new(format!("http://{listen}"), token);
-    eventually("serving", || async { target.connect().await.is_ok() }).await?;
+    ready(&target.endpoint).await?;
     let mut clients = target.connect().await?;
     clients.command.open_account(open("1", "D-1")).await?;
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;

@@ -6,14 +6,14 @@ use std::{sync::Arc, time::Duration};
 use saldo::client::{Clients, StatusDetails};
 use saldo_api::v1;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tonic::{Code, transport::Endpoint};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
     Failure, Outcome,
     commands::open,
     env::{Env, eventually},
-    process::Saldo,
+    process::{self, Saldo},
     the_log,
 };
 
@@ -56,9 +56,7 @@ impl ShiftedLog {
 }
 
 async fn health(saldo: &Saldo, service: &str) -> Result<ServingStatus, Failure> {
-    let channel = Endpoint::from_shared(saldo.target.endpoint.clone())?.connect().await?;
-    let request = HealthCheckRequest { service: service.to_owned() };
-    Ok(HealthClient::new(channel).check(request).await?.into_inner().status())
+    process::health(&saldo.target.endpoint, service).await
 }
 
 async fn assert_skewed(clients: &Clients, account: &str) {

@@ -7,9 +7,9 @@ use saldo_log::{
     acceptor::{Acceptor, Diverged},
     genesis::Identity,
 };
+use saldo_outage::Outage;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::fold::State;
 
@@ -69,15 +69,16 @@ impl Catalog {
 impl Follower {
     /// Runs until `cancel`, or until the log turns out to be another one.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), CatalogError> {
+        let outage = Outage::new("the catalog goes on when its log is in reach", "the catalog goes on");
         loop {
             let outcome = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
-                outcome = self.follow() => outcome,
+                outcome = self.follow(&outage) => outcome,
             };
             match outcome {
                 Ok(()) => {}
                 Err(CatalogError::Log(error)) if !matches!(error, LogError::Cut { .. }) => {
-                    warn!(%error, "the catalog goes on when its log is in reach");
+                    outage.failed(error);
                     tokio::select! {
                         () = cancel.cancelled() => return Ok(()),
                         () = tokio::time::sleep(RETRY) => {}
@@ -88,9 +89,10 @@ impl Follower {
         }
     }
 
-    async fn follow(&mut self) -> Result<(), CatalogError> {
+    async fn follow(&mut self, outage: &Outage) -> Result<(), CatalogError> {
         let start = self.acceptor.reopen();
         let mut tail = self.log.tail(&[(0, start)]).await?;
+        outage.over();
         loop {
             let records = tail.next(BATCH).await?;
             self.read(&records)?;

@@ -70,9 +70,12 @@ impl SystemCatalog {
         let mut said = Vec::new();
         for event in &commit.events {
             match event {
-                // A format never goes back: facts of it may stand in the log.
+                // A format never goes back: facts of it may stand in the log. One that was raised behind an unknown fact may
+                // rest on that fact.
                 CatalogEvent::FormatRaised(FormatRaised { format }) => {
-                    self.format = self.format.max(*format);
+                    if self.unknown_fact.is_none() {
+                        self.format = self.format.max(*format);
+                    }
                     said.push(event.declared().summary());
                 }
                 other => {

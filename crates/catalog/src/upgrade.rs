@@ -28,6 +28,11 @@ pub enum UpgradeError {
     /// The catalog cannot be read.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// A newer release has written on the operator's chain what this one does not know.
+    #[error(
+        "the operator's chain has a fact that this release cannot read ({0}): run the newer release's `saldo log upgrade`"
+    )]
+    Parked(String),
     /// The format record was not published.
     #[error("the catalog: {0}")]
     Publish(#[from] PublishError),
@@ -46,6 +51,9 @@ pub async fn upgrade(
     actor: &str,
 ) -> Result<Upgraded, UpgradeError> {
     let (catalog, follower) = Catalog::open(log.clone(), &identity).await?;
+    if let Some(why) = catalog.state().system().parked() {
+        return Err(UpgradeError::Parked(why.to_owned()));
+    }
     let from = catalog.state().system().format;
     if from >= Format::NEWEST {
         return Ok(Upgraded { from, to: from });

@@ -171,6 +171,15 @@ fn a_chain_parked_by_an_older_release_is_read_by_the_one_that_understands_it() {
 }
 
 #[test]
+fn a_format_that_was_raised_behind_an_unknown_fact_is_left_to_the_release_that_knows_it() {
+    let unknown = v1::Event { r#type: "calendar.published".into(), version: 1, body: Vec::new() };
+    let log = Written::new().publish(SYSTEM_TENANT, raised(Format::new(2))).stored(SYSTEM_TENANT, vec![unknown]);
+    let state = log.publish(SYSTEM_TENANT, raised(Format::new(3))).read();
+    assert!(state.system().parked().is_some_and(|why| why.contains("calendar.published")));
+    assert_eq!(state.system().format, Format::new(2));
+}
+
+#[test]
 fn another_policy_does_not_hide_a_fact_that_this_release_does_not_know() {
     let unknown = v1::Event { r#type: "pauses.published".into(), version: 1, body: Vec::new() };
     let state = Written::new().stored("acme", vec![unknown]).stored("acme", policy()).read();

@@ -2,6 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
+use saldo_outage::Outage;
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
@@ -14,8 +15,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause that a service may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
-/// Retries that go on for longer are logged, once.
+/// Retries that go on for longer are logged.
 const LOGGED_AFTER: Duration = Duration::from_secs(10);
+/// Of all requests of the process together.
+static UNANSWERED: Outage = Outage::new("requests are not answered; they are retried", "requests are answered again");
 
 /// Retries for five minutes while the error is transient. A command must keep its request id.
 pub async fn patiently<T, F>(ask: impl FnMut() -> F) -> Result<T, Status>
@@ -32,16 +35,18 @@ where
     F: Future<Output = Result<T, Status>>,
 {
     let (mut ask, mut enough) = (ask, pin!(enough));
-    let (started, mut pause, mut silent) = (Instant::now(), FIRST_PAUSE, true);
+    let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         let status = match ask().await {
             Err(status) if is_transient(&status) => status,
-            answer => return answer,
+            answer => {
+                UNANSWERED.over();
+                return answer;
+            }
         };
         let details = StatusDetails::of(&status);
-        if silent && started.elapsed() >= LOGGED_AFTER {
-            silent = false;
-            tracing::warn!(code = ?status.code(), reason = details.reason, "no answer yet; the request is retried");
+        if started.elapsed() >= LOGGED_AFTER {
+            UNANSWERED.failed(format_args!("{:?} {}", status.code(), details.reason));
         }
         tokio::select! {
             biased;

@@ -28,9 +28,12 @@ impl StatusDetails {
     }
 }
 
+/// The one time limit that a second try runs into again.
+const TOO_SLOW: &str = "QUERY_TOO_SLOW";
+
 /// Whether a retry with the same request id is the right answer to this status.
 pub fn is_transient(status: &Status) -> bool {
-    matches!(
+    let may_change = matches!(
         status.code(),
         Code::Unavailable
             | Code::Aborted
@@ -38,7 +41,8 @@ pub fn is_transient(status: &Status) -> bool {
             | Code::DeadlineExceeded
             | Code::Cancelled
             | Code::Unknown
-    )
+    );
+    may_change && StatusDetails::of(status).reason != TOO_SLOW
 }
 
 /// A status in one line for people: its message, or each field at fault with its rule.
@@ -84,6 +88,9 @@ mod tests {
         assert_eq!((details.reason.as_str(), details.retry_after), ("QUEUE_FULL", Some(Duration::from_millis(100))));
         assert!(is_transient(&status));
         assert!(StatusDetails::of(&Status::not_found("no")).reason.is_empty());
+        let slow = ErrorDetails::with_error_info(TOO_SLOW, "saldo", []);
+        let slow = Status::with_error_details(Code::DeadlineExceeded, "it takes too long", slow);
+        assert!(!is_transient(&slow) && is_transient(&Status::deadline_exceeded("no answer")));
     }
 
     #[test]

@@ -217,6 +217,7 @@ mod tests {
             let details = status.get_error_details();
             let reason = details.error_info().map(|info| info.reason.as_str());
             assert_eq!((status.code(), reason), (Code::DeadlineExceeded, Some("REQUEST_TOO_SLOW")));
+            assert!(details.retry_info().and_then(|info| info.retry_delay).is_some(), "o11: it may be sent again");
         }
     }
 

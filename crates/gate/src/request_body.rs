@@ -22,6 +22,8 @@ use crate::Admission;
 
 /// The longest that a body may take to come. It has a megabyte at most, and takes up capacity all the while.
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(10);
+/// What a client is asked to wait before it sends the request again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A body on its way in.
 pub(crate) struct RequestBody {
@@ -62,7 +64,8 @@ impl HttpBody for RequestBody {
 }
 
 fn too_slow() -> Status {
-    let details = ErrorDetails::with_error_info("REQUEST_TOO_SLOW", ERROR_DOMAIN, []);
+    let mut details = ErrorDetails::with_error_info("REQUEST_TOO_SLOW", ERROR_DOMAIN, []);
+    details.set_retry_info(Some(TRY_AGAIN));
     let message = format!("the request was not there within {BODY_TIME:?}; nothing was done, send it again");
     Status::with_error_details(Code::DeadlineExceeded, message, details)
 }

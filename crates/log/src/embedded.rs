@@ -74,7 +74,7 @@ impl EmbeddedLog {
             .connect(database_url)
             .await
             .map_err(unavailable)?;
-        let mut transaction = pool.begin().await.map_err(unavailable)?;
+        let mut transaction = saldo_postgres::begin(&pool).await.map_err(unavailable)?;
         // Two processes may start at once; CREATE IF NOT EXISTS alone can still collide.
         sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_log'))")
             .execute(&mut *transaction)
@@ -187,7 +187,7 @@ async fn append_group(
         by_partition.entry(record.partition as i32).or_default().push(record);
     }
     let touched: Vec<i32> = by_partition.keys().copied().collect();
-    let mut transaction = pool.begin().await.map_err(refused)?;
+    let mut transaction = saldo_postgres::begin(pool).await.map_err(refused)?;
     // In the order of their numbers, so that two writers cannot wait for each other.
     let rows = sqlx::query(
         "SELECT partition, next_offset FROM saldo_log.partitions

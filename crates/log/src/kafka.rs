@@ -3,6 +3,7 @@
 //! Durability rests on the topic's settings, which are looked at when the log is opened: three replicas, two of them
 //! in sync, no unclean election, retention for ever.
 
+mod reach;
 mod safety;
 mod tail;
 
@@ -17,7 +18,6 @@ use futures::future::{BoxFuture, join_all};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     producer::{FutureProducer, FutureRecord, Producer},
@@ -25,6 +25,7 @@ use rdkafka::{
 use saldo_tls::{ClientFiles, Newest, TlsError};
 use tokio::time::Instant;
 
+use self::reach::{Quietly, noted};
 use crate::{AppendError, Log, LogError, NewRecord, Tail, frame::MAX_COMMIT_BYTES};
 
 /// The longest a metadata or offset question waits.
@@ -33,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DELIVERY: &str = "10000";
 /// The longest that a producer which was replaced has for what it took: a little longer.
 const FLUSH: Duration = Duration::from_secs(11);
+
+/// Clients that say little of themselves.
+type Asker = BaseConsumer<Quietly>;
+type Writer = FutureProducer<Quietly>;
 
 /// Whether this build can speak TLS to Kafka: the feature `kafka-tls`.
 pub const HAS_TLS: bool = cfg!(feature = "kafka-tls");
@@ -111,11 +116,15 @@ impl KafkaConfig {
         config
     }
 
-    fn new_asker(&self) -> Result<Arc<BaseConsumer>, KafkaError> {
-        self.client().set("group.id", "saldo-unused").set("allow.auto.create.topics", "false").create().map(Arc::new)
+    fn new_asker(&self) -> Result<Arc<Asker>, KafkaError> {
+        self.client()
+            .set("group.id", "saldo-unused")
+            .set("allow.auto.create.topics", "false")
+            .create_with_context(Quietly)
+            .map(Arc::new)
     }
 
-    fn new_producer(&self) -> Result<FutureProducer, KafkaError> {
+    fn new_producer(&self) -> Result<Writer, KafkaError> {
         self.client()
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -123,10 +132,10 @@ impl KafkaConfig {
             .set("message.timeout.ms", DELIVERY)
             .set("message.max.bytes", safety::MAX_RECORD_BYTES.to_string())
             .set("allow.auto.create.topics", "false")
-            .create()
+            .create_with_context(Quietly)
     }
 
-    fn new_reader(&self) -> Result<BaseConsumer, KafkaError> {
+    fn new_reader(&self) -> Result<Asker, KafkaError> {
         self.client()
             .set("group.id", "saldo-unused")
             .set("enable.auto.commit", "false")
@@ -137,7 +146,7 @@ impl KafkaConfig {
             .set("fetch.min.bytes", "1")
             .set("fetch.error.backoff.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
-            .create()
+            .create_with_context(Quietly)
     }
 }
 
@@ -145,9 +154,9 @@ impl KafkaConfig {
 struct Clients {
     tls: Option<KafkaTls>,
     /// For questions about the topic; it consumes nothing.
-    asker: Arc<BaseConsumer>,
+    asker: Arc<Asker>,
     /// Set once the topic is known to exist; made anew after a fatal error.
-    producer: Option<FutureProducer>,
+    producer: Option<Writer>,
 }
 
 /// One topic.
@@ -210,7 +219,7 @@ impl KafkaLog {
 
     /// The producer. One that has met a fatal error takes nothing any more and is replaced: what it had on its way is
     /// reported as unknown, and the log's rule settles what came of it.
-    fn producer(&self) -> Result<FutureProducer, AppendError> {
+    fn producer(&self) -> Result<Writer, AppendError> {
         let mut clients = self.clients().map_err(AppendError::Refused)?;
         let Some(open) = &clients.producer else {
             return Err(AppendError::Refused(format!("topic {} does not exist", self.config.topic)));
@@ -228,20 +237,20 @@ impl KafkaLog {
         if faults.is_empty() { Ok(()) } else { Err(LogError::Unsafe { topic: self.config.topic.clone(), faults }) }
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
-        self.config.client().create().map_err(unavailable)
+    fn admin(&self) -> Result<AdminClient<Quietly>, LogError> {
+        self.config.client().create_with_context(Quietly).map_err(unavailable)
     }
 
-    fn asker(&self) -> Result<Arc<BaseConsumer>, LogError> {
+    fn asker(&self) -> Result<Arc<Asker>, LogError> {
         self.clients().map(|clients| clients.asker.clone()).map_err(LogError::Unavailable)
     }
 
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&BaseConsumer, &str) -> Result<T, KafkaError> + Send + 'static,
+        question: impl FnOnce(&Asker, &str) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, LogError> {
         let (asker, topic) = (self.asker()?, self.config.topic.clone());
-        let answer = tokio::task::spawn_blocking(move || question(&asker, &topic)).await;
+        let answer = tokio::task::spawn_blocking(move || noted(question(&asker, &topic))).await;
         answer.map_err(|error| LogError::Unavailable(error.to_string()))?.map_err(unavailable)
     }
 }
@@ -279,9 +288,9 @@ impl Log for KafkaLog {
             let mut taken = false;
             let mut refused = None;
             for delivery in join_all(deliveries).await {
-                match delivery {
+                match delivery.map(|delivery| noted(delivery.map_err(|(error, _)| error))) {
                     Ok(Ok(_)) => taken = true,
-                    Ok(Err((error, _))) => match delivery_error(&error) {
+                    Ok(Err(error)) => match delivery_error(&error) {
                         AppendError::Refused(why) => refused = Some(AppendError::Refused(why)),
                         unknown => return Err(unknown),
                     },

@@ -7,8 +7,6 @@ mod engine;
 mod models;
 mod tenants;
 
-use sqlx::{PgPool, Postgres, Transaction};
-
 pub use engine::{
     Applied, Checkpoint, Expected, Models, Move, PARKED_TABLE, Parked, Schema, Unread, all_models, apply, begin_anew,
     ensure, existing, hold, keep, live, only_rebuild, replace,
@@ -19,14 +17,6 @@ pub use models::{
     personal::{Opened, SealedValues},
 };
 pub use tenants::{TenantRow, day_of, write_clock, write_tenants};
-
-/// Begins a transaction, in a task of its own. A future that is dropped while the driver waits for the answer to `BEGIN` would
-/// leave the transaction open on its connection, which goes back to the pool: what others then write over that connection is
-/// never committed.
-pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let pool = pool.clone();
-    tokio::spawn(async move { pool.begin().await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
-}
 
 /// Why the database did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -63,4 +53,14 @@ pub enum ReadModelError {
     /// Nobody has made any.
     #[error("there are no read models in this database: start `saldo projector`, or correct database.url")]
     Missing,
+}
+
+impl ReadModelError {
+    /// Whether a lock was not given in the time that the transaction waits for one.
+    pub fn is_lock_timeout(&self) -> bool {
+        /// As SQLSTATE names it.
+        const LOCK_NOT_AVAILABLE: &str = "55P03";
+        let Self::Database(error) = self else { return false };
+        error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(LOCK_NOT_AVAILABLE))
+    }
 }

@@ -8,22 +8,43 @@ use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::ReadModelError;
 
+/// The present. A lead that nobody has confirmed for a while was that of a process that is gone.
+macro_rules! clock_view {
+    () => {
+        "CREATE OR REPLACE VIEW bi.clock AS
+           SELECT present AS now, (present AT TIME ZONE 'UTC')::date AS today
+           FROM (SELECT now() + coalesce((SELECT ahead FROM saldo.clock WHERE said_at > now() - interval '30 seconds'),
+                                         interval '0') AS present) AS clock;\n"
+    };
+}
+
 /// Makes the tables where they are missing.
-pub(crate) const TABLES: [&str; 2] = [
+pub(crate) const TABLES: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS saldo.tenants (
         tenant text COLLATE \"C\" PRIMARY KEY, name text NOT NULL, time_zone text NOT NULL, languages text[] NOT NULL,
         fiscal_year_month smallint NOT NULL, fiscal_year_day smallint NOT NULL)",
     "CREATE TABLE IF NOT EXISTS saldo.clock (
         one boolean PRIMARY KEY DEFAULT true CHECK (one),
-        ahead interval NOT NULL)",
+        ahead interval NOT NULL,
+        said_at timestamptz NOT NULL DEFAULT '-infinity')",
+    // A table of an earlier release; asked first, since altering waits for everybody.
+    concat!(
+        "DO $$ BEGIN
+           IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'saldo.clock'::regclass AND attname = 'said_at') THEN
+             ALTER TABLE saldo.clock ADD COLUMN said_at timestamptz NOT NULL DEFAULT '-infinity';
+             IF to_regclass('bi.clock') IS NOT NULL THEN ",
+        clock_view!(),
+        "  END IF;
+           END IF;
+         END $$"
+    ),
 ];
 
 /// What `bi` shows of them.
-pub(crate) const FACE: &str = "
-CREATE OR REPLACE VIEW bi.clock AS
-  SELECT present AS now, (present AT TIME ZONE 'UTC')::date AS today
-  FROM (SELECT now() + coalesce((SELECT ahead FROM saldo.clock), interval '0') AS present) AS clock;
-COMMENT ON VIEW bi.clock IS 'The present as the services see it: ahead of the database''s where they run under another clock';
+pub(crate) const FACE: &str = concat!(
+    "\n",
+    clock_view!(),
+    "COMMENT ON VIEW bi.clock IS 'The present as the services see it: ahead of the database''s where they run under another clock';
 COMMENT ON COLUMN bi.clock.now IS 'The present instant';
 COMMENT ON COLUMN bi.clock.today IS 'The present day in UTC';
 CREATE OR REPLACE VIEW bi.tenants AS
@@ -38,7 +59,8 @@ COMMENT ON COLUMN bi.tenants.languages IS 'ISO 639-1, the preferred one first';
 COMMENT ON COLUMN bi.tenants.fiscal_year_month IS 'Month in which the fiscal year begins';
 COMMENT ON COLUMN bi.tenants.fiscal_year_day IS 'Day of that month on which the fiscal year begins';
 COMMENT ON COLUMN bi.tenants.today IS 'The present day in the creditor''s time zone';
-";
+"
+);
 
 /// SQLSTATE of a time zone that Postgres does not know.
 const NO_SUCH_ZONE: &str = "22023";
@@ -60,17 +82,9 @@ pub struct TenantRow {
 
 /// Writes the settings of these creditors, and removes all others. Returns the zones that this Postgres does not know: days are
 /// counted in UTC there, since a view that names such a zone would fail for every creditor.
-///
-/// The transaction runs in a task of its own, so that whoever is cancelled meanwhile cuts neither its beginning nor its end.
 pub async fn write_tenants(pool: &PgPool, rows: &[TenantRow]) -> Result<Vec<String>, ReadModelError> {
-    let (pool, rows) = (pool.clone(), rows.to_vec());
-    let written = tokio::spawn(async move { write(&pool, &rows).await }).await;
-    written.unwrap_or(Err(sqlx::Error::WorkerCrashed.into()))
-}
-
-async fn write(pool: &PgPool, rows: &[TenantRow]) -> Result<Vec<String>, ReadModelError> {
     let mut unknown = Vec::new();
-    let mut transaction = pool.begin().await?;
+    let mut transaction = saldo_postgres::begin(pool).await?;
     sqlx::query("DELETE FROM saldo.tenants WHERE tenant <> ALL ($1)")
         .bind(rows.iter().map(|row| row.tenant.as_str()).collect::<Vec<_>>())
         .execute(&mut *transaction)
@@ -115,11 +129,12 @@ async fn knows_zone(transaction: &mut Transaction<'_, Postgres>, zone: &str) -> 
     }
 }
 
-/// Writes how far the services' clock is ahead of the machine's.
+/// Writes how far the services' clock is ahead of the machine's. It counts for half a minute: whoever has such a clock says it
+/// again and again.
 pub async fn write_clock(pool: &PgPool, ahead: SignedDuration) -> Result<(), ReadModelError> {
     sqlx::query(
-        "INSERT INTO saldo.clock (ahead) VALUES (make_interval(secs => $1))
-         ON CONFLICT (one) DO UPDATE SET ahead = excluded.ahead WHERE saldo.clock.ahead <> excluded.ahead",
+        "INSERT INTO saldo.clock (ahead, said_at) VALUES (make_interval(secs => $1), now())
+         ON CONFLICT (one) DO UPDATE SET ahead = excluded.ahead, said_at = excluded.said_at",
     )
     .bind(ahead.as_secs_f64())
     .execute(pool)

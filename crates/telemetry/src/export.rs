@@ -48,7 +48,7 @@ pub struct Exporting {
 }
 
 /// Which of several this process is: whoever reads it in an alarm finds the machine, or the container, and the process.
-fn instance() -> String {
+pub fn instance() -> String {
     format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), std::process::id())
 }
 
@@ -68,7 +68,7 @@ pub fn start(settings: Settings) -> Result<Exporting, ExporterBuildError> {
         .with_max_export_batch_size(MAX_BATCH)
         .with_scheduled_delay(SPAN_DELAY)
         .build();
-    let processor = BatchSpanProcessor::builder(Tolerant::new(spans, "spans")).with_batch_config(batches).build();
+    let processor = BatchSpanProcessor::builder(Tolerant::of_spans(spans)).with_batch_config(batches).build();
     let traces = SdkTracerProvider::builder()
         .with_resource(resource.clone())
         .with_sampler(Box::new(Kept::new(sample)) as Box<dyn opentelemetry_sdk::trace::ShouldSample>)
@@ -76,7 +76,7 @@ pub fn start(settings: Settings) -> Result<Exporting, ExporterBuildError> {
         .build();
 
     let points = MetricExporter::builder().with_tonic().with_endpoint(otlp).with_timeout(EXPORT_TIMEOUT).build()?;
-    let reader = PeriodicReader::builder(Tolerant::new(points, "metrics")).with_interval(interval).build();
+    let reader = PeriodicReader::builder(Tolerant::of_metrics(points)).with_interval(interval).build();
     let metrics = SdkMeterProvider::builder().with_resource(resource).with_reader(reader).with_view(buckets).build();
 
     global::set_meter_provider(metrics.clone());

@@ -7,6 +7,7 @@
 //! What is exported holds no personal data and no ids: spans have names that stand in the code, and attributes of a few
 //! fixed words. That is why spans are not made of `tracing`'s, which carry whatever is logged under them.
 
+mod catching_up;
 mod counted;
 pub mod export;
 mod parent;
@@ -15,6 +16,7 @@ mod server;
 pub mod span;
 mod tolerant;
 
+pub use catching_up::CatchingUp;
 pub use counted::{Counted, Tally};
 pub use opentelemetry::KeyValue;
 use opentelemetry::global;

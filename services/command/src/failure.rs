@@ -92,12 +92,18 @@ impl Failure {
             Failure::QueueFull(after) => Some(*after),
             Failure::RacesLost => Some(Duration::from_millis(100)),
             Failure::ClockSkewed(_) => Some(PROBE_EVERY),
-            Failure::LogUnknown
+            Failure::TimedOut
+            | Failure::LogUnknown
             | Failure::LogRefused(_)
             | Failure::Stopped
             | Failure::KeyStore
             | Failure::ClockUnknown => Some(Duration::from_secs(1)),
-            _ => None,
+            Failure::Invalid(_)
+            | Failure::RequestIdReused
+            | Failure::AccountUnknown
+            | Failure::Parked(_)
+            | Failure::PolicyParked(_)
+            | Failure::FormatNotRaised(_) => None,
         }
     }
 }
@@ -139,4 +145,49 @@ pub enum StartError {
     /// A thread could not be started.
     #[error("a worker thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use saldo_facts::Format;
+
+    use super::*;
+
+    /// The failure behind this one. A failure that is missing here does not compile.
+    fn next(failure: &Failure) -> Option<Failure> {
+        let skew = Skew { ahead: SignedDuration::from_secs(9), partition: 0 };
+        let format =
+            saldo_catalog::FormatNotRaised { fact: "hold.placed", needed: Format::NEWEST, allowed: Format::FIRST };
+        Some(match failure {
+            Failure::Invalid(_) => Failure::RequestIdReused,
+            Failure::RequestIdReused => Failure::AccountUnknown,
+            Failure::AccountUnknown => Failure::Parked(String::new()),
+            Failure::Parked(_) => Failure::PolicyParked(String::new()),
+            Failure::PolicyParked(_) => Failure::FormatNotRaised(format),
+            Failure::FormatNotRaised(_) => Failure::QueueFull(Duration::from_millis(100)),
+            Failure::QueueFull(_) => Failure::ClockSkewed(skew),
+            Failure::ClockSkewed(_) => Failure::ClockUnknown,
+            Failure::ClockUnknown => Failure::RacesLost,
+            Failure::RacesLost => Failure::TimedOut,
+            Failure::TimedOut => Failure::LogUnknown,
+            Failure::LogUnknown => Failure::LogRefused(String::new()),
+            Failure::LogRefused(_) => Failure::Stopped,
+            Failure::Stopped => Failure::KeyStore,
+            Failure::KeyStore => return None,
+        })
+    }
+
+    #[test]
+    fn o11_every_failure_that_a_client_should_retry_says_when() {
+        let mut seen = 0;
+        for failure in std::iter::successors(Some(Failure::Invalid(Vec::new())), next) {
+            let status = Status::from(failure);
+            let retried = [Code::Unavailable, Code::Aborted, Code::ResourceExhausted, Code::DeadlineExceeded];
+            let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
+            assert_eq!(retried.contains(&status.code()), after.is_some_and(|after| !after.is_zero()), "{status}");
+            seen += 1;
+        }
+        assert!(seen >= 15);
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use saldo_outage::Outage;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::DispatcherError;
 
@@ -14,6 +14,9 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Doubles each pause, until it is reset.
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
+
+/// Of all parts of the dispatcher together.
+static OUTAGE: Outage = Outage::new("the dispatcher goes on when it can", "the dispatcher goes on");
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -25,6 +28,7 @@ impl Backoff {
     /// Something worked: the next pause is short again.
     pub(crate) fn reset(&mut self) {
         self.0 = FIRST;
+        OUTAGE.over();
     }
 
     /// Waits before the next try, or until the stop. An error that no other try can mend comes back.
@@ -36,7 +40,7 @@ impl Backoff {
         if !error.is_transient() {
             return Err(error);
         }
-        warn!(%error, "the dispatcher goes on when it can");
+        OUTAGE.failed(error);
         saldo_telemetry::interrupted(1);
         tokio::select! {
             () = stop.cancelled() => {}

@@ -188,7 +188,7 @@ fn job(row: PgRow) -> Result<Job, sqlx::Error> {
 
 /// Makes the table where it is missing.
 pub(crate) async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = saldo_postgres::begin(pool).await?;
     for statement in TABLE {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }

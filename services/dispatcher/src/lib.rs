@@ -158,7 +158,12 @@ impl Dispatcher {
                 opened = caught_up::open(self, &mut ends) => opened,
             };
             match opened {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    backoff.reset();
+                    let channels: Vec<&str> = self.transports.channels().map(|channel| channel.name()).collect();
+                    tracing::info!(?channels, "the read models have reached the log's end: sending begins");
+                    return Ok(true);
+                }
                 Err(error) => backoff.wait(error, stop).await?,
             }
         }

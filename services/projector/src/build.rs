@@ -34,7 +34,7 @@ impl Build {
         if batch.is_empty() {
             return Ok(Written::Yes);
         }
-        let mut transaction = saldo_readmodel::begin(&self.pool).await?;
+        let mut transaction = saldo_postgres::begin(&self.pool).await?;
         // What a crash of Postgres takes back, it takes back with its checkpoints: it is read from the log again.
         sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
         if self.only_live && !self.schema.keep(&mut transaction).await? {

@@ -105,7 +105,7 @@ impl Folding {
 
     /// From where a build's checkpoints stand.
     pub async fn resume(pool: &PgPool, schema: &Schema, identity: &Identity) -> Result<Self, ProjectorError> {
-        let mut connection = saldo_readmodel::begin(pool).await?;
+        let mut connection = saldo_postgres::begin(pool).await?;
         // One snapshot: heads and checkpoints belong together.
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *connection).await?;
         let checkpoints = schema.checkpoints(&mut connection, identity, false).await?;

@@ -37,7 +37,7 @@ pub async fn heal(log: &dyn Log, identity: &Identity, build: &Build, decode: Dec
     let partitions: BTreeSet<u32> = readable.values().map(|unread| unread.partition).collect();
     let from: HashMap<Owner, u64> = readable.iter().map(|(owner, unread)| (owner.clone(), unread.offset)).collect();
     let mut folding = Folding::only(identity, &partitions, from).reading(decode);
-    let mut transaction = saldo_readmodel::begin(&build.pool).await?;
+    let mut transaction = saldo_postgres::begin_long(&build.pool).await?;
     build.schema.unpark(&mut transaction, readable.keys()).await?;
     let standing = build.schema.standing(&mut transaction, identity, false).await?.unwrap_or_default();
     add(log, &mut folding, build, &mut transaction, &standing).await?;

@@ -9,9 +9,13 @@ use std::{
 
 use saldo_facts::Commit;
 use saldo_keyring::Keyring;
-use saldo_log::{Log, genesis::Identity};
+use saldo_log::{Log, ends, genesis::Identity};
+use saldo_outage::Outage;
 use saldo_readmodel::Models;
-use saldo_telemetry::span::{Links, linked};
+use saldo_telemetry::{
+    CatchingUp,
+    span::{Links, linked},
+};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +27,7 @@ use crate::{
     fold::{Batch, Decode, Folding},
     heal::heal,
     metrics::Metrics,
-    rebuild::{End, Rebuild, rebuild},
+    rebuild::{End, Progress, Rebuild, rebuild},
     standby,
 };
 
@@ -68,6 +72,20 @@ pub async fn run_reading(
     }
 }
 
+/// What is tried again, and what is said of it.
+struct Patience {
+    pause: Duration,
+    outage: Outage,
+}
+
+impl Patience {
+    /// It works.
+    fn rest(&mut self) {
+        self.pause = FIRST_PAUSE;
+        self.outage.over();
+    }
+}
+
 /// What is followed, and how its commits are read.
 struct Source<'s> {
     log: &'s dyn Log,
@@ -81,16 +99,19 @@ async fn project(
     keyring: &Keyring,
     metrics: &Metrics,
 ) -> Result<(), ProjectorError> {
-    let mut pause = FIRST_PAUSE;
+    let mut patience = Patience {
+        pause: FIRST_PAUSE,
+        outage: Outage::new("the projector goes on when it can", "the projector goes on"),
+    };
     saldo_telemetry::interrupted(0);
     loop {
-        match follow(source, pool, keyring, metrics, &mut pause).await {
+        match follow(source, pool, keyring, metrics, &mut patience).await {
             Ok(()) => {}
             Err(error) if error.is_transient() => {
-                warn!(%error, "the projector goes on when it can");
+                patience.outage.failed(error);
                 saldo_telemetry::interrupted(1);
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                tokio::time::sleep(patience.pause).await;
+                patience.pause = (patience.pause * 2).min(LONGEST_PAUSE);
             }
             Err(error) => return Err(error),
         }
@@ -104,7 +125,7 @@ async fn follow(
     pool: &PgPool,
     keyring: &Keyring,
     metrics: &Metrics,
-    pause: &mut Duration,
+    patience: &mut Patience,
 ) -> Result<(), ProjectorError> {
     let Source { log, identity, decode } = *source;
     saldo_readmodel::ensure(pool, identity).await?;
@@ -122,6 +143,10 @@ async fn follow(
     let build = Arc::new(Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: true });
     let mut mending = pin!(mend(source, &build, keyring));
     let Some(mut tail) = folding.tail(log, |_| u64::MAX).await? else { return Ok(()) };
+    patience.rest();
+    let end = ends(log, identity).await?.iter().sum();
+    let mut progress = Some(CatchingUp::begin("projector", folding.done(), end));
+    progress.take_if(|_| folding.done() >= end).into_iter().for_each(|progress| progress.end(end));
     let (mut batch, mut links) = (Batch::default(), Links::default());
     // One at most; ended with this function.
     let mut writing = JoinSet::new();
@@ -146,7 +171,9 @@ async fn follow(
                 }
                 metrics.wrote(records, took);
                 metrics.stands_at(done, parked);
-                *pause = FIRST_PAUSE;
+                progress.take_if(|_| done >= end).into_iter().for_each(|progress| progress.end(done));
+                progress.iter_mut().for_each(|progress| progress.at(done, end));
+                patience.rest();
             }
             records = tail.next(READ), if !batch.is_full(BATCH, BATCH_BYTES) => {
                 for record in records? {
@@ -176,9 +203,15 @@ async fn mend(source: &Source<'_>, build: &Build, keyring: &Keyring) -> Result<(
 async fn renew(source: &Source<'_>, pool: &PgPool, keyring: &Keyring, models: Models) -> Result<(), ProjectorError> {
     let names = models.iter().copied().collect::<Vec<_>>().join(", ");
     info!(models = names, "read models of an earlier release are made anew beside the live ones, which serve on");
-    let options = Rebuild { models, decode: source.decode, ..Rebuild::default() };
+    let options = Rebuild { models, only_lacking: true, decode: source.decode, ..Rebuild::default() };
     loop {
-        match rebuild(source.log, source.identity, pool, keyring, &options, |_| {}).await {
+        let mut progress: Option<CatchingUp> = None;
+        let tell = |now: Progress| {
+            let progress = progress.get_or_insert_with(|| CatchingUp::begin("read models", now.done, now.total));
+            progress.at(now.done, now.total);
+        };
+        match rebuild(source.log, source.identity, pool, keyring, &options, tell).await {
+            Ok(rebuilt) if rebuilt.end == End::InForce => return Ok(()),
             Ok(rebuilt) if rebuilt.end == End::Swapped => {
                 info!(models = names, records = rebuilt.records, "the read models made anew are in force");
                 return Ok(());

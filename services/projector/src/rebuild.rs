@@ -36,6 +36,11 @@ pub(crate) const WORTH: usize = 20_000;
 const BATCH_TIME: Duration = Duration::from_secs(2);
 /// Records that may still be read while the live build is held still.
 const HELD: u64 = 2_000;
+/// The longest that the swap waits for a lock, such as a view's that an analyst reads: queries wait behind it meanwhile.
+const LONGEST_LOCK: &str = "SET LOCAL lock_timeout = '1s'";
+/// Between two tries to swap.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How a rebuild is made.
 #[derive(Debug, Clone)]
@@ -46,6 +51,8 @@ pub struct Rebuild {
     pub accept_differences: bool,
     /// The models to make anew. All others go over from the live build as they are.
     pub models: Models,
+    /// Make none of these anew that the live build has by now: somebody else's rebuild may have come first.
+    pub only_lacking: bool,
     /// How commits are read.
     pub decode: Decode,
     /// Read no more than this in a second of what stands in the log at the start.
@@ -62,6 +69,7 @@ impl Default for Rebuild {
             fresh: false,
             accept_differences: false,
             models,
+            only_lacking: false,
             decode: Commit::decode,
             records_per_second: None,
             pause,
@@ -121,6 +129,8 @@ pub enum End {
     Swapped,
     /// It was asked to stop; the next one goes on.
     Paused,
+    /// There was nothing to do: somebody else's rebuild has put the models in force.
+    InForce,
     /// The live rows are others; both builds stand.
     Different,
 }
@@ -140,18 +150,24 @@ pub async fn rebuild(
     let live = saldo_readmodel::live(&mut *pool.acquire().await?).await?;
     // A build that an earlier release made in another form has no tables that could be compared or taken over.
     let comparable = !live.is_foreign();
-    let models = if comparable { options.models.clone() } else { saldo_readmodel::all_models() };
-    let partial = models != saldo_readmodel::all_models();
-    let schema = Schema::build(pool, identity, options.fresh, &models).await?;
-    let folding = Folding::resume(pool, &schema, identity).await?.reading(options.decode);
-    let build = Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: false };
+    let mut models = if comparable { options.models.clone() } else { saldo_readmodel::all_models() };
+    if options.only_lacking {
+        models = models.intersection(&live.lacks()).copied().collect();
+    }
     let rebuilt = Rebuilt {
-        end: End::Paused,
+        end: End::InForce,
         records: 0,
         compared_at: None,
         found: Differences::default(),
         filling: Duration::ZERO,
     };
+    if models.is_empty() {
+        return Ok(rebuilt);
+    }
+    let partial = models != saldo_readmodel::all_models();
+    let schema = Schema::build(pool, identity, options.fresh, &models).await?;
+    let folding = Folding::resume(pool, &schema, identity).await?.reading(options.decode);
+    let build = Build { pool: pool.clone(), schema, keyring: Some(keyring.clone()), only_live: false };
     let at_start = ends(log, identity).await?.iter().sum();
     let build = Arc::new(build);
     let mut work = Work { log, identity, options, progress, comparable, partial, at_start, folding, build, rebuilt };
@@ -199,12 +215,26 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
             return Ok(End::Paused);
         }
         self.index().await?;
+        let mut pause = FIRST_PAUSE;
         loop {
             if !self.fill_to_the_end(Phase::Swapping).await? {
                 return Ok(End::Paused);
             }
-            if self.swap().await? {
-                return Ok(End::Swapped);
+            match self.swap().await {
+                Ok(true) => return Ok(End::Swapped),
+                Ok(false) => {}
+                Err(ProjectorError::ReadModel(error)) if error.is_lock_timeout() => {
+                    tracing::info!(?pause, "a query reads what is to be swapped; the swap is tried again");
+                    // The transaction took back the last records.
+                    let folding = Folding::resume(&self.build.pool, &self.build.schema, self.identity).await?;
+                    self.folding = folding.reading(self.options.decode);
+                    tokio::select! {
+                        () = self.options.pause.cancelled() => return Ok(End::Paused),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -338,7 +368,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     /// Brings the new build to where one snapshot of the live one stands and compares them there; nobody waits for it.
     async fn compare(&mut self) -> Result<bool, ProjectorError> {
         let pool = self.build.pool.clone();
-        let mut snapshot = saldo_readmodel::begin(&pool).await?;
+        let mut snapshot = saldo_postgres::begin_long(&pool).await?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
         let live = saldo_readmodel::live(&mut snapshot).await?;
         let Some(standing) = live.standing(&mut snapshot, self.identity, false).await? else { return Ok(true) };
@@ -362,7 +392,7 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     async fn index(&mut self) -> Result<(), ProjectorError> {
         self.tell(Phase::Indexing, 0);
         let begun = Instant::now();
-        let mut transaction = saldo_readmodel::begin(&self.build.pool).await?;
+        let mut transaction = saldo_postgres::begin(&self.build.pool).await?;
         self.build.schema.index(&mut transaction).await?;
         transaction.commit().await?;
         self.rebuilt.filling += begun.elapsed();
@@ -372,7 +402,8 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
     /// Holds the live build, reads the last records up to it, and puts the new one in force. `false`: there are too many.
     async fn swap(&mut self) -> Result<bool, ProjectorError> {
         let pool = self.build.pool.clone();
-        let mut transaction = saldo_readmodel::begin(&pool).await?;
+        let mut transaction = saldo_postgres::begin(&pool).await?;
+        sqlx::query(LONGEST_LOCK).execute(&mut *transaction).await?;
         let (old, standing) = saldo_readmodel::hold(&mut transaction, self.identity).await?;
         let standing = standing.unwrap_or_default();
         if self.behind(&standing) > HELD || (self.partial && self.is_beyond(&standing)) {

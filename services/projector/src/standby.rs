@@ -1,12 +1,14 @@
 //! Whose turn it is. Two projectors at once are harmless, since whoever moves a checkpoint first wins; but the other has to
 //! begin again from there, and both would do little else. So one works, under a lock of its session, and the others stand
-//! by: until it is gone, or until it stands still while there is something to read, as a stopped process does.
+//! by: until it is gone, or until it stands still while there is something to read, as a stopped process does. Whoever takes
+//! over ends the sessions of the other, since its transaction may have locked the rows.
 
 use std::time::Duration;
 
 use saldo_log::{Log, ends, genesis::Identity};
+use saldo_postgres::Lock;
 use saldo_readmodel::ReadModelError;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, sleep};
 
 use crate::{ProjectorError, metrics::Metrics};
@@ -17,7 +19,7 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 pub(crate) const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// The right to work, while it is kept. Nothing rests on it but thrift.
-pub struct Turn(#[expect(dead_code, reason = "the lock ends with its session")] PgConnection);
+pub struct Turn(#[expect(dead_code, reason = "the lock ends with its session")] Lock);
 
 /// Waits for it.
 pub async fn turn(
@@ -26,27 +28,27 @@ pub async fn turn(
     pool: &PgPool,
     metrics: &Metrics,
 ) -> Result<Turn, ProjectorError> {
-    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
+    let mut lock = Lock::open(pool, "saldo_projector").await?;
     let (mut last, mut since) = (None, Instant::now());
-    loop {
-        let locked = "SELECT pg_try_advisory_lock(hashtext('saldo_projector'))";
-        if sqlx::query_scalar(locked).fetch_one(&mut connection).await? {
-            return Ok(Turn(connection));
-        }
+    while !lock.try_take().await? {
         if last.is_none() {
             tracing::info!("another projector works; this one stands by");
         }
-        let done = done(identity, &mut connection).await?;
+        let done = done(identity, lock.session()).await?;
         metrics.looks_on(done);
         if last != Some(done) || done >= ends(log, identity).await?.iter().sum() {
             (last, since) = (Some(done), Instant::now());
         }
         if since.elapsed() >= STANDSTILL {
-            tracing::warn!("the projector that works stands still; this one takes over");
-            return Ok(Turn(connection));
+            let sessions = lock.end_holder(Duration::ZERO).await?;
+            if sessions > 0 {
+                tracing::warn!(sessions, "the projector that worked stands still: its sessions were ended");
+            }
         }
         sleep(LOOK).await;
     }
+    tracing::info!("this projector is the active one");
+    Ok(Turn(lock))
 }
 
 /// Records that the live build has come past.

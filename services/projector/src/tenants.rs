@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use saldo_catalog::{Catalog, State};
 use saldo_clock::Clock;
 use saldo_readmodel::{ReadModelError, TenantRow, write_clock, write_tenants};
@@ -13,7 +12,7 @@ use tracing::warn;
 
 /// Between tries while the database cannot be reached.
 const RETRY: Duration = Duration::from_secs(2);
-/// Between two looks at a clock that is not the machine's, which can be set by hand.
+/// Between two words about a clock that is not the machine's. It can be set by hand, and a word counts for half a minute.
 const CLOCK_LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until `cancel`, or until nobody follows the catalog any more.
@@ -56,13 +55,12 @@ async fn keep_settings(pool: &PgPool, catalog: &Catalog) {
 }
 
 async fn keep_clock(pool: &PgPool, clock: &Clock) {
+    if clock.is_system() {
+        return std::future::pending().await;
+    }
     loop {
-        let ahead = match clock.is_system() {
-            true => SignedDuration::ZERO,
-            false => clock.now().duration_since(Clock::system().now()),
-        };
+        let ahead = clock.now().duration_since(Clock::system().now());
         match write_clock(pool, ahead).await {
-            Ok(()) if clock.is_system() => return std::future::pending().await,
             Ok(()) => tokio::time::sleep(CLOCK_LOOK).await,
             Err(error) => wait(&error).await,
         }

@@ -82,7 +82,7 @@ pub async fn verify_within(
     let ends = ends(log, identity).await?;
     wait_for(&ends, identity, pool, patience).await?;
     saldo_readmodel::existing(&mut *pool.acquire().await?).await?;
-    let mut snapshot = saldo_readmodel::begin(pool).await?;
+    let mut snapshot = saldo_postgres::begin_long(pool).await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *snapshot).await?;
     let live = saldo_readmodel::keep(&mut snapshot).await?;
     let standing = standing(&live, &mut snapshot, identity).await?;

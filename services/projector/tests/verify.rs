@@ -1,9 +1,8 @@
-//! Rows from a log, checked and rebuilt. This binary is its own child process for Postgres (`child`).
+//! Rows from a log, checked and rebuilt.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, civil::date};
-use libtest_mimic::{Arguments, Trial};
 use saldo_domain::{
     dunning::{
         ContactDeferred, ContactWithheld, DeferredReason, Notice, ReminderDue, StepsTaken, Tone, WithheldReason,
@@ -11,7 +10,6 @@ use saldo_domain::{
     event::Event,
     party::Channel,
 };
-use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
 use saldo_facts::{CatalogVersions, Commit, DecodeError, event_type};
 use saldo_keyring::Keyring;
 use saldo_log::{
@@ -29,30 +27,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 type Outcome = Result<(), Failure>;
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("no tokio runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if std::env::args().nth(1).as_deref() == Some("child") {
-        return runtime.block_on(run_child());
-    }
-    let test = Trial::test("what_stands_elsewhere_than_the_log_says_is_found_and_nothing_is_changed", move || {
-        runtime.block_on(on_a_server()).map_err(|error| error.to_string().into())
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
-}
-
-async fn on_a_server() -> Outcome {
-    let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir()?;
-    let options = Options::new(dir.path().join("data"), ChildCommand::this_binary(["child"])?);
-    let server = EmbeddedPostgres::start(options, |_| {}).await?;
-    server.ensure_database("saldo").await?;
-    let outcome = checked(&server.url("saldo"), dir.path()).await;
-    server.stop().await?;
-    outcome
+    let name = "what_stands_elsewhere_than_the_log_says_is_found_and_nothing_is_changed";
+    saldo_test_postgres::main(name, async |server| checked(&server.url, &server.dir).await)
 }
 
 async fn checked(url: &str, dir: &Path) -> Outcome {
@@ -70,6 +46,9 @@ async fn checked(url: &str, dir: &Path) -> Outcome {
     heals_what_an_older_reader_parked(&log, &identity, &pool, &keys).await?;
     finds_reminders(&log, &identity, &pool, &keys).await?;
     batches_are_bounded_by_bytes(&log, &identity, &pool, &keys).await?;
+    what_is_in_force_is_not_made_again(&log, &identity, &pool, &keys).await?;
+    a_swap_lets_queries_pass(&log, &identity, &pool, &keys).await?;
+    wording_is_not_compared(&log, &identity, &pool, &keys).await?;
     pool.close().await;
     Ok(())
 }
@@ -301,6 +280,73 @@ async fn finds_reminders(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, 
     sqlx::query(AssertSqlSafe(format!("UPDATE rm_{number}.reminders SET attempts = attempts - 1")))
         .execute(pool)
         .await?;
+    Ok(())
+}
+
+/// Somebody else's rebuild that was waited for has made all that was lacking.
+async fn what_is_in_force_is_not_made_again(
+    log: &EmbeddedLog,
+    identity: &Identity,
+    pool: &PgPool,
+    keys: &Keyring,
+) -> Outcome {
+    let number = async || sqlx::query_scalar::<_, i64>("SELECT number FROM saldo.live").fetch_one(pool).await;
+    let before = number().await?;
+    let options = Rebuild { only_lacking: true, ..Rebuild::default() };
+    let rebuilt = rebuild(log, identity, pool, keys, &options, |_| {}).await?;
+    assert_eq!((rebuilt.end, rebuilt.records, number().await?), (End::InForce, 0, before));
+    Ok(())
+}
+
+/// An analyst's long query holds up the swap, and the swap holds up no other query for long.
+async fn a_swap_lets_queries_pass(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
+    let mut analyst = pool.begin().await?;
+    sqlx::query("SELECT count(*) FROM bi.aging").fetch_one(&mut *analyst).await?;
+    let (swapping, mut swaps) = tokio::sync::watch::channel(false);
+    let tell = move |progress: Progress| {
+        if progress.phase == Phase::Swapping {
+            swapping.send_replace(true);
+        }
+    };
+    let options = Rebuild::default();
+    let rebuilt = rebuild(log, identity, pool, keys, &options, tell);
+    let others = async {
+        swaps.wait_for(|swaps| *swaps).await?;
+        for _ in 0..3 {
+            let query = sqlx::query("SELECT count(*) FROM bi.aging").fetch_one(pool);
+            tokio::time::timeout(Duration::from_secs(5), query).await??;
+            // Until the next try of the swap has begun to wait.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        analyst.rollback().await?;
+        Ok::<_, Failure>(())
+    };
+    let (rebuilt, others) = tokio::join!(rebuilt, others);
+    others?;
+    assert_eq!(rebuilt?.end, End::Swapped);
+    Ok(())
+}
+
+/// The reason of a parked account is for people. Another release may word it otherwise, and the rows are the same.
+async fn wording_is_not_compared(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
+    let key = "acme/D-9";
+    let parent = frame::first_parent(&identity.log_id, key);
+    let value = frame::encode(Kind::Commit, "acme", "D-9", 1, parent, b"no commit");
+    log.append(vec![NewRecord { partition: 0, key: key.into(), value: value.into(), trace: None }]).await?;
+    let cancel = CancellationToken::new();
+    let run = saldo_projector::run(Arc::new(log.clone()), *identity, pool.clone(), keys.clone(), cancel.clone());
+    let projector = tokio::spawn(run);
+    let report = verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?;
+    assert_eq!((report.found.differences, report.behind, report.parked), (0, 0, 1), "{report:?}");
+    cancel.cancel();
+    projector.await??;
+    let number: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await?;
+    let reworded = format!("UPDATE rm_{number}.parked SET reason = 'in other words' WHERE account = 'D-9'");
+    assert_eq!(sqlx::query(AssertSqlSafe(reworded)).execute(pool).await?.rows_affected(), 1);
+    let report = verify(log, identity, pool, Some(keys), Duration::ZERO, |_| {}).await?;
+    assert_eq!(report.found.differences, 0, "{report:?}");
+    let rebuilt = rebuild(log, identity, pool, keys, &Rebuild::default(), |_| {}).await?;
+    assert_eq!((rebuilt.end, rebuilt.found.differences), (End::Swapped, 0));
     Ok(())
 }
 

@@ -81,6 +81,9 @@ const NEXT: &str = "
       AND (account COLLATE \"C\", currency::text COLLATE \"C\") > ($5, $7)
     ORDER BY account COLLATE \"C\", currency::text COLLATE \"C\" LIMIT $8";
 
+/// Behind every account.
+const BEHIND_ALL: &str = "\u{10FFFF}";
+
 type Rows = Vec<v1::AgingRow>;
 
 /// One row more than the page has, where there is one; and the totals.
@@ -111,14 +114,15 @@ async fn next_page(
     loop {
         let (last, count): (Option<String>, i64) =
             sqlx::query_as(RANGE).bind(asked.tenant).bind(&from).bind(accounts).fetch_one(&mut *snapshot).await?;
-        let Some(last) = last else { return Ok((rows, Rows::new())) };
+        // The last range is open: while the accounts are made anew, some owe that are not among them yet.
+        let last = last.filter(|_| count == accounts);
         let found = sqlx::query(NEXT)
             .bind(asked.axes.as_of.to_sqlx())
             .bind(asked.axes.known_at.map(ToSqlx::to_sqlx))
             .bind(asked.tenant)
             .bind(asked.account)
             .bind(&from)
-            .bind(&last)
+            .bind(last.as_deref().unwrap_or(BEHIND_ALL))
             .bind(&currency)
             .bind(size + 1 - rows.len() as i64)
             .fetch_all(&mut *snapshot)
@@ -126,9 +130,7 @@ async fn next_page(
         for found in &found {
             rows.push(row(found)?);
         }
-        if rows.len() as i64 > size || count < accounts {
-            return Ok((rows, Rows::new()));
-        }
+        let Some(last) = last.filter(|_| rows.len() as i64 <= size) else { return Ok((rows, Rows::new())) };
         // Behind every currency of the last account.
         (from, currency) = (last, "~".to_owned());
         accounts *= 2;

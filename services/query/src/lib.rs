@@ -128,7 +128,7 @@ impl TenantRows<'_> {
 
     /// One view of the rows for several statements, so that what they say belongs together.
     async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, Status> {
-        let mut snapshot = saldo_readmodel::begin(self.pool).await.map_err(database)?;
+        let mut snapshot = saldo_postgres::begin(self.pool).await.map_err(database)?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             .execute(&mut *snapshot)
             .await

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::errors::{database, invalid, refuse};
+use crate::errors::{behind, database, invalid, refuse};
 
 /// The longest a query waits; the caller's own deadline may be earlier.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -47,8 +47,7 @@ pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str, models: 
             return Ok(());
         }
         if Instant::now() >= deadline {
-            let message = "the read models have not reached the consistency_token in time; ask again";
-            return Err(refuse(Code::DeadlineExceeded, "READ_MODEL_BEHIND", message));
+            return Err(behind());
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -27,6 +27,6 @@ pub fn main_from_args() -> ExitCode {
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("error: {}", client::error_chain(error));
+    run::telemetry::last_word(error);
     ExitCode::FAILURE
 }

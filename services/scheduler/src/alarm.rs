@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use saldo_catalog::Catalog;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
+use saldo_outage::Outage;
+use saldo_postgres::Lock;
 use saldo_telemetry::{
     KeyValue,
     span::{Links, around},
@@ -19,7 +21,7 @@ use tokio::{
 use crate::{
     FIRST_PAUSE, Options, SchedulerError,
     in_flight::InFlight,
-    leader::Leadership,
+    leader,
     metrics::{self, Metrics},
     stale::Stale,
     wake::{Woken, wake},
@@ -41,14 +43,19 @@ pub(crate) struct Scheduler {
 }
 
 /// Waits until no other scheduler works, and works until something fails.
-pub(crate) async fn follow(scheduler: &Scheduler, pause: &mut Duration) -> Result<Infallible, SchedulerError> {
+pub(crate) async fn follow(
+    scheduler: &Scheduler,
+    pause: &mut Duration,
+    outage: &Outage,
+) -> Result<Infallible, SchedulerError> {
     wakeups::ensure(&scheduler.pool).await?;
-    let leadership = Leadership::wait(&scheduler.pool).await?;
+    let leadership = leader::lead(&scheduler.pool).await?;
     let mut alarm = Alarm::new(scheduler, leadership);
     loop {
         if alarm.is_time_to_look() {
             alarm.look().await?;
             *pause = FIRST_PAUSE;
+            outage.over();
         }
         alarm.start();
         alarm.write();
@@ -63,7 +70,7 @@ fn result(woken: &Result<Woken, SchedulerError>) -> Option<KeyValue> {
 
 struct Alarm<'s> {
     scheduler: &'s Scheduler,
-    leadership: Leadership,
+    leadership: Lock,
     /// How far the agenda was taken over.
     agenda: Checkpoint,
     /// How far the list of what is due was read, and the instant of that list.
@@ -82,7 +89,7 @@ struct Alarm<'s> {
 }
 
 impl<'s> Alarm<'s> {
-    fn new(scheduler: &'s Scheduler, leadership: Leadership) -> Self {
+    fn new(scheduler: &'s Scheduler, leadership: Lock) -> Self {
         let now = Instant::now();
         Self {
             scheduler,

@@ -23,10 +23,10 @@ use std::{convert::Infallible, num::NonZeroU32, time::Duration};
 use saldo_catalog::Catalog;
 use saldo_client::ServiceClients;
 use saldo_clock::Clock;
+use saldo_outage::Outage;
 use sqlx::PgPool;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -54,7 +54,12 @@ impl Default for Options {
 pub enum SchedulerError {
     /// The database failed.
     #[error("the scheduler's database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+    /// The read models have no agenda as this release reads it.
+    #[error(
+        "the read models' agenda is missing or of an earlier release: accounts are woken once a projector of this release has made it ({0})"
+    )]
+    NoAgenda(sqlx::Error),
     /// The command service refuses the scheduler itself, whatever the account.
     #[error(
         "the command service refuses the scheduler itself ({code}, {reason:?}): is the public key of its tokens among auth.public_keys there?"
@@ -70,6 +75,18 @@ pub enum SchedulerError {
     BrokeOff(#[from] tokio::task::JoinError),
 }
 
+impl From<sqlx::Error> for SchedulerError {
+    fn from(error: sqlx::Error) -> Self {
+        /// SQLSTATE of a table and of a column that is not there.
+        const NOT_THERE: [&str; 2] = ["42P01", "42703"];
+        let code = error.as_database_error().and_then(|error| error.code());
+        match code.is_some_and(|code| NOT_THERE.contains(&&*code)) {
+            true => Self::NoAgenda(error),
+            false => Self::Database(error),
+        }
+    }
+}
+
 /// Runs until `cancel`. Trouble with Postgres and the command service is waited out.
 ///
 /// Metrics go to the global meter provider that is set when this is called.
@@ -82,15 +99,16 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> Result<(), Infallible> {
     let scheduler = alarm::Scheduler { pool, catalog, clients, clock, options };
+    let outage = Outage::new("the scheduler goes on when it can", "the scheduler goes on");
     let mut pause = FIRST_PAUSE;
     saldo_telemetry::interrupted(0);
     loop {
         let outcome = tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            outcome = alarm::follow(&scheduler, &mut pause) => outcome,
+            outcome = alarm::follow(&scheduler, &mut pause, &outage) => outcome,
         };
         let Err(error) = outcome;
-        warn!(%error, "the scheduler goes on when it can");
+        outage.failed(error);
         saldo_telemetry::interrupted(1);
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),

@@ -100,7 +100,7 @@ pub enum Update {
 
 /// Makes the table where it is missing.
 pub async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = saldo_postgres::begin(pool).await?;
     for statement in TABLE {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }

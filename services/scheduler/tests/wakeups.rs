@@ -1,12 +1,14 @@
-//! `saldo.wakeups` on a real Postgres. This binary is its own child process for Postgres (`child`).
+//! `saldo.wakeups` on a real Postgres.
 
-use std::{os::unix::fs::PermissionsExt, process::ExitCode};
+use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
-use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options, run_child};
 use saldo_facts::CatalogVersions;
 use saldo_log::genesis::Identity;
-use saldo_scheduler::wakeups::{self, Answer, Chain, Checkpoint, Key, Update};
+use saldo_scheduler::{
+    SchedulerError,
+    wakeups::{self, Answer, Chain, Checkpoint, Key, Update},
+};
+use saldo_test_postgres::Server;
 use sqlx::{AssertSqlSafe, PgPool};
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -16,35 +18,17 @@ const ACCOUNTS: i64 = 1_500;
 const ROUNDS: u64 = 12;
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("no tokio runtime: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if std::env::args().nth(1).as_deref() == Some("child") {
-        return runtime.block_on(run_child());
-    }
-    let test = Trial::test("agenda_and_answers_never_wait_for_each_other_and_older_answers_are_found", move || {
-        runtime.block_on(on_a_server()).map_err(|error| error.to_string().into())
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![test]).exit_code()
+    saldo_test_postgres::main("agenda_and_answers_never_wait_for_each_other_and_older_answers_are_found", on_a_server)
 }
 
-async fn on_a_server() -> Outcome {
-    let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir()?;
-    let options = Options::new(dir.path().join("data"), ChildCommand::this_binary(["child"])?);
-    let server = EmbeddedPostgres::start(options, |_| {}).await?;
-    server.ensure_database("saldo").await?;
-    let pool = PgPool::connect(&server.url("saldo")).await?;
+async fn on_a_server(server: Server) -> Outcome {
+    let pool = PgPool::connect(&server.url).await?;
     let outcome = async {
         agenda_and_answers(&pool).await?;
         older_answers(&pool).await
     };
     let outcome = outcome.await;
     pool.close().await;
-    server.stop().await?;
     outcome
 }
 
@@ -96,6 +80,12 @@ async fn older_answers(pool: &PgPool) -> Outcome {
     let quiet = wakeups::behind(pool, &behind[2], &(-1, String::new()), 10).await?;
     assert_eq!(quiet, [(1, "D-1".to_owned())], "the other account is up to date");
     assert!(wakeups::tenants_behind(pool, &[], 1).await?.is_empty());
+    // An earlier release's agenda is named as the reason.
+    let build: i64 = sqlx::query_scalar("SELECT number FROM saldo.live").fetch_one(pool).await?;
+    let earlier = format!("ALTER TABLE rm_{build}.agenda DROP COLUMN system_version CASCADE");
+    sqlx::query(AssertSqlSafe(earlier)).execute(pool).await?;
+    let error = wakeups::sync(pool, &mut Checkpoint::default()).await.expect_err("a column is missing");
+    assert!(matches!(SchedulerError::from(error), SchedulerError::NoAgenda(_)));
     Ok(())
 }
 

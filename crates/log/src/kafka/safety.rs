@@ -4,13 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ResourceSpecifier},
-    client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
+    consumer::Consumer,
 };
 
 use tokio::time::{Instant, sleep};
 
-use super::{PATIENCE, unavailable};
+use super::{Asker, PATIENCE, reach::Quietly, unavailable};
 use crate::LogError;
 
 /// Between two looks for the settings of a topic that was just made.
@@ -19,11 +18,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) const MAX_RECORD_BYTES: usize = 1_000_000;
 
 /// Every setting that is not safe, in words.
-pub(super) async fn faults(
-    admin: &AdminClient<DefaultClientContext>,
-    asker: &BaseConsumer,
-    topic: &str,
-) -> Result<Vec<String>, LogError> {
+pub(super) async fn faults(admin: &AdminClient<Quietly>, asker: &Asker, topic: &str) -> Result<Vec<String>, LogError> {
     let settings = settings(admin, topic).await?;
     let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or("unknown");
     let mut faults = Vec::new();
@@ -58,7 +53,7 @@ pub(super) async fn faults(
 }
 
 /// The topic's settings. A broker that has not heard of a topic that was just made names none, and is asked again.
-async fn settings(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<HashMap<String, String>, LogError> {
+async fn settings(admin: &AdminClient<Quietly>, topic: &str) -> Result<HashMap<String, String>, LogError> {
     let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,24 +1,33 @@
 //! One consumer for a whole tail, polled on a thread of its own: librdkafka's queue is drained in batches.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::Consumer,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, Headers, OwnedHeaders},
 };
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::error;
 
-use super::{KafkaConfig, KafkaTls};
+use super::{
+    Asker, KafkaConfig, KafkaTls,
+    reach::{KAFKA, complained, noted},
+};
 use crate::{LogError, READ_BYTES, Record, Tail};
 
 /// How long a poll waits, and so how soon a dropped tail's thread ends.
 const POLL: Duration = Duration::from_millis(100);
+/// Between two questions whether a Kafka that was out of reach is in reach again, and the longest that one waits.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(500);
 /// Records handed over at once.
 const BATCH: usize = 2_048;
 /// Batches read ahead.
@@ -58,7 +67,7 @@ impl Tail for KafkaTail {
 /// Where the next record of each partition stands.
 type Places = BTreeMap<u32, u64>;
 
-fn open(config: &KafkaConfig, places: &Places) -> Result<BaseConsumer, KafkaError> {
+fn open(config: &KafkaConfig, places: &Places) -> Result<Asker, KafkaError> {
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in places {
         assignment.add_partition_offset(&config.topic, *partition as i32, Offset::Offset(*offset as i64))?;
@@ -69,10 +78,11 @@ fn open(config: &KafkaConfig, places: &Places) -> Result<BaseConsumer, KafkaErro
 
 fn poll(
     mut config: KafkaConfig,
-    mut consumer: BaseConsumer,
+    mut consumer: Asker,
     mut places: Places,
     sender: &mpsc::Sender<Result<Vec<Record>, LogError>>,
 ) {
+    let mut asked = Instant::now();
     while !sender.is_closed() {
         if config.tls.as_mut().is_some_and(KafkaTls::is_due) {
             match open(&config, &places) {
@@ -89,6 +99,7 @@ fn poll(
             match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
+                    KAFKA.over();
                     bytes += message.payload_len();
                     batch.push(record(&message));
                 }
@@ -102,12 +113,23 @@ fn poll(
                         let _ = sender.blocking_send(Err(fatal));
                         return;
                     }
-                    warn!(%error, "reading the log; the client tries again by itself");
+                    // The client tries again by itself.
+                    match error.rdkafka_error_code() {
+                        Some(RDKafkaErrorCode::AllBrokersDown) => KAFKA.failed(&error),
+                        _ => complained(&error.to_string()),
+                    }
                 }
             }
             wait = Duration::ZERO;
         }
         advance(&mut places, &batch);
+        // A quiet log does not show by itself that it is in reach again.
+        if batch.is_empty() && KAFKA.lasts() && asked.elapsed() >= ASK_EVERY {
+            asked = Instant::now();
+            for (partition, _) in places.iter().take(1) {
+                let _ = noted(consumer.fetch_watermarks(&config.topic, *partition as i32, LOOK));
+            }
+        }
         if !batch.is_empty() && sender.blocking_send(Ok(batch)).is_err() {
             return;
         }
@@ -173,7 +195,7 @@ fn fatal(error: &KafkaError) -> Option<Fatal> {
 
 /// Finds the partition whose next offset is not there. Where none is found, the log has changed again or does not answer:
 /// the reader opens a new tail, and finds out then.
-fn cut(topic: &str, consumer: &BaseConsumer, places: &Places, why: String) -> LogError {
+fn cut(topic: &str, consumer: &Asker, places: &Places, why: String) -> LogError {
     for (partition, offset) in places {
         let Ok((low, high)) = consumer.fetch_watermarks(topic, *partition as i32, super::PATIENCE) else { continue };
         let (low, high) = (low.max(0) as u64, high.max(0) as u64);

@@ -57,7 +57,7 @@ const PARKED: Table = Table::new(
         Column::account(),
         Column::new("parked_at", Kind::Instant, "Recorded instant of the commit that could not be read")
             .never_changes(),
-        Column::new("reason", Kind::Text, "What could not be read, and what to do").never_changes(),
+        Column::new("reason", Kind::Text, "What could not be read, and what to do").never_changes().wording(),
         Column::new("partition", Kind::Int, "Partition of that commit's record").never_changes(),
         Column::new("record_offset", Kind::Big, "Offset of that commit's record").never_changes(),
         Column::new("fact_type", Kind::Text, "Type of the fact that this release does not know")

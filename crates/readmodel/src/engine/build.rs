@@ -147,7 +147,7 @@ impl Schema {
     }
 
     /// Its tables.
-    fn tables(&self) -> impl Iterator<Item = &'static Table> {
+    pub(super) fn tables(&self) -> impl Iterator<Item = &'static Table> {
         self.declarations().flat_map(|one| one.tables)
     }
 
@@ -174,7 +174,7 @@ impl Schema {
         fresh: bool,
         models: &Models,
     ) -> Result<Self, ReadModelError> {
-        let mut transaction = crate::begin(pool).await?;
+        let mut transaction = saldo_postgres::begin(pool).await?;
         let live = live(&mut transaction).await?;
         let begun: Option<(i64, i32)> =
             sqlx::query_as("SELECT number, format FROM saldo.rebuild").fetch_optional(&mut *transaction).await?;
@@ -274,7 +274,7 @@ impl Schema {
 
     /// Says which models this release no longer writes, since it wants them in another version, and where they stand.
     pub async fn supersede(&self, pool: &PgPool, identity: &Identity) -> Result<(), ReadModelError> {
-        let mut transaction = crate::begin(pool).await?;
+        let mut transaction = saldo_postgres::begin(pool).await?;
         let standing = self.standing(&mut transaction, identity, true).await?.ok_or(ReadModelError::OtherLog)?;
         let stood_at: Vec<i64> = standing.into_iter().map(|offset| offset as i64).collect();
         let (models, versions): (Vec<&str>, Vec<i32>) = DECLARATIONS.iter().map(|one| (one.name, one.version)).unzip();

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::Schema;
+use super::{Schema, Table};
 use crate::ReadModelError;
 
 impl Schema {
@@ -14,10 +14,17 @@ impl Schema {
         table: &str,
     ) -> Result<bool, ReadModelError> {
         let digest = |build: &Self| {
-            format!("(SELECT (count(*), bit_xor(hash_record_extended(t, 0))) FROM {}.{table} t)", build.name())
+            let rows = self.compared_rows(build, table);
+            format!("(SELECT (count(*), bit_xor(hash_record_extended(t, 0))) FROM ({rows}) t)")
         };
         let statement = format!("SELECT {} IS NOT DISTINCT FROM {}", digest(self), digest(other));
         Ok(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(connection).await?)
+    }
+
+    /// The rows of a table in a build, as far as they are compared.
+    fn compared_rows(&self, build: &Self, table: &str) -> String {
+        let declared = self.tables().find(|one| one.name == table);
+        format!("SELECT {} FROM {}.{table}", declared.map_or_else(|| "*".to_owned(), Table::compared), build.name())
     }
 
     /// Rows of personal data whose value in `other` is another one than here, or that stand in one of the two alone: the
@@ -54,7 +61,7 @@ impl Schema {
         table: &str,
         listed: usize,
     ) -> Result<(u64, Vec<String>), ReadModelError> {
-        let beyond = format!("SELECT * FROM {}.{table} EXCEPT ALL SELECT * FROM {}.{table}", self.name(), other.name());
+        let beyond = format!("{} EXCEPT ALL {}", self.compared_rows(self, table), self.compared_rows(other, table));
         let count = format!("SELECT count(*) FROM ({beyond}) AS b");
         let count: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut *connection).await?;
         if count == 0 {

@@ -78,12 +78,13 @@ pub struct Column {
     pub comment: &'static str,
     nullable: bool,
     change: Change,
+    wording: bool,
 }
 
 impl Column {
     /// A column without nulls, which a changed row sets.
     pub const fn new(name: &'static str, kind: Kind, comment: &'static str) -> Self {
-        Self { name, kind, comment, nullable: false, change: Change::Set }
+        Self { name, kind, comment, nullable: false, change: Change::Set, wording: false }
     }
 
     /// The creditor.
@@ -109,6 +110,11 @@ impl Column {
     /// A changed row adds to it.
     pub const fn added(self) -> Self {
         Self { change: Change::Add, ..self }
+    }
+
+    /// It is a release's own wording: another release may say the same in other words.
+    pub const fn wording(self) -> Self {
+        Self { wording: true, ..self }
     }
 
     /// No changed row touches it.
@@ -161,6 +167,12 @@ impl Table {
     pub(super) fn names(&self) -> String {
         let names: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
         names.join(", ")
+    }
+
+    /// The columns by which two builds are compared.
+    pub(super) fn compared(&self) -> String {
+        let compared = self.columns.iter().filter(|column| !column.wording);
+        compared.map(|column| column.name).collect::<Vec<_>>().join(", ")
     }
 
     /// `CREATE TABLE`, without what is made once the build is filled. `{s}` is the build's schema.

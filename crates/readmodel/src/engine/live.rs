@@ -60,7 +60,7 @@ const SERVED_MODELS: &str =
 /// Makes what is missing: the base, and a build with all models where there is none. A build that an earlier release made
 /// stays in force: [`Schema::lacks`] says what must be made anew. Safe to run by several processes at once.
 pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadModelError> {
-    let mut transaction = crate::begin(pool).await?;
+    let mut transaction = saldo_postgres::begin(pool).await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))").execute(&mut *transaction).await?;
     for statement in BASE.iter().chain(&tenants::TABLES) {
         sqlx::query(*statement).execute(&mut *transaction).await?;
@@ -161,17 +161,13 @@ pub async fn only_rebuild(pool: &PgPool) -> Result<Option<PgConnection>, ReadMod
     let mut connection = pool.acquire().await?.detach();
     // A process that was killed a moment ago may still hold it.
     sqlx::query("SET lock_timeout = '10s'").execute(&mut connection).await?;
-    match sqlx::query("SELECT pg_advisory_lock(hashtext('saldo_rebuild'))").execute(&mut connection).await {
+    let locked = sqlx::query("SELECT pg_advisory_lock(hashtext('saldo_rebuild'))").execute(&mut connection).await;
+    match locked.map_err(ReadModelError::from) {
         Ok(_) => Ok(Some(connection)),
-        Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(LOCK_TIMEOUT)) => {
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
+        Err(error) if error.is_lock_timeout() => Ok(None),
+        Err(error) => Err(error),
     }
 }
-
-/// SQLSTATE of a lock that was not given in time.
-const LOCK_TIMEOUT: &str = "55P03";
 
 /// The build in force, held still until the transaction ends, and the offsets behind what it has read; none where it is
 /// of another log, with nothing that a new one must reach.

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             tables::run(days::a_later_allocation_moves_no_past_ageing)
         }),
         test("an_older_releases_tables_serve_on_and_a_newers_are_left_alone", || tables::run(tables::formats)),
+        test("a_clock_that_nobody_speaks_for_any_more_counts_no_more", || tables::run(tables::clock)),
         test("a_transaction_that_nobody_waits_for_is_not_left_open", || tables::run(tables::cancelled)),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()

@@ -163,7 +163,7 @@ pub async fn cancelled(pool: PgPool) -> Outcome {
         sqlx::query("SELECT 1").execute(&pool).await?;
         tokio::select! {
             biased;
-            begun = saldo_readmodel::begin(&pool) => drop(begun?),
+            begun = saldo_postgres::begin(&pool) => drop(begun?),
             () = some_time(turns * 10) => {}
         }
         let open = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
@@ -174,5 +174,31 @@ pub async fn cancelled(pool: PgPool) -> Outcome {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
+    Ok(())
+}
+
+/// A process under a clock of its own says so again and again. Once it is gone, `bi` goes by the database's clock.
+pub async fn clock(pool: PgPool) -> Outcome {
+    ensure(&pool, &IDENTITY).await?;
+    let ahead = async || -> Result<i64, Failure> {
+        let hours = "SELECT round(extract(epoch FROM now - clock_timestamp()) / 3600)::bigint FROM bi.clock";
+        Ok(sqlx::query_scalar(hours).fetch_one(&pool).await?)
+    };
+    assert_eq!(ahead().await?, 0);
+    saldo_readmodel::write_clock(&pool, jiff::SignedDuration::from_hours(240)).await?;
+    assert_eq!(ahead().await?, 240);
+    sqlx::query("UPDATE saldo.clock SET said_at = said_at - interval '1 minute'").execute(&pool).await?;
+    assert_eq!(ahead().await?, 0);
+    // As an earlier release had made it: its lead stood for ever.
+    sqlx::raw_sql(
+        "CREATE OR REPLACE VIEW bi.clock AS SELECT present AS now, (present AT TIME ZONE 'UTC')::date AS today
+         FROM (SELECT now() + (SELECT ahead FROM saldo.clock) AS present) AS clock;
+         ALTER TABLE saldo.clock DROP COLUMN said_at",
+    )
+    .execute(&pool)
+    .await?;
+    assert_eq!(ahead().await?, 240);
+    ensure(&pool, &IDENTITY).await?;
+    assert_eq!(ahead().await?, 0);
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -10,6 +11,7 @@ use std::{
 use jiff::Timestamp;
 use saldo_facts::Commit;
 use saldo_log::{Log, LogError, frame, genesis::Identity};
+use saldo_telemetry::CatchingUp;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -33,6 +35,8 @@ use crate::{
     skew::Standing,
 };
 
+/// Between two looks at how far the log is read.
+const LOOK: Duration = Duration::from_secs(1);
 /// Messages that a worker may have before it; beyond them the tail waits.
 const MESSAGES: usize = 4;
 
@@ -188,13 +192,20 @@ impl Commands {
     /// Waits until every partition has been read up to the end it has now, and the clock was compared with the log's, if
     /// the log takes anything.
     pub async fn caught_up(&self) -> Result<(), LogError> {
-        for partition in 0..self.identity.partitions {
-            let end = self.log.end(partition).await?;
-            if let Some(position) = self.positions.get(partition as usize) {
+        let ends = saldo_log::ends(self.log.as_ref(), &self.identity).await?;
+        let total = ends.iter().sum();
+        let done = || self.positions.iter().zip(&ends).map(|(position, end)| (*position.borrow()).min(*end)).sum();
+        let mut progress = CatchingUp::begin("command", done(), total);
+        let mut reached = pin!(async {
+            for (position, end) in self.positions.iter().zip(&ends) {
                 // The sender lives as long as the worker; without one there is nothing to wait for.
-                let _ = position.clone().wait_for(|next| *next >= end).await;
+                let _ = position.clone().wait_for(|next| next >= end).await;
             }
+        });
+        while tokio::time::timeout(LOOK, &mut reached).await.is_err() {
+            progress.at(done(), total);
         }
+        progress.end(done());
         self.check.find_out().await;
         Ok(())
     }

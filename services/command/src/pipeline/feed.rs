@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use saldo_log::{Log, LogError, Record};
+use saldo_outage::Outage;
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
 
 use super::{clock_check::ClockCheck, worker::Message};
 
@@ -27,22 +27,24 @@ impl Feed {
     /// Runs until the log turns out to be another than it was. A log that is out of reach is tailed again from the last
     /// record of each partition, so that the workers see whether it is still the same log.
     pub async fn run(mut self) -> LogError {
+        let outage = Outage::new("the log is out of reach, and is tried again", "the log is read again");
         loop {
-            let error = self.read().await;
+            let error = self.read(&outage).await;
             if let LogError::Cut { .. } = error {
                 return error;
             }
-            warn!(%error, "the log is out of reach; trying again");
+            outage.failed(error);
             tokio::time::sleep(RETRY).await;
             self.go_back().await;
         }
     }
 
-    async fn read(&mut self) -> LogError {
+    async fn read(&mut self, outage: &Outage) -> LogError {
         let mut tail = match self.log.tail(&self.next).await {
             Ok(tail) => tail,
             Err(error) => return error,
         };
+        outage.over();
         loop {
             match tail.next(BATCH).await {
                 Ok(records) => {

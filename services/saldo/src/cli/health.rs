@@ -17,7 +17,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// Ask a process whether it is serving.
 ///
-/// For health checks. Needs no token and waits three seconds. Exit code 0: SERVING; 1: NOT_SERVING, or no answer.
+/// For health checks. Asks whether the process takes calls; `--service liveness` asks whether it lives, which it may do for long
+/// before it takes calls. Needs no token and waits three seconds. Exit code 0: SERVING; 1: NOT_SERVING, or no answer.
 #[derive(clap::Parser)]
 #[command(
     name = "health",

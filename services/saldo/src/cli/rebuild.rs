@@ -86,7 +86,7 @@ impl Run for Rebuild {
             print!("{}", describe(&rebuilt));
         }
         Ok(match rebuilt.end {
-            End::Swapped => ExitCode::SUCCESS,
+            End::Swapped | End::InForce => ExitCode::SUCCESS,
             End::Different => ExitCode::from(verify::DIFFERENT),
             End::Paused => ExitCode::from(INTERRUPTED),
         })
@@ -134,6 +134,7 @@ fn describe(rebuilt: &Rebuilt) -> String {
         End::Different => {
             text += "the live read models stay in force; `saldo rebuild --accept-differences` goes on from here and swaps\n";
         }
+        End::InForce => text = "another rebuild has put the read models in force\n".to_owned(),
         End::Paused => text = format!("interrupted after {records} records; `saldo rebuild` goes on from there\n"),
     }
     text

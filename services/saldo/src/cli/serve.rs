@@ -9,7 +9,7 @@ use super::Run;
 use crate::{
     Failure, Outcome,
     config::{Config, Overrides},
-    run::{resources::Resources, service::Service, start::Start, system::System, telemetry},
+    run::{grpc::Endpoint, resources::Resources, service::Service, start::Start, system::System, telemetry},
     terminal::progress,
 };
 
@@ -120,6 +120,7 @@ impl Run for Query {
 async fn configured(flags: Overrides, services: &[Service]) -> Outcome {
     let config = Config::load(&flags)?;
     telemetry::start(&config.tracing)?;
+    telemetry::first_word(services);
     for warning in config.in_the_clear() {
         tracing::warn!("{warning}");
     }
@@ -137,10 +138,11 @@ async fn serve(config: &Config, services: &[Service]) -> Outcome {
         keys.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);
     }
     let start = Start::new(config, services, &keys, Clock::system())?;
+    let endpoint = Endpoint::open(config, services, start.server_tls.clone()).await?;
     let start = async {
         let stage = |stage| tracing::info!("{}", progress::postgres_stage(&stage));
         let resources = Resources::wait_for(config, services, stage).await?;
-        System::start(config, start, resources).await
+        System::start(config, start, endpoint, resources).await
     };
     // The signal handlers stay installed from here to the end, so that no signal is missed.
     let mut asked = pin!(asked_to_stop());
@@ -148,7 +150,7 @@ async fn serve(config: &Config, services: &[Service]) -> Outcome {
         started = start => started?,
         asked = &mut asked => return asked.map(|()| ExitCode::SUCCESS),
     };
-    tracing::info!(address = %system.address, ?services, "serving");
+    tracing::info!(address = %system.address, "serving");
     until_stopped(system, asked).await
 }
 

@@ -1,9 +1,16 @@
 //! The gRPC server of a process: health for everybody, reflection with a token, and calls through their gate.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_server::QueryServiceServer};
-use saldo_auth::Verifier;
+use saldo_auth::{ERROR_DOMAIN, Verifier};
 use saldo_command::{CatalogGrpc, CommandGrpc, skew::Standing};
 use saldo_gate::{Gate, Limits};
 use saldo_query::QueryGrpc;
@@ -12,14 +19,22 @@ use saldo_tls::Newest;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::interceptor::InterceptedService, transport::Server};
+use tonic::{
+    Code, Status,
+    codegen::http,
+    service::{Routes, interceptor::InterceptedService},
+    transport::Server,
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     Failure,
+    config::Config,
     run::{
-        calls::Calls,
+        calls::Calls as CallMetrics,
         incoming::{InProcess, connections},
+        service::Service,
         task::Task,
     },
 };
@@ -38,12 +53,21 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Commands in the process at once.
 const COMMANDS: Limits = Limits { requests: 8_192, bytes: 128 << 20 };
 /// Catalog calls at once: they are rare, and a preview takes much processor time.
-const CATALOG: Limits = Limits { requests: 64, bytes: 128 << 20 };
+const CATALOG_CALLS: Limits = Limits { requests: 64, bytes: 128 << 20 };
 /// Queries at once. Most wait for the database or for the projector; one answer may take [`MAX_ANSWER`].
 const QUERIES: Limits = Limits { requests: 1_024, bytes: 256 << 20 };
 
-/// The command service's name in health.
+/// The names of the command service's and the query service's parts in health.
 const COMMAND: &str = "collections.v1.CommandService";
+const CATALOG: &str = "collections.v1.CatalogService";
+const QUERY: &str = "collections.v1.QueryService";
+/// The process runs, however far it is with its start: what a supervisor asks before it kills a process.
+const LIVENESS: &str = "liveness";
+/// The process takes calls: what a load balancer asks. The empty name says the same.
+const READINESS: [&str; 2] = ["readiness", ""];
+
+/// When a call may be tried again that comes before the services are there.
+const STARTING: Duration = Duration::from_secs(1);
 
 /// The services beside health.
 #[derive(Default)]
@@ -52,73 +76,121 @@ pub struct GrpcServices {
     pub query: Option<QueryGrpc>,
 }
 
-impl GrpcServices {
-    /// Serves until the task is stopped. Every service but health needs a token that `verifier` accepts.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
+/// The gRPC server of a process. It listens from the start of the process on: health is answered at once, and calls once the
+/// services are there.
+pub struct Endpoint {
+    pub address: SocketAddr,
+    health: HealthReporter,
+    calls: Calls,
+    task: Task,
+    in_process: InProcess,
+}
+
+impl Endpoint {
+    /// Listens for these services.
+    pub async fn open(
+        config: &Config,
+        services: &[Service],
         tls: Option<Newest<ServerConfig>>,
-        verifier: Option<Verifier>,
-    ) -> Result<(Task, InProcess), Failure> {
+    ) -> Result<Self, Failure> {
+        let port = services.first().map_or(0, |service| service.port());
+        let listen = config.listen(port);
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| format!("listen {listen}: {error}; is another instance running?"))?;
+        Self::over(listener, services, tls).await
+    }
+
+    async fn over(
+        listener: TcpListener,
+        services: &[Service],
+        tls: Option<Newest<ServerConfig>>,
+    ) -> Result<Self, Failure> {
+        let address = listener.local_addr()?;
         let (health, health_service) = tonic_health::server::health_reporter();
-        let mut names = Vec::new();
-        // A process of the command service alone is healthy while its clock is right; any other process while it runs.
-        let follows_clock: &'static [&'static str] = match (&self.command, &self.query) {
-            (Some(_), None) => &[COMMAND, ""],
-            _ => {
-                names.push("");
-                &[COMMAND]
-            }
-        };
+        health.set_service_status(LIVENESS, ServingStatus::Serving).await;
+        let parts = services.iter().flat_map(|service| match service {
+            Service::Command => &[COMMAND, CATALOG][..],
+            Service::Query => &[QUERY],
+            _ => &[],
+        });
+        for name in READINESS.iter().chain(parts) {
+            health.set_service_status(*name, ServingStatus::NotServing).await;
+        }
+        let calls = Calls::default();
+        let routes = Routes::new(health_service).into_axum_router().fallback_service(calls.clone());
         let server = Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
-        let server = server.timeout(LONGEST);
-        let mut router = server.layer(ServerSpans::new(saldo_api::method)).add_service(health_service);
-        if let Some(verifier) = verifier {
-            let reflection = tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                .build_v1()?;
-            router = router.add_service(InterceptedService::new(reflection, verifier.clone()));
-            if let Some((command, catalog)) = self.command {
-                follow_clock(command.clock(), health.clone(), follows_clock).await;
-                let command = command.into_service(MAX_REQUEST, COMMANDS);
-                let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
-                let catalog = Counted::new(Gate::new(catalog, CATALOG), saldo_api::method, Calls::of("catalog"));
-                router = router
-                    .add_service(InterceptedService::new(command, verifier.clone()))
-                    .add_service(InterceptedService::new(catalog, verifier.clone()));
-                names.push("collections.v1.CatalogService");
-            }
-            if let Some(query) = self.query {
-                let query = QueryServiceServer::new(query)
-                    .max_decoding_message_size(MAX_REQUEST)
-                    .max_encoding_message_size(MAX_ANSWER);
-                let query = Gate::new(query, QUERIES).counting_answers();
-                let query = Counted::new(query, saldo_api::method, Calls::of("query"));
-                router = router.add_service(InterceptedService::new(query, verifier));
-                names.push("collections.v1.QueryService");
-            }
-        }
-        for service in names {
-            health.set_service_status(service, ServingStatus::Serving).await;
-        }
+        let mut server = server.timeout(LONGEST).layer(ServerSpans::new(saldo_api::method));
+        let server = server.add_routes(routes.into());
         let (incoming, in_process) = connections(listener, tls);
         let task = Task::spawn("gRPC server", |stop: CancellationToken| {
-            router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+            server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         });
+        Ok(Self { address, health, calls, task, in_process })
+    }
+
+    /// Takes calls from now on, until the task is stopped. Every service but health needs a token that `verifier` accepts.
+    pub async fn serve(self, services: GrpcServices, verifier: Option<Verifier>) -> Result<(Task, InProcess), Failure> {
+        let Self { health, calls, task, in_process, .. } = self;
+        // A process of the command service alone is healthy while its clock is right; any other process while it runs.
+        let (mut names, mut by_clock) = (READINESS.to_vec(), vec![COMMAND]);
+        if services.command.is_some() && services.query.is_none() {
+            by_clock.append(&mut names);
+        }
+        let Some(verifier) = verifier else {
+            serving(&health, &names).await;
+            return Ok((task, in_process));
+        };
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(saldo_api::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let mut routes = Routes::new(InterceptedService::new(reflection, verifier.clone()));
+        let mut clock = None;
+        if let Some((command, catalog)) = services.command {
+            clock = Some(command.clock());
+            let command = command.into_service(MAX_REQUEST, COMMANDS);
+            let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
+            let catalog =
+                Counted::new(Gate::new(catalog, CATALOG_CALLS), saldo_api::method, CallMetrics::of("catalog"));
+            routes = routes
+                .add_service(InterceptedService::new(command, verifier.clone()))
+                .add_service(InterceptedService::new(catalog, verifier.clone()));
+            names.push(CATALOG);
+        }
+        if let Some(query) = services.query {
+            let query = QueryServiceServer::new(query)
+                .max_decoding_message_size(MAX_REQUEST)
+                .max_encoding_message_size(MAX_ANSWER);
+            let query = Gate::new(query, QUERIES).counting_answers();
+            let query = Counted::new(query, saldo_api::method, CallMetrics::of("query"));
+            routes = routes.add_service(InterceptedService::new(query, verifier));
+            names.push(QUERY);
+        }
+        calls.begin(routes);
+        if let Some(clock) = clock {
+            follow_clock(clock, health.clone(), by_clock).await;
+        }
+        serving(&health, &names).await;
         Ok((task, in_process))
     }
 }
 
+async fn serving(health: &HealthReporter, names: &[&str]) {
+    for name in names {
+        health.set_service_status(*name, ServingStatus::Serving).await;
+    }
+}
+
 /// An instance with a wrong clock decides nothing, so these names are then NOT_SERVING. Ends with the command service.
-async fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter, names: &'static [&'static str]) {
+async fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter, names: Vec<&'static str>) {
     let tell = async move |standing| {
         let status = match standing {
             Standing::Right => ServingStatus::Serving,
             _ => ServingStatus::NotServing,
         };
-        for name in names {
+        for name in &names {
             health.set_service_status(*name, status).await;
         }
     };
@@ -130,4 +202,77 @@ async fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReport
             tell(now).await;
         }
     });
+}
+
+/// Where calls go: to the services once they are there. Before that the client is told to come back.
+#[derive(Clone, Default)]
+struct Calls(Arc<OnceLock<Routes>>);
+
+impl Calls {
+    fn begin(&self, routes: Routes) {
+        let _ = self.0.set(routes.prepare());
+    }
+}
+
+impl<B> tower_service::Service<http::Request<B>> for Calls
+where
+    B: tonic::codegen::Body<Data = tonic::codegen::Bytes> + Send + 'static,
+    B::Error: Into<Failure>,
+{
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Routes are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        match self.0.get() {
+            Some(routes) => Box::pin(routes.clone().call(request)),
+            None => Box::pin(async { Ok(starting().into_http()) }),
+        }
+    }
+}
+
+fn starting() -> Status {
+    let mut details = ErrorDetails::with_error_info("STARTING", ERROR_DOMAIN, []);
+    details.set_retry_info(Some(STARTING));
+    let message = "the service is starting, and reads the log; nothing was done, ask again";
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+#[cfg(test)]
+mod tests {
+    use saldo_api::v1::{ListParkedRequest, query_service_client::QueryServiceClient};
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus::*, health_client::HealthClient};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn o7_while_it_starts_a_process_is_alive_and_not_ready_and_says_when_to_ask_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = Endpoint::over(listener, &[Service::Query], None).await.expect("listening");
+        let url = format!("http://{}", endpoint.address);
+        let channel = tonic::transport::Endpoint::from_shared(url).expect("a URL").connect().await.expect("connected");
+        let health = async |service: &str| {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            HealthClient::new(channel.clone()).check(request).await.expect("answered").into_inner().status()
+        };
+        for (name, status) in [("liveness", Serving), ("readiness", NotServing), ("", NotServing), (QUERY, NotServing)]
+        {
+            assert_eq!(health(name).await, status, "{name}");
+        }
+        let call = QueryServiceClient::new(channel.clone()).list_parked(ListParkedRequest::default()).await;
+        let status = call.expect_err("it is starting");
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("STARTING"), "{status}");
+        assert!(details.retry_info().is_some_and(|info| info.retry_delay == Some(STARTING)));
+        let (mut server, _) = endpoint.serve(GrpcServices::default(), None).await.expect("served");
+        for name in ["liveness", "readiness", ""] {
+            assert_eq!(health(name).await, Serving, "{name}");
+        }
+        server.stop(Duration::from_secs(5)).await.expect("stopped");
+    }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use saldo_catalog::upgrade::upgrade;
 use saldo_embedded_postgres::StartStep;
 use saldo_keyring::Keyring;
+use saldo_outage::Outage;
 
 use crate::{
     Failure,
@@ -60,13 +61,17 @@ impl Resources {
         services: &[Service],
         progress: impl Fn(StartStep),
     ) -> Result<Self, Failure> {
+        let outage = Outage::new("not there yet; trying again", "all servers are there");
         loop {
             match Self::open(config, services, None, &progress).await {
                 Err(error) if is_unreachable(&error) => {
-                    tracing::warn!(%error, "not there yet; trying again");
+                    outage.failed(&error);
                     tokio::time::sleep(RETRY).await;
                 }
-                opened => return opened,
+                opened => {
+                    outage.over();
+                    return opened;
+                }
             }
         }
     }

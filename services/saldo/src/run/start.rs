@@ -21,7 +21,7 @@ pub struct Start<'s> {
     pub(super) issuer: Option<Arc<Issuer>>,
     /// How messages leave.
     pub(super) transports: Transports,
-    pub(super) server_tls: Option<Newest<ServerConfig>>,
+    pub(crate) server_tls: Option<Newest<ServerConfig>>,
     /// For connections to a command service in another process.
     pub(super) client_tls: Option<Newest<ClientConfig>>,
 }

@@ -156,7 +156,8 @@ pub struct Identities {
 /// A pool of at most so many connections. The first is opened at once. Postgres ends a statement that takes longer than `longest`.
 pub(crate) async fn connect(url: &Secret, connections: u32, longest: Option<Duration>) -> Result<PgPool, Failure> {
     let options = PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10));
-    let mut server: PgConnectOptions = url.expose().parse().map_err(|error| format!("database.url: {error}"))?;
+    let server: PgConnectOptions = url.expose().parse().map_err(|error| format!("database.url: {error}"))?;
+    let mut server = saldo_postgres::as_session(server);
     if let Some(longest) = longest {
         server = server.options([("statement_timeout", longest.as_millis().to_string())]);
     }

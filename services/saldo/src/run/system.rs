@@ -13,17 +13,17 @@ use saldo_log::genesis::Identity;
 use saldo_query::QueryGrpc;
 use saldo_tls::Newest;
 use sqlx::PgPool;
-use tokio::net::TcpListener;
 use tokio_rustls::rustls::ClientConfig;
 use tonic::transport::Channel;
 
 use super::{
-    grpc::GrpcServices,
+    grpc::{Endpoint, GrpcServices},
     resources::Resources,
     service::Service,
     start::Start,
     stores::{Stores, connect},
     task::Task,
+    telemetry,
 };
 use crate::{Failure, config::Config, terminal::progress};
 
@@ -62,17 +62,18 @@ pub struct System {
 
 impl System {
     /// Starts services and returns when they are ready.
-    pub async fn start(config: &Config, start: Start<'_>, resources: Resources) -> Result<Self, Failure> {
+    pub async fn start(
+        config: &Config,
+        start: Start<'_>,
+        endpoint: Endpoint,
+        resources: Resources,
+    ) -> Result<Self, Failure> {
         let Start { services, clock, verifier, issuer, transports, server_tls, client_tls } = start;
         let Resources { stores, identities, keyring } = resources;
         let identity = identities.accounts;
         let has = |service| services.contains(&service);
-        let port = services.first().map_or(0, |service| service.port());
-        let listen = config.listen(port);
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| format!("listen {listen}: {error}; is another instance running?"))?;
-        let address = listener.local_addr()?;
+        telemetry::log_is_open(&identity);
+        let address = endpoint.address;
         let (mut followers, mut pools) = (Vec::new(), Vec::new());
         let mut published = None;
         if services.iter().any(|service| service.uses_catalog()) {
@@ -129,7 +130,7 @@ impl System {
         };
         let secured = server_tls.is_some();
         // Nothing is waited for behind this: whoever is asked to stop once the first call was answered stops in order.
-        let (server, in_process) = served.serve(listener, server_tls, verifier).await?;
+        let (server, in_process) = endpoint.serve(served, verifier).await?;
         let senders = Vec::new();
         let mut system =
             Self { address, secured, stores, identity, keyring, senders, server, workers, followers, projector, pools };
@@ -198,7 +199,8 @@ impl System {
             let show = |stage| progress::show_stage(&bar, &stage);
             let now = clock.now();
             let start = Start::new(config, Service::ALL, &keys, clock)?;
-            Self::start(config, start, Resources::open(config, Service::ALL, Some(now), show).await?).await
+            let endpoint = Endpoint::open(config, Service::ALL, start.server_tls.clone()).await?;
+            Self::start(config, start, endpoint, Resources::open(config, Service::ALL, Some(now), show).await?).await
         };
         let started = started.await;
         bar.finish_and_clear();

@@ -1,32 +1,68 @@
 //! Log lines on standard error, for people or for machines, and what is exported over OTLP. Personal data and secrets are
 //! never part of them.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{
+    io::IsTerminal,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use indicatif::ProgressStyle;
+use saldo_log::genesis::Identity;
 use saldo_telemetry::export::{self, Exporting, Settings};
 use tracing_indicatif::IndicatifLayer;
 use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    Failure,
+    Failure, client,
     config::{TelemetryConfig, TracingConfig, TracingFormat},
     run::service::Service,
 };
 
+/// Whether lines are for machines.
+static FOR_MACHINES: AtomicBool = AtomicBool::new(false);
+
 /// Starts logging. A second call changes nothing.
 pub fn start(config: &TracingConfig) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|error| format!("configuration: tracing.filter: {error}"))?
-        .add_directive("sqlx=warn".parse()?);
+    let asked = EnvFilter::try_new(&config.filter);
+    // A wrong filter is said in the format that is right.
+    let wrong = asked.as_ref().err().map(|error| format!("configuration: tracing.filter: {error}"));
+    let filter = asked.unwrap_or_default().add_directive("sqlx=warn".parse()?);
     let colours = std::io::stderr().is_terminal();
     let writer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A test with several systems in one process has started it already.
     let _ = match config.format {
         TracingFormat::Human => writer.with_target(false).try_init(),
-        TracingFormat::Json => writer.json().try_init(),
+        TracingFormat::Json => {
+            FOR_MACHINES.store(true, Ordering::Relaxed);
+            std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+            writer.json().try_init()
+        }
     };
-    Ok(())
+    wrong.map_or(Ok(()), |wrong| Err(wrong.into()))
+}
+
+/// The last word of a process that fails, in the format of its other lines.
+pub fn last_word(error: &dyn std::error::Error) {
+    let error = client::error_chain(error);
+    if FOR_MACHINES.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(%error, "saldo ends");
+    } else {
+        eprintln!("error: {error}");
+    }
+}
+
+/// The first word of services: which release this is, and which of several processes.
+pub fn first_word(services: &[Service]) {
+    let services = services.iter().map(|service| service.name()).collect::<Vec<_>>().join(" ");
+    tracing::info!(release = env!("CARGO_PKG_VERSION"), instance = export::instance(), services, "saldo starts");
+}
+
+/// The word that follows it, once the log is open.
+pub fn log_is_open(identity: &Identity) {
+    let log_id: String = identity.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (release, instance) = (env!("CARGO_PKG_VERSION"), export::instance());
+    tracing::info!(log_id, partitions = identity.partitions, release, instance, "the log is open");
 }
 
 /// Starts to export traces and metrics, if a collector is configured. Stop the returned exporter last.

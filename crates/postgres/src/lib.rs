@@ -1,0 +1,10 @@
+//! What every user of Postgres here needs: sessions that do not outlive their process for long, transactions that nobody cuts
+//! short, and the lock of the one process that works.
+
+mod lock;
+mod session;
+mod transaction;
+
+pub use lock::Lock;
+pub use session::as_session;
+pub use transaction::{begin, begin_long};
