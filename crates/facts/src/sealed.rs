@@ -4,7 +4,7 @@ use prost::Message;
 use saldo_api::v1;
 use saldo_domain::{
     agreement::{HoldAmended, HoldPlaced, HoldReleased},
-    dunning::{ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown},
+    dunning::{ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld, ReminderDue},
     ledger::{
         CreditRefunded, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentDeallocated, PaymentRecorded,
         PaymentReversed,
@@ -47,6 +47,8 @@ pub const FIELDS: &[(&str, &[&str])] = &[
     (PaymentDeallocated::TYPE, &[REASON]),
     (PaymentReversed::TYPE, &[REASON]),
     (CreditRefunded::TYPE, &[REASON]),
+    (ReminderDue::TYPE, &[NOTE]),
+    (ContactWithheld::TYPE, &[NOTE]),
     (ContactAccepted::TYPE, &[MESSAGE, REPLY]),
     (ContactDeferred::TYPE, &[REPLY]),
     (ContactRejected::TYPE, &[MESSAGE, REPLY]),

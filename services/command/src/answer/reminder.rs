@@ -197,7 +197,16 @@ mod tests {
 
     fn withheld(reminder: u64) -> Event {
         let took = StepsTaken { steps: Vec::new(), on: jiff::civil::date(2026, 3, 2) };
-        ContactWithheld { reminder, reason: WithheldReason::Held, took, hold: None, balances: Vec::new(), tried: None, note: None }.into()
+        ContactWithheld {
+            reminder,
+            reason: WithheldReason::Held,
+            took,
+            hold: None,
+            balances: Vec::new(),
+            tried: None,
+            note: None,
+        }
+        .into()
     }
 
     fn unknown(reminder: u64) -> Event {
