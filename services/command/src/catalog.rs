@@ -63,6 +63,7 @@ impl CatalogGrpc {
         request: &impl Message,
         events: Vec<CatalogEvent>,
     ) -> Result<Response<v1::CatalogResponse>, Status> {
+        self.keyring.check().map_err(|_| Failure::KeyStore)?;
         let keys = self.keyring.tenant(&caller.tenant).await.map_err(|error| {
             tracing::error!(%error, "the key store failed");
             Failure::KeyStore
@@ -78,7 +79,7 @@ impl CatalogGrpc {
         };
         let append = Trace::current().begin("append");
         let published = self.publisher.publish(publication, || self.commands.now(), append.traceparent()).await?;
-        let sending = self.catalog.state().tenant(&caller.tenant).rules.sending;
+        let sending = self.catalog.state().in_force(&caller.tenant).tenant.rules.sending;
         let answer = v1::CatalogResponse { version: published.version, sending, replayed: published.replayed };
         Ok(Response::new(answer))
     }

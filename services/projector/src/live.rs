@@ -83,6 +83,7 @@ async fn project(
 ) -> Result<(), ProjectorError> {
     let mut pause = FIRST_PAUSE;
     saldo_telemetry::interrupted(0);
+    saldo_telemetry::seals_without_key(0);
     loop {
         match follow(source, pool, keyring, metrics, &mut pause).await {
             Ok(()) => {}

@@ -16,11 +16,11 @@ use saldo_facts::{
     REQUEST_DAY_RULE, REQUEST_INSTANT_RULE, channel_to_api, date_to_api, day_from_request, instant_from_request,
     timestamp_to_api,
 };
-use saldo_log::genesis::Identity;
+use saldo_log::{genesis::Identity, same::Trust};
 use sqlx::{PgPool, Postgres, Row, Transaction, postgres::PgRow};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use errors::{account_unknown, database, invalid, parked};
+use errors::{account_unknown, database, invalid, parked, refuse};
 use paging::{PageToken, page_size};
 use turns::{Turn, Turns};
 
@@ -34,6 +34,7 @@ pub struct QueryGrpc {
     turns: Turns,
     identity: Identity,
     now: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    trust: Trust,
 }
 
 impl QueryGrpc {
@@ -41,12 +42,20 @@ impl QueryGrpc {
     /// day it falls on is the creditor's own.
     pub fn new(pool: PgPool, identity: Identity, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let turns = Turns::over(pool.options().get_max_connections());
-        Self { pool, turns, identity, now: std::sync::Arc::new(now) }
+        Self { pool, turns, identity, now: std::sync::Arc::new(now), trust: Trust::default() }
+    }
+
+    /// Answers nothing once the read models are of another log than they were.
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// Who asks, once it is their turn and these read models have passed their consistency token.
     async fn ready<T>(&self, request: &Request<T>, token: &str, models: &[&str]) -> Result<(Caller, Turn), Status> {
         let caller = authorize(request, READERS)?;
+        if let Some(why) = self.trust.lost() {
+            return Err(refuse(Code::Unavailable, "LOG_CHANGED", &format!("nothing is answered: {why}")));
+        }
         wait::for_token(&self.pool, &self.identity, token, models).await?;
         let turn = self.turns.wait(&caller.tenant).await;
         Ok((caller, turn))

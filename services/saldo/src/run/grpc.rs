@@ -59,6 +59,7 @@ impl GrpcServices {
         listener: TcpListener,
         tls: Option<Newest<ServerConfig>>,
         verifier: Option<Verifier>,
+        fit: watch::Receiver<bool>,
     ) -> Result<(Task, InProcess), Failure> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut names = Vec::new();
@@ -81,7 +82,7 @@ impl GrpcServices {
                 .build_v1()?;
             router = router.add_service(InterceptedService::new(reflection, verifier.clone()));
             if let Some((command, catalog)) = self.command {
-                follow_clock(command.clock(), health.clone(), follows_clock).await;
+                follow(command.clock(), fit.clone(), health.clone(), follows_clock.to_vec()).await;
                 let command = command.into_service(MAX_REQUEST, COMMANDS);
                 let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
                 let catalog = Counted::new(Gate::new(catalog, CATALOG), saldo_api::method, Calls::of("catalog"));
@@ -100,9 +101,10 @@ impl GrpcServices {
                 names.push("collections.v1.QueryService");
             }
         }
-        for service in names {
-            health.set_service_status(service, ServingStatus::Serving).await;
-        }
+        // No clock is judged for these.
+        let (right, clock) = watch::channel(Standing::Right);
+        follow(clock, fit, health, names).await;
+        drop(right);
         let (incoming, in_process) = connections(listener, tls);
         let task = Task::spawn("gRPC server", |stop: CancellationToken| {
             router.serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
@@ -111,23 +113,36 @@ impl GrpcServices {
     }
 }
 
-/// An instance with a wrong clock decides nothing, so these names are then NOT_SERVING. Ends with the command service.
-async fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter, names: &'static [&'static str]) {
-    let tell = async move |standing| {
-        let status = match standing {
-            Standing::Right => ServingStatus::Serving,
+/// These names are SERVING while the process is fit to serve and its clock is right. An instance with a wrong clock decides
+/// nothing. Ends with the process.
+async fn follow(
+    mut clock: watch::Receiver<Standing>,
+    mut fit: watch::Receiver<bool>,
+    health: HealthReporter,
+    names: Vec<&'static str>,
+) {
+    let tell = async move |standing: Standing, fit: bool| {
+        let status = match (standing, fit) {
+            (Standing::Right, true) => ServingStatus::Serving,
             _ => ServingStatus::NotServing,
         };
-        for name in names {
+        for name in &names {
             health.set_service_status(*name, status).await;
         }
     };
-    let now = *clock.borrow_and_update();
-    tell(now).await;
+    let now = (*clock.borrow_and_update(), *fit.borrow_and_update());
+    tell(now.0, now.1).await;
     tokio::spawn(async move {
-        while clock.changed().await.is_ok() {
-            let now = *clock.borrow_and_update();
-            tell(now).await;
+        loop {
+            let changed = tokio::select! {
+                changed = fit.changed() => changed,
+                Ok(()) = clock.changed() => Ok(()),
+            };
+            if changed.is_err() {
+                return;
+            }
+            let now = (*clock.borrow_and_update(), *fit.borrow_and_update());
+            tell(now.0, now.1).await;
         }
     });
 }
