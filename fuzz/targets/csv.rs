@@ -3,20 +3,38 @@
 //! Input: a byte of the format, then the file; or 0xff, a map of its own, NUL, and the file.
 #![no_main]
 
-#[path = "../../services/saldo/src/cli/import/lines.rs"]
+#[path = "../../services/saldo/src/cli/import/document.rs"]
 #[allow(dead_code)]
-mod lines;
+mod document;
+#[path = "../../services/saldo/src/cli/import/format.rs"]
+#[allow(dead_code)]
+mod format;
 #[path = "../../services/saldo/src/cli/import/map.rs"]
 #[allow(dead_code)]
 mod map;
+#[path = "../../services/saldo/src/cli/import/records.rs"]
+#[allow(dead_code)]
+mod records;
+#[path = "../../services/saldo/src/cli/import/row.rs"]
+#[allow(dead_code)]
+mod row;
 #[path = "../../services/saldo/src/cli/import/rows.rs"]
 #[allow(dead_code)]
 mod rows;
+#[path = "../../services/saldo/src/cli/import/template.rs"]
+#[allow(dead_code)]
+mod template;
+#[path = "../../services/saldo/src/cli/import/text.rs"]
+#[allow(dead_code)]
+mod text;
 
+use document::Document;
 use libfuzzer_sys::fuzz_target;
-use map::Map;
-use rows::{RowRequest, Rows};
+use map::{Kind, Map};
+use records::fields;
+use rows::Rows;
 use saldo_domain::money::Currency;
+use text::Text;
 
 fuzz_target!(|data: &[u8]| {
     let Some((choice, rest)) = data.split_first() else { return };
@@ -24,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
         let Some(at) = rest.iter().position(|byte| *byte == 0) else { return };
         let Ok(text) = std::str::from_utf8(&rest[..at]) else { return };
         let Ok(map) = Map::parse(text) else { return };
-        read(map, &rest[at + 1..], |_| {});
+        read(map, &rest[at + 1..], |_, _| {});
         return;
     }
     let decimal = if choice & 1 == 0 { '.' } else { ',' };
@@ -46,26 +64,31 @@ fuzz_target!(|data: &[u8]| {
     );
     let map = Map::parse(&text).expect("a map that is one");
     let file = [header.as_bytes(), b"\n", rest].concat();
-    read(map, &file, |row| {
-        let Ok((RowRequest::Invoice(invoice), _)) = &row.request else { return };
+    read(map, &file, |rows, row| {
+        let Ok(Some(entry)) = rows.read(row) else { return };
+        let Document::Invoice(invoice) = &entry.document else { return };
         let total = invoice.total.as_ref().expect("an amount");
         let decimals = Currency::new(&total.currency).expect("a currency").decimals();
-        let written = std::str::from_utf8(&row.raw[2]).expect("UTF-8");
+        let written = fields(rows.raw(row), delimiter as u8).remove(2).content;
+        let written = std::str::from_utf8(&written).expect("UTF-8");
         assert_eq!(plainly(written, decimal, group, decimals), Some(i128::from(total.minor_units)), "{written:?}");
     });
 });
 
-fn read(map: Map, file: &[u8], look: impl Fn(&rows::Row)) {
-    let Ok(rows) = Rows::over(std::path::Path::new("fuzz"), std::io::Cursor::new(file.to_vec()), map) else { return };
+fn read(map: Map, file: &[u8], look: impl Fn(&Rows, usize)) {
+    let kinds = [Kind::Invoices, Kind::Payments, Kind::CreditNotes];
+    let Some(map) = kinds.into_iter().find_map(|kind| map.clone().for_kind(kind).ok()) else { return };
+    let Ok(text) = Text::of(file.to_vec(), None) else { return };
+    let Ok(rows) = Rows::of(text, map) else { return };
     let (mut bytes, mut line) = (0, 0);
-    for row in rows {
-        let Ok(row) = row else { continue };
-        bytes += row.raw.as_slice().len();
-        assert!(row.line > line, "each row begins on a later line");
-        line = row.line;
-        look(&row);
+    for row in 0..rows.len() {
+        bytes += rows.raw(row).len();
+        assert!(rows.line(row) > line, "each row begins on a later line");
+        line = rows.line(row);
+        let _ = rows.read(row);
+        look(&rows, row);
     }
-    assert!(bytes <= file.len(), "rows have no more than the file");
+    assert!(bytes <= rows.text().bytes().len(), "rows have no more than the file");
 }
 
 /// The same amount by another way: the digits as they stand, scaled by where the separator is.

@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
             template.render(&letter).expect("a template that was found sound");
         }
     }
-    let rules = Rules { languages: published.languages(), policy: Some(published.policy), sending: true };
+    let rules = Rules { languages: published.languages(), policy: Some(published.policy), sending: true, ..Rules::default() };
     let now: Timestamp = "2026-03-02T08:00:00Z".parse().expect("an instant");
     let planned = preview(&account(), &Context { now, rules: &rules, zones: zone }, MOST);
     assert!(planned.len() <= MOST);

@@ -77,6 +77,13 @@ def read_database(url):
                     "SELECT tenant, account, reminder, attempt, status FROM bi.contact_attempts WHERE attempt > 0"
                 )
             },
+            "holds": {
+                (t, a, h): (invoices, start, end, reason, released)
+                for t, a, h, invoices, start, end, reason, released in rows(
+                    "SELECT tenant, account, hold, invoices, from_date::text, until_date::text, reason, released_on IS NOT NULL"
+                    " FROM bi.holds"
+                )
+            },
             "parked": rows("SELECT tenant, account FROM bi.parked"),
         }
     return stored

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from hashlib import sha256
 
-from ledger import Ledger
+from ledger import Ledger, iso
 
 REFUSALS = {"NotFound", "AlreadyExists", "FailedPrecondition"}
 # Said without a commit: there is no account whose history could hold it.
@@ -16,7 +16,13 @@ BROUGHT = {
     "VoidInvoice": ("invoice.voided", "number", None),
     "RecordPayment": ("payment.recorded", "reference", "amount_minor"),
     "AllocatePayment": ("payment.allocated", "reference", None),
+    "DeallocatePayment": ("payment.deallocated", "reference", None),
+    "AllocateCreditNote": ("credit_note.allocated", "credit_note_number", None),
+    "RefundCredit": ("credit.refunded", "reference", "amount_minor"),
     "ReversePayment": ("payment.reversed", "reference", None),
+    "PlaceHold": ("hold.placed", "hold", None),
+    "AmendHold": ("hold.amended", "hold", None),
+    "ReleaseHold": ("hold.released", "hold", None),
 }
 RECOVERY_LIMIT_MS = 30_000
 # The domain of the policy's sender, which Message-IDs end with.
@@ -161,7 +167,7 @@ def content(judgement, key, ask, commit, events):
 def read_models(judgement, log, ledger, stored):
     """Postgres: heads, items, credits, sums, reminders, attempts."""
     compare(judgement, "heads are equal", log.heads, stored["heads"])
-    items, credits, sums, reminders, attempts = {}, {}, {}, {}, {}
+    items, credits, sums, reminders, attempts, holds = {}, {}, {}, {}, {}, {}
     for key, account in ledger.accounts.items():
         for (invoice, instalment), item in account.items.items():
             items[(*key, invoice, instalment)] = (item.currency, item.open)
@@ -173,6 +179,9 @@ def read_models(judgement, log, ledger, stored):
             reminders[(*key, reminder)] = status
         for (reminder, attempt), (status, *_) in account.attempts.items():
             attempts[(*key, reminder, attempt)] = status
+        for hold, (terms, released) in account.holds.items():
+            days = [iso(terms[name]) for name in ("from", "until")]
+            holds[(*key, hold)] = (terms["invoices"], *days, terms["reason"], released)
     compare(judgement, "invoices are equal", items, stored["items"])
     compare(judgement, "payments and credit notes are equal", credits, stored["credits"])
     open_items = {key: value for key, value in (items | credits_as_items(credits)).items() if value[1]}
@@ -180,12 +189,16 @@ def read_models(judgement, log, ledger, stored):
     compare(judgement, "ageing is equal", sums, stored["aging"])
     compare(judgement, "reminders are equal", reminders, stored["reminders"])
     compare(judgement, "attempts are equal", attempts, stored["attempts"])
+    compare(judgement, "holds are equal", holds, stored["holds"])
     for key in stored["parked"]:
         judgement.find("no account is parked", key)
     for key, status in reminders.items():
         if status == "due":
             judgement.find("nothing is stuck", f"reminder {key} is due still")
-    judgement.counts |= {"open items": len(open_items), "reminders": len(reminders), "attempts": len(attempts)}
+    judgement.counts |= {
+        "open items": len(open_items), "reminders": len(reminders), "attempts": len(attempts), "holds": len(holds),
+        "holds released": sum(released for *_, released in holds.values()),
+    }
     for status, count in sorted(Counter(attempts.values()).items()):
         judgement.counts[f"attempts {status}"] = count
 

@@ -12,7 +12,7 @@ KNOWN = {(kind, int(rest.split(".")[0])) for kind, rest in (path.name.rsplit(".v
 
 def message_of(kind):
     """`invoice.issued` stands as message InvoiceIssued of events.proto."""
-    return "".join(word.capitalize() for word in kind.split("."))
+    return "".join(word.capitalize() for word in kind.replace("_", ".").split("."))
 
 
 OLDEST_DUE_FIRST = 2
@@ -36,6 +36,18 @@ class Account:
     reminders: dict = field(default_factory=dict)
     # (reminder, attempt): (status, message id, hash)
     attempts: dict = field(default_factory=dict)
+    # hold: [terms, released]
+    holds: dict = field(default_factory=dict)
+
+    def held(self, invoice, today):
+        """The holds that cover an invoice on a day."""
+        return [
+            hold for hold, (terms, released) in self.holds.items()
+            if not released
+            and (not terms["invoices"] or invoice in terms["invoices"])
+            and (terms["from"] is None or day(terms["from"]) <= today)
+            and (terms["until"] is None or today <= day(terms["until"]))
+        ]
 
     def balances(self):
         """Currency: (open, unapplied)."""
@@ -49,6 +61,11 @@ class Account:
 
 def day(date):
     return (date["year"], date["month"], date["day"])
+
+
+def iso(date):
+    """As Postgres writes a day; None for none."""
+    return date and "%04d-%02d-%02d" % day(date)
 
 
 class Ledger:
@@ -112,6 +129,15 @@ class Ledger:
             move(body["lines"], 1, credit)
             if body["allocated_by"] == OLDEST_DUE_FIRST:
                 self.oldest_first(account, body, credit)
+        elif kind == "credit_note.allocated":
+            move(body["lines"], 1, account.credits[("credit_note", body["credit_note_number"])])
+        elif kind == "payment.deallocated":
+            move(body["lines"], -1, account.credits[("payment", body["reference"])])
+        elif kind == "credit.refunded":
+            source = {1: "payment", 2: "credit_note"}[body["kind"]]
+            credit = account.credits[(source, body["document"])]
+            credit[1] += body["amount_minor"]
+            assert credit[1] <= 0, "more is refunded than was unapplied"
         elif kind == "payment.reversed":
             credit = account.credits[("payment", body["reference"])]
             move(body["lines"], -1, credit)
@@ -123,6 +149,14 @@ class Ledger:
             account.reminders[body["reminder"]] = "due"
         elif kind.startswith("contact."):
             self.contact(account, kind.removeprefix("contact."), body)
+        elif kind == "hold.placed":
+            assert body["hold"] not in account.holds, f"hold {body['hold']} is there already"
+            account.holds[body["hold"]] = [body["terms"], False]
+        elif kind in ("hold.amended", "hold.released"):
+            hold = account.holds[body["hold"]]
+            assert not hold[1], f"hold {body['hold']} was released before"
+            assert kind == "hold.amended" or body["terms"] == hold[0], f"hold {body['hold']} was released with other terms"
+            hold[:] = [body["terms"], kind == "hold.released"]
 
     @staticmethod
     def oldest_first(account, body, credit):
@@ -140,6 +174,9 @@ class Ledger:
         if status == "started":
             assert before in ("due", "deferred"), f"reminder {reminder} is {before}"
             assert key not in account.attempts, f"attempt {key} is started twice"
+            for item in body["items"]:
+                held = account.held(item["invoice_number"], day(body["day"]))
+                assert not held, f"reminder {reminder} lists {item['invoice_number']}, which is on hold by {held}"
             account.attempts[key] = (status, None, None)
         elif attempt:
             former = account.attempts[key][0]

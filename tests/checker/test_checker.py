@@ -91,6 +91,8 @@ class World:
         self.mail = sha256(b"acme/D-1/1").digest()[:16].hex() + "@example.com"
         handed = {"message_id": self.mail, "sha256": b"\x07" * 32}
         self.commit("g", "RecordContactOutcome", [("contact.accepted", {"reminder": 1, "attempt": 1, "handed": handed})])
+        terms = {"invoices": ["F-1"], "from": date(3), "reason": "complaint"}
+        self.commit("h", "PlaceHold", [("hold.placed", {"hold": "H-1", "terms": terms})], {"document": "H-1"})
         self.mails = [{"to": "fine@D-1.example.com", "message_id": self.mail, "sha256": "07" * 32}]
         self.journal.append({"event": "trouble", "id": "b", "tenant": "acme", "account": "D-1", "code": "Unavailable"})
         kinds = ("kill", "broker", "database")
@@ -139,6 +141,7 @@ class World:
             "aging": {(*key, "EUR"): (550, 0)},
             "reminders": {(*key, 1): "accepted"},
             "attempts": {(*key, 1, 1): "accepted"},
+            "holds": {(*key, "H-1"): (["F-1"], "2026-01-03", None, "complaint", False)},
             "parked": [],
         }
 
@@ -243,6 +246,25 @@ class Planted(unittest.TestCase):
     def test_a_head_that_differs(self):
         self.world.stored["heads"]["acme/D-1"] = (bytes(32), self.world.version)
         self.found("heads are equal")
+
+    def test_a_hold_that_differs(self):
+        self.world.stored["holds"][("acme", "D-1", "H-1")] = ([], None, None, "complaint", False)
+        self.found("holds are equal")
+
+    def test_somebody_who_was_chased_on_hold(self):
+        world = self.world
+        world.commit("y", "AdvanceTime", [("reminder.due", {"reminder": 2, "saying": {"step": "second"}})])
+        for day, found in ((2, False), (3, True)):
+            again = copy.deepcopy(world)
+            listed = {"reminder": 2, "attempt": 1, "day": date(day), "items": [{"invoice_number": "F-1", "instalment": 2}]}
+            again.commit("z", "StartContactAttempt", [("contact.started", listed)])
+            self.assertEqual("the ledger adds up" in again.judge().violations, found)
+
+    def test_a_hold_that_ended_twice(self):
+        terms = {"invoices": ["F-1"], "from": date(3), "reason": "complaint"}
+        for request in "yz":
+            self.world.commit(request, "ReleaseHold", [("hold.released", {"hold": "H-1", "terms": terms})])
+        self.assertIn("the ledger adds up", self.world.judge().violations)
 
     def test_a_mail_that_came_twice(self):
         self.world.mails *= 2

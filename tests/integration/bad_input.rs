@@ -229,7 +229,7 @@ pub async fn csv(_: Arc<Env>) -> Outcome {
     {
         let row = rejected
             .lines()
-            .find(|row| row.starts_with(&format!("{line};")))
+            .find(|row| row.contains(&format!(";{line};")))
             .ok_or(format!("line {line}: {rejected}"))?;
         assert!(row.contains(word), "{row}");
     }

@@ -107,6 +107,7 @@ fn settings(id: &str, time_zone: &str) -> v1::PublishSettingsRequest {
         time_zone: time_zone.into(),
         languages: vec!["es".into()],
         fiscal_year_start: None,
+        ..Default::default()
     };
     v1::PublishSettingsRequest { request_id: id.into(), settings: Some(settings) }
 }

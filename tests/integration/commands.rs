@@ -147,14 +147,25 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
     let twice = v1::CreditInvoiceRequest { request_id: "5".into(), ..credit };
     let twice = command.credit_invoice(twice).await.expect_err("the number is taken");
     assert_eq!((twice.code(), reason(&twice)), (Code::AlreadyExists, "CREDIT_NOTE_NUMBER_TAKEN".into()));
-    // Paid before the invoice it is for: unapplied at first, then designated.
+    // Paid before the invoice it is for: unapplied at first, applied when the invoice comes, taken back, and then designated.
     command.record_payment(payment("6", "D-1", "P-1", 20_000)).await?;
-    command.issue_invoice(invoice("7", "D-1", "F-3", 6_000)).await?;
+    let applied = command.issue_invoice(invoice("7", "D-1", "F-3", 6_000)).await?.into_inner().allocations;
+    assert_eq!(applied.iter().map(|line| line.amount_minor).collect::<Vec<_>>(), [6_000]);
+    let deallocated = v1::DeallocatePaymentRequest {
+        request_id: "7b".into(),
+        account_id: account_id(),
+        reference: "P-1".into(),
+        items: vec![v1::AllocatedItem { invoice_number: "F-3".into(), instalment: None }],
+        deallocation_date: None,
+        reason: "of another order".into(),
+    };
+    command.deallocate_payment(deallocated).await?;
     let designated = v1::AllocatePaymentRequest {
         request_id: "8".into(),
         account_id: account_id(),
         reference: "P-1".into(),
         allocations: vec![v1::Allocation { invoice_number: "F-3".into(), amount_minor: 4_000, ..Default::default() }],
+        allocation_date: None,
     };
     let over = v1::AllocatePaymentRequest {
         request_id: "9".into(),
@@ -163,7 +174,6 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
     };
     let over = command.allocate_payment(over).await.expect_err("more than is open");
     assert_eq!((over.code(), reason(&over)), (Code::FailedPrecondition, "OVER_ALLOCATION".into()));
-    command.allocate_payment(designated).await?;
     command.issue_invoice(invoice("10", "D-1", "F-4", 100)).await?;
     let void = v1::VoidInvoiceRequest {
         request_id: "11".into(),
@@ -172,13 +182,30 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
         void_date: date(2026, 3, 1),
         reason: "sent to the wrong debtor".into(),
     };
-    let voided = command.void_invoice(void).await?.into_inner();
-    // 7,500 + 5,000 paid of 20,000; 4,000 more to F-3; 3,500 unapplied.
-    let request = v1::ListOpenItemsRequest { account_id: account_id(), consistency_token: voided.consistency_token };
+    let in_a_year = v1::VoidInvoiceRequest { request_id: "12".into(), void_date: date(2199, 3, 1), ..void.clone() };
+    let in_a_year = command.void_invoice(in_a_year).await.expect_err("a slip of the pen");
+    assert_eq!((in_a_year.code(), reason(&in_a_year)), (Code::FailedPrecondition, "DATE_IN_FUTURE".into()));
+    command.void_invoice(void).await?;
+    command.allocate_payment(designated).await?;
+    let refund = v1::RefundCreditRequest {
+        request_id: "13".into(),
+        account_id: account_id(),
+        reference: "R-1".into(),
+        credit: Some(v1::refund_credit_request::Credit::PaymentReference("P-1".into())),
+        amount: eur(500),
+        refund_date: date(2026, 3, 2),
+        reason: "paid twice".into(),
+    };
+    let refunded = command.refund_credit(refund.clone()).await?.into_inner();
+    let again = v1::RefundCreditRequest { request_id: "14".into(), ..refund };
+    let again = command.refund_credit(again).await.expect_err("its reference is taken");
+    assert_eq!((again.code(), reason(&again)), (Code::AlreadyExists, "REFUND_REFERENCE_TAKEN".into()));
+    // 7,500 + 5,000 paid of 20,000; 4,000 more to F-3; 500 paid out; 3,000 unapplied.
+    let request = v1::ListOpenItemsRequest { account_id: account_id(), consistency_token: refunded.consistency_token };
     let items = clients.query.list_open_items(request).await?.into_inner().items;
     let mut open: Vec<(String, i64)> = items.into_iter().map(|item| (item.document, item.open_minor)).collect();
     open.sort();
-    assert_eq!(open, [("F-3".to_owned(), 2_000), ("P-1".to_owned(), -3_500)]);
+    assert_eq!(open, [("F-3".to_owned(), 2_000), ("P-1".to_owned(), -3_000)]);
     let report = saldo.verify().await?;
     assert_eq!((report["differences"].as_u64(), report["behind"].as_u64()), (Some(0), Some(0)), "{report}");
 
@@ -191,7 +218,9 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
             for record in tail.next(1_000).await? {
                 next = record.offset + 1;
                 commits += 1;
-                for personal in ["Ana Gil", "ana@example.com", "damaged goods", "wrong debtor"] {
+                for personal in
+                    ["Ana Gil", "ana@example.com", "damaged goods", "wrong debtor", "another order", "paid twice"]
+                {
                     let found = record.value.windows(personal.len()).any(|bytes| bytes == personal.as_bytes());
                     assert!(!found, "{personal:?} stands in the log in the clear");
                 }
@@ -253,6 +282,7 @@ pub async fn amended_and_advanced(_: Arc<Env>) -> Outcome {
         account_id: "D-1".into(),
         profile: Some(v1::Profile { display_name: "Ana Ruiz".into(), language: "en".into(), ..Default::default() }),
         update_mask: Some(FieldMask { paths: vec!["display_name".into(), "contact_points".into()] }),
+        ..Default::default()
     };
     let amended = clients.command.amend_account(request).await?.into_inner();
     let who = v1::GetAccountRequest { account_id: "D-1".into(), consistency_token: amended.consistency_token };

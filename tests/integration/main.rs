@@ -12,11 +12,13 @@ mod crash_points;
 mod crashes;
 mod env;
 mod faults;
+mod files;
 mod holds;
 mod importing;
 mod kafka;
 mod mailbox;
 mod overload;
+mod people;
 mod process;
 mod readmodels;
 mod running;
@@ -127,9 +129,11 @@ fn main() -> ExitCode {
         ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
         ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
+        ("people: an account is opened, looked at and amended", Postgres, people::account),
+        ("people: a payment is recorded, applied, shown and taken back", Postgres, people::payment),
+        ("people: an invoice shows what was applied to it and who was told of it", Postgres, people::invoice),
         ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),
-        ("access: every call without, with an expired, foreign or lesser token", Postgres, access::every_call),
-        ("access: speaking to debtors, by token, tenant and role", Postgres, access::talking),
+        ("access: what is one tenant's is not there for another", Postgres, access::another_tenant),
         (
             "catalog: what an older release cannot read is refused until the format is raised",
             Postgres,
@@ -165,6 +169,20 @@ fn main() -> ExitCode {
         ("telemetry: a collector that is not there holds up nothing", Postgres, telemetry::without_collector),
         ("crashes: killed at every step of an attempt", Postgres, crash_points::every_point),
         ("import: the receivables sample, to the cent, three ways", SharedData, importing::receivables),
+        (
+            "import: what an invoice has no room for stays unapplied, and the report says so",
+            Postgres,
+            files::u3_money_that_does_not_fit_stays_unapplied
+        ),
+        (
+            "import: the file alone decides, however many accounts are in flight",
+            Postgres,
+            files::u3_u4_the_file_alone_decides
+        ),
+        ("import: equal rows without an id are counted", Postgres, files::u7_equal_rows_are_counted),
+        ("import: rejected rows are corrected and imported again", Postgres, files::rejected_rows_come_back),
+        ("import: instalments and credit notes", Postgres, files::instalments_and_credit_notes),
+        ("import: a dry run says what the import then does", Postgres, files::dry_run),
         ("crashes: the importer is killed and run again", SharedData, crashes::importer),
         ("crashes: killed again and again during an import, embedded", SharedData, crashes::embedded),
         ("crashes: killed again and again during an import, Kafka", KafkaAndSharedData, crashes::kafka),

@@ -52,6 +52,7 @@ pub async fn traces_and_metrics(env: Arc<Env>) -> Outcome {
         account_id: ACCOUNT.into(),
         profile: Some(v1::Profile { display_name: "Ana Sánchez".into(), ..Default::default() }),
         update_mask: Some(saldo_api::FieldMask { paths: vec!["display_name".into()] }),
+        ..Default::default()
     };
     let mut amend = Request::new(amend);
     amend.metadata_mut().insert("traceparent", format!("00-{TRACE}-{CALLER}-01").parse()?);

@@ -2,7 +2,10 @@
 
 pub mod codec;
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::LazyLock,
+};
 
 use prost::Message;
 
@@ -12,19 +15,33 @@ pub mod v1 {
     tonic::include_proto!("collections.v1");
 }
 
-/// A request of the command service: the fields that all of them have. Implemented for each rpc of command.proto.
-pub trait CommandRequest: Message + Clone + Default + 'static {
-    /// The rpc's name in command.proto. Commits store it.
+/// A request of any service. Implemented for each rpc of the proto files.
+pub trait ApiRequest: Message + Clone + Default + 'static {
+    /// The service's name.
+    const SERVICE: &'static str;
+    /// The rpc's name. Commits store it.
     const METHOD: &'static str;
+    /// What the rpc answers with.
+    type Answer: Message + Default + 'static;
+    /// The account that is asked; empty where the request names none.
+    fn account_id(&self) -> &str;
+}
+
+/// A request of the command service.
+pub trait CommandRequest: ApiRequest {
     /// The client's id of the request.
     fn request_id(&self) -> &str;
-    /// The account that is asked.
-    fn account_id(&self) -> &str;
     /// Empties the id, which is no part of what is asked.
     fn clear_request_id(&mut self);
 }
 
-include!(concat!(env!("OUT_DIR"), "/command_rpcs.rs"));
+/// A request of the query service.
+pub trait QueryRequest: ApiRequest {
+    /// The position that the read models must have passed; empty: none.
+    fn consistency_token(&self) -> &str;
+}
+
+include!(concat!(env!("OUT_DIR"), "/rpcs.rs"));
 
 /// The compiled descriptors with their comments, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -44,11 +61,54 @@ pub fn method(name: &str) -> Option<&'static str> {
     METHODS.get(name).map(String::as_str)
 }
 
+/// The comments of a service, each in one line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Comments {
+    /// On the service itself.
+    pub service: String,
+    /// On its rpcs, by name.
+    pub rpcs: BTreeMap<String, String>,
+}
+
+/// The comments of the proto files on this service.
+pub fn comments(service: &str) -> Comments {
+    let files = prost_types::FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default().file;
+    for file in &files {
+        let Some((index, found)) = file.service.iter().enumerate().find(|(_, one)| one.name() == service) else {
+            continue;
+        };
+        let comment = |path: &[i32]| {
+            let mut locations = file.source_code_info.iter().flat_map(|info| &info.location);
+            let location = locations.find(|location| location.path == path);
+            let text = location.map(|location| location.leading_comments()).unwrap_or_default();
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        // Field 6 of FileDescriptorProto are its services, field 2 of ServiceDescriptorProto its methods.
+        let service = [6, index as i32];
+        let rpc = |(method, rpc): (usize, &prost_types::MethodDescriptorProto)| {
+            (rpc.name().to_owned(), comment(&[service[0], service[1], 2, method as i32]))
+        };
+        return Comments { service: comment(&service), rpcs: found.method.iter().enumerate().map(rpc).collect() };
+    }
+    Comments::default()
+}
+
 /// Well-known types of the messages.
 pub use prost_types::{FieldMask, Timestamp};
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn every_service_and_every_rpc_has_a_comment() {
+        for service in ["CommandService", "QueryService", "CatalogService"] {
+            let comments = super::comments(service);
+            assert!(!comments.service.is_empty() && !comments.rpcs.is_empty(), "{service}");
+            for (rpc, comment) in comments.rpcs {
+                assert!(!comment.is_empty(), "{service}/{rpc}");
+            }
+        }
+    }
+
     #[test]
     fn a_method_is_known_by_its_name() {
         let name = "collections.v1.CommandService/IssueInvoice";

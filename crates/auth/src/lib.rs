@@ -1,6 +1,7 @@
 //! Who is asking: a JWT on every call, verified against configured public keys. Tenant, actor and roles come from it and
 //! from nowhere else.
 
+mod declared;
 mod issue;
 mod verify;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tonic::{Code, Extensions, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+pub use declared::{Declared, contradictions};
 pub use issue::{Issuer, IssuerError};
 pub use verify::{KeyError, Verifier};
 

@@ -1,7 +1,10 @@
 //! The rules of a creditor's settings, and the day that its time zone makes of an instant.
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
-use saldo_domain::fault::FieldFault;
+use saldo_domain::{
+    fault::FieldFault,
+    line::{ONE_LINE, is_one_line},
+};
 use saldo_facts::Settings;
 
 use crate::zone;
@@ -15,12 +18,14 @@ const COMMON_YEAR: i16 = 2_001;
 
 /// Every rule that settings break.
 pub fn check(settings: &Settings) -> Vec<FieldFault> {
-    let Settings { name, time_zone, languages, fiscal_year_start } = settings;
+    let Settings { name, time_zone, languages, fiscal_year_start, apply_credit: _ } = settings;
     let mut faults = Vec::new();
     let mut fault = |field: &str, rule: String| faults.push(FieldFault { field: field.to_owned(), rule });
-    if name.len() > MAX_NAME || name.trim() != name || name.chars().any(|c| c.is_control() || is_line_separator(c)) {
-        let rule = format!("must be one line of at most {MAX_NAME} bytes without spaces at either end");
-        fault("name", rule);
+    if name.len() > MAX_NAME || name.trim() != name {
+        fault("name", format!("must be at most {MAX_NAME} bytes without spaces at either end"));
+    }
+    if !is_one_line(name) {
+        fault("name", ONE_LINE.to_owned());
     }
     if zone(time_zone).is_none_or(|zone| zone.iana_name() != Some(time_zone.as_str())) {
         fault("time_zone", "must be the IANA name of a time zone, for example Europe/Madrid".to_owned());
@@ -47,11 +52,6 @@ pub fn day(settings: &Settings, at: Timestamp) -> Date {
     at.to_zoned(zone(&settings.time_zone).unwrap_or(TimeZone::UTC)).date()
 }
 
-/// U+2028 and U+2029 break a line without being control characters.
-fn is_line_separator(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}')
-}
-
 #[cfg(test)]
 mod tests {
     use saldo_facts::FiscalYearStart;
@@ -64,6 +64,7 @@ mod tests {
             time_zone: "America/Chicago".into(),
             languages: vec!["es".into(), "en".into()],
             fiscal_year_start: FiscalYearStart { month: 4, day: 1 },
+            ..Settings::default()
         }
     }
 
@@ -81,6 +82,7 @@ mod tests {
             check(&settings).into_iter().map(|fault| fault.field).collect::<Vec<_>>()
         };
         assert_eq!(faulty(|s| s.name = "two\nlines".into()), ["name"]);
+        assert_eq!(faulty(|s| s.name = "Ejemplo \u{202e}.L.S".into()), ["name"]);
         assert_eq!(faulty(|s| s.name = "n".repeat(MAX_NAME + 1)), ["name"]);
         for zone in ["", "Mars/Olympus", "america/chicago", "UTC+1"] {
             let settings = Settings { time_zone: zone.into(), ..chicago() };

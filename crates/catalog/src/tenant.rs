@@ -23,6 +23,8 @@ pub struct TenantCatalog {
     pub understood: u64,
     /// What decisions need of it.
     pub rules: Arc<Rules>,
+    /// The rules by which nobody is spoken to: for decisions about money while the chain is parked.
+    pub silent: Arc<Rules>,
     /// The templates in force, by name and language.
     pub templates: Arc<HashMap<(String, String), Template>>,
     /// The settings in force.
@@ -117,6 +119,11 @@ impl TenantCatalog {
             first.map(|fault| format!("the settings in force have faults: {}: {}", fault.field, fault.rule));
         if faults.is_empty() {
             self.settings = Arc::new(settings.clone());
+            for rules in [&mut self.rules, &mut self.silent] {
+                let rules = Arc::make_mut(rules);
+                rules.time_zone = settings.time_zone.clone();
+                rules.apply_credit = settings.apply_credit;
+            }
         }
         faults.is_empty()
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use prost::Message;
 use saldo_api::v1;
 use saldo_catalog::{CHAIN, State};
-use saldo_domain::ids::SYSTEM_TENANT;
+use saldo_domain::{ids::SYSTEM_TENANT, ledger::ApplyCredit};
 use saldo_facts::{
     CatalogEvent, CatalogVersions, Commit, Format, FormatRaised, KeyStoreBound, PolicyPublished, SendingHeld,
     SendingReleased, SendingSet, Settings, SettingsPublished, StoredEvent, TemplatePublished,
@@ -189,6 +189,19 @@ fn a_policy_with_faults_is_replaced_by_one_without() {
     assert_eq!((parked.read().tenant, parked.understood().tenant), (1, 0));
     let replaced = log.stored("acme", policy()).read().in_force("acme");
     assert_eq!((replaced.parked(), replaced.understood().tenant), (None, 2));
+}
+
+#[test]
+fn while_a_chain_is_parked_money_is_decided_by_the_settings_and_nobody_is_spoken_to() {
+    let leave =
+        Settings { time_zone: "America/Chicago".into(), apply_credit: ApplyCredit::Leave, ..Settings::default() };
+    let faulty = PolicyPublished { source: "[from.a.newer.release]".into() };
+    let log = Written::new().publish("acme", sending(true)).publish("acme", SettingsPublished(leave).into());
+    let parked = log.publish("acme", faulty.into()).read().in_force("acme");
+    assert!(parked.parked().is_some());
+    let rules = parked.tenant.silent.as_ref();
+    assert_eq!((rules.time_zone.as_str(), rules.apply_credit), ("America/Chicago", ApplyCredit::Leave));
+    assert!(rules.policy.is_none() && rules.speaking().is_none());
 }
 
 #[test]

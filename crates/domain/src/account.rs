@@ -65,7 +65,7 @@ pub fn decide(
     Ok(match command {
         Command::AdvanceTime => Vec::new(),
         Command::Party(command) => events(account.party.decide(command)?),
-        Command::Ledger(command) => events(account.ledger.decide(documents, command)?),
+        Command::Ledger(command) => events(account.ledger.decide(documents, command, context)?),
         Command::Dunning(command) => events(dunning::decide(account, command, context)?),
         Command::Agreement(command) => {
             events(account.agreement.decide(documents, command, day_of(account, context, context.now))?)
@@ -86,7 +86,7 @@ pub fn evolve(account: &mut Account, event: &Event) {
         Event::Agreement(fact) => {
             account.agreement.evolve(fact);
             // Under other holds a step that was withheld before is told anew.
-            account.ledger.items.iter_mut().for_each(|item| item.held_back = false);
+            account.ledger.items.iter_mut().for_each(|item| item.held_back = None);
         }
     }
 }

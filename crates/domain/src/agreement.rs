@@ -5,7 +5,9 @@ pub mod hold;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-pub use hold::{Hold, HoldAmended, HoldChange, HoldPlaced, HoldReason, HoldReleased, HoldScope, HoldTerms};
+pub use hold::{
+    HeldDays, Hold, HoldAmended, HoldChange, HoldPlaced, HoldReason, HoldReleased, HoldScope, HoldTerms, Stretches,
+};
 
 use crate::{
     document::Documents,

@@ -1,8 +1,13 @@
 //! What can be asked of an account, and what a decision may know besides the account.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-use crate::{agreement, dunning, dunning::Policy, ledger, party};
+use crate::{
+    agreement, dunning,
+    dunning::Policy,
+    ledger::{self, ApplyCredit, arising},
+    party,
+};
 
 /// One request to one account, by subject. A command is well-formed by construction; [`crate::handle`] says whether it is
 /// allowed.
@@ -40,10 +45,20 @@ pub struct Rules {
     pub languages: Vec<String>,
     /// Whether anything is sent at all. While it is off, ladders stand still.
     pub sending: bool,
+    /// The IANA name of the time zone that the creditor's days are counted in; UTC where it is empty.
+    pub time_zone: String,
+    /// What becomes of credit that waits when an item arises.
+    pub apply_credit: ApplyCredit,
 }
 
 /// Before anything was published.
-pub static NO_RULES: Rules = Rules { policy: None, languages: Vec::new(), sending: false };
+pub static NO_RULES: Rules = Rules {
+    policy: None,
+    languages: Vec::new(),
+    sending: false,
+    time_zone: String::new(),
+    apply_credit: arising::DEFAULT,
+};
 
 impl Rules {
     /// The policy by which the debtor may be spoken to; `None` while sending is off.
@@ -61,4 +76,11 @@ pub struct Context<'c> {
     pub rules: &'c Rules,
     /// The time zones, by their IANA names.
     pub zones: fn(&str) -> Option<TimeZone>,
+}
+
+impl Context<'_> {
+    /// The creditor's day: what is owed and paid is counted by it. Contacts go by the debtor's day instead.
+    pub fn today(&self) -> Date {
+        (self.zones)(&self.rules.time_zone).unwrap_or(TimeZone::UTC).to_datetime(self.now).date()
+    }
 }

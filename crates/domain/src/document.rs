@@ -4,7 +4,7 @@
 //! [`DocumentKind`] and [`Document`], its line in the list of look-ups, and its arms in [`Document::touched`] and
 //! [`Document::evolve`]. Stores keep the keys and know none of the kinds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::{
     dunning::LastStep,
     event::Event,
     ids::DocumentNumber,
-    ledger::{self, AllocationLine, Instalment},
+    ledger::{self, AllocationLine, CreditKind, Instalment},
     money::Money,
     party,
 };
@@ -30,6 +30,8 @@ pub enum DocumentKind {
     Payment,
     /// A hold.
     Hold,
+    /// A refund.
+    Refund,
 }
 
 /// The natural key of a document within its account.
@@ -73,6 +75,8 @@ pub struct CreditNote {
     pub amount: Money,
     /// The credit note's date.
     pub credit_date: Date,
+    /// The day the credit counts from.
+    pub counts_from: Date,
 }
 
 /// A payment as later commands see it.
@@ -80,12 +84,29 @@ pub struct CreditNote {
 pub struct Payment {
     /// The whole payment.
     pub amount: Money,
-    /// The day the payment counts from.
+    /// The day of the payment, as it was recorded.
     pub value_date: Date,
+    /// The day the payment counts from.
+    pub counts_from: Date,
     /// Where the money went so far.
     pub lines: Vec<AllocationLine>,
     /// Taken back.
     pub reversed: bool,
+    /// Paid out again, in part or whole.
+    pub refunded: bool,
+}
+
+/// A refund as later commands see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    /// The kind of the credit's document.
+    pub kind: CreditKind,
+    /// Payment reference or credit note number.
+    pub document: DocumentNumber,
+    /// What was paid out.
+    pub amount: Money,
+    /// The day the money left.
+    pub refund_date: Date,
 }
 
 /// A hold as later commands see it.
@@ -108,6 +129,8 @@ pub enum Document {
     Payment(Payment),
     /// A hold.
     Hold(HoldDocument),
+    /// A refund.
+    Refund(Refund),
 }
 
 /// Looks documents of one account up.
@@ -137,7 +160,13 @@ macro_rules! lookups {
         }
     };
 }
-lookups!(Invoice invoice Invoice, CreditNote credit_note CreditNote, Payment payment Payment, Hold hold HoldDocument);
+lookups!(
+    Invoice invoice Invoice,
+    CreditNote credit_note CreditNote,
+    Payment payment Payment,
+    Hold hold HoldDocument,
+    Refund refund Refund
+);
 
 fn key(kind: DocumentKind, number: &DocumentNumber) -> DocumentKey {
     DocumentKey { kind, number: number.clone() }
@@ -148,6 +177,13 @@ impl Document {
     pub fn touched(event: &Event) -> Vec<DocumentKey> {
         match event {
             Event::Party(party::Fact::AccountOpened(_) | party::Fact::AccountAmended(_)) => Vec::new(),
+            Event::Ledger(ledger::Fact::CreditRefunded(fact)) => {
+                let source = match fact.kind {
+                    CreditKind::Payment => DocumentKind::Payment,
+                    CreditKind::CreditNote => DocumentKind::CreditNote,
+                };
+                vec![key(DocumentKind::Refund, &fact.reference), key(source, &fact.document)]
+            }
             Event::Ledger(fact) => vec![match fact {
                 ledger::Fact::InvoiceIssued(fact) => key(DocumentKind::Invoice, &fact.number),
                 ledger::Fact::InvoiceVoided(fact) => key(DocumentKind::Invoice, &fact.number),
@@ -155,6 +191,9 @@ impl Document {
                 ledger::Fact::PaymentRecorded(fact) => key(DocumentKind::Payment, &fact.reference),
                 ledger::Fact::PaymentAllocated(fact) => key(DocumentKind::Payment, &fact.reference),
                 ledger::Fact::PaymentReversed(fact) => key(DocumentKind::Payment, &fact.reference),
+                ledger::Fact::PaymentDeallocated(fact) => key(DocumentKind::Payment, &fact.reference),
+                ledger::Fact::CreditNoteAllocated(fact) => key(DocumentKind::CreditNote, &fact.credit_note),
+                ledger::Fact::CreditRefunded(fact) => key(DocumentKind::Refund, &fact.reference),
             }],
             Event::Dunning(fact) => {
                 let steps = fact.took().map(|took| took.steps.as_slice()).unwrap_or_default();
@@ -175,7 +214,7 @@ impl Document {
     pub fn evolve(key: &DocumentKey, before: Option<Document>, event: &Event) -> Option<Document> {
         match event {
             Event::Party(party::Fact::AccountOpened(_) | party::Fact::AccountAmended(_)) => before,
-            Event::Ledger(fact) => Self::after_ledger(before, fact),
+            Event::Ledger(fact) => Self::after_ledger(key, before, fact),
             Event::Dunning(fact) => changed(before, |document| {
                 if let (Document::Invoice(invoice), Some(took)) = (document, fact.took()) {
                     for step in took.steps.iter().filter(|step| step.invoice == key.number) {
@@ -199,7 +238,7 @@ impl Document {
         }
     }
 
-    fn after_ledger(before: Option<Document>, fact: &ledger::Fact) -> Option<Document> {
+    fn after_ledger(key: &DocumentKey, before: Option<Document>, fact: &ledger::Fact) -> Option<Document> {
         match fact {
             ledger::Fact::InvoiceIssued(issued) => Some(Document::Invoice(Invoice {
                 total: issued.total,
@@ -212,12 +251,15 @@ impl Document {
                 invoice: credited.invoice.clone(),
                 amount: credited.amount,
                 credit_date: credited.credit_date,
+                counts_from: credited.day(),
             })),
             ledger::Fact::PaymentRecorded(recorded) => Some(Document::Payment(Payment {
                 amount: recorded.amount,
                 value_date: recorded.value_date,
+                counts_from: recorded.day(),
                 lines: Vec::new(),
                 reversed: false,
+                refunded: false,
             })),
             ledger::Fact::InvoiceVoided(_) => changed(before, |document| {
                 if let Document::Invoice(invoice) = document {
@@ -227,6 +269,27 @@ impl Document {
             ledger::Fact::PaymentAllocated(allocated) => changed(before, |document| {
                 if let Document::Payment(payment) = document {
                     payment.lines.extend(allocated.lines.iter().cloned());
+                }
+            }),
+            ledger::Fact::PaymentDeallocated(deallocated) => changed(before, |document| {
+                if let Document::Payment(payment) = document {
+                    let taken: HashSet<_> =
+                        deallocated.lines.iter().map(|line| (&line.invoice, line.instalment)).collect();
+                    payment.lines.retain(|line| !taken.contains(&(&line.invoice, line.instalment)));
+                }
+            }),
+            ledger::Fact::CreditNoteAllocated(_) => before,
+            ledger::Fact::CreditRefunded(refunded) if key.kind == DocumentKind::Refund => {
+                Some(Document::Refund(Refund {
+                    kind: refunded.kind,
+                    document: refunded.document.clone(),
+                    amount: refunded.amount,
+                    refund_date: refunded.refund_date,
+                }))
+            }
+            ledger::Fact::CreditRefunded(_) => changed(before, |document| {
+                if let Document::Payment(payment) = document {
+                    payment.refunded = true;
                 }
             }),
             ledger::Fact::PaymentReversed(_) => changed(before, |document| {

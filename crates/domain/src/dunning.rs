@@ -13,6 +13,8 @@ pub mod preview;
 pub mod reminder;
 mod start;
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -25,9 +27,7 @@ pub use ladder::{ItemStep, LastStep, StepsTaken};
 pub use policy::{Policy, Tone};
 pub use reminder::{Notice, Reminder, ReminderDue, ReminderState, Unsettled};
 
-use crate::{
-    account::Account, command::Context, event::facts, ids::DocumentNumber, ledger::OpenItem, refusal::refusals,
-};
+use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals};
 
 facts!(Dunning {
     /// reminder.due
@@ -58,6 +58,8 @@ refusals! {
             "reminder {reminder} is not open, and not the newest that reached nobody for certain";
         FailedPrecondition OnHold { reminder: u64, hold: DocumentNumber } = "ON_HOLD",
             "what reminder {reminder} is about is on hold ({hold}); release the hold first";
+        FailedPrecondition NothingOwed { reminder: u64 } = "NOTHING_OWED",
+            "what reminder {reminder} is about is covered by credit: the debtor owes nothing";
         FailedPrecondition SendingOff = "SENDING_OFF", "sending is off, or no policy is published; switch it on first";
     }
 }
@@ -146,19 +148,19 @@ pub fn evolve(account: &mut Account, fact: &Fact) {
     if let Fact::ContactWithheld(ContactWithheld { reminder, reason: WithheldReason::Held, .. }) = fact
         && let Some(open) = account.dunning.open.as_ref().filter(|open| open.number == *reminder)
     {
-        ladder::for_each(&mut account.ledger.items, &open.takes, |item, _| item.held_back = true);
+        ladder::for_each(&mut account.ledger.items, &open.takes, |item, step| {
+            item.held_back = item.held_back.max(Some(step.offset_days));
+        });
     }
-    let listed_on = account.dunning.fold(fact);
-    if let Some((tone, day)) = listed_on {
-        // What is on hold is in no message, so it has heard nothing.
-        let Account { ledger, agreement, .. } = account;
-        let listed = |item: &&mut OpenItem| item.due_date < day && agreement.holding(&item.invoice, day).is_none();
-        ledger.items.iter_mut().filter(listed).for_each(|item| item.tone_heard = Some(tone));
+    if let Some((tone, items)) = account.dunning.fold(fact) {
+        let heard: HashSet<_> = items.iter().map(|(invoice, instalment)| (invoice, *instalment)).collect();
+        let items = account.ledger.items.iter_mut().filter(|item| heard.contains(&(&item.invoice, item.instalment)));
+        items.for_each(|item| item.tone_heard = Some(tone));
     }
     if let Some(took) = fact.took() {
         ladder::for_each(&mut account.ledger.items, &took.steps, |item, step| {
             item.last_step = Some(LastStep { offset_days: step.offset_days, on: took.on });
-            item.held_back = false;
+            item.held_back = None;
         });
     }
 }

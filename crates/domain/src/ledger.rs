@@ -1,32 +1,43 @@
 //! The ledger: what is owed, what was paid and credited, and which went where.
 
 pub mod allocation;
+pub mod arising;
+pub mod balance;
 pub mod credit;
+pub mod days;
 pub mod invoice;
 pub mod payment;
+pub mod refund;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-pub use allocation::{AllocatedBy, AllocationLine, Designation};
-pub use credit::InvoiceCredited;
+pub use allocation::{AllocatedBy, AllocationLine, Designation, Excess};
+pub use arising::ApplyCredit;
+pub use balance::{AppliedAhead, Owed};
+pub use credit::{CreditNoteAllocated, InvoiceCredited};
 pub use invoice::{Instalment, InvoiceIssued, InvoiceVoided};
-pub use payment::{PaymentAllocated, PaymentRecorded, PaymentReversed};
+pub use payment::{PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed};
+pub use refund::CreditRefunded;
 
 use crate::{
+    command::Context,
     document::Documents,
-    dunning::{LastStep, Tone},
+    dunning::{LastStep, Tone, attempt::MAX_LISTED},
     event::facts,
     ids::DocumentNumber,
-    money::{Currency, Money},
+    money::{Currency, Money, format_minor},
     refusal::refusals,
     sealed::Sealed,
 };
 
 /// Open items and unapplied credits one account can have: the limit bounds decisions, states and sums.
 pub const MAX_OPEN_ITEMS: usize = 10_000;
+
+/// Settled items whose tone an account remembers: as many as one message lists.
+pub const MAX_SETTLED_TONES: usize = MAX_LISTED;
 
 facts!(Ledger {
     /// invoice.issued
@@ -41,6 +52,12 @@ facts!(Ledger {
     PaymentAllocated,
     /// payment.reversed
     PaymentReversed,
+    /// payment.deallocated
+    PaymentDeallocated,
+    /// credit_note.allocated
+    CreditNoteAllocated,
+    /// credit.refunded
+    CreditRefunded,
 });
 
 refusals! {
@@ -55,22 +72,44 @@ refusals! {
         NotFound InvoiceUnknown { invoice: DocumentNumber } = "INVOICE_UNKNOWN", "the account has no invoice {invoice}";
         FailedPrecondition InvoiceAlreadyVoided { invoice: DocumentNumber } = "INVOICE_VOIDED", "invoice {invoice} was voided";
         FailedPrecondition InvoiceHasAllocations { invoice: DocumentNumber } = "INVOICE_HAS_ALLOCATIONS",
-            "invoice {invoice} has payments or credits applied; reverse the payments, or credit the invoice instead";
+            "invoice {invoice} has payments or credits applied; deallocate or reverse the payments, or credit the invoice instead";
         FailedPrecondition VoidBeforeIssue { issue_date: Date } = "VOID_BEFORE_ISSUE",
             "an invoice is not voided before its issue date {issue_date}";
         FailedPrecondition CreditBeforeInvoice { issue_date: Date } = "CREDIT_BEFORE_INVOICE",
             "a credit note is not dated before its invoice's issue date {issue_date}";
-        FailedPrecondition CurrencyMismatch { expected: Currency, given: Currency } = "CURRENCY_MISMATCH",
+        FailedPrecondition DateInFuture { day: Date, latest: Date } = "DATE_IN_FUTURE",
+            "{day} lies in the future; give the day on which it happened, {latest} at the latest";
+        FailedPrecondition CurrencyMismatch { expected: Currencies, given: Currency } = "CURRENCY_MISMATCH",
             "the amount is in {given}, the account's documents are in {expected}";
-        FailedPrecondition OverAllocation { invoice: Option<DocumentNumber>, asked_minor: i128, available_minor: i128 } =
-            "OVER_ALLOCATION", "{asked_minor} minor units are designated, but {} has only {available_minor}", source(invoice);
+        FailedPrecondition OverAllocation {
+            invoice: Option<DocumentNumber>,
+            currency: Currency,
+            asked_minor: i128,
+            available_minor: i128,
+        } = "OVER_ALLOCATION",
+            "{} {currency} is designated, but {} has only {} {currency}",
+            major(*asked_minor, *currency), source(invoice), major(*available_minor, *currency);
+        FailedPrecondition BeforeCredit { counts_from: Date } = "BEFORE_CREDIT",
+            "the credit counts from {counts_from}; it is not applied, taken back or refunded before that day";
         FailedPrecondition ItemNotOpen { invoice: DocumentNumber, instalment: Option<u32> } = "ITEM_NOT_OPEN",
             "nothing is open on invoice {invoice}{}", part(*instalment);
         NotFound PaymentUnknown { reference: DocumentNumber } = "PAYMENT_UNKNOWN", "the account has no payment {reference}";
         FailedPrecondition PaymentAlreadyReversed { reference: DocumentNumber } = "PAYMENT_ALREADY_REVERSED",
             "payment {reference} was reversed already";
+        FailedPrecondition PaymentRefunded { reference: DocumentNumber } = "PAYMENT_REFUNDED",
+            "payment {reference} was refunded, in part or whole, and can no longer be reversed; record what is owed again as an invoice";
+        NotFound CreditNoteUnknown { credit_note: DocumentNumber } = "CREDIT_NOTE_UNKNOWN",
+            "the account has no credit note {credit_note}";
         FailedPrecondition NothingUnapplied { reference: DocumentNumber } = "NOTHING_UNAPPLIED",
-            "nothing of payment {reference} is unapplied";
+            "nothing of {reference} is unapplied";
+        FailedPrecondition NothingAllocated { reference: DocumentNumber } = "NOTHING_ALLOCATED",
+            "nothing of payment {reference} is applied";
+        NotFound AllocationUnknown { invoice: DocumentNumber, instalment: Option<u32> } = "ALLOCATION_UNKNOWN",
+            "the payment is not applied to invoice {invoice}{}", part(*instalment);
+        AlreadyExists RefundReferenceTaken { reference: DocumentNumber, same_content: bool } = "REFUND_REFERENCE_TAKEN",
+            "refund reference {reference} is taken on this account{}", content(*same_content);
+        FailedPrecondition RefundExceedsCredit { asked: Money, available_minor: i64 } = "REFUND_EXCEEDS_CREDIT",
+            "{asked} is to be refunded, but only {} is unapplied", format_minor(*available_minor, asked.currency);
         FailedPrecondition NothingOpen { currency: Currency } = "NOTHING_OPEN", "nothing is open in {currency}";
         FailedPrecondition ReversalBeforePayment { value_date: Date } = "REVERSAL_BEFORE_PAYMENT",
             "a payment is not reversed before its value date {value_date}";
@@ -81,6 +120,22 @@ refusals! {
 /// Where the same document stands already, which is no fault of a repeated import.
 fn content(same: bool) -> &'static str {
     if same { ", by a document with the same content" } else { "" }
+}
+
+/// Currencies of an account, for people: `EUR, USD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Currencies(pub BTreeSet<Currency>);
+
+impl fmt::Display for Currencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let codes: Vec<&str> = self.0.iter().map(Currency::code).collect();
+        f.write_str(&codes.join(", "))
+    }
+}
+
+/// A sum as people write it.
+fn major(minor: i128, currency: Currency) -> String {
+    format_minor(minor.try_into().unwrap_or(i64::MAX), currency)
 }
 
 fn source(invoice: &Option<DocumentNumber>) -> String {
@@ -139,6 +194,10 @@ pub enum Command {
         value_date: Date,
         /// Empty: oldest due first.
         designations: Vec<Designation>,
+        /// What becomes of designated amounts that do not fit.
+        excess: Excess,
+        /// Nothing is applied until an allocation names the payment.
+        keep_unapplied: bool,
         /// Free text.
         remittance: Option<Sealed>,
     },
@@ -148,6 +207,44 @@ pub enum Command {
         reference: DocumentNumber,
         /// Empty: oldest due first.
         designations: Vec<Designation>,
+        /// The day that the allocation counts from; absent: the creditor's day of the decision.
+        allocation_date: Option<Date>,
+    },
+    /// Takes allocations of a payment back: its money is unapplied again, and the items are open again.
+    DeallocatePayment {
+        /// The payment.
+        reference: DocumentNumber,
+        /// The invoices and instalments whose allocations are taken back; an invoice alone means all of its instalments. Empty:
+        /// every allocation.
+        items: Vec<(DocumentNumber, Option<u32>)>,
+        /// From this day the money is unapplied again; absent: the creditor's day of the decision.
+        deallocation_date: Option<Date>,
+        /// Free text.
+        reason: Option<Sealed>,
+    },
+    /// Applies what is unapplied of a credit note.
+    AllocateCreditNote {
+        /// The credit note.
+        credit_note: DocumentNumber,
+        /// Empty: oldest due first.
+        designations: Vec<Designation>,
+        /// The day that the allocation counts from; absent: the creditor's day of the decision.
+        allocation_date: Option<Date>,
+    },
+    /// Records that unapplied credit was paid out to the debtor.
+    RefundCredit {
+        /// The refund's reference.
+        reference: DocumentNumber,
+        /// The kind of the credit's document.
+        kind: CreditKind,
+        /// Payment reference or credit note number.
+        document: DocumentNumber,
+        /// What was paid out.
+        amount: Money,
+        /// The day the money left.
+        refund_date: Date,
+        /// Free text.
+        reason: Option<Sealed>,
     },
     /// Takes a payment back.
     ReversePayment {
@@ -179,8 +276,9 @@ pub struct OpenItem {
     pub last_step: Option<LastStep>,
     /// The tone of the newest message that listed the item as overdue.
     pub tone_heard: Option<Tone>,
-    /// The item's next step was withheld because of a hold, and the history says so.
-    pub held_back: bool,
+    /// The newest step, by its days after the due date, that was withheld because of the holds as they stand; the history says
+    /// so.
+    pub held_back: Option<i32>,
 }
 
 /// What kind of document left a credit.
@@ -201,8 +299,12 @@ pub struct UnappliedCredit {
     pub document: DocumentNumber,
     /// The document's currency.
     pub currency: Currency,
+    /// The day the credit counts from.
+    pub date: Date,
     /// What is left, in minor units; positive.
     pub remaining: i64,
+    /// The credit is left alone until an allocation names it.
+    pub kept: bool,
 }
 
 /// What is open and what is unapplied: bounded by [`MAX_OPEN_ITEMS`], never by the length of the history.
@@ -212,8 +314,13 @@ pub struct Ledger {
     pub items: Vec<OpenItem>,
     /// What is not applied, by kind and document.
     pub credits: Vec<UnappliedCredit>,
+    /// What is applied to items that were not issued on the day of the decision.
+    pub ahead: Vec<AppliedAhead>,
     /// Every currency ever invoiced.
     pub currencies: BTreeSet<Currency>,
+    /// The firm and formal tones that settled items have heard, newest last, and [`MAX_SETTLED_TONES`] at most: a payment that
+    /// is taken back opens its items again.
+    pub settled_tones: Vec<(DocumentNumber, u32, Tone)>,
 }
 
 impl Ledger {
@@ -236,21 +343,59 @@ impl Ledger {
     }
 
     /// Decides a command about the ledger.
-    pub fn decide(&self, documents: &dyn Documents, command: &Command) -> Result<Vec<Fact>, Refusal> {
+    pub fn decide(
+        &self,
+        documents: &dyn Documents,
+        command: &Command,
+        context: &Context<'_>,
+    ) -> Result<Vec<Fact>, Refusal> {
+        let today = context.today();
         match command {
             Command::IssueInvoice { number, total, issue_date, instalments, description } => {
-                self.issue(documents, number, *total, *issue_date, instalments, description)
+                let issued = self.issue(documents, number, *total, *issue_date, instalments, description)?;
+                Ok(self.with_credit_applied(vec![issued.into()], *issue_date, context))
             }
             Command::CreditInvoice { credit_note, invoice, amount, credit_date, reason } => {
-                self.credit(documents, credit_note, invoice, *amount, *credit_date, reason)
+                self.credit(documents, credit_note, invoice, *amount, (*credit_date, today), reason)
             }
-            Command::VoidInvoice { number, void_date, reason } => self.void(documents, number, *void_date, reason),
-            Command::RecordPayment { reference, amount, value_date, designations, remittance } => {
-                self.pay(documents, reference, *amount, *value_date, designations, remittance)
+            Command::VoidInvoice { number, void_date, reason } => {
+                self.void(documents, number, (*void_date, today), reason)
             }
-            Command::AllocatePayment { reference, designations } => self.allocate(documents, reference, designations),
+            Command::RecordPayment {
+                reference,
+                amount,
+                value_date,
+                designations,
+                excess,
+                keep_unapplied,
+                remittance,
+            } => {
+                let to = (!keep_unapplied).then_some((designations.as_slice(), *excess));
+                self.pay(documents, reference, *amount, (*value_date, today), to, remittance)
+            }
+            Command::AllocatePayment { reference, designations, allocation_date } => {
+                let payment = payment::standing(documents, reference)?;
+                let day = days::of_credit(*allocation_date, payment.counts_from, today)?;
+                self.allocate(documents, (CreditKind::Payment, reference), designations, (day, today))
+            }
+            Command::DeallocatePayment { reference, items, deallocation_date, reason } => {
+                let deallocated = self.deallocate(documents, reference, items, (*deallocation_date, today), reason)?;
+                let day = deallocated.deallocation_date;
+                Ok(self.with_credit_applied(vec![deallocated.into()], day, context))
+            }
+            Command::AllocateCreditNote { credit_note, designations, allocation_date } => {
+                let unknown = || Refusal::CreditNoteUnknown { credit_note: credit_note.clone() };
+                let note = documents.credit_note(credit_note).ok_or_else(unknown)?;
+                let day = days::of_credit(*allocation_date, note.counts_from, today)?;
+                self.allocate(documents, (CreditKind::CreditNote, credit_note), designations, (day, today))
+            }
+            Command::RefundCredit { reference, kind, document, amount, refund_date, reason } => {
+                self.refund(documents, reference, (*kind, document), *amount, (*refund_date, today), reason)
+            }
             Command::ReversePayment { reference, reversal_date, reason } => {
-                self.reverse(documents, reference, *reversal_date, reason)
+                let reversed = self.reverse(documents, reference, (*reversal_date, today), reason)?;
+                let day = reversed.day();
+                Ok(self.with_credit_applied(vec![reversed.into()], day, context))
             }
         }
     }
@@ -259,16 +404,23 @@ impl Ledger {
     pub fn evolve(&mut self, fact: &Fact) {
         match fact {
             Fact::InvoiceIssued(issued) => self.add_items(issued),
-            Fact::InvoiceCredited(InvoiceCredited { credit_note, amount, lines, .. }) => {
-                self.add_credit(CreditKind::CreditNote, credit_note, *amount);
+            Fact::InvoiceCredited(credited @ InvoiceCredited { credit_note, amount, lines, .. }) => {
+                self.add_credit(CreditKind::CreditNote, credit_note, *amount, credited.day(), false);
                 self.apply(CreditKind::CreditNote, credit_note, lines);
             }
             Fact::InvoiceVoided(InvoiceVoided { number, .. }) => self.items.retain(|item| item.invoice != *number),
-            Fact::PaymentRecorded(PaymentRecorded { reference, amount, .. }) => {
-                self.add_credit(CreditKind::Payment, reference, *amount);
+            Fact::PaymentRecorded(recorded @ PaymentRecorded { reference, amount, kept, .. }) => {
+                self.add_credit(CreditKind::Payment, reference, *amount, recorded.day(), *kept);
             }
-            Fact::PaymentAllocated(PaymentAllocated { reference, lines, .. }) => {
-                self.apply(CreditKind::Payment, reference, lines);
+            Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, decided_on, .. }) => {
+                self.apply_as_decided((CreditKind::Payment, reference), *currency, lines, *decided_on);
+            }
+            Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, decided_on, .. }) => {
+                self.apply_as_decided((CreditKind::CreditNote, credit_note), *currency, lines, *decided_on);
+            }
+            Fact::PaymentDeallocated(deallocated) => self.unapply(deallocated),
+            Fact::CreditRefunded(CreditRefunded { kind, document, amount, .. }) => {
+                self.pay_out(*kind, document, amount.minor);
             }
             Fact::PaymentReversed(reversed) => self.take_back(reversed),
         }
@@ -286,5 +438,6 @@ impl Ledger {
 }
 
 fn same_currency(expected: Currency, given: Currency) -> Result<(), Refusal> {
-    if expected == given { Ok(()) } else { Err(Refusal::CurrencyMismatch { expected, given }) }
+    let mismatch = || Refusal::CurrencyMismatch { expected: Currencies(BTreeSet::from([expected])), given };
+    if expected == given { Ok(()) } else { Err(mismatch()) }
 }

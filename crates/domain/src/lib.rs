@@ -16,6 +16,7 @@ pub mod event;
 pub mod fault;
 pub mod ids;
 pub mod ledger;
+pub mod line;
 pub mod money;
 mod named;
 pub mod party;

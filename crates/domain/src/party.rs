@@ -1,5 +1,6 @@
 //! The party: who owes, and how they are reached.
 
+pub mod email;
 pub mod profile;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ refusals! {
     Refusal {
         NotFound AccountUnknown = "ACCOUNT_UNKNOWN", "the account does not exist; open it first";
         AlreadyExists AccountAlreadyOpen = "ACCOUNT_ALREADY_OPEN", "the account is open already; amend it instead";
+        FailedPrecondition ContactPointsChanged = "CONTACT_POINTS_CHANGED",
+            "somebody has changed the contact points of the account meanwhile; read them again";
     }
 }
 
@@ -30,6 +33,13 @@ pub enum Command {
     OpenAccount(Profile),
     /// Changes fields of the profile.
     AmendAccount(ProfileChange),
+    /// Changes fields of the profile, if its contact points are still those that the client has seen.
+    AmendAccountAsSeen {
+        /// The fields.
+        change: ProfileChange,
+        /// Digests of the contact points, in their order.
+        seen: Vec<[u8; 32]>,
+    },
 }
 
 /// The party as decisions see it.
@@ -45,8 +55,15 @@ impl Party {
         match (command, &self.profile) {
             (Command::OpenAccount(_), Some(_)) => Err(Refusal::AccountAlreadyOpen),
             (Command::OpenAccount(profile), None) => Ok(vec![AccountOpened(profile.clone()).into()]),
-            (Command::AmendAccount(_), None) => Err(Refusal::AccountUnknown),
-            (Command::AmendAccount(change), Some(_)) => Ok(vec![AccountAmended(change.clone()).into()]),
+            (Command::AmendAccount(_) | Command::AmendAccountAsSeen { .. }, None) => Err(Refusal::AccountUnknown),
+            (Command::AmendAccountAsSeen { seen, .. }, Some(profile))
+                if !profile.contact_points.iter().map(|point| &point.digest).eq(seen) =>
+            {
+                Err(Refusal::ContactPointsChanged)
+            }
+            (Command::AmendAccount(change) | Command::AmendAccountAsSeen { change, .. }, Some(_)) => {
+                Ok(vec![AccountAmended(change.clone()).into()])
+            }
         }
     }
 

@@ -5,7 +5,13 @@
 
 use jiff::civil::Date;
 
-use crate::{agreement, dunning, ids::DocumentNumber, ledger, money::Currency, party};
+use crate::{
+    agreement, dunning,
+    ids::DocumentNumber,
+    ledger::{self, Currencies},
+    money::{Currency, Money},
+    party,
+};
 
 /// The class of a refusal; it becomes the gRPC status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +38,7 @@ macro_rules! details {
         }
     )+};
 }
-details!(DocumentNumber, Currency, Date, bool, u32, u64, i128);
+details!(DocumentNumber, Currency, Currencies, Money, Date, bool, u32, u64, i64, i128);
 
 impl<T: Detail> Detail for Option<T> {
     fn detail(&self) -> Option<String> {

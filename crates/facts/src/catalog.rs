@@ -1,5 +1,7 @@
 //! The facts of the catalog: what a creditor has published, and what the operator has.
 
+use saldo_domain::ledger::ApplyCredit;
+
 use crate::{
     DecodeError, Format,
     declare::{Declaration, Declared, Fact, fact, message},
@@ -77,6 +79,8 @@ pub struct Settings {
     pub languages: Vec<String>,
     /// The first day of the fiscal year.
     pub fiscal_year_start: FiscalYearStart,
+    /// What becomes of credit that waits when an item arises.
+    pub apply_credit: ApplyCredit,
 }
 
 /// A day that every year has.
@@ -101,6 +105,7 @@ impl Default for Settings {
             time_zone: "UTC".to_owned(),
             languages: Vec::new(),
             fiscal_year_start: FiscalYearStart::default(),
+            apply_credit: ApplyCredit::default(),
         }
     }
 }
@@ -123,12 +128,19 @@ fact! {
     summary: |fact| format!("sending switched {}", if fact.on { "on" } else { "off" }),
 }
 
-message!(Settings { 1 => name, 2 => time_zone, 3 => languages, (4, 5) => fiscal_year_start });
+message!(Settings { 1 => name, 2 => time_zone, 3 => languages, (4, 5) => fiscal_year_start, 6 => apply_credit });
 
 fact! {
-    "settings.published" [2] SettingsPublished(Settings)
+    "settings.published" [2, 2] SettingsPublished(Settings)
+    since 2 => apply_credit
     date: |_| None,
-    summary: |fact| format!("settings published: time zone {}", fact.0.time_zone),
+    summary: |fact| {
+        let credit = match fact.0.apply_credit {
+            ApplyCredit::OldestFirst => "",
+            ApplyCredit::Leave => ", credit is left until it is allocated",
+        };
+        format!("settings published: time zone {}{credit}", fact.0.time_zone)
+    },
 }
 
 // It says what may be written, so every release that goes by it must be able to read it: it belongs to the first format.
@@ -218,6 +230,30 @@ impl Field<(u32, u32)> for FiscalYearStart {
 
     fn sample() -> Self {
         Self { month: 4, day: 1 }
+    }
+}
+
+/// The default is absent, as in settings that are older than the choice.
+impl Field for ApplyCredit {
+    fn put(&self, tag: u32, out: &mut Vec<u8>) {
+        if self.is_present() {
+            self.name().to_owned().put(tag, out);
+        }
+    }
+
+    fn get(fields: &Fields<'_>, tag: u32, name: &'static str) -> Decoded<Self> {
+        match String::get(fields, tag, name)?.as_str() {
+            "" => Ok(Self::default()),
+            stored => Self::parse(stored).ok_or_else(|| DecodeError::malformed(name, "unknown")),
+        }
+    }
+
+    fn sample() -> Self {
+        Self::Leave
+    }
+
+    fn is_present(&self) -> bool {
+        *self != Self::default()
     }
 }
 

@@ -120,11 +120,12 @@ macro_rules! fact {
         summary: $summary:expr $(,)?
     ) => {
         $crate::declare::message!($name { $( $tag => $field $([$rule])? ),+ });
-        $crate::declare::fact!(@ $kind $formats $name, { $($( $field $since )?)+ }, $date, $summary);
+        $crate::declare::fact!(@ $kind $formats $name, { $($( ($field) $since )?)+ }, $date, $summary);
     };
-    // A fact that wraps one value of the domain: the value's fields are the fact's.
+    // A fact that wraps one value of the domain: the value's fields are the fact's. `since VERSION => field` names those that a
+    // later version brought.
     (
-        $kind:literal $formats:tt $name:ident($inner:ident)
+        $kind:literal $formats:tt $name:ident($inner:ident) $( since $since:literal => $later:ident )*
         date: $date:expr,
         summary: $summary:expr $(,)?
     ) => {
@@ -141,9 +142,9 @@ macro_rules! fact {
                 Self(<$inner as $crate::wire::Message>::sample())
             }
         }
-        $crate::declare::fact!(@ $kind $formats $name, {}, $date, $summary);
+        $crate::declare::fact!(@ $kind $formats $name, { $( (0.$later) $since )* }, $date, $summary);
     };
-    (@ $kind:literal $formats:tt $name:ident, { $($later:ident $since:literal)* }, $date:expr, $summary:expr) => {
+    (@ $kind:literal $formats:tt $name:ident, { $(($($later:tt)+) $since:literal)* }, $date:expr, $summary:expr) => {
         impl $crate::declare::Fact for $name {
             const TYPE: &'static str = $kind;
             const FORMATS: &'static [u32] = &$formats;
@@ -151,7 +152,7 @@ macro_rules! fact {
             fn version(&self) -> u32 {
                 #[allow(unused_mut, reason = "facts with one version have no later field")]
                 let mut version = 1;
-                $( if $crate::wire::Field::is_present(&self.$later) { version = version.max($since); } )*
+                $( if $crate::wire::Field::is_present(&self.$($later)+) { version = version.max($since); } )*
                 version
             }
 

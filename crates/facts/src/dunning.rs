@@ -131,6 +131,7 @@ fact! {
         2 => reason,
         3 => took,
         4 since 2 => hold,
+        5 since 2 => balances,
     }
     date: |fact| Some(fact.took.on),
     summary: |ContactWithheld { reminder, reason, hold, .. }| {
@@ -140,6 +141,7 @@ fact! {
             WithheldReason::NoContactPoint => "withheld: there is no address for its channel",
             WithheldReason::Dropped => "dropped: a person decided so",
             WithheldReason::Held => "withheld: what it is about is on hold",
+            WithheldReason::NothingOwed => "withheld: the debtor owes nothing, what is open is covered by credit",
         };
         let by = hold.as_ref().map_or_else(String::new, |hold| format!(", by hold {hold}"));
         format!("Reminder {reminder} {why}{by}")

@@ -48,6 +48,9 @@ declare::facts! {
         PaymentRecorded,
         PaymentAllocated,
         PaymentReversed,
+        PaymentDeallocated,
+        CreditNoteAllocated,
+        CreditRefunded,
     }
     Dunning dunning_facts {
         ReminderDue,

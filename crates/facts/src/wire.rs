@@ -150,6 +150,10 @@ impl<M: Message> Field for Vec<M> {
     fn sample() -> Self {
         vec![M::sample()]
     }
+
+    fn is_present(&self) -> bool {
+        !self.is_empty()
+    }
 }
 
 fn put_number(tag: u32, number: u64, out: &mut Vec<u8>) {
@@ -300,6 +304,10 @@ impl Field for bool {
 
     fn sample() -> Self {
         true
+    }
+
+    fn is_present(&self) -> bool {
+        *self
     }
 }
 

@@ -10,8 +10,8 @@ mod tenants;
 use sqlx::{PgPool, Postgres, Transaction};
 
 pub use engine::{
-    Applied, Checkpoint, MadeFrom, Models, Move, PARKED_TABLE, Parked, Schema, Unread, all_models, apply, begin_anew,
-    ensure, existing, forget, hold, keep, live, made_from, only_rebuild, replace,
+    Applied, Checkpoint, Expected, MadeFrom, Models, Move, PARKED_TABLE, Parked, Schema, Unread, all_models, apply,
+    begin_anew, ensure, existing, forget, hold, keep, live, made_from, only_rebuild, replace,
 };
 pub use models::{
     Accepted, CommitPosition, DECLARATIONS, Owner, Rows,

@@ -7,9 +7,11 @@
 pub mod accounts;
 pub mod agenda;
 pub mod attempts;
+pub mod documents;
 pub mod history;
 pub mod holds;
 pub mod ledger;
+pub mod listed;
 pub mod personal;
 pub mod reminders;
 
@@ -62,9 +64,11 @@ models! {
     accounts: accounts::Accounts,
     agenda: agenda::Agenda,
     ledger: ledger::Ledger,
+    documents: documents::DocumentRows,
     history: history::History,
     reminders: reminders::Reminders,
     attempts: attempts::Attempts,
+    listed_items: listed::ListedItems,
     holds: holds::Holds,
     personal: personal::Personal,
 }

@@ -9,7 +9,7 @@ mod words;
 use std::io::{self, Write};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
-use saldo_domain::{dunning::policy::is_name, fault::FieldFault};
+use saldo_domain::{dunning::policy::is_name, fault::FieldFault, line::is_one_line};
 use serde::{Deserialize, Serialize};
 
 pub use variables::{Item, Party, Total, Variables, samples};
@@ -46,7 +46,7 @@ pub struct Template {
 /// The parts of one message. Each channel takes those that it can send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Parts {
-    /// One line, without control characters.
+    /// One line, without control characters and direction marks.
     pub subject: String,
     /// Plain text.
     pub text: String,
@@ -153,9 +153,9 @@ fn render(template: &Compiled<'_>, part: &'static str, variables: &Variables) ->
     if text.is_empty() {
         return wrong("comes out empty".to_owned());
     }
-    if part == "subject" && (text.chars().any(char::is_control) || text.chars().count() > MAX_SUBJECT) {
+    if part == "subject" && (!is_one_line(&text) || text.chars().count() > MAX_SUBJECT) {
         return wrong(format!(
-            "must come out as one line of at most {MAX_SUBJECT} characters without control characters"
+            "must come out as one line of at most {MAX_SUBJECT} characters, without control characters and direction marks"
         ));
     }
     if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {

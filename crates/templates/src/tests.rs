@@ -58,11 +58,18 @@ fn each_fault_is_named_with_its_part() {
 fn nothing_gets_a_second_line_into_the_subject() {
     let two = Template { subject: "Invoice\nBcc: all@example.com".into(), ..template("x") };
     assert!(faults(&two).contains("subject: must come out as one line"), "{}", faults(&two));
+    let turned = Template { subject: "Invoice \u{202e}".into(), ..two.clone() };
+    let written_in_code = Template { subject: "Invoice {{ '\\u2028' }}.".into(), ..two.clone() };
+    for template in [turned, written_in_code] {
+        assert!(faults(&template).contains("subject: must come out as one line"), "{}", faults(&template));
+    }
     let by_name = Template { subject: "For {{ debtor.name }}".into(), ..template("x") };
     assert_eq!(faults(&by_name), "");
     let mut variables = samples(Language::English)[0].clone();
-    variables.debtor.name = "Ana\r\nBcc: all@example.com".into();
-    assert_eq!(by_name.render(&variables).expect_err("refused").part, "subject");
+    for name in ["Ana\r\nBcc: all@example.com", "Ana \u{202e}lig", "Ana\u{2028}Gil", "Ana\u{2029}Gil"] {
+        variables.debtor.name = name.into();
+        assert_eq!(by_name.render(&variables).expect_err("refused").part, "subject");
+    }
 }
 
 #[test]

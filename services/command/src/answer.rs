@@ -10,7 +10,7 @@ use saldo_domain::{
     account::Account,
     command::Command,
     event::Event,
-    ledger::{self, AllocationLine, InvoiceCredited, PaymentAllocated},
+    ledger::{self, AllocationLine, CreditNoteAllocated, InvoiceCredited, PaymentAllocated},
     refusal::{Refusal, RefusalKind},
 };
 use saldo_facts::{CatalogVersions, Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
@@ -148,7 +148,8 @@ impl Refused {
 fn allocations(event: &Event) -> &[AllocationLine] {
     match event {
         Event::Ledger(ledger::Fact::InvoiceCredited(InvoiceCredited { lines, .. }))
-        | Event::Ledger(ledger::Fact::PaymentAllocated(PaymentAllocated { lines, .. })) => lines,
+        | Event::Ledger(ledger::Fact::PaymentAllocated(PaymentAllocated { lines, .. }))
+        | Event::Ledger(ledger::Fact::CreditNoteAllocated(CreditNoteAllocated { lines, .. })) => lines,
         _ => &[],
     }
 }

@@ -8,9 +8,11 @@ mod request;
 
 use std::sync::Arc;
 
-use prost::Message;
-use saldo_api::v1::{self, catalog_service_server::CatalogService};
-use saldo_auth::{Caller, Role, authorize};
+use saldo_api::{
+    ApiRequest,
+    v1::{self, catalog_service_server::CatalogService},
+};
+use saldo_auth::{Caller, Declared, Role, authorize};
 use saldo_catalog::{
     Catalog, Source,
     publish::{Publication, PublishError, Publisher},
@@ -28,7 +30,34 @@ use crate::{failure::Failure, pipeline::Commands, violations::Violation};
 /// Who publishes.
 const PUBLISHERS: &[Role] = &[Role::Operator];
 /// Who may see what is in force.
-const VIEWERS: &[Role] = &[Role::Operator, Role::Reader, Role::Auditor, Role::Service];
+const VIEWERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
+
+/// The declaration of an rpc of the catalog, implemented for its request. The service serves every rpc of catalog.proto
+/// through it, so a missing declaration does not compile.
+#[diagnostic::on_unimplemented(
+    message = "the catalog rpc of `{Self}` is not declared",
+    note = "implement `CatalogRpc` for it in services/command/src/catalog.rs"
+)]
+trait CatalogRpc: ApiRequest {
+    /// The roles that may call it; one of them is enough.
+    const ROLES: &'static [Role];
+
+    /// Answers a caller that has one of the roles.
+    fn answer(
+        self,
+        service: &CatalogGrpc,
+        caller: Caller,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+}
+
+macro_rules! declared {
+    ($($function:ident $request:ident;)*) => {
+        &[$(Declared::of::<v1::$request>(<v1::$request as CatalogRpc>::ROLES, &[])),*]
+    };
+}
+
+/// Every rpc of the catalog, in the order of catalog.proto.
+pub const RPCS: &[Declared] = saldo_api::catalog_rpcs!(declared);
 
 /// The service, over the catalog's log and the accounts' workers.
 #[derive(Clone)]
@@ -55,14 +84,13 @@ impl CatalogGrpc {
     }
 
     /// Publishes what a request asks for: once, however often it is asked. `request` is without its request id.
-    async fn publish(
+    async fn publish<R: CatalogRpc>(
         &self,
         caller: Caller,
         request_id: String,
-        method: &'static str,
-        request: &impl Message,
+        request: &R,
         events: Vec<CatalogEvent>,
-    ) -> Result<Response<v1::CatalogResponse>, Status> {
+    ) -> Result<v1::CatalogResponse, Failure> {
         self.keyring.check().map_err(|_| Failure::KeyStore)?;
         let keys = self.keyring.tenant(&caller.tenant).await.map_err(|error| {
             tracing::error!(%error, "the key store failed");
@@ -70,8 +98,8 @@ impl CatalogGrpc {
         })?;
         let publication = Publication {
             request_id,
-            method,
-            fingerprint: keys.fingerprint.hmac(&[method.as_bytes(), &[0], &request.encode_to_vec()]),
+            method: R::METHOD,
+            fingerprint: keys.fingerprint.hmac(&[R::METHOD.as_bytes(), &[0], &request.encode_to_vec()]),
             actor: caller.subject,
             actor_roles: caller.roles.iter().map(|role| role.to_string()).collect(),
             tenant: caller.tenant.clone(),
@@ -80,8 +108,7 @@ impl CatalogGrpc {
         let append = Trace::current().begin("append");
         let published = self.publisher.publish(publication, || self.commands.now(), append.traceparent()).await?;
         let sending = self.catalog.state().in_force(&caller.tenant).tenant.rules.sending;
-        let answer = v1::CatalogResponse { version: published.version, sending, replayed: published.replayed };
-        Ok(Response::new(answer))
+        Ok(v1::CatalogResponse { version: published.version, sending, replayed: published.replayed })
     }
 }
 
@@ -102,57 +129,68 @@ impl From<PublishError> for Failure {
     }
 }
 
-#[tonic::async_trait]
-impl CatalogService for CatalogGrpc {
-    async fn publish_policy(
-        &self,
-        request: Request<v1::PublishPolicyRequest>,
-    ) -> Result<Response<v1::CatalogResponse>, Status> {
-        let caller = authorize(&request, PUBLISHERS)?;
-        let mut request = request.into_inner();
-        check_caller(&caller, &request.request_id)?;
-        let files = sources(&request.files);
+macro_rules! serve_every_rpc {
+    ($($function:ident $request:ident;)*) => {
+        #[tonic::async_trait]
+        impl CatalogService for CatalogGrpc {
+            $(async fn $function(
+                &self,
+                request: Request<v1::$request>,
+            ) -> Result<Response<<v1::$request as ApiRequest>::Answer>, Status> {
+                let caller = authorize(&request, <v1::$request as CatalogRpc>::ROLES)?;
+                Ok(Response::new(request.into_inner().answer(self, caller).await?))
+            })*
+        }
+    };
+}
+
+saldo_api::catalog_rpcs!(serve_every_rpc);
+
+impl CatalogRpc for v1::PublishPolicyRequest {
+    const ROLES: &'static [Role] = PUBLISHERS;
+
+    async fn answer(mut self, service: &CatalogGrpc, caller: Caller) -> Result<v1::CatalogResponse, Failure> {
+        check_caller(&caller, &self.request_id)?;
+        let files = sources(&self.files);
         sound(&files)?;
-        if request.validate_only {
-            let state = self.catalog.state();
+        if self.validate_only {
+            let state = service.catalog.state();
             let in_force = state.tenant(&caller.tenant);
             let (version, sending) = (in_force.version, in_force.rules.sending);
-            return Ok(Response::new(v1::CatalogResponse { version, sending, replayed: false }));
+            return Ok(v1::CatalogResponse { version, sending, replayed: false });
         }
-        let id = std::mem::take(&mut request.request_id);
-        self.publish(caller, id, "PublishPolicy", &request, policy_events(files)).await
+        let id = std::mem::take(&mut self.request_id);
+        service.publish(caller, id, &self, policy_events(files)).await
     }
+}
 
-    async fn set_sending(
-        &self,
-        request: Request<v1::SetSendingRequest>,
-    ) -> Result<Response<v1::CatalogResponse>, Status> {
-        let caller = authorize(&request, PUBLISHERS)?;
-        let mut request = request.into_inner();
-        check_caller(&caller, &request.request_id)?;
-        let id = std::mem::take(&mut request.request_id);
-        let events = vec![SendingSet { on: request.on }.into()];
-        self.publish(caller, id, "SetSending", &request, events).await
+impl CatalogRpc for v1::SetSendingRequest {
+    const ROLES: &'static [Role] = PUBLISHERS;
+
+    async fn answer(mut self, service: &CatalogGrpc, caller: Caller) -> Result<v1::CatalogResponse, Failure> {
+        check_caller(&caller, &self.request_id)?;
+        let id = std::mem::take(&mut self.request_id);
+        let events = vec![SendingSet { on: self.on }.into()];
+        service.publish(caller, id, &self, events).await
     }
+}
 
-    async fn publish_settings(
-        &self,
-        request: Request<v1::PublishSettingsRequest>,
-    ) -> Result<Response<v1::CatalogResponse>, Status> {
-        let caller = authorize(&request, PUBLISHERS)?;
-        let mut request = request.into_inner();
-        check_caller(&caller, &request.request_id)?;
-        let events = vec![SettingsPublished(settings(request.settings.as_ref())?).into()];
-        let id = std::mem::take(&mut request.request_id);
-        self.publish(caller, id, "PublishSettings", &request, events).await
+impl CatalogRpc for v1::PublishSettingsRequest {
+    const ROLES: &'static [Role] = PUBLISHERS;
+
+    async fn answer(mut self, service: &CatalogGrpc, caller: Caller) -> Result<v1::CatalogResponse, Failure> {
+        check_caller(&caller, &self.request_id)?;
+        let events = vec![SettingsPublished(settings(self.settings.as_ref())?).into()];
+        let id = std::mem::take(&mut self.request_id);
+        service.publish(caller, id, &self, events).await
     }
+}
 
-    async fn get_catalog(
-        &self,
-        request: Request<v1::GetCatalogRequest>,
-    ) -> Result<Response<v1::GetCatalogResponse>, Status> {
-        let caller = authorize(&request, VIEWERS)?;
-        let in_force = self.catalog.state().in_force(&caller.tenant);
+impl CatalogRpc for v1::GetCatalogRequest {
+    const ROLES: &'static [Role] = VIEWERS;
+
+    async fn answer(self, service: &CatalogGrpc, caller: Caller) -> Result<v1::GetCatalogResponse, Failure> {
+        let in_force = service.catalog.state().in_force(&caller.tenant);
         let (tenant, system) = (&in_force.tenant, &in_force.system);
         let file = |source: &Source| v1::PolicyFile { name: source.name.clone(), source: source.text.clone() };
         let changes = tenant.changes.iter().map(|change| v1::CatalogChange {
@@ -161,7 +199,7 @@ impl CatalogService for CatalogGrpc {
             actor: change.actor.clone(),
             summary: change.summary.clone(),
         });
-        Ok(Response::new(v1::GetCatalogResponse {
+        Ok(v1::GetCatalogResponse {
             version: tenant.version,
             sending: tenant.rules.sending,
             files: tenant.files.iter().map(file).collect(),
@@ -170,14 +208,22 @@ impl CatalogService for CatalogGrpc {
             system_version: system.version,
             format: system.format.number(),
             parked: in_force.parked().unwrap_or_default().to_owned(),
-        }))
+        })
     }
+}
 
-    async fn preview_contacts(
-        &self,
-        request: Request<v1::PreviewContactsRequest>,
-    ) -> Result<Response<v1::PreviewContactsResponse>, Status> {
-        let caller = authorize(&request, VIEWERS)?;
-        self.preview(&caller, request.into_inner()).await.map(Response::new).map_err(Status::from)
+impl CatalogRpc for v1::PreviewContactsRequest {
+    const ROLES: &'static [Role] = VIEWERS;
+
+    async fn answer(self, service: &CatalogGrpc, caller: Caller) -> Result<v1::PreviewContactsResponse, Failure> {
+        service.preview(&caller, self).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_rpc_is_documented_as_it_is_declared() {
+        assert_eq!(saldo_auth::contradictions(super::RPCS), Vec::<String>::new());
     }
 }

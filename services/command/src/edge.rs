@@ -3,8 +3,7 @@
 //!
 //! A command rpc is declared once: by [`Rpc`] on its request, in the file of its subject. Everything else follows from
 //! the declaration. The gRPC service serves every rpc of command.proto through it, so a missing declaration does not
-//! compile. [`RPCS`] lists the declarations for the access tests, and `documented.rs` compares the comments of
-//! command.proto with them.
+//! compile. [`RPCS`] lists the declarations for the access tests, and a test compares the comments of command.proto with them.
 
 mod agreement;
 mod dunning;
@@ -16,11 +15,8 @@ mod profile;
 mod seal;
 mod time;
 
-#[cfg(test)]
-mod documented;
-
 use saldo_api::{CommandRequest, v1};
-use saldo_auth::Role;
+use saldo_auth::{Declared, Role};
 use saldo_domain::{
     command::Command,
     ids::{AccountId, AccountKey, TenantId},
@@ -73,25 +69,10 @@ pub trait Rpc: CommandRequest {
     }
 }
 
-/// What is declared of an rpc, as data.
-#[derive(Debug, Clone, Copy)]
-pub struct Declared {
-    /// The rpc's name.
-    pub method: &'static str,
-    /// See [`Rpc::ROLES`].
-    pub roles: &'static [Role],
-    /// See [`Rpc::REFUSALS`].
-    pub refusals: &'static [&'static str],
-}
-
-impl Declared {
-    const fn of<R: Rpc>() -> Self {
-        Self { method: R::METHOD, roles: R::ROLES, refusals: R::REFUSALS }
-    }
-}
-
 macro_rules! declared {
-    ($($function:ident $request:ident;)*) => { &[$(Declared::of::<v1::$request>()),*] };
+    ($($function:ident $request:ident;)*) => {
+        &[$(Declared::of::<v1::$request>(<v1::$request as Rpc>::ROLES, <v1::$request as Rpc>::REFUSALS)),*]
+    };
 }
 
 /// Every command rpc, in the order of command.proto.
@@ -151,4 +132,31 @@ fn holds_nothing_personal<R: Rpc>(request: &R) -> bool {
     let mut count = Count::default();
     request.command(&mut Fields::new(&mut count));
     count.0 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use saldo_domain::refusal::Refusal;
+
+    use super::RPCS;
+
+    #[test]
+    fn every_rpc_is_documented_as_it_is_declared() {
+        assert_eq!(saldo_auth::contradictions(RPCS), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_refusal_of_the_domain_is_declared_by_an_rpc_and_no_other_is() {
+        let known: Vec<&str> = Refusal::reasons().map(|(reason, _)| reason).collect();
+        for declared in RPCS {
+            for reason in declared.reasons {
+                assert!(known.contains(reason), "{} declares {reason}, which no subject refuses with", declared.method);
+            }
+        }
+        for reason in known {
+            // The edge answers ACCOUNT_UNKNOWN itself, whatever the rpc.
+            let declared = reason == "ACCOUNT_UNKNOWN" || RPCS.iter().any(|rpc| rpc.reasons.contains(&reason));
+            assert!(declared, "no rpc declares {reason}");
+        }
+    }
 }

@@ -1,20 +1,19 @@
 //! The check that the read models equal the log. The whole log is read from its start and judged by fresh acceptors. What
 //! stands before the checkpoints of one database snapshot is folded twice: by the projections, into temporary tables that
-//! are compared row by row, and by the domain itself, whose state must give the same open items, balances and reminders.
+//! are compared row by row, and by the domain itself, whose state must agree with what each read model expects of it.
 //!
 //! Memory is bounded over any log: two batches, the heads that every reader has, and the states of as many accounts as go
 //! into [`AT_ONCE`]. Where there are more, the log is read again for the others.
 
 mod accounts;
-mod items;
-mod reminders;
+mod expected;
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use saldo_facts::Commit;
 use saldo_keyring::{Absent, Keyring};
 use saldo_log::{Log, LogError, Record, ends, genesis::Identity};
-use saldo_readmodel::{ReadModelError, Schema};
+use saldo_readmodel::{DECLARATIONS, ReadModelError, Schema};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use tokio::task::JoinSet;
@@ -113,9 +112,9 @@ pub async fn verify_within(
     loop {
         let accounts = &fold.accounts;
         report.parked += accounts.parked();
-        items::compare(&mut snapshot, live.name(), accounts, &mut report.found).await?;
-        items::balances(&mut snapshot, live.name(), accounts, &mut report.found).await?;
-        reminders::compare(&mut snapshot, live.name(), accounts, &mut report.found).await?;
+        for expected in DECLARATIONS.iter().flat_map(|model| model.expected) {
+            expected::compare(&mut snapshot, live.name(), expected, accounts, &mut report.found).await?;
+        }
         if !fold.accounts.next_slice() {
             break;
         }

@@ -316,7 +316,7 @@ fn waits() -> Event {
 
 fn withheld(reason: WithheldReason) -> Event {
     let took = StepsTaken { steps: Vec::new(), on: date(2026, 3, 2) };
-    ContactWithheld { reminder: 1, reason, took, hold: None }.into()
+    ContactWithheld { reminder: 1, reason, took, hold: None, balances: Vec::new() }.into()
 }
 
 fn histories() -> [(&'static str, Vec<Event>); 3] {

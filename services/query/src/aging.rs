@@ -1,18 +1,57 @@
 //! Receivables by age, in pages. The first page computes every account once, for the totals. Each further page computes the
 //! accounts that it shows and no others, so that all pages together cost two passes, however many they are.
 
-use jiff::{Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1;
+use saldo_facts::date_to_api;
 use sqlx::{PgConnection, Row, postgres::PgRow};
+use tonic::Status;
+
+use crate::{
+    Query, TenantRows,
+    errors::database,
+    paging::{self, PageToken, page_size},
+    values::Axes,
+};
+
+impl Query for v1::GetAgingRequest {
+    const MODELS: &'static [&'static str] = &["accounts", "ledger"];
+    const OF_ONE_ACCOUNT: bool = false;
+
+    async fn answer(self, rows: TenantRows<'_>) -> Result<v1::GetAgingResponse, Status> {
+        let axes = Axes::of(&rows, self.as_of, self.known_at).await?;
+        let as_of = axes.as_of;
+        let size = page_size(self.page_size)?;
+        let after = PageToken::<2>::parse(&self.page_token)?;
+        let mut snapshot = rows.snapshot().await?;
+        let asked = Asked { axes, tenant: rows.tenant, account: &self.account_id };
+        let (mut figures, totals) = match self.page_token.as_str() {
+            "" => first_page(&mut snapshot, &asked, size).await,
+            _ => next_page(&mut snapshot, &asked, (after.text(0), after.text(1)), size).await,
+        }
+        .map_err(database)?;
+        let parked: i64 = sqlx::query_scalar("SELECT count(*) FROM bi.parked WHERE tenant = $1")
+            .bind(rows.tenant)
+            .fetch_one(&mut *snapshot)
+            .await
+            .map_err(database)?;
+        let next_page_token = paging::cut(&mut figures, size, |row| PageToken::of([&row.account_id, &row.currency]));
+        Ok(v1::GetAgingResponse {
+            rows: figures,
+            totals,
+            next_page_token,
+            parked_accounts: parked as u32,
+            as_of: Some(date_to_api(as_of)),
+        })
+    }
+}
 
 /// What is asked.
-pub struct Asked<'a> {
-    pub as_of: Date,
-    pub known_at: Option<Timestamp>,
-    pub tenant: &'a str,
+struct Asked<'a> {
+    axes: Axes,
+    tenant: &'a str,
     /// Empty: every account.
-    pub account: &'a str,
+    account: &'a str,
 }
 
 /// The first accounts, and the totals of all, which stand under no account.
@@ -45,14 +84,10 @@ const NEXT: &str = "
 type Rows = Vec<v1::AgingRow>;
 
 /// One row more than the page has, where there is one; and the totals.
-pub async fn first_page(
-    snapshot: &mut PgConnection,
-    asked: &Asked<'_>,
-    size: i64,
-) -> Result<(Rows, Rows), sqlx::Error> {
+async fn first_page(snapshot: &mut PgConnection, asked: &Asked<'_>, size: i64) -> Result<(Rows, Rows), sqlx::Error> {
     let found = sqlx::query(FIRST)
-        .bind(asked.as_of.to_sqlx())
-        .bind(asked.known_at.map(ToSqlx::to_sqlx))
+        .bind(asked.axes.as_of.to_sqlx())
+        .bind(asked.axes.known_at.map(ToSqlx::to_sqlx))
         .bind(asked.tenant)
         .bind(asked.account)
         .bind(size + 1)
@@ -65,7 +100,7 @@ pub async fn first_page(
 
 /// One row more than the page has, where there is one; without totals. Accounts that owe nothing fill no page: ranges grow
 /// until the page is full.
-pub async fn next_page(
+async fn next_page(
     snapshot: &mut PgConnection,
     asked: &Asked<'_>,
     after: (&str, &str),
@@ -78,8 +113,8 @@ pub async fn next_page(
             sqlx::query_as(RANGE).bind(asked.tenant).bind(&from).bind(accounts).fetch_one(&mut *snapshot).await?;
         let Some(last) = last else { return Ok((rows, Rows::new())) };
         let found = sqlx::query(NEXT)
-            .bind(asked.as_of.to_sqlx())
-            .bind(asked.known_at.map(ToSqlx::to_sqlx))
+            .bind(asked.axes.as_of.to_sqlx())
+            .bind(asked.axes.known_at.map(ToSqlx::to_sqlx))
             .bind(asked.tenant)
             .bind(asked.account)
             .bind(&from)

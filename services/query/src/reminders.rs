@@ -3,93 +3,105 @@
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1;
-use saldo_auth::Caller;
-use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, Row, postgres::PgRow};
 use tonic::Status;
 
 use crate::{
+    Query, TenantRows,
     errors::{database, invalid},
     paging::{self, PageToken, page_size},
-    timestamp, timestamp_if_any,
+    values::{timestamp, timestamp_if_any},
 };
 
 /// What waits, or wants a person. Word for word the predicate of the table's partial index.
 const OUTBOX: &str = "(needs_person OR status IN ('due', 'deferred', 'started'))";
 
 /// A page of reminders, newest first.
-pub async fn list(
-    pool: &PgPool,
-    caller: &Caller,
-    request: &v1::ListRemindersRequest,
-) -> Result<v1::ListRemindersResponse, Status> {
-    let size = page_size(request.page_size)?;
-    let after = PageToken::<3>::parse(&request.page_token)?;
-    let due_before = match after.number(0)? {
-        Some(at) => Some(Timestamp::from_microsecond(at).map_err(|rule| invalid("page_token", &rule.to_string()))?),
-        None => None,
-    };
-    let which = if request.outbox { OUTBOX } else { "true" };
-    let rows = sqlx::query(AssertSqlSafe(format!(
-        "SELECT account, reminder, step, tone, channel, due_at, status, reason, until, attempts, changed_at,
-                needs_person, retry_of
-         FROM bi.reminders
-         WHERE tenant = $1 AND ($2 = '' OR account = $2) AND {which}
-           AND (due_at, account, reminder) < (coalesce($3, 'infinity'::timestamptz), $4, $5)
-         ORDER BY due_at DESC, account DESC, reminder DESC LIMIT $6"
-    )))
-    .bind(&caller.tenant)
-    .bind(&request.account_id)
-    .bind(due_before.map(ToSqlx::to_sqlx))
-    .bind(after.text(1))
-    .bind(after.number(2)?.unwrap_or_default())
-    .bind(size + 1)
-    .fetch_all(pool)
-    .await
-    .map_err(database)?;
-    let mut reminders: Vec<v1::ReminderView> = rows.iter().map(reminder).collect::<Result<_, _>>().map_err(database)?;
-    let next_page_token = paging::cut(&mut reminders, size, |last| {
-        let due_at = last.due_at.map_or(0, |at| at.seconds * 1_000_000 + i64::from(at.nanos / 1_000));
-        PageToken::of([&due_at.to_string(), &last.account_id, &last.reminder.to_string()])
-    });
-    Ok(v1::ListRemindersResponse { reminders, next_page_token })
+impl Query for v1::ListRemindersRequest {
+    const MODELS: &'static [&'static str] = &["accounts", "reminders"];
+    const OF_ONE_ACCOUNT: bool = false;
+
+    async fn answer(self, rows: TenantRows<'_>) -> Result<v1::ListRemindersResponse, Status> {
+        let size = page_size(self.page_size)?;
+        let after = PageToken::<3>::parse(&self.page_token)?;
+        let due_before = match after.number(0)? {
+            Some(at) => Some(Timestamp::from_microsecond(at).map_err(|rule| invalid("page_token", &rule.to_string()))?),
+            None => None,
+        };
+        let which = if self.outbox { OUTBOX } else { "true" };
+        let found = sqlx::query(AssertSqlSafe(format!(
+            "SELECT account, reminder, step, tone, channel, due_at, status, reason, until, attempts, changed_at,
+                    needs_person, retry_of
+             FROM bi.reminders
+             WHERE tenant = $1 AND ($2 = '' OR account = $2) AND {which}
+               AND (due_at, account, reminder) < (coalesce($3, 'infinity'::timestamptz), $4, $5)
+             ORDER BY due_at DESC, account DESC, reminder DESC LIMIT $6"
+        )))
+        .bind(rows.tenant)
+        .bind(&self.account_id)
+        .bind(due_before.map(ToSqlx::to_sqlx))
+        .bind(after.text(1))
+        .bind(after.number(2)?.unwrap_or_default())
+        .bind(size + 1)
+        .fetch_all(rows.pool)
+        .await
+        .map_err(database)?;
+        let mut reminders: Vec<v1::ReminderView> =
+            found.iter().map(reminder).collect::<Result<_, _>>().map_err(database)?;
+        let next_page_token = paging::cut(&mut reminders, size, |last| {
+            let due_at = last.due_at.map_or(0, |at| at.seconds * 1_000_000 + i64::from(at.nanos / 1_000));
+            PageToken::of([&due_at.to_string(), &last.account_id, &last.reminder.to_string()])
+        });
+        Ok(v1::ListRemindersResponse { reminders, next_page_token })
+    }
 }
 
 /// The attempts of one account, oldest first.
-pub async fn attempts(pool: &PgPool, caller: &Caller, account: &str) -> Result<v1::ListAttemptsResponse, Status> {
-    let rows = sqlx::query(
-        "SELECT reminder, attempt, step, channel, decode(recipient, 'hex'), template, language, policy_version,
-                started_at, send_before, status, reason, ended_at, message_id, decode(message_sha256, 'hex')
-         FROM bi.contact_attempts WHERE tenant = $1 AND account = $2 AND attempt > 0 ORDER BY reminder, attempt",
-    )
-    .bind(&caller.tenant)
-    .bind(account)
-    .fetch_all(pool)
-    .await
-    .map_err(database)?;
-    let attempts = rows.iter().map(attempt).collect::<Result<_, _>>().map_err(database)?;
-    Ok(v1::ListAttemptsResponse { attempts })
+impl Query for v1::ListAttemptsRequest {
+    const MODELS: &'static [&'static str] = &["accounts", "attempts", "reminders"];
+    const OF_ONE_ACCOUNT: bool = true;
+
+    async fn answer(self, rows: TenantRows<'_>) -> Result<v1::ListAttemptsResponse, Status> {
+        let found = sqlx::query(
+            "SELECT reminder, attempt, step, channel, decode(recipient, 'hex'), template, language, policy_version,
+                    started_at, send_before, status, reason, ended_at, message_id, decode(message_sha256, 'hex')
+             FROM bi.contact_attempts WHERE tenant = $1 AND account = $2 AND attempt > 0 ORDER BY reminder, attempt",
+        )
+        .bind(rows.tenant)
+        .bind(&self.account_id)
+        .fetch_all(rows.pool)
+        .await
+        .map_err(database)?;
+        let attempts = found.iter().map(attempt).collect::<Result<_, _>>().map_err(database)?;
+        Ok(v1::ListAttemptsResponse { attempts })
+    }
 }
 
 /// The tenant's reminders by step and status, and the withheld ones by reason.
-pub async fn totals(pool: &PgPool, caller: &Caller) -> Result<v1::GetContactTotalsResponse, Status> {
-    // One statement, so that all figures are of one moment.
-    let rows = sqlx::query(
-        "SELECT step, status, reminders FROM bi.reminders_by_step WHERE tenant = $1
-         UNION ALL
-         SELECT NULL, reason, reminders FROM bi.withheld_by_reason WHERE tenant = $1
-         UNION ALL
-         SELECT NULL, NULL, count(*) FROM bi.parked WHERE tenant = $1
-         ORDER BY 1, 2",
-    )
-    .bind(&caller.tenant)
-    .fetch_all(pool)
-    .await
-    .map_err(database)?;
-    let mut totals = v1::GetContactTotalsResponse::default();
-    for row in &rows {
-        total(&mut totals, row).map_err(database)?;
+impl Query for v1::GetContactTotalsRequest {
+    const MODELS: &'static [&'static str] = &["reminders"];
+    const OF_ONE_ACCOUNT: bool = false;
+
+    async fn answer(self, rows: TenantRows<'_>) -> Result<v1::GetContactTotalsResponse, Status> {
+        // One statement, so that all figures are of one moment.
+        let found = sqlx::query(
+            "SELECT step, status, reminders FROM bi.reminders_by_step WHERE tenant = $1
+             UNION ALL
+             SELECT NULL, reason, reminders FROM bi.withheld_by_reason WHERE tenant = $1
+             UNION ALL
+             SELECT NULL, NULL, count(*) FROM bi.parked WHERE tenant = $1
+             ORDER BY 1, 2",
+        )
+        .bind(rows.tenant)
+        .fetch_all(rows.pool)
+        .await
+        .map_err(database)?;
+        let mut totals = v1::GetContactTotalsResponse::default();
+        for row in &found {
+            total(&mut totals, row).map_err(database)?;
+        }
+        Ok(totals)
     }
-    Ok(totals)
 }
 
 fn total(totals: &mut v1::GetContactTotalsResponse, row: &PgRow) -> Result<(), sqlx::Error> {

@@ -1,21 +1,26 @@
 //! The command line. Each command is a file or a folder below: its flags, its help with examples, and its run. The tree
 //! here lists each of them in one line.
 
+mod account;
 mod aging;
 mod attempt;
 mod bench;
+mod change;
 mod completions;
 mod demo;
 mod dev;
 mod health;
 mod hold;
 mod import;
+mod invoice;
 mod log;
 mod outbox;
+mod payment;
 mod policy;
 mod postgres;
 mod preview;
 mod rebuild;
+mod refusal;
 mod replay;
 mod sending;
 mod serve;
@@ -32,7 +37,7 @@ use crate::Outcome;
 
 /// The tree, by purpose, in the order of the overview. A new command is a line here and its module above.
 #[rustfmt::skip]
-const TREE: [(&str, &[Entry]); 6] = [
+const TREE: [(&str, &[Entry]); 7] = [
     ("Begin", &[
         command::<demo::Demo>(),
         command::<dev::Dev>(),
@@ -50,6 +55,11 @@ const TREE: [(&str, &[Entry]); 6] = [
         command::<import::Import>(),
         command::<aging::Aging>(),
         command::<replay::Replay>(),
+    ]),
+    ("Look at an account and correct it", &[
+        command::<account::Account>(),
+        command::<invoice::Invoice>(),
+        command::<payment::Payment>(),
     ]),
     ("Speak to debtors", &[
         command::<policy::Policy>(),
@@ -199,6 +209,10 @@ mod tests {
             (&["preview", "D-1", "--from", "today"], "2026-11-27T00:00:00Z"),
             (&["aging", "--as-of", "27.11.2026"], "2026-11-27"),
             (&["replay", "acme/D-1", "--as-of", "27.11.2026"], "2026-11-27"),
+            (&["account", "show", "D-1", "--known-at", "2026-11-27"], "2026-11-27T00:00:00Z"),
+            (&["invoice", "show", "D-1", "F-7", "--known-at", "2026-11-27"], "2026-11-27T00:00:00Z"),
+            (&["payment", "show", "D-1", "P-1", "--as-of", "27/11/2026"], "2026-11-27"),
+            (&["payment", "reverse", "D-1", "P-1", "--on", "yesterday"], "2026-11-27"),
         ] {
             let args = ["saldo"].iter().chain(args).chain(&["--token", "t"][..if args[0] == "replay" { 0 } else { 2 }]);
             let error = bare().try_get_matches_from(args).expect_err("not an instant").to_string();

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, error::Error, fmt, path::PathBuf};
 
-use saldo_api::v1::{
-    ListRemindersRequest, catalog_service_client::CatalogServiceClient, command_service_client::CommandServiceClient,
-    query_service_client::QueryServiceClient,
+use saldo_api::{
+    ApiRequest,
+    v1::{
+        self, ListRemindersRequest, catalog_service_client::CatalogServiceClient,
+        command_service_client::CommandServiceClient, query_service_client::QueryServiceClient,
+    },
 };
 use saldo_client::{Authorized, Bearer, Dial};
 pub use saldo_client::{StatusDetails, error_chain, explain, is_transient, patiently};
@@ -120,6 +123,38 @@ pub struct Clients {
     pub query: QueryServiceClient<Authorized>,
 }
 
+/// A request, sent by the client of its service.
+pub trait Ask: ApiRequest {
+    /// Sends it once.
+    fn ask(self, clients: Clients) -> impl Future<Output = Result<Self::Answer, Status>> + Send;
+}
+
+macro_rules! asked_of {
+    ($client:ident $($function:ident $request:ident;)*) => {
+        $(impl Ask for v1::$request {
+            async fn ask(self, mut clients: Clients) -> Result<Self::Answer, Status> {
+                Ok(clients.$client.$function(self).await?.into_inner())
+            }
+        })*
+    };
+}
+
+saldo_api::command_rpcs!(asked_of, command);
+saldo_api::catalog_rpcs!(asked_of, catalog);
+saldo_api::query_rpcs!(asked_of, query);
+
+impl Clients {
+    /// Sends a request once.
+    pub async fn ask<R: Ask>(&self, request: R) -> Result<R::Answer, Status> {
+        request.ask(self.clone()).await
+    }
+
+    /// Sends a request until it is answered, always under the same request id.
+    pub async fn ask_patiently<R: Ask>(&self, request: R) -> Result<R::Answer, Status> {
+        patiently(|| request.clone().ask(self.clone())).await
+    }
+}
+
 /// The newest answered position of each partition.
 #[derive(Debug, Default)]
 pub struct Reached(BTreeMap<u32, ConsistencyToken>);
@@ -142,11 +177,7 @@ impl Reached {
                 page_size: 1,
                 ..ListRemindersRequest::default()
             };
-            patiently(|| {
-                let (mut query, request) = (clients.query.clone(), request.clone());
-                async move { query.list_reminders(request).await }
-            })
-            .await?;
+            clients.ask_patiently(request).await?;
         }
         Ok(())
     }

@@ -67,6 +67,7 @@ struct Shared {
 struct Known {
     invoices: Vec<String>,
     payments: Vec<String>,
+    holds: Vec<String>,
 }
 
 impl Crowd {
@@ -190,14 +191,54 @@ impl Shared {
         Some(v1::Money { minor_units, currency: currency.into() })
     }
 
-    /// Somebody who owes since ten days appears, and is reminded.
+    /// Somebody who has owed for ten days appears, and is reminded. Some are on hold before they owe, some while the reminder
+    /// is on its way, and of some of them the hold ends again.
     async fn debtor(&self, tenant: &'static str, dice: &mut Dice) {
         let account = format!("d-{}", self.number());
         if !self.ask(tenant, &self.open_with(&account, mood(dice)), dice).await {
             return;
         }
+        let held = dice.between(0, 99);
+        if held < 15 {
+            let hold = self.hold(&account, None, dice);
+            self.ask(tenant, &hold, dice).await;
+        }
         let invoice = self.invoice(tenant, &account, dice);
         self.ask(tenant, &invoice, dice).await;
+        if (15..25).contains(&held) {
+            sleep(dice.span(0, 400)).await;
+            let hold = self.hold(&account, None, dice);
+            self.ask(tenant, &hold, dice).await;
+        }
+        if held < 25 && dice.percent(50) {
+            let hold =
+                self.book.lock().expect("lock").get(&(tenant, account.clone())).and_then(|it| it.holds.last().cloned());
+            if let Some(hold) = hold {
+                self.ask(tenant, &release(account, hold), dice).await;
+            }
+        }
+    }
+
+    /// A hold of the whole account, or of one invoice; over already, for some days, or until it is released.
+    fn hold(&self, account: &str, invoice: Option<String>, dice: &mut Dice) -> Command {
+        Command::Hold(v1::PlaceHoldRequest {
+            request_id: uuid::Uuid::new_v4().to_string(),
+            account_id: account.into(),
+            hold_id: format!("H-{}", self.number()),
+            terms: Some(self.terms(invoice, dice)),
+            note: String::new(),
+        })
+    }
+
+    fn terms(&self, invoice: Option<String>, dice: &mut Dice) -> v1::HoldTerms {
+        let day = |ahead: i64| Some(date_to_api(self.yesterday.saturating_add(ahead.days())));
+        let until = match dice.between(0, 9) {
+            0..2 => day(0),
+            2..5 => day(7),
+            _ => None,
+        };
+        let from = if dice.percent(50) { day(-3) } else { None };
+        v1::HoldTerms { invoices: invoice.into_iter().collect(), from, until, reason: "complaint".into() }
     }
 
     fn open(&self, account: &str) -> Command {
@@ -252,6 +293,21 @@ impl Shared {
         let day = Some(date_to_api(self.yesterday));
         let invoice = dice.one(&known.invoices).cloned();
         let payment = dice.one(&known.payments).cloned();
+        if let (true, Some(hold_id)) = (dice.percent(4), dice.one(&known.holds).cloned()) {
+            return if dice.percent(60) {
+                release(account, hold_id)
+            } else {
+                let mask = ["invoices", "from", "until"].map(str::to_owned).to_vec();
+                Command::Amend(v1::AmendHoldRequest {
+                    request_id,
+                    account_id,
+                    hold_id,
+                    terms: Some(self.terms(invoice, dice)),
+                    update_mask: Some(prost_types::FieldMask { paths: mask }),
+                    note: String::new(),
+                })
+            };
+        }
         match (dice.between(0, 99), invoice, payment) {
             (0..8, Some(invoice_number), _) => Command::Credit(v1::CreditInvoiceRequest {
                 request_id,
@@ -280,7 +336,7 @@ impl Shared {
                 request_id,
                 account_id,
                 reference,
-                allocations: Vec::new(),
+                ..Default::default()
             }),
             (24..58, invoice, _) => {
                 let amount = dice.between(100, 80_000) as i64;
@@ -297,9 +353,10 @@ impl Shared {
                     amount: self.money(tenant, amount),
                     value_date: day,
                     allocations: designated.into_iter().collect(),
-                    remittance: String::new(),
+                    ..Default::default()
                 })
             }
+            (58..61, Some(invoice), _) => self.hold(&account, Some(invoice), dice),
             _ => self.invoice(tenant, &account, dice),
         }
     }
@@ -403,6 +460,7 @@ impl Shared {
         let (documents, number) = match command {
             Command::Issue(request) => (&mut known.invoices, &request.number),
             Command::Pay(request) => (&mut known.payments, &request.reference),
+            Command::Hold(request) => (&mut known.holds, &request.hold_id),
             _ => return,
         };
         documents.push(number.clone());
@@ -420,6 +478,11 @@ enum Tried {
     No,
     /// Nobody knows.
     Unanswered,
+}
+
+fn release(account_id: String, hold_id: String) -> Command {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    Command::Release(v1::ReleaseHoldRequest { request_id, account_id, hold_id, note: String::new() })
 }
 
 /// What the mail server does with a debtor's mail; see [`crate::mailbox::Moody`].

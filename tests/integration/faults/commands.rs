@@ -1,4 +1,4 @@
-//! Commands as clients ask them, of every kind that moves money.
+//! Commands as clients ask them: every kind that moves money, and holds.
 
 use prost::Message;
 use saldo::client::Clients;
@@ -27,6 +27,12 @@ pub enum Command {
     Allocate(v1::AllocatePaymentRequest),
     /// A payment that bounced.
     Reverse(v1::ReversePaymentRequest),
+    /// Dunning stops for a while.
+    Hold(v1::PlaceHoldRequest),
+    /// A hold gets other terms.
+    Amend(v1::AmendHoldRequest),
+    /// A hold ends.
+    Release(v1::ReleaseHoldRequest),
 }
 
 macro_rules! each {
@@ -39,6 +45,9 @@ macro_rules! each {
             Command::Pay($request) => $then,
             Command::Allocate($request) => $then,
             Command::Reverse($request) => $then,
+            Command::Hold($request) => $then,
+            Command::Amend($request) => $then,
+            Command::Release($request) => $then,
         }
     };
 }
@@ -54,6 +63,9 @@ impl Command {
             Command::Pay(_) => "RecordPayment",
             Command::Allocate(_) => "AllocatePayment",
             Command::Reverse(_) => "ReversePayment",
+            Command::Hold(_) => "PlaceHold",
+            Command::Amend(_) => "AmendHold",
+            Command::Release(_) => "ReleaseHold",
         }
     }
 
@@ -79,7 +91,7 @@ impl Command {
         Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What it says about money, for who reads the journal.
+    /// Its document and the money it moves, for readers of the journal.
     pub fn content(&self) -> Value {
         let money = |amount: &Option<v1::Money>| {
             let amount = amount.clone().unwrap_or_default();
@@ -94,7 +106,10 @@ impl Command {
             Command::Pay(request) => (&request.reference, None, money(&request.amount)),
             Command::Void(v1::VoidInvoiceRequest { invoice_number: document, .. })
             | Command::Allocate(v1::AllocatePaymentRequest { reference: document, .. })
-            | Command::Reverse(v1::ReversePaymentRequest { reference: document, .. }) => {
+            | Command::Reverse(v1::ReversePaymentRequest { reference: document, .. })
+            | Command::Hold(v1::PlaceHoldRequest { hold_id: document, .. })
+            | Command::Amend(v1::AmendHoldRequest { hold_id: document, .. })
+            | Command::Release(v1::ReleaseHoldRequest { hold_id: document, .. }) => {
                 return json!({ "document": document });
             }
         };
@@ -118,6 +133,9 @@ impl Command {
                 Command::Pay(request) => client.record_payment(timed(request)).await,
                 Command::Allocate(request) => client.allocate_payment(timed(request)).await,
                 Command::Reverse(request) => client.reverse_payment(timed(request)).await,
+                Command::Hold(request) => client.place_hold(timed(request)).await,
+                Command::Amend(request) => client.amend_hold(timed(request)).await,
+                Command::Release(request) => client.release_hold(timed(request)).await,
             }
         };
         match tokio::time::timeout(TRY, sent).await {

@@ -7,6 +7,7 @@ use lettre::{
     Address,
     message::{Mailbox, Message, MultiPart, SinglePart, header},
 };
+use saldo_domain::line::{ONE_LINE, is_one_line};
 use sha2::{Digest, Sha256};
 
 use crate::Message as Rendered;
@@ -175,8 +176,7 @@ impl Mail {
 }
 
 fn one_line(field: &'static str, text: &str) -> Result<(), MailError> {
-    let rule = "must be without control characters";
-    if text.chars().any(char::is_control) { Err(MailError { field, rule }) } else { Ok(()) }
+    if is_one_line(text) { Ok(()) } else { Err(MailError { field, rule: ONE_LINE }) }
 }
 
 fn address(field: &'static str, text: &str) -> Result<Address, MailError> {

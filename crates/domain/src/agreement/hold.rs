@@ -2,6 +2,8 @@
 //!
 //! Holds stack: an item is chased again on the first day that no hold covers. A hold changes neither balance nor ageing.
 
+use std::{collections::HashMap, rc::Rc};
+
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -213,11 +215,64 @@ impl Agreement {
         covering.max_by_key(|hold| hold.terms.until.unwrap_or(Date::MAX))
     }
 
-    /// The days on which an invoice is on hold, both ends included, in no order.
-    pub fn days_held(&self, invoice: &DocumentNumber) -> Vec<(Date, Date)> {
-        let naming = self.holds.iter().filter(|hold| hold.terms.names(invoice));
-        naming.map(|hold| (hold.terms.from.unwrap_or(Date::MIN), hold.terms.until.unwrap_or(Date::MAX))).collect()
+    /// The days on which the holds cover invoices.
+    pub fn held_days(&self) -> HeldDays<'_> {
+        let mut of_account = Vec::new();
+        let mut of_invoices: HashMap<&DocumentNumber, OfInvoice> = HashMap::new();
+        for HoldTerms { scope, from, until, .. } in self.holds.iter().map(|hold| &hold.terms) {
+            let days = (from.unwrap_or(Date::MIN), until.unwrap_or(Date::MAX));
+            match scope {
+                HoldScope::Account => of_account.push(days),
+                HoldScope::Invoices(invoices) => {
+                    invoices.iter().for_each(|invoice| of_invoices.entry(invoice).or_default().named.push(days));
+                }
+            }
+        }
+        HeldDays { any_invoice: joined(of_account.clone()), of_account, of_invoices }
     }
+}
+
+/// Stretches of days, both ends included: in order and apart from each other.
+pub type Stretches = Rc<[(Date, Date)]>;
+
+/// The days on which an account's holds cover its invoices. They are looked up once for all items, since an account can have
+/// thousands of items and a hundred holds of a thousand invoices each.
+pub struct HeldDays<'a> {
+    of_account: Vec<(Date, Date)>,
+    of_invoices: HashMap<&'a DocumentNumber, OfInvoice>,
+    /// Of an invoice that no hold names.
+    any_invoice: Stretches,
+}
+
+/// The days of an invoice that holds name.
+#[derive(Default)]
+struct OfInvoice {
+    /// Of these holds.
+    named: Vec<(Date, Date)>,
+    /// Of all holds that cover the invoice, once somebody has asked for them.
+    all: Option<Stretches>,
+}
+
+impl HeldDays<'_> {
+    /// The days on which an invoice is on hold.
+    pub fn of(&mut self, invoice: &DocumentNumber) -> Stretches {
+        let Some(OfInvoice { named, all }) = self.of_invoices.get_mut(invoice) else {
+            return Rc::clone(&self.any_invoice);
+        };
+        Rc::clone(all.get_or_insert_with(|| joined(self.of_account.iter().chain(&*named).copied().collect())))
+    }
+}
+
+fn joined(mut days: Vec<(Date, Date)>) -> Stretches {
+    days.sort_unstable();
+    days.dedup_by(|(from, until), (_, before)| {
+        let follows = before.tomorrow().map_or(true, |next| *from <= next);
+        if follows {
+            *before = (*before).max(*until);
+        }
+        follows
+    });
+    days.into()
 }
 
 fn check(documents: &dyn Documents, terms: &HoldTerms) -> Result<(), refusal::Refusal> {

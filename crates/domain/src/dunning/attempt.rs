@@ -156,6 +156,8 @@ pub struct ContactWithheld {
     pub took: StepsTaken,
     /// The hold that kept the message back.
     pub hold: Option<DocumentNumber>,
+    /// The balances for which nothing is owed, by currency in minor units; nil or less.
+    pub balances: Vec<(Currency, i64)>,
 }
 
 /// contact.deferred
@@ -233,6 +235,8 @@ named!(
         Dropped = "dropped",
         /// What the reminder is about is on hold.
         Held = "held",
+        /// The debtor owes nothing: what is open is covered by credit.
+        NothingOwed = "nothing_owed",
     }
 );
 

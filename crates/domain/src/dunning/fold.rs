@@ -1,7 +1,5 @@
 //! What an account remembers of its reminders, after each fact.
 
-use jiff::civil::Date;
-
 use super::{
     Dunning, Fact,
     attempt::{
@@ -12,10 +10,11 @@ use super::{
     policy::Tone,
     reminder::{Reminder, ReminderDue, ReminderState, Unsettled},
 };
+use crate::ids::DocumentNumber;
 
 impl Dunning {
-    /// Folds a fact. Where a message was sent, or may have been: its tone, and its day.
-    pub(super) fn fold(&mut self, fact: &Fact) -> Option<(Tone, Date)> {
+    /// Folds a fact. Where a message was sent, or may have been: its tone, and the items that it listed as overdue.
+    pub(super) fn fold(&mut self, fact: &Fact) -> Option<(Tone, Vec<(DocumentNumber, u32)>)> {
         match fact {
             Fact::ReminderDue(ReminderDue { reminder, notice, takes, retry_of }) => {
                 self.reminders = self.reminders.max(*reminder);
@@ -39,6 +38,7 @@ impl Dunning {
                             offset_days,
                         })
                     };
+                    let overdue = started.items.iter().filter(|item| item.due_date < started.day);
                     open.takes = started.items.iter().filter_map(takes).collect();
                     open.notice = started.notice.clone();
                     open.attempts = started.attempt;
@@ -47,6 +47,7 @@ impl Dunning {
                         at: started.at,
                         day: started.day,
                         send_before: started.send_before,
+                        overdue: overdue.map(|item| (item.invoice.clone(), item.instalment)).collect(),
                     };
                 }
             }
@@ -64,7 +65,14 @@ impl Dunning {
                 // Of a closed reminder the fact says that a person has seen to it.
                 self.unsettled.take_if(|unsettled| unsettled.reminder == *reminder);
                 if let Some(open) = self.open.take_if(|open| open.number == *reminder) {
-                    self.unsettled = (*reason == WithheldReason::NoContactPoint).then(|| unsettled(&open, None));
+                    match reason {
+                        WithheldReason::NoContactPoint => self.unsettled = Some(unsettled(&open, None)),
+                        WithheldReason::Settled | WithheldReason::NothingOwed | WithheldReason::Dropped => {
+                            self.unsettled = None;
+                        }
+                        // Nothing was said, and what kept the message back passes: a person sees to the reminder before it.
+                        WithheldReason::Held | WithheldReason::SendingOff => {}
+                    }
                 }
             }
             Fact::ContactAccepted(ContactAccepted { reminder, .. }) => {
@@ -95,16 +103,17 @@ impl Dunning {
         reminder: u64,
         unsettled: impl Fn(&Reminder, Claim) -> Option<Unsettled>,
         counts: bool,
-    ) -> Option<(Tone, Date)> {
-        let open = self.open.take_if(|open| open.number == reminder)?;
-        let ReminderState::Started { claim, at, day, .. } = open.state else { return None };
+    ) -> Option<(Tone, Vec<(DocumentNumber, u32)>)> {
+        let mut open = self.open.take_if(|open| open.number == reminder)?;
+        let ReminderState::Started { claim, at, overdue, .. } = &mut open.state else { return None };
+        let (claim, at, overdue) = (*claim, *at, std::mem::take(overdue));
         self.unsettled = unsettled(&open, claim);
         if !counts {
             return None;
         }
         self.recent.retain(|one| at.duration_since(*one) < REMEMBERED);
         self.recent.push(at);
-        Some((open.notice.tone, day))
+        Some((open.notice.tone, overdue))
     }
 }
 

@@ -11,10 +11,10 @@ use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    hours::next_permitted,
+    hours::{next_permitted, start_of},
     policy::{Policy, Step},
 };
-use crate::{ids::DocumentNumber, ledger::OpenItem};
+use crate::{agreement::Stretches, ids::DocumentNumber, ledger::OpenItem};
 
 /// The highest step that an item has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,12 +50,14 @@ pub struct StepsTaken {
 pub struct Item {
     /// The day the item falls due.
     pub due_date: Date,
+    /// The first day on which the item may be spoken of.
+    pub from: Date,
     /// How many steps, from the lowest, are behind the item: taken or lapsed.
     pub taken: usize,
     /// The day its last step was taken.
     pub last_taken: Option<Date>,
-    /// The days on which the item is on hold, both ends included.
-    pub held: Vec<(Date, Date)>,
+    /// The days on which the item is on hold.
+    pub held: Stretches,
 }
 
 /// A contact that the ladder brings.
@@ -69,10 +71,6 @@ pub struct Contact {
     pub takes: Vec<(usize, usize)>,
 }
 
-/// Days looked ahead for a permitted moment once something is due. A window of some weekday comes within one week, a
-/// full week's budget is free after another.
-pub(super) const LOOK_AHEAD_DAYS: usize = 21;
-
 /// The next contact at `now` or later, if nothing else happens; `None` where nothing is left to say. `recent` holds the
 /// account's contacts of the last seven days. `zone` is the zone of the policy's windows.
 pub fn next_contact(
@@ -83,10 +81,12 @@ pub fn next_contact(
     now: Timestamp,
 ) -> Option<Contact> {
     let mut from = now;
-    for _ in 0..LOOK_AHEAD_DAYS {
+    // A round without a contact goes on the day after. Such rounds come to an end, since each meets the beginning of another
+    // hold, or the lapse of another step.
+    loop {
         let today = zone.to_datetime(from).date();
         let day = items.iter().filter_map(|item| item.due_from(policy, today)).min()?;
-        let earliest = if day > today { day.to_zoned(zone.clone()).ok()?.timestamp() } else { from };
+        let earliest = if day > today { start_of(day, zone)? } else { from };
         let moment = next_permitted(policy, zone, recent, earliest)?;
         let of_moment = zone.to_datetime(moment.from).date();
         // On a later day another step may be due, and one before the due date may have lapsed.
@@ -94,9 +94,8 @@ pub fn next_contact(
         if let Some(step) = takes.iter().map(|(_, step)| *step).max() {
             return Some(Contact { at: moment.from, step, takes });
         }
-        from = of_moment.tomorrow().ok()?.to_zoned(zone.clone()).ok()?.timestamp();
+        from = start_of(of_moment.tomorrow().ok()?, zone)?;
     }
-    None
 }
 
 /// The items that have a step due on a day, and the step: indexes of the items and of the policy's steps. Tones ascend along
@@ -131,15 +130,18 @@ pub fn take(items: &mut [Item], contact: &Contact, day: Date) {
 
 impl Item {
     pub(super) fn is_held(&self, day: Date) -> bool {
-        self.held.iter().any(|(from, until)| (*from..=*until).contains(&day))
+        self.held_until(day).is_some()
+    }
+
+    /// The last day of the stretch on hold that a day lies in.
+    fn held_until(&self, day: Date) -> Option<Date> {
+        let (from, until) = self.held.get(self.held.partition_point(|(_, until)| *until < day))?;
+        (*from <= day).then_some(*until)
     }
 
     /// The first day from `day` on that no hold covers.
-    fn free_from(&self, mut day: Date) -> Option<Date> {
-        while let Some((_, until)) = self.held.iter().find(|(from, until)| (*from..=*until).contains(&day)) {
-            day = until.tomorrow().ok()?;
-        }
-        Some(day)
+    fn free_from(&self, day: Date) -> Option<Date> {
+        self.held_until(day).map_or(Some(day), |until| until.tomorrow().ok())
     }
 
     /// The item's next step on a day; lapsed steps are passed over.
@@ -159,9 +161,9 @@ impl Item {
         self.due_date.checked_add(step.offset_days.days()).ok()
     }
 
-    /// The day from which a step can be taken, keeping its distance from the one before.
+    /// The day from which a step can be taken: not before the item may be spoken of, keeping its distance from the step before.
     fn ready(&self, policy: &Policy, step: usize) -> Option<Date> {
-        let day = self.day_of(policy.steps.get(step)?)?;
+        let day = self.day_of(policy.steps.get(step)?)?.max(self.from);
         let Some(last) = self.last_taken else { return Some(day) };
         Some(day.max(last.checked_add(i64::from(policy.contact.min_distance_days).days()).ok()?))
     }

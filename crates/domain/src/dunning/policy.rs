@@ -8,7 +8,11 @@ mod text;
 use jiff::civil::{Time, Weekday};
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::FieldFault, party::Channel};
+use crate::{
+    fault::FieldFault,
+    line::is_one_line,
+    party::{Channel, email::check_email},
+};
 
 /// Steps one ladder can have.
 pub const MAX_STEPS: usize = 20;
@@ -175,7 +179,7 @@ impl Policy {
                 }
             }
             if step.channel != Channel::Email {
-                faults.add(path("channel"), "must be email, the only channel of this release");
+                faults.add(path("channel"), "must be \"email\": this release sends reminders by e-mail alone");
             }
             if !OFFSET_DAYS.contains(&step.offset_days) {
                 let (first, last) = (OFFSET_DAYS.start(), OFFSET_DAYS.end());
@@ -243,7 +247,12 @@ impl Contact {
             faults.add("contact.max_per_day", format!("must be 1 to {MAX_PER_DAY}"));
         }
         if self.max_per_week < self.max_per_day || self.max_per_week > 7 * MAX_PER_DAY {
-            faults.add("contact.max_per_week", format!("must be max_per_day to {}", 7 * MAX_PER_DAY));
+            let rule = format!(
+                "must be at least {}, which is contact.max_per_day, and at most {}",
+                self.max_per_day,
+                7 * MAX_PER_DAY
+            );
+            faults.add("contact.max_per_week", rule);
         }
         if self.backoff_minutes.len() > MAX_BACKOFF
             || self.backoff_minutes.iter().any(|minutes| !(1..=MAX_BACKOFF_MINUTES).contains(minutes))
@@ -256,17 +265,21 @@ impl Contact {
 
 impl Sender {
     fn check(&self, faults: &mut Faults) {
-        for (field, text, longest) in [("name", &self.name, 100), ("payment", &self.payment, 1_000)] {
-            let of_one_line = field == "payment" || !text.chars().any(char::is_control);
-            let clean = !text.chars().any(|c| c.is_control() && c != '\n');
-            if text.trim().is_empty() || text.chars().count() > longest || !clean || !of_one_line {
-                let rule = format!("must be 1 to {longest} characters without control characters");
+        let texts = [
+            ("name", &self.name, 100, is_one_line(&self.name)),
+            ("payment", &self.payment, 1_000, self.payment.split('\n').all(is_one_line)),
+        ];
+        for (field, text, longest, reads) in texts {
+            if text.trim().is_empty() || text.chars().count() > longest || !reads {
+                let rule = format!(
+                    "must be 1 to {longest} characters, without control characters, line separators and direction marks"
+                );
                 faults.add(format!("sender.{field}"), rule);
             }
         }
         for (field, address) in [("email", Some(&self.email)), ("reply_to", self.reply_to.as_ref())] {
-            if address.is_some_and(|address| !is_mailbox(address)) {
-                faults.add(format!("sender.{field}"), "must be an e-mail address such as cobros@example.com");
+            if let Some(rule) = address.and_then(|address| check_email(address).err()) {
+                faults.add(format!("sender.{field}"), rule);
             }
         }
     }
@@ -276,23 +289,6 @@ impl Sender {
 pub fn is_name(text: &str) -> bool {
     (1..=MAX_NAME_LEN).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-}
-
-/// A dot-string, `@` and a host name of two labels or more (RFC 5321, 4.1.2, narrowed): what a mail is refused with would
-/// be found at each debtor's reminder otherwise.
-fn is_mailbox(text: &str) -> bool {
-    let atom = |atom: &str| {
-        !atom.is_empty() && atom.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
-    };
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let Some((local, host)) = text.split_once('@') else { return false };
-    let local_fits = local.len() <= 64 && local.split('.').all(atom);
-    text.len() <= 254 && local_fits && host.contains('.') && host.split('.').all(label)
 }
 
 fn minute_of_day(time: Time) -> i64 {

@@ -47,7 +47,7 @@ pub fn preview(account: &Account, context: &Context<'_>, most: usize) -> Vec<Pla
             break;
         }
         let context = Context { now, ..*context };
-        ask(&mut account, &command::Command::AdvanceTime, &context);
+        planned.extend(ask_and_plan(&mut account, &command::Command::AdvanceTime, &context));
         let Some(open) = account.dunning.open.clone() else {
             match account::next_wakeup(&account, &context) {
                 Some(at) if at > now => now = at,
@@ -60,30 +60,8 @@ pub fn preview(account: &Account, context: &Context<'_>, most: usize) -> Vec<Pla
             now = now.max(from);
         }
         let context = Context { now, ..context };
-        for event in ask(&mut account, &Command::StartContactAttempt { reminder: open.number, claim }.into(), &context)
-        {
-            match event {
-                Event::Dunning(Fact::ContactStarted(started)) => planned.push(PlannedContact {
-                    at: now,
-                    notice: started.notice,
-                    language: started.language,
-                    items: started.items,
-                    withheld: None,
-                    hold: None,
-                }),
-                Event::Dunning(Fact::ContactWithheld(ContactWithheld { reason, hold, .. })) => {
-                    planned.push(PlannedContact {
-                        at: now,
-                        notice: open.notice.clone(),
-                        language: String::new(),
-                        items: Vec::new(),
-                        withheld: Some(reason),
-                        hold,
-                    })
-                }
-                _ => {}
-            }
-        }
+        let start = Command::StartContactAttempt { reminder: open.number, claim }.into();
+        planned.extend(ask_and_plan(&mut account, &start, &context));
         if let Some(open) = &account.dunning.open
             && let ReminderState::Started { claim, .. } = open.state
         {
@@ -91,6 +69,38 @@ pub fn preview(account: &Account, context: &Context<'_>, most: usize) -> Vec<Pla
             let outcome = Outcome::Accepted { handed, reply: None };
             let (reminder, attempt) = (open.number, open.attempts);
             ask(&mut account, &Command::RecordContactOutcome { reminder, attempt, claim, outcome }.into(), &context);
+        }
+    }
+    planned.truncate(most);
+    planned
+}
+
+/// Asks a command. What is said to the debtor by it, or by the time that it lets pass, and what is kept back.
+fn ask_and_plan(account: &mut Account, command: &command::Command, context: &Context<'_>) -> Vec<PlannedContact> {
+    let mut notice = account.dunning.open.as_ref().map(|open| open.notice.clone());
+    let mut planned = Vec::new();
+    for event in ask(account, command, context) {
+        match event {
+            Event::Dunning(Fact::ReminderDue(due)) => notice = Some(due.notice),
+            Event::Dunning(Fact::ContactStarted(started)) => planned.push(PlannedContact {
+                at: context.now,
+                notice: started.notice,
+                language: started.language,
+                items: started.items,
+                withheld: None,
+                hold: None,
+            }),
+            Event::Dunning(Fact::ContactWithheld(ContactWithheld { reason, hold, .. })) => {
+                planned.extend(notice.take().map(|notice| PlannedContact {
+                    at: context.now,
+                    notice,
+                    language: String::new(),
+                    items: Vec::new(),
+                    withheld: Some(reason),
+                    hold,
+                }));
+            }
+            _ => {}
         }
     }
     planned

@@ -7,11 +7,17 @@ use super::{
     Fact, Refusal,
     attempt::{Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, WithheldReason},
     hours::{Permitted, next_permitted},
-    ladder::{self, Contact, Item, ItemStep, StepsTaken},
+    ladder::{self, Contact, Item, ItemStep, LastStep, StepsTaken},
     policy::{Policy, Step, Tone},
-    start::still_open,
+    start::{still_open, still_owed},
 };
-use crate::{account::Account, command::Context, ids::DocumentNumber, ledger::OpenItem, party::Channel};
+use crate::{
+    account::Account,
+    command::Context,
+    ids::DocumentNumber,
+    ledger::{OpenItem, Owed},
+    party::Channel,
+};
 
 /// How a step speaks: the form of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +50,8 @@ pub enum ReminderState {
         day: Date,
         /// Not a byte of the message leaves from this instant on.
         send_before: Timestamp,
+        /// The items that the message lists as overdue: they hear its tone.
+        overdue: Vec<(DocumentNumber, u32)>,
     },
 }
 
@@ -107,20 +115,28 @@ pub(super) struct Schedule<'c> {
     pub policy: &'c Policy,
     pub zone: TimeZone,
     pub items: Vec<Item>,
+    /// A currency in which nothing is owed is not chased.
+    pub owed: Owed,
 }
 
 impl<'c> Schedule<'c> {
     /// `None` where the debtor's zone is not known any more.
     pub fn of(account: &Account, policy: &'c Policy, context: &Context<'_>) -> Option<Self> {
+        let owed = account.ledger.owed();
+        let taken = |item: &OpenItem| {
+            let last = |last: LastStep| policy.steps.partition_point(|step| step.offset_days <= last.offset_days);
+            item.last_step.map_or(0, last)
+        };
+        let mut held = account.agreement.held_days();
         let items = account.ledger.items.iter().map(|item| Item {
             due_date: item.due_date,
-            taken: item
-                .last_step
-                .map_or(0, |last| policy.steps.partition_point(|step| step.offset_days <= last.offset_days)),
+            from: owed.from(item.currency).map_or(item.issue_date, |from| from.max(item.issue_date)),
+            // Where nothing is owed there is nothing left to say.
+            taken: if owed.from(item.currency).is_some() { taken(item) } else { policy.steps.len() },
             last_taken: item.last_step.map(|last| last.on),
-            held: account.agreement.days_held(&item.invoice),
+            held: held.of(&item.invoice),
         });
-        Some(Self { policy, zone: zone(account, policy, context)?, items: items.collect() })
+        Some(Self { policy, zone: zone(account, policy, context)?, items: items.collect(), owed })
     }
 
     fn next(&self, account: &Account, now: Timestamp) -> Option<Contact> {
@@ -129,13 +145,14 @@ impl<'c> Schedule<'c> {
 
     /// The next steps that come due while their items are on hold, and that the history does not tell yet.
     fn next_held(&self, account: &Account, now: Timestamp) -> Option<Contact> {
-        let told = self.policy.steps.len();
+        let all = self.policy.steps.len();
         let items = self.items.iter().zip(&account.ledger.items).map(|(item, open)| {
-            let wanted = !item.held.is_empty() && !open.held_back;
-            Item { taken: if wanted { item.taken } else { told }, held: Vec::new(), ..item.clone() }
+            let told = if item.held.is_empty() { all } else { self.told(item, open.held_back) };
+            Item { taken: told, held: [].into(), ..*item }
         });
-        let as_if_free = Schedule { policy: self.policy, zone: self.zone.clone(), items: items.collect() };
-        if as_if_free.items.iter().all(|item| item.taken == told) {
+        let (items, owed) = (items.collect(), self.owed.clone());
+        let as_if_free = Schedule { policy: self.policy, zone: self.zone.clone(), items, owed };
+        if as_if_free.items.iter().all(|item| item.taken == all) {
             return None;
         }
         let mut contact = as_if_free.next(account, now)?;
@@ -143,6 +160,23 @@ impl<'c> Schedule<'c> {
         contact.takes.retain(|(item, _)| self.items.get(*item).is_some_and(|item| item.is_held(day)));
         contact.step = contact.takes.iter().map(|(_, step)| *step).max()?;
         Some(contact)
+    }
+
+    /// How many steps, from the lowest, are behind an item or told of, where the history tells that the step at this offset was
+    /// held back. A step after the due date never lapses: while it is held back, no step above it is next.
+    fn told(&self, item: &Item, held_back: Option<i32>) -> usize {
+        let steps = &self.policy.steps;
+        let told = held_back.map_or(0, |offset| steps.partition_point(|step| step.offset_days <= offset));
+        if told > item.taken && held_back.is_some_and(|offset| offset > 0) { steps.len() } else { told.max(item.taken) }
+    }
+
+    /// The open items that a message of a day may list: issued, not on hold, and in a currency in which something is owed.
+    pub fn spoken_of<'a>(&'a self, account: &'a Account, day: Date) -> impl Iterator<Item = &'a OpenItem> {
+        let spoken_of = move |(item, open): (&'a Item, &'a OpenItem)| {
+            let spoken_of = open.issue_date <= day && !item.is_held(day) && self.owed.on(open.currency, day);
+            spoken_of.then_some(open)
+        };
+        self.items.iter().zip(&account.ledger.items).filter_map(spoken_of)
     }
 
     pub fn permitted(&self, account: &Account, now: Timestamp) -> Option<Permitted> {
@@ -169,27 +203,27 @@ impl<'c> Schedule<'c> {
         takes.iter().filter_map(of).collect()
     }
 
-    /// How a message speaks that takes these steps: as the highest of them. Where the message lists overdue items that have
-    /// heard a firmer tone, it speaks as firmly, unless the policy lets it soften.
+    /// How a message speaks that takes these steps: as the highest of them, or as firmly as was heard.
     pub fn notice(&self, account: &Account, takes: &[(usize, usize)], day: Date) -> Option<Notice> {
         let step = takes.iter().map(|(_, step)| *step).max()?;
-        let own = self.policy.steps.get(step)?;
-        let overdue = || account.ledger.items.iter().filter(|item| item.due_date < day && !on_hold(account, item, day));
+        Some(self.as_heard(account, notice(self.policy.steps.get(step)?), day))
+    }
+
+    /// How a message speaks whose own form is this. Where the message lists overdue items that have heard a firmer tone, it
+    /// speaks as firmly, unless the policy lets it soften.
+    pub fn as_heard(&self, account: &Account, own: Notice, day: Date) -> Notice {
+        let overdue = || self.spoken_of(account, day).filter(|item| item.due_date < day);
         let heard = overdue().filter_map(|item| item.tone_heard).max().unwrap_or(own.tone);
         if heard <= own.tone || self.policy.contact.may_soften {
-            return Some(notice(own));
+            return own;
         }
         let reached = overdue().filter_map(|item| item.last_step).map(|last| last.offset_days).max();
         // As firmly as was heard, and no more: a step that is behind its item may have reached nobody.
         let tone = self.policy.steps.iter().map(|step| step.tone).filter(|tone| *tone >= heard).min().unwrap_or(heard);
         let firm = || self.policy.steps.iter().filter(|step| step.tone == tone);
         let as_before = firm().rfind(|step| reached.is_some_and(|reached| step.offset_days <= reached));
-        Some(notice(as_before.or_else(|| firm().next()).unwrap_or(own)))
+        as_before.or_else(|| firm().next()).map_or(own, notice)
     }
-}
-
-fn on_hold(account: &Account, item: &OpenItem, day: Date) -> bool {
-    account.agreement.holding(&item.invoice, day).is_some()
 }
 
 fn notice(step: &Step) -> Notice {
@@ -262,8 +296,12 @@ pub(super) fn retry(account: &Account, reminder: u64, context: &Context<'_>) -> 
     if open.is_empty() {
         return Err(Refusal::NothingToSettle { reminder });
     }
-    if let Some(hold) = held_by(account, &open, day_of(account, context, context.now)) {
+    let day = day_of(account, context, context.now);
+    if let Some(hold) = held_by(account, &open, day) {
         return Err(Refusal::OnHold { reminder, hold: hold.clone() });
+    }
+    if still_owed(account, open, day).is_empty() {
+        return Err(Refusal::NothingOwed { reminder });
     }
     let due = ReminderDue {
         reminder: account.dunning.reminders + 1,
@@ -286,7 +324,7 @@ pub(super) fn drop(account: &Account, reminder: u64, context: &Context<'_>) -> R
             unsettled(account, reminder)?;
             // The steps were taken when the reminder was closed.
             let took = StepsTaken { steps: Vec::new(), on: day };
-            ContactWithheld { reminder, reason: WithheldReason::Dropped, took, hold: None }
+            ContactWithheld { reminder, reason: WithheldReason::Dropped, took, hold: None, balances: Vec::new() }
         }
     };
     Ok(vec![fact.into()])

@@ -13,7 +13,7 @@ use super::{
     ladder::{ItemStep, StepsTaken},
     reminder::{Reminder, ReminderState, Schedule, day_of, held_by},
 };
-use crate::{account::Account, command::Context, money::Currency};
+use crate::{account::Account, command::Context, ledger::OpenItem, money::Currency};
 
 /// A reminder that waits is withheld as soon as all that it is about is on hold.
 pub(super) fn held(account: &Account, open: &Reminder, context: &Context<'_>) -> Option<Fact> {
@@ -51,12 +51,20 @@ pub(super) fn start(
     let (notice, takes) = if open.retry_of.is_some() {
         // A person asked to say the same again, about what is left of it.
         let free = |step: &ItemStep| account.agreement.holding(&step.invoice, day).is_none();
-        (Some(open.notice.clone()), still_open(account, &open.takes).into_iter().filter(free).collect())
+        let takes = still_open(account, &open.takes).into_iter().filter(free).collect();
+        (Some(schedule.as_heard(account, open.notice.clone(), day)), still_owed(account, takes, day))
     } else {
         let due = schedule.due_on(day);
         (schedule.notice(account, &due, day), schedule.takes(account, &due))
     };
-    let Some(notice) = notice.filter(|_| !takes.is_empty()) else { return withheld(WithheldReason::Settled) };
+    let Some(notice) = notice.filter(|_| !takes.is_empty()) else {
+        let balances = nothing_owed(account, &open.takes, day);
+        if balances.is_empty() {
+            return withheld(WithheldReason::Settled);
+        }
+        let withheld = ContactWithheld::of(open, WithheldReason::NothingOwed, day);
+        return Ok(vec![ContactWithheld { balances, ..withheld }.into()]);
+    };
     let permitted = schedule.permitted(account, now);
     let Some(window) = permitted.filter(|permitted| permitted.from <= now) else {
         let reason = if schedule.within_hours(now) { DeferredReason::Budget } else { DeferredReason::OutsideHours };
@@ -71,7 +79,7 @@ pub(super) fn start(
         let withheld = ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::NoContactPoint, day) };
         return Ok(vec![withheld.into()]);
     };
-    let (items, unlisted) = listed(account, &takes, day);
+    let (items, unlisted) = listed(schedule.spoken_of(account, day), &takes, day);
     let own = context.rules.languages.contains(&profile.language);
     let started = ContactStarted {
         reminder,
@@ -86,7 +94,12 @@ pub(super) fn start(
         send_before: now.checked_add(SEND_WITHIN).unwrap_or(now).min(window.to),
         items,
         unlisted,
-        unapplied: unapplied(account),
+        unapplied: account
+            .ledger
+            .unapplied_on(day)
+            .into_iter()
+            .filter(|(currency, _)| schedule.owed.on(*currency, day))
+            .collect(),
         notice,
     };
     Ok(vec![started.into()])
@@ -96,7 +109,7 @@ impl ContactWithheld {
     /// Nothing is sent for an open reminder.
     pub(super) fn of(open: &Reminder, reason: WithheldReason, on: Date) -> Self {
         let steps = if reason.takes_steps() { open.takes.clone() } else { Vec::new() };
-        Self { reminder: open.number, reason, took: StepsTaken { steps, on }, hold: None }
+        Self { reminder: open.number, reason, took: StepsTaken { steps, on }, hold: None, balances: Vec::new() }
     }
 }
 
@@ -106,14 +119,18 @@ pub(super) fn still_open(account: &Account, takes: &[ItemStep]) -> Vec<ItemStep>
     takes.iter().filter(|step| open.contains(&(&step.invoice, step.instalment))).cloned().collect()
 }
 
-/// What the message lists: all that takes a step, and of the rest as much as there is room for; and the sums of what the
-/// message does not list. What is on hold is in neither.
-fn listed(account: &Account, takes: &[ItemStep], day: Date) -> (Vec<ListedItem>, Vec<UnlistedItems>) {
+/// What the message lists of these items: all that takes a step, and of the rest as much as there is room for; and the sums of
+/// what the message does not list.
+fn listed<'a>(
+    items: impl Iterator<Item = &'a OpenItem>,
+    takes: &[ItemStep],
+    day: Date,
+) -> (Vec<ListedItem>, Vec<UnlistedItems>) {
     let taken: BTreeMap<_, _> = takes.iter().map(|one| ((&one.invoice, one.instalment), one.offset_days)).collect();
     let mut room = MAX_LISTED.saturating_sub(taken.len());
     let mut listed = Vec::new();
     let mut unlisted: BTreeMap<Currency, UnlistedItems> = BTreeMap::new();
-    for item in account.ledger.items.iter().filter(|item| account.agreement.holding(&item.invoice, day).is_none()) {
+    for item in items {
         let takes = taken.get(&(&item.invoice, item.instalment)).copied();
         if takes.is_none() && room == 0 {
             let nothing = UnlistedItems { currency: item.currency, items: 0, open: 0, overdue: 0 };
@@ -138,11 +155,20 @@ fn listed(account: &Account, takes: &[ItemStep], day: Date) -> (Vec<ListedItem>,
     (listed, unlisted.into_values().collect())
 }
 
-fn unapplied(account: &Account) -> Vec<(Currency, i64)> {
-    let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
-    for credit in &account.ledger.credits {
-        let sum = sums.entry(credit.currency).or_default();
-        *sum = sum.saturating_add(credit.remaining);
-    }
-    sums.into_iter().collect()
+/// The balances of the currencies of these steps in which nothing is owed on a day, although items of theirs are open.
+fn nothing_owed(account: &Account, takes: &[ItemStep], day: Date) -> Vec<(Currency, i64)> {
+    let mut balances = account.ledger.nothing_owed_on(day);
+    let steps: HashSet<_> = takes.iter().map(|step| (&step.invoice, step.instalment)).collect();
+    let items = account.ledger.items.iter().filter(|item| steps.contains(&(&item.invoice, item.instalment)));
+    let currencies: HashSet<Currency> = items.map(|item| item.currency).collect();
+    balances.retain(|currency, _| currencies.contains(currency));
+    balances.into_iter().collect()
+}
+
+/// The steps whose items are in a currency in which something is owed on a day.
+pub(super) fn still_owed(account: &Account, takes: Vec<ItemStep>, day: Date) -> Vec<ItemStep> {
+    let owed = account.ledger.owed();
+    let items = account.ledger.items.iter().filter(|item| owed.on(item.currency, day));
+    let items: HashSet<_> = items.map(|item| (&item.invoice, item.instalment)).collect();
+    takes.into_iter().filter(|step| items.contains(&(&step.invoice, step.instalment))).collect()
 }

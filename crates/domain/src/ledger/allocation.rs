@@ -5,8 +5,13 @@ use std::{cmp::Ordering, collections::HashMap};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::{CreditKind, Ledger, OpenItem, Refusal, invoice, same_currency};
-use crate::{document::Documents, dunning::LastStep, ids::DocumentNumber, money::Currency};
+use super::{CreditKind, Ledger, MAX_SETTLED_TONES, OpenItem, Refusal, invoice, same_currency};
+use crate::{
+    document::Documents,
+    dunning::{LastStep, Tone},
+    ids::DocumentNumber,
+    money::Currency,
+};
 
 /// Part of a payment or credit applied to one instalment. The line holds all that its reversal needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +24,9 @@ pub struct AllocationLine {
     pub due_date: Date,
     /// Minor units; positive.
     pub amount: i64,
-    /// The later of the value date and the invoice's issue date: from this day the item is smaller.
+    /// From this day the item is smaller: the day that the allocation counts from, or the invoice's issue date where it is
+    /// later. What comes with its payment or credit note counts from that one's day, what is decided later from the day of
+    /// the decision.
     pub effective_date: Date,
     /// The invoice's issue date.
     pub issue_date: Date,
@@ -34,6 +41,8 @@ pub enum AllocatedBy {
     Designation,
     /// The request named none: the oldest due date first.
     OldestDueFirst,
+    /// An item arose, and credit waited.
+    ItemArose,
 }
 
 /// The debtor's designation of what a payment settles (in Spain: Codigo Civil 1172).
@@ -47,17 +56,23 @@ pub struct Designation {
     pub amount: i64,
 }
 
+/// What becomes of a designated amount that its invoice has no room for: because less is open, or the invoice is in another
+/// currency, voided or unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// The whole command is refused.
+    Refused,
+    /// What fits is applied, and the rest stays unapplied.
+    Unapplied,
+}
+
 /// Oldest due first; then the earlier issued, then by number and instalment, so that the order is total.
 pub fn order(a: &OpenItem, b: &OpenItem) -> Ordering {
     (a.due_date, a.issue_date, &a.invoice, a.instalment).cmp(&(b.due_date, b.issue_date, &b.invoice, b.instalment))
 }
 
-/// Applies up to `amount` to `items` in their order. A line takes effect on the later of `value_date` and issue date.
-pub fn oldest_first<'i>(
-    items: impl Iterator<Item = &'i OpenItem>,
-    mut amount: i64,
-    value_date: Date,
-) -> Vec<AllocationLine> {
+/// Applies up to `amount` to `items` in their order, from `day` on, and not before an item's issue date.
+pub fn oldest_first<'i>(items: impl Iterator<Item = &'i OpenItem>, mut amount: i64, day: Date) -> Vec<AllocationLine> {
     let mut lines = Vec::new();
     for item in items {
         if amount <= 0 {
@@ -65,23 +80,28 @@ pub fn oldest_first<'i>(
         }
         let applied = amount.min(item.open);
         amount -= applied;
-        lines.push(line(item, applied, value_date));
+        lines.push(line(item, applied, day));
     }
     lines
 }
 
-/// Applies what the debtor designated, all of it or nothing.
+/// Applies what the debtor designated: all of it, or what fits where the excess may stay unapplied.
 pub fn designated(
     ledger: &Ledger,
     documents: &dyn Documents,
-    designations: &[Designation],
+    (designations, excess): (&[Designation], Excess),
     currency: Currency,
     available: i64,
-    value_date: Date,
+    day: Date,
 ) -> Result<Vec<AllocationLine>, Refusal> {
     let asked: i128 = designations.iter().map(|designation| i128::from(designation.amount)).sum();
     if asked > i128::from(available) {
-        return Err(Refusal::OverAllocation { invoice: None, asked_minor: asked, available_minor: available.into() });
+        return Err(Refusal::OverAllocation {
+            invoice: None,
+            currency,
+            asked_minor: asked,
+            available_minor: available.into(),
+        });
     }
     let mut items_of: HashMap<&DocumentNumber, Vec<OpenItem>> = HashMap::new();
     for item in &ledger.items {
@@ -90,22 +110,28 @@ pub fn designated(
     let mut lines: Vec<AllocationLine> = Vec::new();
     let mut line_of: HashMap<(DocumentNumber, u32), usize> = HashMap::new();
     for designation in designations {
-        let invoice = invoice::standing(documents, &designation.invoice)?;
-        same_currency(invoice.total.currency, currency)?;
+        let fits = invoice::standing(documents, &designation.invoice)
+            .and_then(|invoice| same_currency(invoice.total.currency, currency));
+        match (fits, excess) {
+            (Ok(()), _) => {}
+            (Err(_), Excess::Unapplied) => continue,
+            (Err(refusal), Excess::Refused) => return Err(refusal),
+        }
         let items = items_of.entry(&designation.invoice).or_default();
         let chosen = |item: &&mut OpenItem| {
             item.open > 0 && designation.instalment.is_none_or(|instalment| instalment == item.instalment)
         };
         let open: i128 = items.iter_mut().filter(chosen).map(|item| i128::from(item.open)).sum();
-        if open == 0 {
+        if open == 0 && excess == Excess::Refused {
             return Err(Refusal::ItemNotOpen {
                 invoice: designation.invoice.clone(),
                 instalment: designation.instalment,
             });
         }
-        if i128::from(designation.amount) > open {
+        if i128::from(designation.amount) > open && excess == Excess::Refused {
             return Err(Refusal::OverAllocation {
                 invoice: Some(designation.invoice.clone()),
+                currency,
                 asked_minor: designation.amount.into(),
                 available_minor: open,
             });
@@ -118,7 +144,7 @@ pub fn designated(
             }
             (left, item.open) = (left - applied, item.open - applied);
             let place = line_of.entry((item.invoice.clone(), item.instalment)).or_insert_with(|| {
-                lines.push(line(item, 0, value_date));
+                lines.push(line(item, 0, day));
                 lines.len() - 1
             });
             if let Some(line) = lines.get_mut(*place) {
@@ -129,19 +155,43 @@ pub fn designated(
     Ok(lines)
 }
 
-fn line(item: &OpenItem, amount: i64, value_date: Date) -> AllocationLine {
+fn line(item: &OpenItem, amount: i64, day: Date) -> AllocationLine {
     AllocationLine {
         invoice: item.invoice.clone(),
         instalment: item.instalment,
         due_date: item.due_date,
         amount,
-        effective_date: value_date.max(item.issue_date),
+        effective_date: day.max(item.issue_date),
         issue_date: item.issue_date,
         last_step: None,
     }
 }
 
+/// The tone that an item has heard, where a message about it must not be milder. Every message is friendly at least.
+fn heard(item: &OpenItem) -> Option<(DocumentNumber, u32, Tone)> {
+    let tone = item.tone_heard.filter(|tone| *tone > Tone::Friendly)?;
+    Some((item.invoice.clone(), item.instalment, tone))
+}
+
 impl Ledger {
+    /// Applies what a later command, or an item that arose, decided. The credit was named, so it is no longer kept.
+    pub(super) fn apply_as_decided(
+        &mut self,
+        (kind, document): (CreditKind, &DocumentNumber),
+        currency: Currency,
+        lines: &[AllocationLine],
+        decided_on: Option<Date>,
+    ) {
+        let credit = self.credits.iter_mut().find(|credit| credit.kind == kind && credit.document == *document);
+        if let Some(credit) = credit {
+            credit.kept = false;
+        }
+        self.apply(kind, document, lines);
+        if let Some(day) = decided_on {
+            self.note_ahead((kind, document), currency, lines, day);
+        }
+    }
+
     /// Takes a document's credit, and what its lines apply of it to the items.
     pub(super) fn apply(&mut self, kind: CreditKind, document: &DocumentNumber, lines: &[AllocationLine]) {
         let credit = self.credits.iter_mut().find(|credit| credit.kind == kind && credit.document == *document);
@@ -155,6 +205,9 @@ impl Ledger {
                 item.open = item.open.saturating_sub(line.amount);
             }
         }
+        let settled: Vec<_> = self.items.iter().filter(|item| item.open <= 0).filter_map(heard).collect();
+        self.settled_tones.extend(settled);
+        self.settled_tones.drain(..self.settled_tones.len().saturating_sub(MAX_SETTLED_TONES));
         self.items.retain(|item| item.open > 0);
         self.credits.retain(|credit| credit.remaining > 0);
     }
@@ -162,12 +215,15 @@ impl Ledger {
     /// Gives back to the items what lines had applied; what was settled is open again.
     pub(super) fn restore(&mut self, lines: &[AllocationLine], currency: Currency) {
         let mut place = self.places(lines);
+        let Self { items, settled_tones, .. } = self;
+        let heard: HashMap<_, _> =
+            settled_tones.iter().map(|(invoice, part, tone)| ((invoice, *part), *tone)).collect();
         for line in lines {
-            let next = self.items.len();
+            let next = items.len();
             let at = *place.entry((&line.invoice, line.instalment)).or_insert(next);
-            match self.items.get_mut(at) {
+            match items.get_mut(at) {
                 Some(item) => item.open = item.open.saturating_add(line.amount),
-                None => self.items.push(OpenItem {
+                None => items.push(OpenItem {
                     invoice: line.invoice.clone(),
                     instalment: line.instalment,
                     currency,
@@ -175,12 +231,13 @@ impl Ledger {
                     due_date: line.due_date,
                     open: line.amount,
                     last_step: line.last_step,
-                    tone_heard: None,
-                    held_back: false,
+                    tone_heard: heard.get(&(&line.invoice, line.instalment)).copied(),
+                    held_back: None,
                 }),
             }
         }
-        self.items.sort_by(order);
+        items.sort_by(order);
+        settled_tones.retain(|(invoice, part, _)| !place.contains_key(&(invoice, *part)));
     }
 
     /// Where the items of some lines stand: one pass, so that many lines on many items stay cheap.

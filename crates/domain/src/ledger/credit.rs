@@ -2,11 +2,14 @@
 
 use jiff::civil::Date;
 
-use super::{AllocationLine, CreditKind, Fact, Ledger, Refusal, UnappliedCredit, allocation, invoice, same_currency};
+use super::{
+    AllocatedBy, AllocationLine, CreditKind, Designation, Excess, Fact, Ledger, Refusal, UnappliedCredit, allocation,
+    days, invoice, same_currency,
+};
 use crate::{
-    document::{CreditNote, Documents},
+    document::Documents,
     ids::DocumentNumber,
-    money::Money,
+    money::{Currency, Money},
     sealed::Sealed,
 };
 
@@ -25,6 +28,30 @@ pub struct InvoiceCredited {
     pub lines: Vec<AllocationLine>,
     /// Free text.
     pub reason: Option<Sealed>,
+    /// The day the credit counts from, where it is dated later.
+    pub counts_from: Option<Date>,
+}
+
+impl InvoiceCredited {
+    /// The day the credit counts from.
+    pub fn day(&self) -> Date {
+        self.counts_from.unwrap_or(self.credit_date)
+    }
+}
+
+/// credit_note.allocated
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreditNoteAllocated {
+    /// The credit note applied.
+    pub credit_note: DocumentNumber,
+    /// The credit note's currency.
+    pub currency: Currency,
+    /// Who decided.
+    pub allocated_by: AllocatedBy,
+    /// Where the credit went; at least one.
+    pub lines: Vec<AllocationLine>,
+    /// The creditor's day of the decision, where an item arose or a line counts from a later day.
+    pub decided_on: Option<Date>,
 }
 
 impl Ledger {
@@ -34,16 +61,17 @@ impl Ledger {
         credit_note: &DocumentNumber,
         invoice: &DocumentNumber,
         amount: Money,
-        credit_date: Date,
+        (credit_date, today): (Date, Date),
         reason: &Option<Sealed>,
     ) -> Result<Vec<Fact>, Refusal> {
         if let Some(known) = documents.credit_note(credit_note) {
-            let same_content = known == CreditNote { invoice: invoice.clone(), amount, credit_date };
+            let same_content = (&known.invoice, known.amount, known.credit_date) == (invoice, amount, credit_date);
             return Err(Refusal::CreditNoteNumberTaken { number: credit_note.clone(), same_content });
         }
         let corrected = invoice::standing(documents, invoice)?;
         same_currency(corrected.total.currency, amount.currency)?;
-        if credit_date < corrected.issue_date {
+        let day = days::counted(credit_date, today)?;
+        if day < corrected.issue_date {
             return Err(Refusal::CreditBeforeInvoice { issue_date: corrected.issue_date });
         }
         self.room_for_credit()?;
@@ -53,22 +81,64 @@ impl Ledger {
             invoice: invoice.clone(),
             amount,
             credit_date,
-            lines: allocation::oldest_first(items, amount.minor, credit_date),
+            lines: allocation::oldest_first(items, amount.minor, day),
             reason: reason.clone(),
+            counts_from: days::apart(day, credit_date),
         };
         Ok(vec![credited.into()])
     }
 
-    pub(super) fn add_credit(&mut self, kind: CreditKind, document: &DocumentNumber, amount: Money) {
+    pub(super) fn add_credit(
+        &mut self,
+        kind: CreditKind,
+        document: &DocumentNumber,
+        amount: Money,
+        date: Date,
+        kept: bool,
+    ) {
         let Money { currency, minor: remaining } = amount;
-        self.credits.push(UnappliedCredit { kind, document: document.clone(), currency, remaining });
+        self.credits.push(UnappliedCredit { kind, document: document.clone(), currency, date, remaining, kept });
         self.credits.sort_by(|a, b| (a.kind, &a.document).cmp(&(b.kind, &b.document)));
     }
 
-    /// What is left of a payment, in minor units.
-    pub(super) fn unapplied(&self, reference: &DocumentNumber) -> i64 {
-        let mut own =
-            self.credits.iter().filter(|credit| credit.kind == CreditKind::Payment && credit.document == *reference);
-        own.next().map_or(0, |credit| credit.remaining)
+    /// What is left of a payment or a credit note.
+    pub(super) fn unapplied(&self, kind: CreditKind, document: &DocumentNumber) -> Option<&UnappliedCredit> {
+        self.credits.iter().find(|credit| credit.kind == kind && credit.document == *document)
+    }
+
+    /// Applies what is unapplied of a payment or a credit note, from `day` on.
+    pub(super) fn allocate(
+        &self,
+        documents: &dyn Documents,
+        (kind, document): (CreditKind, &DocumentNumber),
+        designations: &[Designation],
+        (day, today): (Date, Date),
+    ) -> Result<Vec<Fact>, Refusal> {
+        let nothing = || Refusal::NothingUnapplied { reference: document.clone() };
+        let credit = self.unapplied(kind, document).ok_or_else(nothing)?;
+        let designations = (designations, Excess::Refused);
+        let (allocated_by, lines) = self.choose(documents, designations, credit.currency, credit.remaining, day)?;
+        if lines.is_empty() {
+            return Err(Refusal::NothingOpen { currency: credit.currency });
+        }
+        let decided_on = self.ahead_of(&lines, today)?;
+        Ok(vec![credit.allocated(allocated_by, lines, decided_on)])
+    }
+
+    /// Where money goes, and who decided.
+    pub(super) fn choose(
+        &self,
+        documents: &dyn Documents,
+        designations: (&[Designation], Excess),
+        currency: Currency,
+        available: i64,
+        day: Date,
+    ) -> Result<(AllocatedBy, Vec<AllocationLine>), Refusal> {
+        if designations.0.is_empty() {
+            let items = self.items.iter().filter(|item| item.currency == currency);
+            return Ok((AllocatedBy::OldestDueFirst, allocation::oldest_first(items, available, day)));
+        }
+        let lines = allocation::designated(self, documents, designations, currency, available, day)?;
+        Ok((AllocatedBy::Designation, lines))
     }
 }

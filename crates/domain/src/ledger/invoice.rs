@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::{Fact, Ledger, OpenItem, Refusal, allocation};
+use super::{Fact, Ledger, OpenItem, Refusal, allocation, days};
 use crate::{
     document::{Documents, Invoice},
     fault::FieldFault,
@@ -51,6 +51,15 @@ pub struct InvoiceVoided {
     pub instalments: Vec<Instalment>,
     /// Free text.
     pub reason: Option<Sealed>,
+    /// The day the void counts from, where it is dated later.
+    pub counts_from: Option<Date>,
+}
+
+impl InvoiceVoided {
+    /// The day the void counts from.
+    pub fn day(&self) -> Date {
+        self.counts_from.unwrap_or(self.void_date)
+    }
 }
 
 /// Instalments one invoice can have: ten years of months.
@@ -109,34 +118,35 @@ impl Ledger {
         issue_date: Date,
         instalments: &[Instalment],
         description: &Option<Sealed>,
-    ) -> Result<Vec<Fact>, Refusal> {
+    ) -> Result<InvoiceIssued, Refusal> {
         if let Some(known) = documents.invoice(number) {
             let same_content = !known.voided
                 && (known.total, known.issue_date, known.instalments.as_slice()) == (total, issue_date, instalments);
             return Err(Refusal::InvoiceNumberTaken { number: number.clone(), same_content });
         }
         self.room_for_items(instalments.len())?;
-        let issued = InvoiceIssued {
+        Ok(InvoiceIssued {
             number: number.clone(),
             total,
             issue_date,
             instalments: instalments.to_vec(),
             description: description.clone(),
-        };
-        Ok(vec![issued.into()])
+        })
     }
 
     pub(super) fn void(
         &self,
         documents: &dyn Documents,
         number: &DocumentNumber,
-        void_date: Date,
+        (void_date, today): (Date, Date),
         reason: &Option<Sealed>,
     ) -> Result<Vec<Fact>, Refusal> {
         let invoice = standing(documents, number)?;
         if void_date < invoice.issue_date {
             return Err(Refusal::VoidBeforeIssue { issue_date: invoice.issue_date });
         }
+        // An invoice that is not issued yet is voided on its issue date: then it was never owed.
+        let day = days::counted(void_date, today.max(invoice.issue_date))?;
         if self.open_of(number) != i128::from(invoice.total.minor) {
             return Err(Refusal::InvoiceHasAllocations { invoice: number.clone() });
         }
@@ -151,6 +161,7 @@ impl Ledger {
             void_date,
             instalments,
             reason: reason.clone(),
+            counts_from: days::apart(day, void_date),
         };
         Ok(vec![voided.into()])
     }
@@ -166,7 +177,7 @@ impl Ledger {
             open: instalment.amount,
             last_step: None,
             tone_heard: None,
-            held_back: false,
+            held_back: None,
         }));
         self.items.sort_by(allocation::order);
     }

@@ -1,8 +1,13 @@
 //! Payments: recorded, applied, and taken back.
 
+use std::collections::HashSet;
+
 use jiff::civil::Date;
 
-use super::{AllocatedBy, AllocationLine, CreditKind, Designation, Fact, Ledger, Refusal, allocation};
+use super::{
+    AllocatedBy, AllocationLine, CreditKind, Currencies, Designation, Excess, Fact, Ledger, Refusal, UnappliedCredit,
+    days,
+};
 use crate::{
     document::{Documents, Payment},
     ids::DocumentNumber,
@@ -21,6 +26,17 @@ pub struct PaymentRecorded {
     pub value_date: Date,
     /// Free text of the remittance.
     pub remittance: Option<Sealed>,
+    /// The day the payment counts from, where its value date is later.
+    pub counts_from: Option<Date>,
+    /// The payment is left alone until an allocation names it.
+    pub kept: bool,
+}
+
+impl PaymentRecorded {
+    /// The day the payment counts from.
+    pub fn day(&self) -> Date {
+        self.counts_from.unwrap_or(self.value_date)
+    }
 }
 
 /// payment.allocated
@@ -34,6 +50,23 @@ pub struct PaymentAllocated {
     pub allocated_by: AllocatedBy,
     /// Where the money went; at least one.
     pub lines: Vec<AllocationLine>,
+    /// The creditor's day of the decision, where an item arose or a line counts from a later day.
+    pub decided_on: Option<Date>,
+}
+
+/// payment.deallocated: allocations of a payment are taken back. Its money is unapplied until an allocation names the payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentDeallocated {
+    /// The payment.
+    pub reference: DocumentNumber,
+    /// The payment's currency.
+    pub currency: Currency,
+    /// From this day the money is unapplied again; a line that counts from a later day was never in effect.
+    pub deallocation_date: Date,
+    /// The allocations taken back; at least one.
+    pub lines: Vec<AllocationLine>,
+    /// Free text.
+    pub reason: Option<Sealed>,
 }
 
 /// payment.reversed
@@ -51,6 +84,15 @@ pub struct PaymentReversed {
     pub unapplied: i64,
     /// Free text.
     pub reason: Option<Sealed>,
+    /// The day the reversal counts from, where it is dated later.
+    pub counts_from: Option<Date>,
+}
+
+impl PaymentReversed {
+    /// The day the reversal counts from.
+    pub fn day(&self) -> Date {
+        self.counts_from.unwrap_or(self.reversal_date)
+    }
 }
 
 impl Ledger {
@@ -59,98 +101,144 @@ impl Ledger {
         documents: &dyn Documents,
         reference: &DocumentNumber,
         amount: Money,
-        value_date: Date,
-        designations: &[Designation],
+        (value_date, today): (Date, Date),
+        to: Option<(&[Designation], Excess)>,
         remittance: &Option<Sealed>,
     ) -> Result<Vec<Fact>, Refusal> {
         if let Some(known) = documents.payment(reference) {
             let same_content = !known.reversed
                 && (known.amount, known.value_date) == (amount, value_date)
-                && designations.iter().all(|one| applied_as(&known.lines, one));
+                && to.is_none_or(|(designations, excess)| {
+                    excess == Excess::Unapplied || designations.iter().all(|one| applied_as(&known.lines, one))
+                });
             return Err(Refusal::PaymentReferenceTaken { reference: reference.clone(), same_content });
         }
-        if let (false, Some(expected)) = (self.currencies.contains(&amount.currency), self.currencies.first()) {
-            return Err(Refusal::CurrencyMismatch { expected: *expected, given: amount.currency });
+        if !self.currencies.is_empty() && !self.currencies.contains(&amount.currency) {
+            let expected = Currencies(self.currencies.clone());
+            return Err(Refusal::CurrencyMismatch { expected, given: amount.currency });
         }
+        let day = days::counted(value_date, today)?;
         self.room_for_credit()?;
-        let (allocated_by, lines) = self.choose(documents, designations, amount.currency, amount.minor, value_date)?;
-        let recorded =
-            PaymentRecorded { reference: reference.clone(), amount, value_date, remittance: remittance.clone() };
+        let recorded = PaymentRecorded {
+            reference: reference.clone(),
+            amount,
+            value_date,
+            remittance: remittance.clone(),
+            counts_from: days::apart(day, value_date),
+            kept: to.is_none(),
+        };
         let mut facts = vec![recorded.into()];
+        let Some(to) = to else { return Ok(facts) };
+        let (allocated_by, lines) = self.choose(documents, to, amount.currency, amount.minor, day)?;
         if !lines.is_empty() {
-            let reference = reference.clone();
-            facts.push(PaymentAllocated { reference, currency: amount.currency, allocated_by, lines }.into());
+            let (reference, currency) = (reference.clone(), amount.currency);
+            let decided_on = self.ahead_of(&lines, today)?;
+            facts.push(PaymentAllocated { reference, currency, allocated_by, lines, decided_on }.into());
         }
         Ok(facts)
     }
 
-    pub(super) fn allocate(
+    pub(super) fn deallocate(
         &self,
         documents: &dyn Documents,
         reference: &DocumentNumber,
-        designations: &[Designation],
-    ) -> Result<Vec<Fact>, Refusal> {
+        items: &[(DocumentNumber, Option<u32>)],
+        (deallocation_date, today): (Option<Date>, Date),
+        reason: &Option<Sealed>,
+    ) -> Result<PaymentDeallocated, Refusal> {
         let payment = standing(documents, reference)?;
-        let available = self.unapplied(reference);
-        if available == 0 {
-            return Err(Refusal::NothingUnapplied { reference: reference.clone() });
+        let day = days::of_credit(deallocation_date, payment.counts_from, today)?;
+        if payment.lines.is_empty() {
+            return Err(Refusal::NothingAllocated { reference: reference.clone() });
         }
-        let currency = payment.amount.currency;
-        let (allocated_by, lines) = self.choose(documents, designations, currency, available, payment.value_date)?;
-        if lines.is_empty() {
-            return Err(Refusal::NothingOpen { currency });
+        let applied: HashSet<_> = payment.lines.iter().flat_map(named_by).collect();
+        if let Some((invoice, instalment)) = items.iter().find(|(no, part)| !applied.contains(&(no, *part))) {
+            return Err(Refusal::AllocationUnknown { invoice: invoice.clone(), instalment: *instalment });
         }
-        Ok(vec![PaymentAllocated { reference: reference.clone(), currency, allocated_by, lines }.into()])
+        let named: HashSet<_> = items.iter().map(|(invoice, instalment)| (invoice, *instalment)).collect();
+        let taken = |line: &&AllocationLine| named.is_empty() || named_by(line).iter().any(|name| named.contains(name));
+        let lines: Vec<AllocationLine> = payment.lines.iter().filter(taken).cloned().collect();
+        self.room_for_items(lines.len())?;
+        self.room_for_credit()?;
+        Ok(PaymentDeallocated {
+            reference: reference.clone(),
+            currency: payment.amount.currency,
+            deallocation_date: day,
+            lines: on_the_ladder(documents, lines),
+            reason: reason.clone(),
+        })
     }
 
     pub(super) fn reverse(
         &self,
         documents: &dyn Documents,
         reference: &DocumentNumber,
-        reversal_date: Date,
+        (reversal_date, today): (Date, Date),
         reason: &Option<Sealed>,
-    ) -> Result<Vec<Fact>, Refusal> {
+    ) -> Result<PaymentReversed, Refusal> {
         let payment = standing(documents, reference)?;
+        if payment.refunded {
+            return Err(Refusal::PaymentRefunded { reference: reference.clone() });
+        }
         if reversal_date < payment.value_date {
             return Err(Refusal::ReversalBeforePayment { value_date: payment.value_date });
         }
+        let day = days::counted(reversal_date, today)?;
         self.room_for_items(payment.lines.len())?;
-        let lines = payment.lines.into_iter().map(|line| {
-            let invoice = documents.invoice(&line.invoice);
-            AllocationLine { last_step: invoice.and_then(|invoice| invoice.last_step(line.instalment)), ..line }
-        });
-        let reversed = PaymentReversed {
+        Ok(PaymentReversed {
             reference: reference.clone(),
             amount: payment.amount,
             reversal_date,
-            lines: lines.collect(),
-            unapplied: self.unapplied(reference),
+            lines: on_the_ladder(documents, payment.lines),
+            unapplied: self.unapplied(CreditKind::Payment, reference).map_or(0, |credit| credit.remaining),
             reason: reason.clone(),
-        };
-        Ok(vec![reversed.into()])
-    }
-
-    /// Where money goes, and who decided.
-    fn choose(
-        &self,
-        documents: &dyn Documents,
-        designations: &[Designation],
-        currency: Currency,
-        available: i64,
-        value_date: Date,
-    ) -> Result<(AllocatedBy, Vec<AllocationLine>), Refusal> {
-        if designations.is_empty() {
-            let items = self.items.iter().filter(|item| item.currency == currency);
-            return Ok((AllocatedBy::OldestDueFirst, allocation::oldest_first(items, available, value_date)));
-        }
-        let lines = allocation::designated(self, documents, designations, currency, available, value_date)?;
-        Ok((AllocatedBy::Designation, lines))
+            counts_from: days::apart(day, reversal_date),
+        })
     }
 
     pub(super) fn take_back(&mut self, reversed: &PaymentReversed) {
         self.credits.retain(|credit| credit.kind != CreditKind::Payment || credit.document != reversed.reference);
+        self.ahead.retain(|ahead| ahead.kind != CreditKind::Payment || ahead.document != reversed.reference);
         self.restore(&reversed.lines, reversed.amount.currency);
     }
+
+    /// The money of the lines is unapplied again, and kept: a person goes on with it.
+    pub(super) fn unapply(&mut self, deallocated: &PaymentDeallocated) {
+        let PaymentDeallocated { reference, currency, deallocation_date, lines, .. } = deallocated;
+        let minor = lines.iter().fold(0i64, |sum, line| sum.saturating_add(line.amount));
+        let of_payment =
+            |credit: &&mut UnappliedCredit| credit.kind == CreditKind::Payment && credit.document == *reference;
+        match self.credits.iter_mut().find(of_payment) {
+            Some(credit) => {
+                credit.remaining = credit.remaining.saturating_add(minor);
+                credit.kept = true;
+            }
+            None => {
+                let amount = Money { minor, currency: *currency };
+                self.add_credit(CreditKind::Payment, reference, amount, *deallocation_date, true);
+            }
+        }
+        let taken: HashSet<_> = lines.iter().map(|line| (&line.invoice, line.instalment)).collect();
+        self.ahead.retain(|ahead| {
+            let of_payment = ahead.kind == CreditKind::Payment && ahead.document == *reference;
+            !(of_payment && taken.contains(&(&ahead.invoice, ahead.instalment)))
+        });
+        self.restore(lines, *currency);
+    }
+}
+
+/// The lines, with the step of the ladder that each instalment goes on with.
+fn on_the_ladder(documents: &dyn Documents, lines: Vec<AllocationLine>) -> Vec<AllocationLine> {
+    let on_ladder = |line: AllocationLine| {
+        let invoice = documents.invoice(&line.invoice);
+        AllocationLine { last_step: invoice.and_then(|invoice| invoice.last_step(line.instalment)), ..line }
+    };
+    lines.into_iter().map(on_ladder).collect()
+}
+
+/// The names by which a line can be chosen: its invoice, or its instalment alone.
+fn named_by(line: &AllocationLine) -> [(&DocumentNumber, Option<u32>); 2] {
+    [(&line.invoice, None), (&line.invoice, Some(line.instalment))]
 }
 
 /// Whether what was designated is among what was applied.
@@ -162,7 +250,7 @@ fn applied_as(lines: &[AllocationLine], designation: &Designation) -> bool {
 }
 
 /// The payment of a reference, unless it is unknown or reversed.
-fn standing(documents: &dyn Documents, reference: &DocumentNumber) -> Result<Payment, Refusal> {
+pub(super) fn standing(documents: &dyn Documents, reference: &DocumentNumber) -> Result<Payment, Refusal> {
     match documents.payment(reference) {
         None => Err(Refusal::PaymentUnknown { reference: reference.clone() }),
         Some(payment) if payment.reversed => Err(Refusal::PaymentAlreadyReversed { reference: reference.clone() }),

@@ -2,11 +2,13 @@
 
 use jiff::civil::Date;
 use saldo_domain::{
-    ledger::{self, invoice::schedule},
+    ledger::{self, Excess, invoice::schedule},
     money::{Currency, InvalidDecimal, format_minor, parse_decimal},
+    party::{self, Channel, ContactPoint, ProfileChange},
+    sealed::Sealed,
 };
 
-use crate::world::{World, day, invoice, money, number, payment, reversal};
+use crate::world::{World, day, designated, invoice, money, number, payment, reversal};
 
 fn credit(note: &str, invoice: &str, minor: i64) -> ledger::Command {
     ledger::Command::CreditInvoice {
@@ -42,9 +44,16 @@ fn the_debtors_designation_goes_before_age() {
     world.ask(&invoice("F-2", &[(day(20), 1_000)])).expect("issued");
     world.ask(&payment("P-1", money(1_500, "EUR"), &[("F-2", 1_000)])).expect("paid");
     assert_eq!((world.open(), world.unapplied()), (vec![1_000], 500), "what is not designated stays unapplied");
-    world.ask(&ledger::Command::AllocatePayment { reference: number("P-1"), designations: vec![] }).expect("applied");
+    world
+        .ask(&ledger::Command::AllocatePayment {
+            reference: number("P-1"),
+            designations: vec![],
+            allocation_date: None,
+        })
+        .expect("applied");
     assert_eq!((world.open(), world.unapplied()), (vec![500], 0));
-    let again = ledger::Command::AllocatePayment { reference: number("P-1"), designations: vec![] };
+    let again =
+        ledger::Command::AllocatePayment { reference: number("P-1"), designations: vec![], allocation_date: None };
     assert_eq!(world.ask(&again), Err("NOTHING_UNAPPLIED"));
 }
 
@@ -99,6 +108,26 @@ fn what_does_not_fit_is_refused() {
     world.ask(&payment("P-1", money(1_000, "EUR"), &[])).expect("paid");
     assert_eq!(world.ask(&payment("P-1", money(1_000, "EUR"), &[])), Err("PAYMENT_REFERENCE_TAKEN"));
     assert_eq!(world.ask(&payment("P-2", money(1, "EUR"), &[("F-1", 1)])), Err("ITEM_NOT_OPEN"));
+}
+
+#[test]
+fn u3_what_does_not_fit_a_designation_stays_unapplied_where_the_command_says_so() {
+    let keep = |reference: &str, minor: i64, to: &[(&str, i64)]| {
+        designated(reference, money(minor, "EUR"), to, Excess::Unapplied)
+    };
+    let mut world = World::opened();
+    world.ask(&invoice("S-1", &[(day(10), 100)])).expect("issued");
+    world.ask(&invoice("S-2", &[(day(20), 700)])).expect("issued");
+    world.ask(&keep("P-1", 500, &[("S-1", 500)])).expect("1.00 is applied");
+    assert_eq!((world.open(), world.unapplied()), (vec![700], 400), "and 4.00 waits: S-2 was not designated");
+    world.ask(&keep("P-2", 300, &[("S-1", 100), ("S-9", 200)])).expect("settled and unknown");
+    assert_eq!((world.open(), world.unapplied()), (vec![700], 700));
+    world.ask(&void("S-2")).expect("voided");
+    world.ask(&keep("P-3", 200, &[("S-2", 200)])).expect("voided");
+    assert_eq!((world.open(), world.unapplied()), (vec![], 900));
+    assert_eq!(world.ask(&keep("P-4", 100, &[("S-9", 101)])), Err("OVER_ALLOCATION"), "more than was paid");
+    let again = world.decide(&keep("P-1", 500, &[("S-1", 500)]));
+    assert!(again.is_err_and(|refusal| refusal.details().contains(&("same_content", "true".to_owned()))));
 }
 
 #[test]
@@ -159,4 +188,24 @@ fn fold_of(lines: u32) -> std::time::Duration {
 fn a_payment_of_ten_times_the_lines_costs_the_fold_about_ten_times_as_much() {
     let (few, many) = (fold_of(1_000), fold_of(10_000));
     assert!(many < few * 40, "{few:?} for 1,000 lines, {many:?} for 10,000: a quadratic fold takes 100 times as long");
+}
+
+#[test]
+fn contact_points_that_somebody_changed_meanwhile_are_not_overwritten() {
+    let mut world = World::opened();
+    let point =
+        |number: u8| ContactPoint { channel: Channel::Email, address: Sealed(vec![number]), digest: [number; 32] };
+    let amend = |seen: &[u8], points: &[u8]| party::Command::AmendAccountAsSeen {
+        change: ProfileChange {
+            contact_points: Some(points.iter().map(|number| point(*number)).collect()),
+            ..ProfileChange::default()
+        },
+        seen: seen.iter().map(|number| [*number; 32]).collect(),
+    };
+    assert_eq!(world.ask(&amend(&[], &[1])), Ok(()));
+    assert_eq!(world.ask(&amend(&[], &[2])), Err("CONTACT_POINTS_CHANGED"));
+    assert_eq!(world.ask(&amend(&[1], &[1, 2])), Ok(()));
+    assert_eq!(world.ask(&amend(&[2, 1], &[3])), Err("CONTACT_POINTS_CHANGED"), "their order counts");
+    let profile = world.account.party.profile.expect("open");
+    assert_eq!(profile.contact_points, [point(1), point(2)]);
 }

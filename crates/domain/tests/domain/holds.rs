@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use jiff::civil::Date;
+use jiff::{civil::Date, tz::TimeZone};
 use proptest::prelude::*;
 use saldo_domain::{
+    Context,
     agreement::{self, Fact, HoldChange, HoldReason, HoldScope, HoldTerms, hold::MAX_HOLDS},
     command::Command,
-    dunning::{self, ContactWithheld, WithheldReason},
+    dunning::{self, ContactWithheld, Tone, WithheldReason, preview::preview},
     event::Event,
     money::Currency,
 };
 
 use crate::{
-    speaking::{live_through, local, next, owing, said, start_mine},
+    speaking::{MINE, live_through, local, next, owing, said, start, start_mine},
     world::{World, invoice, money, number, payment},
 };
 
@@ -44,7 +45,7 @@ fn march(day: i8) -> Date {
 /// The reminders that a hold kept back, and the hold.
 fn held(world: &World) -> Vec<(u64, String)> {
     let line = |event: &Event| match event {
-        Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, hold, took })) => {
+        Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, hold, took, .. })) => {
             assert_eq!(*reason == WithheldReason::Held, hold.is_some());
             let hold = hold.as_ref()?;
             assert!(took.steps.is_empty(), "a step that is held back is not taken");
@@ -72,7 +73,12 @@ fn what_is_on_hold_is_not_chased_and_goes_on_afterwards_without_a_burst() {
         "2026-04-27 09:00 formal",
     ];
     assert_eq!(said(&world), expected);
-    assert_eq!(held(&world), [(2, "H-1".to_owned())], "the step that came due meanwhile is told once");
+    let told = [(2, "H-1".to_owned()), (3, "H-1".to_owned())];
+    assert_eq!(
+        held(&world),
+        told,
+        "the steps that came due meanwhile are told once: due-today, and first when that lapsed"
+    );
 }
 
 #[test]
@@ -114,6 +120,108 @@ fn a_reminder_that_waits_is_withheld_when_all_it_is_about_is_put_on_hold() {
     assert_eq!((held(&world), world.account.dunning.open.is_some()), (vec![(1, "H-1".to_owned())], false));
     world.ask(&Command::AdvanceTime).expect("nothing more");
     assert_eq!(held(&world).len(), 1);
+}
+
+#[test]
+fn each_step_that_comes_due_on_hold_is_told_once_and_again_under_other_holds() {
+    let mut world = owing(march(12));
+    world.ask(&place("H-1", terms(None, None))).expect("placed");
+    live_through(&mut world, &BTreeSet::new(), year_end());
+    let steps = |world: &World| -> Vec<String> {
+        let due = |event: &Event| match event {
+            Event::Dunning(dunning::Fact::ReminderDue(due)) => Some(due.notice.step.clone()),
+            _ => None,
+        };
+        world.history.iter().filter_map(|(_, event)| due(event)).collect()
+    };
+    // Courtesy and due-today lapse; first waits, and no step above it is next.
+    assert_eq!((steps(&world), held(&world).len()), (["courtesy", "due-today", "first"].map(String::from).to_vec(), 3));
+    world.now = year_end();
+    world.ask(&place("H-2", terms(None, None))).expect("placed");
+    live_through(&mut world, &BTreeSet::new(), local("2027-06-01T00:00:00"));
+    assert_eq!(steps(&world)[3..], ["first"], "under other holds it is told anew");
+    assert_eq!(said(&world), Vec::<String>::new());
+}
+
+#[test]
+fn a_preview_names_the_hold_of_each_step_that_is_kept_back_and_goes_on_after_it() {
+    for until in [None, Some(Date::constant(2026, 4, 15))] {
+        let mut world = owing(march(12));
+        world.ask(&place("H-1", terms(None, until))).expect("placed");
+        let context = Context { now: world.now, rules: &world.rules, zones: |name| TimeZone::get(name).ok() };
+        let planned = preview(&world.account, &context, 100);
+        let held_back: Vec<String> =
+            planned.iter().filter_map(|planned| Some(planned.hold.as_ref()?.to_string())).collect();
+        let sent: Vec<&str> =
+            planned.iter().filter(|one| one.withheld.is_none()).map(|one| one.notice.step.as_str()).collect();
+        live_through(&mut world, &BTreeSet::new(), year_end());
+        assert_eq!(held_back, held(&world).into_iter().map(|(_, hold)| hold).collect::<Vec<_>>());
+        assert_eq!(held_back.len(), 3);
+        let said = said(&world);
+        assert_eq!(sent, said.iter().filter_map(|line| line.split(' ').next_back()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_reminder_that_a_person_had_said_again_is_theirs_again_when_a_hold_keeps_it_back() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    crate::speaking::reject(&mut world);
+    world.now = local("2026-03-20T10:00:00");
+    let retry = dunning::Command::RetryContact { reminder: 1 };
+    world.ask(&retry).expect("due again");
+    assert_eq!(world.account.dunning.needs_person(), None, "it is on its way");
+    world.ask(&place("H-1", terms(None, None))).expect("placed");
+    world.ask(&Command::AdvanceTime).expect("withheld");
+    assert_eq!(held(&world), [(2, "H-1".to_owned())]);
+    assert_eq!(world.account.dunning.needs_person(), Some(1), "nobody was reached, and nobody has seen to it");
+    assert_eq!(world.ask(&retry), Err("ON_HOLD"));
+    world.ask(&release("H-1")).expect("released");
+    world.ask(&retry).expect("due again");
+
+    world.rules.sending = false;
+    start(&mut world, 3, MINE);
+    assert_eq!(world.account.dunning.needs_person(), Some(1), "nor was anybody reached while sending was off");
+    world.rules.sending = true;
+    world.ask(&dunning::Command::DropContact { reminder: 1 }).expect("dropped");
+    assert_eq!(world.account.dunning.needs_person(), None);
+}
+
+#[test]
+fn a_hold_placed_on_a_message_under_way_does_not_soften_what_it_says() {
+    let mut world = owing(march(2));
+    live_through(&mut world, &BTreeSet::new(), local("2026-03-20T00:00:00"));
+    world.now = local("2026-03-23T10:00:00");
+    assert_eq!(start_mine(&mut world).notice.tone, Tone::Firm);
+    world.ask(&place("H-1", terms(None, None))).expect("placed");
+    // This one was not listed, so it hears nothing of the message.
+    world.ask(&invoice("F-2", &[(march(2), 5_000)])).expect("issued");
+    crate::speaking::accept(&mut world);
+    let heard: Vec<_> =
+        world.account.ledger.items.iter().map(|item| (item.invoice.as_str(), item.tone_heard)).collect();
+    assert_eq!(heard, [("F-1", Some(Tone::Firm)), ("F-2", None)]);
+    world.ask(&release("H-1")).expect("released");
+    world.now = local("2026-03-26T10:00:00");
+    let started = start_mine(&mut world);
+    assert_eq!((started.notice.step.as_str(), started.notice.tone), ("second", Tone::Firm), "F-2 takes its first step");
+}
+
+#[test]
+fn a_message_said_again_is_as_firm_as_what_was_heard() {
+    let mut world = owing(march(2));
+    live_through(&mut world, &BTreeSet::new(), local("2026-03-24T00:00:00"));
+    world.ask(&place("H-1", of_invoices(&["F-1"]))).expect("placed");
+    world.ask(&invoice("F-2", &[(march(18), 5_000)])).expect("issued");
+    world.now = local("2026-03-26T10:00:00");
+    assert_eq!(start_mine(&mut world).notice.tone, Tone::Friendly, "F-1 has heard a firm word, and is not listed");
+    crate::speaking::reject(&mut world);
+    let rejected = world.account.dunning.needs_person().expect("rejected");
+    world.ask(&release("H-1")).expect("released");
+    world.now = local("2026-03-27T10:00:00");
+    world.ask(&dunning::Command::RetryContact { reminder: rejected }).expect("due again");
+    let started = start_mine(&mut world);
+    assert_eq!((started.items.len(), started.notice.tone), (2, Tone::Firm), "now F-1 is listed");
 }
 
 #[test]
@@ -193,6 +301,7 @@ proptest! {
         let mut world = owing(march(12));
         let eur = Currency::new("EUR").expect("EUR");
         if paid > 0 {
+            world.now = local("2026-01-15T12:00:00");
             world.ask(&payment("P-1", money(paid, "EUR"), &[])).expect("paid");
         }
         let balance = world.account.ledger.balance(eur);

@@ -15,7 +15,7 @@ use saldo_domain::dunning::{
 
 use crate::policy::{sound, step};
 
-const ALL_DAYS: [Weekday; 7] = [
+pub const ALL_DAYS: [Weekday; 7] = [
     Weekday::Monday,
     Weekday::Tuesday,
     Weekday::Wednesday,
@@ -33,8 +33,8 @@ pub fn at(text: &str, zone: &TimeZone) -> Timestamp {
     text.parse::<jiff::civil::DateTime>().expect("a time").to_zoned(zone.clone()).expect("an instant").timestamp()
 }
 
-fn fresh(due: Date) -> Item {
-    Item { due_date: due, taken: 0, last_taken: None, held: Vec::new() }
+pub fn fresh(due: Date) -> Item {
+    Item { due_date: due, from: Date::MIN, taken: 0, last_taken: None, held: [].into() }
 }
 
 /// Steps at -3, 0, 7, 21 and 45 days, on working days from 9 to 20.
@@ -61,7 +61,7 @@ fn due_now(policy: &Policy, zone: &TimeZone, items: &[Item], recent: &[Timestamp
 }
 
 /// An account over time.
-struct World {
+pub struct World {
     policy: Policy,
     zone: TimeZone,
     items: Vec<Item>,
@@ -69,7 +69,7 @@ struct World {
 }
 
 impl World {
-    fn new(policy: Policy, zone: TimeZone, items: Vec<Item>) -> Self {
+    pub fn new(policy: Policy, zone: TimeZone, items: Vec<Item>) -> Self {
         Self { policy, zone, items, contacts: Vec::new() }
     }
 
@@ -91,7 +91,7 @@ impl World {
     }
 
     /// Woken each time it asked to be, and at the instants of `more` too.
-    fn live(&mut self, from: Timestamp, more: &BTreeSet<Timestamp>) {
+    pub fn live(&mut self, from: Timestamp, more: &BTreeSet<Timestamp>) {
         let mut now = from;
         while let Some(next) = self.next(now) {
             more.range(now..next).for_each(|at| self.advance(*at));
@@ -100,7 +100,7 @@ impl World {
         }
     }
 
-    fn told(&self) -> Vec<String> {
+    pub fn told(&self) -> Vec<String> {
         let line = |contact: &Contact| {
             let step = &self.policy.steps[contact.step].name;
             format!("{} {step}", self.zone.to_datetime(contact.at).strftime("%Y-%m-%d %H:%M"))
@@ -156,7 +156,7 @@ fn at_both_ends_of_daylight_saving_time_the_window_is_where_the_clock_says() {
     for (due, expected) in
         [(Date::constant(2026, 3, 29), "2026-03-29T01:00:00Z"), (Date::constant(2026, 10, 25), "2026-10-25T00:00:00Z")]
     {
-        let item = Item { due_date: due, taken: 1, last_taken: None, held: Vec::new() };
+        let item = Item { due_date: due, from: Date::MIN, taken: 1, last_taken: None, held: [].into() };
         let before = due.to_datetime(Time::midnight()).to_zoned(madrid.clone()).expect("midnight").timestamp();
         let contact = next_contact(&policy, &madrid, &[item], &[], before).expect("a contact");
         assert_eq!(contact.at, expected.parse::<Timestamp>().expect("an instant"));
@@ -189,6 +189,20 @@ fn policies() -> impl Strategy<Value = Policy> {
         }
         policy
     })
+}
+
+#[test]
+fn however_many_holds_begin_before_a_permitted_moment_the_ladder_goes_on_after_them() {
+    let mut policy = ladder();
+    policy.contact.windows[0].days = vec![Weekday::Sunday];
+    let madrid = zone("Europe/Madrid");
+    // Each of these Sundays is on hold, and each Monday is free.
+    let sunday = |week: i64| Date::constant(2026, 3, 22).checked_add((week * 7).days()).expect("a day");
+    let held: Vec<_> = (0..60).map(|week| (sunday(week), sunday(week))).collect();
+    let items = [Item { held: held.into(), ..fresh(Date::constant(2026, 3, 12)) }];
+    let now = at("2026-03-17T12:00:00", &madrid);
+    let contact = next_contact(&policy, &madrid, &items, &[], now).expect("a contact");
+    assert_eq!(madrid.to_datetime(contact.at).date(), sunday(60));
 }
 
 fn zones() -> impl Strategy<Value = TimeZone> {

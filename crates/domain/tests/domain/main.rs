@@ -1,9 +1,16 @@
 //! The domain from outside.
 
 mod account;
+mod credit;
+mod days;
 mod holds;
+mod hours;
 mod invariants;
 mod ladder;
+mod outcomes;
 mod policy;
 mod speaking;
+mod tone;
+mod tries;
+mod whatever_happens;
 mod world;

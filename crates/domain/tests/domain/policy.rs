@@ -51,6 +51,15 @@ fn fields(policy: &Policy) -> Vec<String> {
 }
 
 #[test]
+fn the_most_messages_a_week_are_explained_by_the_most_a_day() {
+    let mut policy = sound();
+    (policy.contact.max_per_day, policy.contact.max_per_week) = (3, 2);
+    let faults = policy.check(|_| true);
+    let told: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.rule)).collect();
+    assert_eq!(told, ["contact.max_per_week: must be at least 3, which is contact.max_per_day, and at most 35"]);
+}
+
+#[test]
 fn a_sound_policy_has_no_fault() {
     assert_eq!(fields(&sound()), [""; 0]);
     let mut fixed = sound();
@@ -61,7 +70,7 @@ fn a_sound_policy_has_no_fault() {
 #[test]
 fn each_fault_is_named_where_it_stands() {
     type Change = fn(&mut Policy);
-    let cases: [(&str, Change); 22] = [
+    let cases: [(&str, Change); 25] = [
         ("step", |policy| policy.steps.clear()),
         ("step[1].offset_days", |policy| policy.steps[1].offset_days = -3),
         ("step[1].offset_days", |policy| policy.steps[1].offset_days = -4),
@@ -83,6 +92,9 @@ fn each_fault_is_named_where_it_stands() {
         ("contact.max_per_week", |policy| policy.contact.max_per_week = 0),
         ("contact.backoff_minutes", |policy| policy.contact.backoff_minutes = vec![0]),
         ("sender.name", |policy| policy.sender.name = "Ejemplo\r\nBcc: all@example.com".into()),
+        ("sender.name", |policy| policy.sender.name = "Ejemplo \u{202e}.L.S".into()),
+        ("sender.name", |policy| policy.sender.name = "Ejemplo\u{2028}S.L.".into()),
+        ("sender.payment", |policy| policy.sender.payment = "IBAN\n\u{2067}ES91".into()),
         ("sender.email", |policy| policy.sender.email = "cobros@example.com>\r\nBcc: x".into()),
     ];
     for (expected, change) in cases {
@@ -125,6 +137,9 @@ fn no_mail_can_come_from_what_is_no_address() {
         "a@example",
         "@example.com",
         "a@b@example.com",
+        "ü@example.com",
+        "a@münchen.example",
+        "a@192.0.2.1",
     ] {
         let mut policy = sound();
         policy.sender.email = address.into();

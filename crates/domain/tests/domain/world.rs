@@ -7,13 +7,15 @@ use saldo_domain::{
     Context, Decision, Rules,
     account::Account,
     command::Command,
+    decide,
     document::{Document, DocumentKey},
     event::Event,
     handle,
     ids::DocumentNumber,
-    ledger::{self, Designation, invoice::schedule},
+    ledger::{self, Designation, Excess, invoice::schedule},
     money::{Currency, Money},
     party::{self, DebtorKind, Profile},
+    refusal::Refusal,
     sealed::Sealed,
 };
 
@@ -30,7 +32,7 @@ pub struct World {
 
 impl World {
     pub fn opened() -> Self {
-        let mut world = Self::default();
+        let mut world = Self { now: at("2026-02-01T12:00"), ..Self::default() };
         let profile = Profile {
             display_name: Sealed(vec![1]),
             kind: DebtorKind::Business,
@@ -58,6 +60,12 @@ impl World {
         refusal.map_or(Ok(()), |refusal| Err(refusal.reason()))
     }
 
+    /// Decides without folding.
+    pub fn decide<C: Clone + Into<Command>>(&self, command: &C) -> Result<Vec<Event>, Refusal> {
+        let context = Context { now: self.now, rules: &self.rules, zones: |name| TimeZone::get(name).ok() };
+        decide(&self.account, &self.documents, &command.clone().into(), &context)
+    }
+
     /// Open amounts, oldest due first.
     pub fn open(&self) -> Vec<i64> {
         self.account.ledger.items.iter().map(|item| item.open).collect()
@@ -66,6 +74,11 @@ impl World {
     pub fn unapplied(&self) -> i64 {
         self.account.ledger.credits.iter().map(|credit| credit.remaining).sum()
     }
+}
+
+/// An instant, by the clock of UTC.
+pub fn at(text: &str) -> Timestamp {
+    format!("{text}Z").parse().expect("an instant")
 }
 
 pub fn number(text: &str) -> DocumentNumber {
@@ -81,12 +94,21 @@ pub fn day(n: i8) -> Date {
 }
 
 pub fn invoice(no: &str, parts: &[(Date, i64)]) -> ledger::Command {
+    issued_on(no, day(1), parts)
+}
+
+/// An invoice of an issue date.
+pub fn issued_on(no: &str, issue_date: Date, parts: &[(Date, i64)]) -> ledger::Command {
     let total = money(parts.iter().map(|(_, amount)| amount).sum(), "EUR");
-    let instalments = schedule(total, day(1), None, parts).expect("a schedule");
-    ledger::Command::IssueInvoice { number: number(no), total, issue_date: day(1), instalments, description: None }
+    let instalments = schedule(total, issue_date, None, parts).expect("a schedule");
+    ledger::Command::IssueInvoice { number: number(no), total, issue_date, instalments, description: None }
 }
 
 pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> ledger::Command {
+    designated(reference, amount, designations, Excess::Refused)
+}
+
+pub fn designated(reference: &str, amount: Money, designations: &[(&str, i64)], excess: Excess) -> ledger::Command {
     ledger::Command::RecordPayment {
         reference: number(reference),
         amount,
@@ -95,6 +117,8 @@ pub fn payment(reference: &str, amount: Money, designations: &[(&str, i64)]) -> 
             .iter()
             .map(|(invoice, amount)| Designation { invoice: number(invoice), instalment: None, amount: *amount })
             .collect(),
+        excess,
+        keep_unapplied: false,
         remittance: None,
     }
 }

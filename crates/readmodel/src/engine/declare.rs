@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use saldo_domain::account::Account;
+
 /// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -275,6 +277,18 @@ impl View {
     }
 }
 
+/// What rows say of each account that the domain's own state says too, as lines of text. `verify` compares both.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    /// What is compared, for people.
+    pub what: &'static str,
+    /// The query of the rows: the account's key, a line, and whether the domain may have forgotten what the line says. `{s}` is
+    /// the build's schema.
+    pub rows: &'static str,
+    /// The lines that an account's state gives.
+    pub lines: fn(&Account) -> Vec<String>,
+}
+
 /// One read model: what stands in the database for it. How rows come about is its `Model`.
 #[derive(Debug, Clone, Copy)]
 pub struct Declaration {
@@ -286,6 +300,8 @@ pub struct Declaration {
     pub tables: &'static [Table],
     /// Its views.
     pub views: &'static [View],
+    /// What the domain's state must agree with. Empty where the state remembers nothing of it.
+    pub expected: &'static [Expected],
     /// What else it gives analysts, as SQL that may run again; made after its views.
     pub more: fn() -> String,
 }
@@ -293,7 +309,12 @@ pub struct Declaration {
 impl Declaration {
     /// A model with these tables and views.
     pub const fn new(name: &'static str, version: i32, tables: &'static [Table], views: &'static [View]) -> Self {
-        Self { name, version, tables, views, more: String::new }
+        Self { name, version, tables, views, expected: &[], more: String::new }
+    }
+
+    /// `verify` holds these rows against the domain's state.
+    pub const fn expecting(self, expected: &'static [Expected]) -> Self {
+        Self { expected, ..self }
     }
 
     /// `CREATE TABLE` of them all.

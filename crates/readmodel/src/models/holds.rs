@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date};
 use saldo_domain::{
-    agreement::{Fact, HoldScope, HoldTerms},
+    account::Account,
+    agreement::{Fact, Hold, HoldScope, HoldTerms},
     event::Event,
     ids::DocumentNumber,
 };
@@ -12,7 +13,7 @@ use saldo_domain::{
 use super::{Accepted, CommitPosition, Model, Owner};
 use crate::{
     ReadModelError,
-    engine::{Column, Declaration, Kind, Shown, Table, TableRows, View, Writer},
+    engine::{Column, Declaration, Expected, Kind, Shown, Table, TableRows, View, Writer},
 };
 
 const HOLDS: Table = Table {
@@ -73,6 +74,33 @@ const VIEW: View = View {
     rest: "",
 };
 
+/// Holds that stand. The domain forgets a hold some time after its last day.
+const STANDING: Expected = Expected {
+    what: "holds",
+    rows: "SELECT tenant || '/' || account,
+               concat_ws(' ', hold, coalesce(from_date::text, '-'), coalesce(until_date::text, '-'), reason, replace(invoices, E'\n', ' ')),
+               until_date IS NOT NULL
+           FROM {s}.holds WHERE released_on IS NULL",
+    lines: |account: &Account| account.agreement.holds.iter().map(line).collect(),
+};
+
+fn line(Hold { hold, terms }: &Hold) -> String {
+    let day = |day: Option<Date>| day.map_or_else(|| "-".to_owned(), |day| day.to_string());
+    let (_, invoices) = columns(&terms.scope, " ");
+    format!("{hold} {} {} {} {invoices}", day(terms.from), day(terms.until), terms.reason.name())
+}
+
+/// The scope, and the invoices that it names.
+fn columns(scope: &HoldScope, between: &str) -> (&'static str, String) {
+    match scope {
+        HoldScope::Account => ("account", String::new()),
+        HoldScope::Invoices(invoices) => {
+            let numbers: Vec<&str> = invoices.iter().map(DocumentNumber::as_str).collect();
+            ("invoices", numbers.join(between))
+        }
+    }
+}
+
 /// A hold, by its id on the account.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct HoldKey {
@@ -98,7 +126,7 @@ pub struct Holds {
 }
 
 impl Model for Holds {
-    const DECLARATION: Declaration = Declaration::new("holds", 1, &[HOLDS], &[VIEW]);
+    const DECLARATION: Declaration = Declaration::new("holds", 1, &[HOLDS], &[VIEW]).expecting(&[STANDING]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         for event in &accepted.commit.events {
@@ -124,13 +152,7 @@ impl Model for Holds {
     async fn write(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
         let mut rows = TableRows::of(&HOLDS, self.changes.len());
         for (HoldKey { owner, hold }, row) in &self.changes {
-            let (scope, invoices) = match &row.terms.scope {
-                HoldScope::Account => ("account", String::new()),
-                HoldScope::Invoices(invoices) => {
-                    let numbers: Vec<&str> = invoices.iter().map(DocumentNumber::as_str).collect();
-                    ("invoices", numbers.join("\n"))
-                }
-            };
+            let (scope, invoices) = columns(&row.terms.scope, "\n");
             rows.put(
                 row.placed_on.is_some(),
                 &[

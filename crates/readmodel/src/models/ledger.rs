@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use saldo_domain::{
+    account::Account,
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentRecorded,
-        PaymentReversed,
+        AllocationLine, CreditKind, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued,
+        InvoiceVoided, PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
     },
     money::Currency,
 };
@@ -19,7 +20,7 @@ use saldo_domain::{
 use super::{Accepted, CommitPosition, Model, Owner};
 use crate::{
     ReadModelError,
-    engine::{Column, Declaration, Kind, Shown, Table, TableRows, View, Writer, comment_on_column},
+    engine::{Column, Declaration, Expected, Kind, Shown, Table, TableRows, View, Writer, comment_on_column},
 };
 
 const LEDGER: Table = Table {
@@ -183,6 +184,49 @@ pub struct ItemChange {
     pub change: i64,
 }
 
+const OPEN: Expected = Expected {
+    what: "open items",
+    rows: "SELECT tenant || '/' || account, concat_ws(' ', kind, document, instalment, currency, open_minor), false
+           FROM {s}.items WHERE open_minor <> 0",
+    lines: |account| {
+        let line = |(kind, document, instalment, currency, open): OpenAmount<'_>| {
+            format!("{kind} {document} {instalment} {currency} {open}")
+        };
+        open(account).map(line).collect()
+    },
+};
+
+/// The ledger sums to each account's balance.
+const BALANCES: Expected = Expected {
+    what: "ledger sums by currency",
+    rows: "SELECT tenant || '/' || account, concat_ws(' ', currency, sum(amount_minor)), false
+           FROM {s}.ledger GROUP BY tenant, account, currency HAVING sum(amount_minor) <> 0",
+    lines: |account| {
+        let mut balances: BTreeMap<&str, i64> = BTreeMap::new();
+        for (_, _, _, currency, open) in open(account) {
+            *balances.entry(currency.code()).or_default() += open;
+        }
+        let balances = balances.into_iter().filter(|(_, balance)| *balance != 0);
+        balances.map(|(currency, balance)| format!("{currency} {balance}")).collect()
+    },
+};
+
+/// Kind, document, instalment, currency, and what is open in minor units.
+type OpenAmount<'a> = (&'static str, &'a DocumentNumber, u32, &'a Currency, i64);
+
+fn open(account: &Account) -> impl Iterator<Item = OpenAmount<'_>> {
+    let items = &account.ledger.items;
+    let items = items.iter().map(|item| ("invoice", &item.invoice, item.instalment, &item.currency, item.open));
+    let credits = account.ledger.credits.iter().map(|credit| {
+        let kind = match credit.kind {
+            CreditKind::Payment => "payment",
+            CreditKind::CreditNote => "credit_note",
+        };
+        (kind, &credit.document, 0, &credit.currency, -credit.remaining)
+    });
+    items.chain(credits)
+}
+
 /// What a batch adds to the ledger, and what that comes to for each item.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -193,8 +237,11 @@ pub struct Ledger {
 }
 
 impl Model for Ledger {
-    const DECLARATION: Declaration =
-        Declaration { more: aging, ..Declaration::new("ledger", 2, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW]) };
+    const DECLARATION: Declaration = Declaration {
+        more: aging,
+        expected: &[OPEN, BALANCES],
+        ..Declaration::new("ledger", 3, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW])
+    };
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         let Accepted { owner, position, commit, .. } = *accepted;
@@ -325,7 +372,7 @@ impl Lines<'_> {
                     self.make(item, part.amount);
                 }
             }
-            Fact::InvoiceVoided(InvoiceVoided { number, currency, void_date, instalments, .. }) => {
+            Fact::InvoiceVoided(voided @ InvoiceVoided { number, currency, instalments, .. }) => {
                 for part in instalments {
                     let item = Item {
                         kind: "invoice",
@@ -333,31 +380,50 @@ impl Lines<'_> {
                         instalment: part.number,
                         currency: *currency,
                         due_date: Some(part.due_date),
-                        issue_date: *void_date,
+                        issue_date: voided.day(),
                     };
-                    self.push(item, *void_date, -part.amount);
+                    self.push(item, voided.day(), -part.amount);
                 }
             }
-            Fact::InvoiceCredited(InvoiceCredited { credit_note, amount, credit_date, lines, .. }) => {
-                self.make(credit("credit_note", credit_note, amount.currency, *credit_date), -amount.minor);
+            Fact::InvoiceCredited(credited @ InvoiceCredited { credit_note, amount, lines, .. }) => {
+                self.make(credit("credit_note", credit_note, amount.currency, credited.day()), -amount.minor);
                 self.apply("credit_note", credit_note, amount.currency, lines);
             }
-            Fact::PaymentRecorded(PaymentRecorded { reference, amount, value_date, .. }) => {
-                self.make(credit("payment", reference, amount.currency, *value_date), -amount.minor);
+            Fact::PaymentRecorded(recorded @ PaymentRecorded { reference, amount, .. }) => {
+                self.make(credit("payment", reference, amount.currency, recorded.day()), -amount.minor);
             }
             Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
                 self.apply("payment", reference, *currency, lines);
             }
-            // What was applied is first unapplied again, not before the day it took effect, and then all of it goes.
-            Fact::PaymentReversed(PaymentReversed { reference, amount, reversal_date, lines, .. }) => {
-                for line in lines {
-                    let day = line.effective_date.max(*reversal_date);
-                    self.push(applied(line, amount.currency), day, line.amount);
-                    self.push(credit("payment", reference, amount.currency, day), day, -line.amount);
-                }
-                let payment = credit("payment", reference, amount.currency, *reversal_date);
-                self.push(payment, *reversal_date, amount.minor);
+            Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, .. }) => {
+                self.apply("credit_note", credit_note, *currency, lines);
             }
+            Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
+                self.take_back(reference, *currency, lines, *deallocation_date);
+            }
+            Fact::CreditRefunded(refunded @ CreditRefunded { kind, document, amount, .. }) => {
+                let kind = match kind {
+                    CreditKind::Payment => "payment",
+                    CreditKind::CreditNote => "credit_note",
+                };
+                let day = refunded.day();
+                self.push(credit(kind, document, amount.currency, day), day, amount.minor);
+            }
+            // What was applied is first unapplied again, and then all of it goes.
+            Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, lines, .. }) => {
+                self.take_back(reference, amount.currency, lines, reversed.day());
+                let payment = credit("payment", reference, amount.currency, reversed.day());
+                self.push(payment, reversed.day(), amount.minor);
+            }
+        }
+    }
+
+    /// What was applied is unapplied again from a day on, and not before the day it took effect.
+    fn take_back(&mut self, reference: &DocumentNumber, currency: Currency, lines: &[AllocationLine], from: Date) {
+        for line in lines {
+            let day = line.effective_date.max(from);
+            self.push(applied(line, currency), day, line.amount);
+            self.push(credit("payment", reference, currency, day), day, -line.amount);
         }
     }
 
@@ -406,6 +472,7 @@ fn aging() -> String {
     let mut sql = AGING
         .replace("{columns}", &columns.join(", "))
         .replace("{as_of}", &ages("aging_as_of.as_of", ITEMS_AS_OF))
+        .replace("{open_as_of}", OPEN_AS_OF)
         .replace("{today}", &ages("today", ITEMS_TODAY));
     for (name, _, comment) in FIGURES {
         sql += &comment_on_column(&format!("bi.aging_figures.{name}"), comment);
@@ -441,6 +508,18 @@ const ITEMS_AS_OF: &str = "(
       WHERE effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at) item
     WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL";
 
+/// Each item on a day: as the ageing has it, one row an item.
+const OPEN_AS_OF: &str = "
+  SELECT item.tenant, item.account, item.kind, item.document, item.instalment, item.currency, item.due_date,
+         sum(open)::bigint
+  FROM (
+    SELECT tenant, account, kind, document, instalment, currency, due_date, open_minor AS open FROM bi.open_items
+    UNION ALL
+    SELECT tenant, account, kind, document, instalment, currency, due_date, -amount_minor FROM bi.ledger
+    WHERE effective_date > open_items_as_of.as_of OR ledger.known_at > open_items_as_of.known_at) item
+  WHERE open_items_as_of.as_of IS NOT NULL AND open_items_as_of.known_at IS NOT NULL
+  GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(open) <> 0";
+
 /// The same on each creditor's own day, with all that is known. A creditor that has published no settings has UTC's day. No
 /// zone's day is before UTC's by more than one: by that bound the ledger's index finds the few changes that lie ahead.
 const ITEMS_TODAY: &str = "(
@@ -465,13 +544,18 @@ END $$;
 CREATE OR REPLACE FUNCTION bi.aging_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
 RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${as_of}
 $$;
+CREATE OR REPLACE FUNCTION bi.open_items_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
+RETURNS TABLE (tenant text, account text, kind text, document text, instalment integer, currency char(3), due_date date,
+               open_minor bigint) LANGUAGE sql STABLE AS $${open_as_of}
+$$;
 CREATE OR REPLACE FUNCTION bi.aging_today() RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${today}
 $$;
 CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_today();
 COMMENT ON TYPE bi.aging_figures IS 'Receivables of one account in one currency by age; the buckets plus unapplied equal the balance';
 COMMENT ON FUNCTION bi.aging_as_of(date, timestamptz) IS 'Ageing as true on day as_of, as known at instant known_at; what was known then stays known then';
+COMMENT ON FUNCTION bi.open_items_as_of(date, timestamptz) IS 'Open instalments and unapplied credit (negative) as true on day as_of, as known at instant known_at';
 COMMENT ON FUNCTION bi.aging_today() IS 'Ageing on each creditor''s own day, with all that is known';
 COMMENT ON VIEW bi.aging IS 'Ageing today, by each creditor''s own day, with all that is known';
-REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz), bi.aging_today() TO saldo_bi;
+REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz), bi.open_items_as_of(date, timestamptz), bi.aging_today() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz), bi.open_items_as_of(date, timestamptz), bi.aging_today() TO saldo_bi;
 ";

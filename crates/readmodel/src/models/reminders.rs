@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use saldo_domain::{
-    dunning::{Fact, HandOverFailure, Notice, WithheldReason},
+    dunning::{Fact, HandOverFailure, Notice, ReminderState, WithheldReason},
     event::Event,
 };
 
 use super::{Accepted, CommitPosition, Model, Owner};
 use crate::{
     ReadModelError,
-    engine::{Arrays, Column, Declaration, Kind, Shown, Table, TableRows, View, Writer},
+    engine::{Arrays, Column, Declaration, Expected, Kind, Shown, Table, TableRows, View, Writer},
 };
 
 const REMINDERS: Table = Table {
@@ -67,6 +67,12 @@ const REMINDERS: Table = Table {
                 Kind::Bool,
                 "It reached nobody for certain and nobody has seen to it: retry it or drop it",
             ),
+            Column::new(
+                "superseded_by",
+                Kind::Big,
+                "The newer reminder by which a person need not see to this one; where that one is held back, they do again",
+            )
+            .nullable(),
             Column::new("version", Kind::Big, "Version of the account's newest commit about it"),
             Column::new("partition", Kind::Int, "Partition of that commit's record"),
             Column::new("record_offset", Kind::Big, "Offset of that commit's record"),
@@ -125,7 +131,7 @@ const WITHHELD: View = View {
         Shown::Computed(
             "reason",
             "split_part(reason, ':', 1)",
-            "settled, sending_off, no_contact_point, dropped or held",
+            "settled, sending_off, no_contact_point, dropped, held or nothing_owed",
         ),
         Shown::Computed("reminders", "count(*)", "How many"),
     ],
@@ -180,23 +186,84 @@ pub struct ReminderChange {
     pub changed_at: Timestamp,
     /// It reached nobody for certain, and no person has seen to it.
     pub needs_person: bool,
+    /// The newer reminder by which no person need see to it any more.
+    pub superseded_by: Option<u64>,
     /// The newest commit about it.
     pub position: CommitPosition,
     /// The trace that commit was written under: whoever works on the reminder next links to it.
     pub trace: Option<Box<str>>,
 }
 
+/// How many reminders there ever were, which is open and where it stands, and which one a person should look at.
+const REMEMBERED: Expected = Expected {
+    what: "reminders",
+    rows: "SELECT tenant || '/' || account, count(*) || ' in all', false FROM {s}.reminders GROUP BY tenant, account
+           UNION ALL
+           SELECT tenant || '/' || account, reminder || ' needs a person', false FROM {s}.reminders WHERE needs_person
+           UNION ALL
+           SELECT tenant || '/' || account,
+               concat_ws(' ', reminder, status, coalesce((extract(epoch FROM until) * 1000000)::bigint, 0), attempts, step, template,
+                   coalesce(retry_of, 0)),
+               false
+           FROM {s}.reminders WHERE status IN ('due', 'deferred', 'started')",
+    lines: |account| {
+        let dunning = &account.dunning;
+        let mut lines = Vec::new();
+        if dunning.reminders > 0 {
+            lines.push(format!("{} in all", dunning.reminders));
+        }
+        lines.extend(dunning.needs_person().map(|reminder| format!("{reminder} needs a person")));
+        lines.extend(dunning.open.as_ref().map(|open| {
+            let (status, until) = match open.state {
+                ReminderState::Due { from: None } => ("due", None),
+                ReminderState::Due { from } => ("deferred", from),
+                ReminderState::Started { send_before, .. } => ("started", Some(send_before)),
+            };
+            let (until, retry_of) = (until.map_or(0, Timestamp::as_microsecond), open.retry_of.unwrap_or(0));
+            let Notice { step, template, .. } = &open.notice;
+            format!("{} {status} {until} {} {step} {template} {retry_of}", open.number, open.attempts)
+        }));
+        lines
+    },
+};
+
 /// What a batch did to reminders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reminders {
     /// By key.
     pub changes: BTreeMap<ReminderKey, ReminderChange>,
-    /// The newest reminder that fell due on each account: nobody need look at the ones before it any more.
-    pub newest: BTreeMap<Owner, u64>,
+    /// Of each account, what that did to the reminder from before the batch that a person should see to.
+    pub older: BTreeMap<Owner, Older>,
+}
+
+/// What a batch did to a reminder from before it that a person should see to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Older {
+    /// The reminder that had superseded it and was held back: first of all, a person should see to it again.
+    pub returned_by: Option<u64>,
+    /// The reminder that then superseded it.
+    pub superseded_by: Option<u64>,
+}
+
+impl Older {
+    /// A newer reminder fell due.
+    fn superseded(&mut self, by: u64) {
+        self.superseded_by.get_or_insert(by);
+    }
+
+    /// A newer reminder was held back.
+    fn returned(&mut self, by: u64) {
+        match self.superseded_by {
+            None => self.returned_by = Some(by),
+            Some(newer) if newer == by => self.superseded_by = None,
+            Some(_) => {}
+        }
+    }
 }
 
 impl Model for Reminders {
-    const DECLARATION: Declaration = Declaration::new("reminders", 1, &[REMINDERS], &[VIEW, BY_STEP, WITHHELD]);
+    const DECLARATION: Declaration =
+        Declaration::new("reminders", 2, &[REMINDERS], &[VIEW, BY_STEP, WITHHELD]).expecting(&[REMEMBERED]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         for event in &accepted.commit.events {
@@ -220,6 +287,7 @@ impl Model for Reminders {
             let template = row.notice.as_ref().map(|notice| notice.template.as_str());
             let Standing { status, reason, ready_at, until } = &row.standing;
             let (reason, trace) = (reason.as_deref(), row.trace.as_deref());
+            let superseded_by = row.superseded_by.map(|newer| newer as i64);
             let version = row.position.version as i64;
             let (partition, offset) = (row.position.partition as i32, row.position.offset as i64);
             if let Some(FellDue { at, retry_of }) = &row.fell_due {
@@ -240,6 +308,7 @@ impl Model for Reminders {
                     &attempts,
                     &row.changed_at,
                     &row.needs_person,
+                    &superseded_by,
                     &version,
                     &partition,
                     &offset,
@@ -262,6 +331,7 @@ impl Model for Reminders {
                     &row.if_waiting,
                     &row.changed_at,
                     &row.needs_person,
+                    &superseded_by,
                     &version,
                     &partition,
                     &offset,
@@ -276,7 +346,7 @@ impl Model for Reminders {
 }
 
 /// What a row of [`CHANGE`] says.
-const CHANGED: [(&str, Kind); 19] = [
+const CHANGED: [(&str, Kind); 20] = [
     ("tenant", Kind::Id),
     ("account", Kind::Id),
     ("reminder", Kind::Big),
@@ -292,6 +362,7 @@ const CHANGED: [(&str, Kind); 19] = [
     ("if_waiting", Kind::Bool),
     ("changed_at", Kind::Instant),
     ("needs_person", Kind::Bool),
+    ("superseded_by", Kind::Big),
     ("version", Kind::Big),
     ("partition", Kind::Int),
     ("record_offset", Kind::Big),
@@ -304,7 +375,7 @@ const CHANGE: &str = "
     UPDATE {s}.reminders r
     SET step = coalesce(c.step, r.step), tone = coalesce(c.tone, r.tone), channel = coalesce(c.channel, r.channel),
         template = coalesce(c.template, r.template), attempts = coalesce(c.attempts, r.attempts),
-        needs_person = c.needs_person, version = c.version, partition = c.partition, record_offset = c.record_offset,
+        needs_person = c.needs_person, superseded_by = c.superseded_by, version = c.version, partition = c.partition, record_offset = c.record_offset,
         trace = c.trace, ready_at = c.ready_at, until = c.until,
         status = CASE WHEN c.if_waiting AND r.ready_at IS NULL THEN r.status ELSE c.status END,
         reason = CASE WHEN c.if_waiting AND r.ready_at IS NULL THEN r.reason ELSE c.reason END,
@@ -313,15 +384,28 @@ const CHANGE: &str = "
 
 impl Reminders {
     async fn supersede(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
-        let mut newest = Arrays::of([("tenant", Kind::Id), ("account", Kind::Id), ("newest", Kind::Big)]);
-        for (owner, reminder) in &self.newest {
-            newest.row(&[&owner.tenant.as_str(), &owner.account.as_str(), &(*reminder as i64)]);
-        }
-        let statement = "
-            UPDATE {s}.reminders r SET needs_person = false FROM {rows} AS n
-            WHERE r.tenant = n.tenant AND r.account = n.account AND r.reminder < n.newest AND r.needs_person";
-        writer.run(statement, newest).await?;
+        let by = |of: fn(&Older) -> Option<u64>| {
+            let mut rows = Arrays::of([("tenant", Kind::Id), ("account", Kind::Id), ("newer", Kind::Big)]);
+            for (owner, newer) in self.older.iter().filter_map(|(owner, older)| Some((owner, of(older)?))) {
+                rows.row(&[&owner.tenant.as_str(), &owner.account.as_str(), &(newer as i64)]);
+            }
+            rows
+        };
+        let returned = "
+            UPDATE {s}.reminders r SET needs_person = true, superseded_by = NULL FROM {rows} AS n
+            WHERE r.tenant = n.tenant AND r.account = n.account AND r.superseded_by = n.newer";
+        writer.run(returned, by(|older| older.returned_by)).await?;
+        let superseded = "
+            UPDATE {s}.reminders r SET needs_person = false, superseded_by = n.newer FROM {rows} AS n
+            WHERE r.tenant = n.tenant AND r.account = n.account AND r.reminder < n.newer AND r.needs_person";
+        writer.run(superseded, by(|older| older.superseded_by)).await?;
         Ok(())
+    }
+
+    /// The reminders of an account before a newer one, as far as the batch has changed them.
+    fn before(&mut self, owner: &Owner, newer: u64) -> impl Iterator<Item = &mut ReminderChange> {
+        let key = |reminder| ReminderKey { owner: owner.clone(), reminder };
+        self.changes.range_mut(key(0)..key(newer)).map(|(_, change)| change)
     }
 
     fn fold(&mut self, accepted: &Accepted<'_>, fact: &Fact) {
@@ -330,9 +414,10 @@ impl Reminders {
         match fact {
             Fact::ReminderDue(due) => {
                 let at = accepted.commit.recorded_at;
-                let key = |reminder| ReminderKey { owner: owner.clone(), reminder };
-                self.changes.range_mut(key(0)..key(due.reminder)).for_each(|(_, older)| older.needs_person = false);
-                self.newest.insert(owner.clone(), due.reminder);
+                for older in self.before(owner, due.reminder).filter(|older| older.needs_person) {
+                    (older.needs_person, older.superseded_by) = (false, Some(due.reminder));
+                }
+                self.older.entry(owner.clone()).or_default().superseded(due.reminder);
                 let standing = Standing { ready_at: Some(at), ..standing("due", None) };
                 let change = ReminderChange {
                     fell_due: Some(FellDue { at, retry_of: due.retry_of }),
@@ -352,6 +437,14 @@ impl Reminders {
                 self.change(owner, started.reminder, change);
             }
             Fact::ContactWithheld(withheld) => {
+                // Nothing was said, and what kept the message back passes: a person sees to the reminder before it.
+                if matches!(withheld.reason, WithheldReason::Held | WithheldReason::SendingOff) {
+                    let superseded = |older: &&mut ReminderChange| older.superseded_by == Some(withheld.reminder);
+                    for older in self.before(owner, withheld.reminder).filter(superseded) {
+                        (older.needs_person, older.superseded_by) = (true, None);
+                    }
+                    self.older.entry(owner.clone()).or_default().returned(withheld.reminder);
+                }
                 let by = withheld.hold.as_ref().map_or_else(String::new, |hold| format!(": {hold}"));
                 let reason = format!("{}{by}", withheld.reason.name());
                 let change = ReminderChange {
@@ -393,6 +486,7 @@ impl Reminders {
 impl ReminderChange {
     fn then(&mut self, later: ReminderChange) {
         self.needs_person = later.needs_person;
+        self.superseded_by = later.superseded_by;
         self.position = later.position;
         self.trace = later.trace;
         self.notice = later.notice.or(self.notice.take());
@@ -415,6 +509,7 @@ fn stands(accepted: &Accepted<'_>, standing: Standing) -> ReminderChange {
         if_waiting: false,
         changed_at: accepted.commit.recorded_at,
         needs_person: false,
+        superseded_by: None,
         position: accepted.position,
         trace: accepted.trace.map(Into::into),
     }

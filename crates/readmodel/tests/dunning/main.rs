@@ -1,5 +1,6 @@
-//! Reminders and attempts in the read models. This binary is its own child process for Postgres (`child`).
+//! Reminders, attempts and the days of the ledger in the read models. This binary is its own child process for Postgres (`child`).
 
+mod days;
 mod stories;
 mod story;
 mod tables;
@@ -27,6 +28,10 @@ fn main() -> ExitCode {
         test("history_is_one_line_each_without_personal_data", stories::history_is_one_line_each_without_personal_data),
         test("rows_do_not_tell_where_the_log_was_cut_into_batches", || tables::run(tables::cut_anywhere)),
         test("bi_says_what_was_sent_and_what_was_not", || tables::run(tables::public_face)),
+        test("u2_u13_domain_ageing_open_items_and_ladder_say_the_same_of_a_day", || tables::run(days::one_truth)),
+        test("u12_a_later_allocation_moves_no_past_ageing", || {
+            tables::run(days::a_later_allocation_moves_no_past_ageing)
+        }),
         test("an_older_releases_tables_serve_on_and_a_newers_are_left_alone", || tables::run(tables::formats)),
         test("a_transaction_that_nobody_waits_for_is_not_left_open", || tables::run(tables::cancelled)),
     ];

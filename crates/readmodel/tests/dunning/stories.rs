@@ -10,10 +10,13 @@ use crate::{
     },
 };
 
+const FAILED: &str = "1.1 rejected refused: rcpt 550";
+
 /// Stories, and what the rows say in the end: of each reminder, then of each attempt.
 pub fn all() -> Vec<(Story, Vec<&'static str>)> {
     let told = |name, commits, rows: &[&'static str]| (Story::of(name, commits), rows.to_vec());
     let dropped = |reminder| withheld(reminder, WithheldReason::Dropped);
+    let held = |reminder| withheld(reminder, WithheldReason::Held);
     vec![
         told(
             "sent",
@@ -82,6 +85,79 @@ pub fn all() -> Vec<(Story, Vec<&'static str>)> {
                 "1.1 rejected refused: rcpt 550",
                 "2.1 started",
             ],
+        ),
+        told(
+            "said-again-and-held-back",
+            vec![vec![due(1)], vec![started(1, 1)], vec![refused(1, 1)], vec![again(2, 1)], vec![held(2)]],
+            &["1 second rejected refused: rcpt 550, v3, needs a person", "2 second withheld held, again 1, v5", FAILED],
+        ),
+        told(
+            "said-again-while-sending-is-off-and-dropped",
+            vec![
+                vec![due(1)],
+                vec![started(1, 1)],
+                vec![refused(1, 1)],
+                vec![again(2, 1)],
+                vec![withheld(2, WithheldReason::SendingOff)],
+                vec![dropped(1)],
+                vec![due(3), held(3)],
+            ],
+            &[
+                "1 second rejected refused: rcpt 550, v6",
+                "2 second withheld sending_off, again 1, v5",
+                "3 second withheld held, v7",
+                FAILED,
+            ],
+        ),
+        told(
+            "held-back-twice-and-then-said",
+            vec![
+                vec![due(1)],
+                vec![started(1, 1)],
+                vec![refused(1, 1)],
+                vec![due(2), held(2), due(3)],
+                vec![held(3), due(4)],
+                vec![started(4, 1)],
+                vec![accepted(4, 1)],
+                vec![due(5), held(5)],
+            ],
+            &[
+                "1 second rejected refused: rcpt 550, v3",
+                "2 second withheld held, v4",
+                "3 second withheld held, v5",
+                "4 second accepted, v7",
+                "5 second withheld held, v8",
+                FAILED,
+                "4.1 accepted <1@acme.example>",
+            ],
+        ),
+        told(
+            "held-back-again-and-again",
+            vec![
+                vec![due(1)],
+                vec![started(1, 1)],
+                vec![no_outcome(1, 1)],
+                vec![due(2), held(2)],
+                vec![due(3)],
+                vec![held(3)],
+            ],
+            &[
+                "1 second unknown no_outcome, v3, needs a person",
+                "2 second withheld held, v4",
+                "3 second withheld held, v6",
+                "1.1 unknown no_outcome",
+            ],
+        ),
+        told(
+            "unknown-and-accepted-before-the-newer-is-held-back",
+            vec![
+                vec![due(1)],
+                vec![started(1, 1)],
+                vec![no_outcome(1, 1), due(2)],
+                vec![accepted(1, 1)],
+                vec![held(2)],
+            ],
+            &["1 second accepted, v4", "2 second withheld held, v5", "1.1 accepted <1@acme.example>"],
         ),
         told("dropped", vec![vec![due(1)], vec![dropped(1)]], &["1 second withheld dropped, v2"]),
         told(

@@ -20,12 +20,12 @@ use saldo_readmodel::{Accepted, CommitPosition, Owner, Rows};
 
 /// An account's history: what stands in its rows must be told by it.
 pub struct Story {
-    pub name: &'static str,
+    pub name: String,
     pub commits: Vec<Commit>,
 }
 
 impl Story {
-    pub fn of(name: &'static str, commits: Vec<Vec<Event>>) -> Self {
+    pub fn of(name: &str, commits: Vec<Vec<Event>>) -> Self {
         let commit = |(index, events)| Commit {
             request_id: format!("r-{index}"),
             method: "AdvanceTime".into(),
@@ -40,11 +40,18 @@ impl Story {
             refusal: None,
             events,
         };
-        Self { name, commits: (1..).zip(commits).map(commit).collect() }
+        Self { name: name.to_owned(), commits: (1..).zip(commits).map(commit).collect() }
+    }
+
+    /// What happened at these instants.
+    pub fn told(name: &str, commits: &[(Timestamp, Vec<Event>)]) -> Self {
+        let mut story = Self::of(name, commits.iter().map(|(_, events)| events.clone()).collect());
+        story.commits.iter_mut().zip(commits).for_each(|(commit, (at, _))| commit.recorded_at = *at);
+        story
     }
 
     pub fn owner(&self) -> Owner {
-        Owner { tenant: "acme".into(), account: self.name.into() }
+        Owner { tenant: "acme".into(), account: self.name.as_str().into() }
     }
 
     pub fn position(&self, index: usize, offset: u64) -> CommitPosition {
@@ -228,7 +235,13 @@ pub fn no_outcome(reminder: u64, attempt: u32) -> Event {
 }
 
 pub fn withheld(reminder: u64, reason: WithheldReason) -> Event {
-    Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld { reminder, reason, took: took(), hold: None }))
+    Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld {
+        reminder,
+        reason,
+        took: took(),
+        hold: None,
+        balances: Vec::new(),
+    }))
 }
 
 fn took() -> StepsTaken {

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::{Failure, Outcome, stories, story::Story};
 
-const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
+pub const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
 
 /// Runs a test on a server of its own.
 pub fn run<F: Future<Output = Outcome>>(body: fn(PgPool) -> F) -> Outcome {
@@ -27,13 +27,13 @@ pub fn run<F: Future<Output = Outcome>>(body: fn(PgPool) -> F) -> Outcome {
 }
 
 /// Every story's commits in one log, turn by turn: which story, and which commit of it.
-fn log(stories: &[Story]) -> Vec<(&Story, usize)> {
+pub fn log(stories: &[Story]) -> Vec<(&Story, usize)> {
     let longest = stories.iter().map(|story| story.commits.len()).max().unwrap_or(0);
     let turn = |at| stories.iter().filter(move |story| at < story.commits.len()).map(move |story| (story, at));
     (0..longest).flat_map(turn).collect()
 }
 
-async fn write(
+pub async fn write(
     connection: &mut PgConnection,
     schema: &Schema,
     log: &[(&Story, usize)],
@@ -92,19 +92,19 @@ pub async fn public_face(pool: PgPool) -> Outcome {
     );
     assert_eq!(
         texts(&pool, "SELECT concat_ws(' ', reason, reminders) FROM bi.withheld_by_reason ORDER BY 1").await?,
-        ["dropped 2", "no_contact_point 2", "settled 1"]
+        ["dropped 2", "held 8", "no_contact_point 2", "sending_off 1", "settled 1"]
     );
     assert_eq!(
         texts(&pool, "SELECT concat_ws(' ', step, status, reminders) FROM bi.reminders_by_step ORDER BY 1").await?,
         [
             "first started 1",
-            "second accepted 4",
+            "second accepted 6",
             "second deferred 1",
             "second due 2",
-            "second rejected 3",
+            "second rejected 6",
             "second started 2",
-            "second unknown 2",
-            "second withheld 5",
+            "second unknown 3",
+            "second withheld 14",
         ]
     );
     let bare = texts(

@@ -34,7 +34,8 @@ impl CatalogGrpc {
             (Rules { sending: true, ..in_force.rules.as_ref().clone() }, in_force.version)
         } else {
             let draft = sound(&sources(&request.draft))?;
-            (Rules { languages: draft.languages(), policy: Some(draft.policy), sending: true }, 0)
+            let (languages, policy) = (draft.languages(), Some(draft.policy));
+            (Rules { languages, policy, sending: true, ..in_force.rules.as_ref().clone() }, 0)
         };
         let Some(policy) = &rules.policy else {
             return Err(invalid("draft", "is required while no policy is published (`saldo policy publish`)"));
@@ -58,9 +59,9 @@ impl CatalogGrpc {
         let zone = policy.contact.zone(&profile.time_zone).to_owned();
         let account = stored.account.clone();
         // Hundreds of contacts about thousands of items take a while.
-        let planned = tokio::task::spawn_blocking(move || {
+        let (planned, nothing_owed) = tokio::task::spawn_blocking(move || {
             let context = Context { now, rules: &rules, zones: saldo_catalog::zone };
-            preview(&account, &context, most)
+            (preview(&account, &context, most), account.ledger.nothing_owed_on(context.today()))
         })
         .await
         .map_err(|_| Failure::Stopped)?;
@@ -76,6 +77,10 @@ impl CatalogGrpc {
             time_zone: zone,
             policy_version,
             sending: in_force.rules.sending,
+            nothing_owed: nothing_owed
+                .into_iter()
+                .map(|(currency, minor_units)| v1::Money { minor_units, currency: currency.to_string() })
+                .collect(),
         })
     }
 }

@@ -6,7 +6,7 @@ use saldo_catalog::{
     Fault, Published, Source, settings,
     sources::{POLICY, template_name},
 };
-use saldo_domain::ids::TenantId;
+use saldo_domain::{ids::TenantId, ledger::ApplyCredit};
 use saldo_facts::{CatalogEvent, FiscalYearStart, PolicyPublished, Settings, TemplatePublished};
 
 use crate::{edge::is_request_id, failure::Failure, violations::Violation};
@@ -67,6 +67,10 @@ pub(super) fn settings(asked: Option<&v1::TenantSettings>) -> Result<Settings, F
         fiscal_year_start: asked
             .fiscal_year_start
             .map_or(defaults.fiscal_year_start, |start| FiscalYearStart { month: start.month, day: start.day }),
+        apply_credit: match asked.apply_credit() {
+            v1::ApplyCredit::Unspecified | v1::ApplyCredit::OldestFirst => ApplyCredit::OldestFirst,
+            v1::ApplyCredit::Leave => ApplyCredit::Leave,
+        },
     };
     let faults = settings::check(&read);
     if faults.is_empty() {
@@ -86,6 +90,11 @@ pub(super) fn settings_to_api(settings: &Settings) -> v1::TenantSettings {
         time_zone: settings.time_zone.clone(),
         languages: settings.languages.clone(),
         fiscal_year_start: Some(v1::FiscalYearStart { month, day }),
+        apply_credit: match settings.apply_credit {
+            ApplyCredit::OldestFirst => v1::ApplyCredit::OldestFirst,
+            ApplyCredit::Leave => v1::ApplyCredit::Leave,
+        }
+        .into(),
     }
 }
 
@@ -101,6 +110,7 @@ mod tests {
             time_zone: "Mars/Olympus".into(),
             languages: vec!["spanish".into()],
             fiscal_year_start: Some(v1::FiscalYearStart { month: 2, day: 30 }),
+            ..Default::default()
         };
         let Err(Failure::Invalid(violations)) = settings(Some(&odd)) else { panic!("they were taken") };
         let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();

@@ -54,7 +54,7 @@ impl Rpc for v1::RecordContactOutcomeRequest {
 impl Rpc for v1::RetryContactRequest {
     const ROLES: &'static [Role] = OPERATORS;
     const REFUSALS: &'static [&'static str] =
-        &["REMINDER_UNKNOWN", "ATTEMPT_UNDER_WAY", "NOTHING_TO_SETTLE", "SENDING_OFF", "ON_HOLD"];
+        &["REMINDER_UNKNOWN", "ATTEMPT_UNDER_WAY", "NOTHING_TO_SETTLE", "SENDING_OFF", "ON_HOLD", "NOTHING_OWED"];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         Some(dunning::Command::RetryContact { reminder: reminder(self.reminder, fields)? }.into())

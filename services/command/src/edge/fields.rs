@@ -8,7 +8,7 @@ use saldo_domain::{
     money::{Currency, Money, check_amount},
     sealed::Sealed,
 };
-use saldo_facts::{REQUEST_DAY_RULE, day_from_request};
+use saldo_facts::{REQUEST_DAY_RULE, day_from_request, sealed::is_field};
 
 use super::seal::{Personal, Seal};
 use crate::{failure::Failure, violations::Violation};
@@ -102,6 +102,28 @@ impl<'s> Fields<'s> {
         (designations.len() == allocations.len()).then_some(designations)
     }
 
+    /// Items that a payment is applied to; an invoice without an instalment stands for all of its instalments.
+    pub fn allocated_items(
+        &mut self,
+        field: &str,
+        items: &[v1::AllocatedItem],
+    ) -> Option<Vec<(DocumentNumber, Option<u32>)>> {
+        if items.len() > MAX_DESIGNATIONS {
+            self.add(field, format!("must be at most {MAX_DESIGNATIONS}"));
+            return None;
+        }
+        let mut read = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let invoice = self.number(&format!("{field}[{index}].invoice_number"), &item.invoice_number);
+            if item.instalment == Some(0) {
+                self.add(format!("{field}[{index}].instalment"), "must be 1 or more");
+                continue;
+            }
+            read.extend(invoice.map(|invoice| (invoice, item.instalment)));
+        }
+        (read.len() == items.len()).then_some(read)
+    }
+
     /// Free text, sealed for this field of this event; empty is absent. Line breaks and tabs are allowed, other control
     /// characters are not.
     pub fn free_text(&mut self, path: &str, event_type: &str, field: &str, text: &str) -> Option<Option<Sealed>> {
@@ -121,6 +143,7 @@ impl<'s> Fields<'s> {
 
     /// A personal value, sealed for this field of this event.
     pub fn seal(&mut self, path: &str, event_type: &str, field: &str, text: &str) -> Sealed {
+        debug_assert!(is_field(event_type, field), "{event_type} has no sealed field {field}");
         self.seal.seal(Personal { path, event_type, field, text })
     }
 

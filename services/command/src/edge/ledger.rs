@@ -1,10 +1,13 @@
 //! The rpcs about what is owed and what was paid.
 
-use saldo_api::v1;
+use saldo_api::v1::{self, refund_credit_request::Credit};
 use saldo_auth::Role;
 use saldo_domain::{
     command::Command,
-    ledger::{self, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded, PaymentReversed, invoice},
+    ledger::{
+        self, CreditKind, CreditRefunded, Excess, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentDeallocated,
+        PaymentRecorded, PaymentReversed, invoice,
+    },
 };
 use saldo_facts::{
     declare::Fact,
@@ -54,6 +57,7 @@ impl Rpc for v1::CreditInvoiceRequest {
         "INVOICE_UNKNOWN",
         "INVOICE_VOIDED",
         "CREDIT_BEFORE_INVOICE",
+        "DATE_IN_FUTURE",
         "CURRENCY_MISMATCH",
         "TOO_MANY_OPEN_ITEMS",
     ];
@@ -84,7 +88,7 @@ impl Rpc for v1::CreditInvoiceRequest {
 impl Rpc for v1::VoidInvoiceRequest {
     const ROLES: &'static [Role] = RECORDERS;
     const REFUSALS: &'static [&'static str] =
-        &["INVOICE_UNKNOWN", "INVOICE_VOIDED", "VOID_BEFORE_ISSUE", "INVOICE_HAS_ALLOCATIONS"];
+        &["INVOICE_UNKNOWN", "INVOICE_VOIDED", "VOID_BEFORE_ISSUE", "DATE_IN_FUTURE", "INVOICE_HAS_ALLOCATIONS"];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let number = fields.number("invoice_number", &self.invoice_number);
@@ -102,6 +106,7 @@ impl Rpc for v1::RecordPaymentRequest {
     const ROLES: &'static [Role] = RECORDERS;
     const REFUSALS: &'static [&'static str] = &[
         "PAYMENT_REFERENCE_TAKEN",
+        "DATE_IN_FUTURE",
         "CURRENCY_MISMATCH",
         "INVOICE_UNKNOWN",
         "INVOICE_VOIDED",
@@ -115,6 +120,9 @@ impl Rpc for v1::RecordPaymentRequest {
         let amount = fields.amount("amount", self.amount.as_ref());
         let value_date = fields.date("value_date", self.value_date);
         let designations = fields.designations(&self.allocations);
+        if self.keep_unapplied && !self.allocations.is_empty() {
+            fields.add("allocations", "must be empty where keep_unapplied is set");
+        }
         let remittance = fields.free_text("remittance", PaymentRecorded::TYPE, REMITTANCE, &self.remittance);
         Some(
             ledger::Command::RecordPayment {
@@ -122,6 +130,8 @@ impl Rpc for v1::RecordPaymentRequest {
                 amount: amount?,
                 value_date: value_date?,
                 designations: designations?,
+                keep_unapplied: self.keep_unapplied,
+                excess: if self.keep_excess_unapplied { Excess::Unapplied } else { Excess::Refused },
                 remittance: remittance?,
             }
             .into(),
@@ -138,6 +148,8 @@ impl Rpc for v1::AllocatePaymentRequest {
     const REFUSALS: &'static [&'static str] = &[
         "PAYMENT_UNKNOWN",
         "PAYMENT_ALREADY_REVERSED",
+        "BEFORE_CREDIT",
+        "DATE_IN_FUTURE",
         "NOTHING_UNAPPLIED",
         "NOTHING_OPEN",
         "CURRENCY_MISMATCH",
@@ -145,21 +157,137 @@ impl Rpc for v1::AllocatePaymentRequest {
         "INVOICE_VOIDED",
         "ITEM_NOT_OPEN",
         "OVER_ALLOCATION",
+        "TOO_MANY_OPEN_ITEMS",
     ];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reference = fields.number("reference", &self.reference);
         let designations = fields.designations(&self.allocations);
-        Some(ledger::Command::AllocatePayment { reference: reference?, designations: designations? }.into())
+        let allocation_date = fields.optional_date("allocation_date", self.allocation_date);
+        let (reference, designations, allocation_date) = (reference?, designations?, allocation_date?);
+        Some(ledger::Command::AllocatePayment { reference, designations, allocation_date }.into())
     }
 
     fn clear_personal(&mut self) {}
 }
 
+impl Rpc for v1::DeallocatePaymentRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] = &[
+        "PAYMENT_UNKNOWN",
+        "PAYMENT_ALREADY_REVERSED",
+        "BEFORE_CREDIT",
+        "DATE_IN_FUTURE",
+        "NOTHING_ALLOCATED",
+        "ALLOCATION_UNKNOWN",
+        "TOO_MANY_OPEN_ITEMS",
+    ];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let reference = fields.number("reference", &self.reference);
+        let items = fields.allocated_items("items", &self.items);
+        let deallocation_date = fields.optional_date("deallocation_date", self.deallocation_date);
+        let reason = fields.free_text("reason", PaymentDeallocated::TYPE, REASON, &self.reason);
+        Some(
+            ledger::Command::DeallocatePayment {
+                reference: reference?,
+                items: items?,
+                deallocation_date: deallocation_date?,
+                reason: reason?,
+            }
+            .into(),
+        )
+    }
+
+    fn clear_personal(&mut self) {
+        self.reason.clear();
+    }
+}
+
+impl Rpc for v1::AllocateCreditNoteRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] = &[
+        "CREDIT_NOTE_UNKNOWN",
+        "BEFORE_CREDIT",
+        "DATE_IN_FUTURE",
+        "NOTHING_UNAPPLIED",
+        "NOTHING_OPEN",
+        "CURRENCY_MISMATCH",
+        "INVOICE_UNKNOWN",
+        "INVOICE_VOIDED",
+        "ITEM_NOT_OPEN",
+        "OVER_ALLOCATION",
+        "TOO_MANY_OPEN_ITEMS",
+    ];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let credit_note = fields.number("credit_note_number", &self.credit_note_number);
+        let designations = fields.designations(&self.allocations);
+        let allocation_date = fields.optional_date("allocation_date", self.allocation_date);
+        let (credit_note, designations, allocation_date) = (credit_note?, designations?, allocation_date?);
+        Some(ledger::Command::AllocateCreditNote { credit_note, designations, allocation_date }.into())
+    }
+
+    fn clear_personal(&mut self) {}
+}
+
+impl Rpc for v1::RefundCreditRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] = &[
+        "REFUND_REFERENCE_TAKEN",
+        "PAYMENT_UNKNOWN",
+        "PAYMENT_ALREADY_REVERSED",
+        "CREDIT_NOTE_UNKNOWN",
+        "BEFORE_CREDIT",
+        "DATE_IN_FUTURE",
+        "NOTHING_UNAPPLIED",
+        "CURRENCY_MISMATCH",
+        "REFUND_EXCEEDS_CREDIT",
+    ];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let reference = fields.number("reference", &self.reference);
+        let credit = match &self.credit {
+            Some(Credit::PaymentReference(number)) => {
+                fields.number("payment_reference", number).map(|number| (CreditKind::Payment, number))
+            }
+            Some(Credit::CreditNoteNumber(number)) => {
+                fields.number("credit_note_number", number).map(|number| (CreditKind::CreditNote, number))
+            }
+            None => fields.required("credit", None),
+        };
+        let amount = fields.amount("amount", self.amount.as_ref());
+        let refund_date = fields.date("refund_date", self.refund_date);
+        let reason = fields.free_text("reason", CreditRefunded::TYPE, REASON, &self.reason);
+        let (kind, document) = credit?;
+        Some(
+            ledger::Command::RefundCredit {
+                reference: reference?,
+                kind,
+                document,
+                amount: amount?,
+                refund_date: refund_date?,
+                reason: reason?,
+            }
+            .into(),
+        )
+    }
+
+    fn clear_personal(&mut self) {
+        self.reason.clear();
+    }
+}
+
 impl Rpc for v1::ReversePaymentRequest {
     const ROLES: &'static [Role] = RECORDERS;
-    const REFUSALS: &'static [&'static str] =
-        &["PAYMENT_UNKNOWN", "PAYMENT_ALREADY_REVERSED", "REVERSAL_BEFORE_PAYMENT", "TOO_MANY_OPEN_ITEMS"];
+    const REFUSALS: &'static [&'static str] = &[
+        "PAYMENT_UNKNOWN",
+        "PAYMENT_ALREADY_REVERSED",
+        "PAYMENT_REFUNDED",
+        "REVERSAL_BEFORE_PAYMENT",
+        "DATE_IN_FUTURE",
+        "TOO_MANY_OPEN_ITEMS",
+    ];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reference = fields.number("reference", &self.reference);

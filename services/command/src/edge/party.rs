@@ -22,15 +22,19 @@ impl Rpc for v1::OpenAccountRequest {
 
 impl Rpc for v1::AmendAccountRequest {
     const ROLES: &'static [Role] = RECORDERS;
-    const REFUSALS: &'static [&'static str] = &[];
+    const REFUSALS: &'static [&'static str] = &["CONTACT_POINTS_CHANGED"];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
-        profile::change(self.profile.as_ref(), self.update_mask.as_ref(), fields)
-            .map(party::Command::AmendAccount)
-            .map(Into::into)
+        let seen = self.seen_contact_points.as_ref().map(|seen| profile::digests(&seen.points, fields));
+        let change = profile::change(self.profile.as_ref(), self.update_mask.as_ref(), fields)?;
+        Some(match seen {
+            None => party::Command::AmendAccount(change).into(),
+            Some(seen) => party::Command::AmendAccountAsSeen { change, seen: seen? }.into(),
+        })
     }
 
     fn clear_personal(&mut self) {
         profile::clear_personal(&mut self.profile);
+        self.seen_contact_points.iter_mut().for_each(|seen| profile::clear_addresses(&mut seen.points));
     }
 }

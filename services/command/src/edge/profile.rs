@@ -1,9 +1,12 @@
 //! Reads the profile of a debtor.
 
+use std::borrow::Cow;
+
 use jiff::tz::TimeZone;
 use saldo_api::v1;
 use saldo_domain::{
-    party::{Channel, ContactPoint, DebtorKind, Profile, ProfileChange},
+    line::{ONE_LINE, is_one_line},
+    party::{Channel, ContactPoint, DebtorKind, Profile, ProfileChange, email::check_email},
     sealed::Sealed,
 };
 use saldo_facts::{
@@ -74,8 +77,25 @@ pub fn change(
 pub fn clear_personal(profile: &mut Option<v1::Profile>) {
     if let Some(profile) = profile {
         profile.display_name.clear();
-        profile.contact_points.iter_mut().for_each(|point| point.address.clear());
+        clear_addresses(&mut profile.contact_points);
     }
+}
+
+/// Empties the addresses.
+pub fn clear_addresses(points: &mut [v1::ContactPoint]) {
+    points.iter_mut().for_each(|point| point.address.clear());
+}
+
+/// Digests of contact points that a client has seen. They are compared and not stored, so nothing is sealed.
+pub fn digests(points: &[v1::ContactPoint], fields: &mut Fields<'_>) -> Option<Vec<[u8; 32]>> {
+    let mut digests = Vec::with_capacity(points.len());
+    for (index, point) in points.iter().enumerate() {
+        match channel_from_api(point.channel) {
+            Some(channel) => digests.push(fields.seal.digest(channel, &point.address)),
+            None => fields.add(format!("seen_contact_points.points[{index}].channel"), "must be a known channel"),
+        }
+    }
+    (digests.len() == points.len()).then_some(digests)
 }
 
 fn set<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
@@ -144,49 +164,147 @@ fn contact_points(event_type: &str, profile: &v1::Profile, fields: &mut Fields<'
             continue;
         };
         let Some(text) = line(&path, &point.address, fields) else { continue };
-        if !is_address(channel, text) {
-            fields.add(path, address_rule(channel));
-            continue;
-        }
-        let address = fields.seal(&path, event_type, CONTACT_ADDRESS, text);
-        points.push(ContactPoint { channel, address, digest: fields.seal.digest(channel, text) });
+        let Some(text) = fields.check(path.as_str(), address(channel, text)) else { continue };
+        let address = fields.seal(&path, event_type, CONTACT_ADDRESS, &text);
+        points.push(ContactPoint { channel, address, digest: fields.seal.digest(channel, &text) });
     }
     (points.len() == profile.contact_points.len()).then_some(points)
 }
 
-/// One line of text: not empty, not too long, no control characters (a CR or LF would end a mail header).
+/// One line of text: not empty and not too long. It stands in headers and subjects.
 fn line<'t>(path: &str, text: &'t str, fields: &mut Fields<'_>) -> Option<&'t str> {
     if text.trim().is_empty() {
         fields.add(path, "must not be empty");
     } else if text.chars().count() > MAX_TEXT {
         fields.add(path, format!("must be at most {MAX_TEXT} characters"));
-    } else if text.chars().any(char::is_control) {
-        fields.add(path, "must not hold control characters such as CR, LF or NUL");
+    } else if !is_one_line(text) {
+        fields.add(path, ONE_LINE);
     } else {
         return Some(text);
     }
     None
 }
 
-fn is_address(channel: Channel, text: &str) -> bool {
+/// The address as messages are sent to it, where any can be.
+fn address(channel: Channel, text: &str) -> Result<Cow<'_, str>, &'static str> {
     match channel {
-        Channel::Email => text.split_once('@').is_some_and(|(local, domain)| {
-            !local.is_empty()
-                && !domain.is_empty()
-                && !domain.contains('@')
-                && !text.chars().any(|c| c.is_whitespace() || matches!(c, '<' | '>' | ',' | ';'))
-        }),
-        // E.164: at most 15 digits, the first not 0.
-        Channel::Sms | Channel::Whatsapp | Channel::Phone => text.strip_prefix('+').is_some_and(|digits| {
-            (7..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
-        }),
-        Channel::Post => true,
+        Channel::Email => {
+            let text = with_ascii_domain(text);
+            check_email(&text)?;
+            Ok(text)
+        }
+        Channel::Sms | Channel::Whatsapp | Channel::Phone if !is_e164(text) => {
+            Err("must be a number in E.164 form, for example +34600000000")
+        }
+        Channel::Sms | Channel::Whatsapp | Channel::Phone | Channel::Post => Ok(text.into()),
     }
 }
 
-fn address_rule(channel: Channel) -> &'static str {
-    match channel {
-        Channel::Email => "must be an e-mail address",
-        _ => "must be a number in E.164 form, for example +34600000000",
+/// An e-mail address whose domain is written in other letters, with the ASCII form that stands for the domain everywhere in
+/// mail (IDNA, RFC 5891). The form is taken here and kept, so that a later table of letters changes no address.
+fn with_ascii_domain(text: &str) -> Cow<'_, str> {
+    let parts = text.rsplit_once('@').filter(|(_, domain)| !domain.is_ascii());
+    let ascii = parts.and_then(|(local, domain)| Some(format!("{local}@{}", idna::domain_to_ascii(domain).ok()?)));
+    ascii.map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+/// At most 15 digits, the first not 0 (ITU-T E.164).
+fn is_e164(text: &str) -> bool {
+    text.strip_prefix('+').is_some_and(|digits| {
+        (7..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::seal::{Personal, Seal},
+        *,
+    };
+
+    /// Seals nothing, and keeps what it was given.
+    #[derive(Default)]
+    struct Kept(Vec<String>);
+
+    impl Seal for Kept {
+        fn seal(&mut self, value: Personal<'_>) -> Sealed {
+            self.0.push(value.text.to_owned());
+            Sealed(Vec::new())
+        }
+
+        fn digest(&self, _: Channel, _: &str) -> [u8; 32] {
+            [0; 32]
+        }
+    }
+
+    /// The name and the address as they are sealed, or the fields that are refused and why.
+    fn opened(name: &str, address: &str) -> Result<Vec<String>, Vec<(String, String)>> {
+        let point = v1::ContactPoint { channel: v1::Channel::Email.into(), address: address.to_owned() };
+        let profile = v1::Profile {
+            display_name: name.to_owned(),
+            kind: v1::DebtorKind::Business.into(),
+            language: "de".into(),
+            time_zone: "Europe/Berlin".into(),
+            country: "DE".into(),
+            contact_points: vec![point],
+        };
+        let mut kept = Kept::default();
+        let mut fields = Fields::new(&mut kept);
+        let whole = whole(Some(&profile), &mut fields);
+        let refused: Vec<_> = fields.into_violations().into_iter().map(|one| (one.field, one.rule)).collect();
+        assert_eq!(whole.is_none(), !refused.is_empty());
+        if refused.is_empty() { Ok(kept.0) } else { Err(refused) }
+    }
+
+    #[test]
+    fn u9_a_domain_in_other_letters_is_kept_in_its_ascii_form() {
+        for (given, kept) in [
+            ("a@münchen.de", "a@xn--mnchen-3ya.de"),
+            ("a@MÜNCHEN.de", "a@xn--mnchen-3ya.de"),
+            ("a@例え.jp", "a@xn--r8jz45g.jp"),
+            ("Ana@Example.com", "Ana@Example.com"),
+        ] {
+            assert_eq!(opened("Müller, GmbH", given), Ok(vec!["Müller, GmbH".to_owned(), kept.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn u9_an_address_that_no_mail_can_have_is_refused_with_what_is_wrong() {
+        let long = format!("{}@x.de", "l".repeat(65));
+        let long_domain = format!("a@{}.de", "ü".repeat(64));
+        for (address, word) in [
+            ("ü@x.de", "only ASCII before the @"),
+            ("a..b@x.de", "no two dots"),
+            (".a@x.de", "no dot at either end"),
+            ("@x.de", "something before the @"),
+            ("a b@x.de", "without spaces"),
+            ("\"a\"@x.de", "quotes"),
+            ("a@b@x.de", "before the @"),
+            ("a,b@x.de", "before the @"),
+            ("Ana <a@x.de>", "before the @"),
+            ("x.de", "such as ana@example.com"),
+            ("a@x", "such as example.com"),
+            ("a@x..de", "such as example.com"),
+            ("a@-x.de", "such as example.com"),
+            ("a@x.de.", "such as example.com"),
+            ("a@10.0.0.1", "such as example.com"),
+            ("a@[10.0.0.1]", "such as example.com"),
+            ("a@mün chen.de", "domain"),
+            (long.as_str(), "at most 64"),
+            (long_domain.as_str(), "domain in ASCII"),
+        ] {
+            let refused = opened("Ana", address).expect_err(address);
+            let [(field, rule)] = refused.as_slice() else { panic!("{refused:?}") };
+            assert_eq!(field, "profile.contact_points[0].address", "{address}");
+            assert!(rule.contains(word), "{address} is refused with {rule:?}");
+        }
+    }
+
+    #[test]
+    fn u9_a_name_that_does_not_read_as_it_is_written_is_refused() {
+        for mark in ["\u{202e}", "\u{61c}", "\u{200f}", "\u{2066}", "\u{2028}", "\u{2029}", "\n", "\0"] {
+            let refused = opened(&format!("Ana{mark}Gil"), "a@x.de").expect_err("refused");
+            assert_eq!(refused, [("profile.display_name".to_owned(), ONE_LINE.to_owned())], "{mark:?}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use saldo_api::v1;
 use saldo_domain::{ids::AccountKey, party::Channel, sealed::Sealed};
+pub use saldo_facts::sealed::CONTACT;
 use saldo_facts::sealed::{MESSAGE, opaque};
 use saldo_keyring::{KeyringError, SealContext, SubjectKey, TenantKeys};
 
@@ -90,5 +91,3 @@ impl Seal for UnderKey<'_> {
 pub const OPENED: &str = "account.opened";
 /// The event that changed personal values of an account are sealed for.
 pub const AMENDED: &str = "account.amended";
-/// Stands for the event that an outcome's values are sealed for: they are sealed before its type is decided.
-pub const CONTACT: &str = "contact";

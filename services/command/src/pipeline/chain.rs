@@ -12,7 +12,7 @@ use saldo_catalog::InForce;
 use saldo_domain::{
     Context, Decision, Rules,
     account::Account,
-    command::{Command, NO_RULES},
+    command::Command,
     document::{Document, DocumentKey, Documents},
     dunning,
     event::Event,
@@ -206,7 +206,7 @@ fn rules<'c>(in_force: &'c InForce, command: &Command) -> Result<&'c Rules, Fail
     );
     match in_force.parked() {
         Some(why) if speaks => Err(Failure::PolicyParked(why.to_owned())),
-        Some(_) => Ok(&NO_RULES),
+        Some(_) => Ok(in_force.tenant.silent.as_ref()),
         None => Ok(in_force.tenant.rules.as_ref()),
     }
 }

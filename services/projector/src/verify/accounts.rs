@@ -8,7 +8,9 @@ use std::{
 use saldo_domain::{account::Account, evolve};
 use saldo_facts::{Commit, DecodeError};
 use saldo_log::frame::Frame;
+use saldo_readmodel::Expected;
 
+use super::expected::Lines;
 use crate::compare::Differences;
 
 /// What an account is estimated to take up, and each item that is open on it.
@@ -110,26 +112,27 @@ impl Accounts {
         self.slice.holds(key) && self.folded.get(key).is_none_or(|folded| !folded.parked)
     }
 
-    /// Compares what the domain says of each account with what rows say. Of an account without rows they say the default.
-    pub fn differ<T: Default + PartialEq + std::fmt::Debug>(
-        &self,
-        what: &str,
-        log: impl Fn(&Account) -> T,
-        mut rows: HashMap<String, T>,
-        found: &mut Differences,
-    ) {
+    /// Compares what the domain's state says of each account with the lines of its rows.
+    pub fn differ(&self, expected: &Expected, mut rows: HashMap<String, Lines>, found: &mut Differences) {
         for (key, folded) in self.folded.iter().filter(|(_, folded)| !folded.parked) {
-            let (log, rows) = (log(&folded.account), rows.remove(key).unwrap_or_default());
-            if log != rows {
-                found.differ(key, what, format!("{log:?}"), format!("{rows:?}"));
+            let mut rows = rows.remove(key).unwrap_or_default();
+            let mut log = (expected.lines)(&folded.account);
+            log.retain(|line| rows.remove(line).is_none());
+            rows.retain(|_, forgotten| !*forgotten);
+            if !log.is_empty() || !rows.is_empty() {
+                let rows: Vec<String> = rows.into_keys().collect();
+                found.differ(key, expected.what, listed(&log), listed(&rows));
             }
         }
         for (key, rows) in rows {
-            if !self.folded.contains_key(&key) {
-                found.differ(&key, what, "no such account", format!("{rows:?}"));
-            }
+            let rows: Vec<String> = rows.into_keys().collect();
+            found.differ(&key, expected.what, "no such account", listed(&rows));
         }
     }
+}
+
+fn listed(lines: &[String]) -> String {
+    if lines.is_empty() { "nothing else".to_owned() } else { lines.join("; ") }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anstream::println;
 use jiff::{Timestamp, civil::Date};
 use saldo_api::v1;
-use saldo_facts::date_to_api;
+use saldo_facts::{date_to_api, timestamp_to_api};
 
 use super::{Run, values};
 use crate::{
@@ -67,21 +67,14 @@ impl Run for Aging {
         let mut clients = self.target.connect().await?;
         let request = v1::GetAgingRequest {
             as_of: self.as_of.map(date_to_api),
-            known_at: self.known_at.map(|at| at.as_nanosecond()).map(timestamp),
+            known_at: self.known_at.map(timestamp_to_api),
             account_id: self.account.unwrap_or_default(),
             ..Default::default()
         };
         let report = fetch(&mut clients, request).await.map_err(|status| explain(&status))?;
         if self.json {
-            let row = |row: &v1::AgingRow| {
-                serde_json::json!({
-                    "account": row.account_id, "currency": row.currency, "not_due": row.not_due, "d1_30": row.d1_30,
-                    "d31_60": row.d31_60, "d61_90": row.d61_90, "d91_plus": row.d91_plus, "unapplied": row.unapplied,
-                    "balance": row.balance,
-                })
-            };
-            let rows: Vec<_> = report.rows.iter().map(row).collect();
-            let totals: Vec<_> = report.totals.iter().map(row).collect();
+            let rows: Vec<_> = report.rows.iter().map(as_json).collect();
+            let totals: Vec<_> = report.totals.iter().map(as_json).collect();
             let as_of = table::day(report.as_of.as_ref());
             println!(
                 "{}",
@@ -98,7 +91,11 @@ impl Run for Aging {
     }
 }
 
-fn timestamp(nanos: i128) -> saldo_api::Timestamp {
-    let second = nanos.div_euclid(1_000_000_000) as i64;
-    saldo_api::Timestamp { seconds: second, nanos: nanos.rem_euclid(1_000_000_000) as i32 }
+/// The figures of one account and currency as JSON, in minor units.
+pub fn as_json(row: &v1::AgingRow) -> serde_json::Value {
+    serde_json::json!({
+        "account": row.account_id, "currency": row.currency, "not_due": row.not_due, "d1_30": row.d1_30,
+        "d31_60": row.d31_60, "d61_90": row.d61_90, "d91_plus": row.d91_plus, "unapplied": row.unapplied,
+        "balance": row.balance,
+    })
 }

@@ -46,7 +46,19 @@ mod tests {
     fn each_shell_learns_every_command() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let script = String::from_utf8(script(shell)).expect("UTF-8");
-            for word in ["import", "invoices", "verify", "dispatcher", "attempt", "retry", "completions"] {
+            for word in [
+                "import",
+                "invoices",
+                "verify",
+                "dispatcher",
+                "attempt",
+                "retry",
+                "account",
+                "amend",
+                "payment",
+                "allocate",
+                "completions",
+            ] {
                 assert!(script.contains(word), "{shell} does not know {word}");
             }
         }

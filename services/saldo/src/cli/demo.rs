@@ -129,12 +129,12 @@ async fn show(
     let account_id = portfolio::id(portfolio::UNREACHABLE);
     let request = v1::ListOpenItemsRequest { account_id: account_id.clone(), ..Default::default() };
     let items = clients.query.list_open_items(request).await.map_err(|status| explain(&status))?.into_inner().items;
-    println!("Open items of {account_id}:\n{}\n", open_items(&items));
+    println!("Open items of {account_id}:\n{}\n", table::open_items(&items));
     let request = v1::ListHistoryRequest { account_id: account_id.clone(), page_size: 1_000, ..Default::default() };
     let history = clients.query.list_history(request).await.map_err(|status| explain(&status))?.into_inner();
     println!(
         "History of {account_id}, with every message sent and every one withheld:\n{}\n",
-        entries(&history.entries)
+        table::history(&history.entries)
     );
     print_mails(sink, &portfolio::address(portfolio::UNREACHABLE));
     let totals = clients.query.get_contact_totals(v1::GetContactTotalsRequest::default()).await;
@@ -261,33 +261,6 @@ async fn send(clients: &mut Clients, step: Step) -> Result<v1::CommandResponse, 
         Step::Amend(request, _) => command.amend_account(request).await?,
     };
     Ok(answer.into_inner())
-}
-
-fn open_items(items: &[v1::OpenItem]) -> comfy_table::Table {
-    let lines = items.iter().map(|item| {
-        vec![
-            item.document.clone(),
-            if item.instalment == 0 { "unapplied".to_owned() } else { item.instalment.to_string() },
-            table::day(item.due_date.as_ref()),
-            table::major(item.original_minor, &item.currency),
-            format!("{} {}", table::major(item.open_minor, &item.currency), item.currency),
-        ]
-    });
-    table::plain(&["document", "part", "due", "original", "open"], 3, lines)
-}
-
-fn entries(entries: &[v1::HistoryEntry]) -> comfy_table::Table {
-    let lines = entries.iter().map(|entry| {
-        let at = entry.recorded_at.and_then(|at| jiff::Timestamp::new(at.seconds, 0).ok());
-        vec![
-            format!("v{}.{}", entry.version, entry.index),
-            at.map(|at| at.to_string()).unwrap_or_default(),
-            table::day(entry.effective_date.as_ref()),
-            entry.r#type.clone(),
-            entry.summary.clone(),
-        ]
-    });
-    table::plain(&["", "recorded", "true on", "type", "what"], 5, lines)
 }
 
 async fn from_bi(system: &System) -> Result<comfy_table::Table, Failure> {

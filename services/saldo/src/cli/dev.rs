@@ -176,7 +176,7 @@ In another terminal:
 
 Three things to try:
 
-  grpcurl -plaintext -H \"authorization: Bearer $SALDO_TOKEN\" -d '{{\"request_id\":\"1\",\"account_id\":\"D-1\",\"profile\":{{\"display_name\":\"Ana Gil\",\"kind\":\"DEBTOR_KIND_BUSINESS\",\"language\":\"es\",\"time_zone\":\"Europe/Madrid\",\"country\":\"ES\"}}}}' {address} collections.v1.CommandService/OpenAccount
+  {saldo} account open D-1 --name 'Ana Gil' --kind business --language es --time-zone Europe/Madrid --country ES && {saldo} account show D-1
   psql '{database}' -c 'SELECT * FROM bi.aging'
   {saldo} policy publish docs/policy && {saldo} sending on && {saldo} outbox && {saldo} verify
 "

@@ -11,12 +11,12 @@ use saldo_facts::date_to_api;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Run, values};
-use crate::{
-    Outcome,
-    client::{Target, explain, patiently},
-    terminal::table,
+use super::{
+    Run,
+    change::{Change, ask},
+    values,
 };
+use crate::{Outcome, client::Target, terminal::table};
 
 /// Keep an account, or some of its invoices, from being chased for a time.
 ///
@@ -65,11 +65,8 @@ pub struct Place {
     /// Free text; it is kept sealed.
     #[arg(long, default_value = "")]
     note: String,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    target: Target,
+    change: Change,
 }
 
 #[derive(Args)]
@@ -99,11 +96,8 @@ pub struct Amend {
     /// Free text; it is kept sealed.
     #[arg(long, default_value = "")]
     note: String,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    target: Target,
+    change: Change,
 }
 
 #[derive(Args)]
@@ -115,11 +109,8 @@ pub struct Release {
     /// Free text; it is kept sealed.
     #[arg(long, default_value = "")]
     note: String,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    target: Target,
+    change: Change,
 }
 
 #[derive(Args)]
@@ -156,9 +147,10 @@ impl Run for Hold {
 
 impl Place {
     async fn run(self) -> Outcome {
+        let changing = self.change.connect().await?;
         let hold = self.id.unwrap_or_else(|| format!("H-{}", Uuid::new_v4().simple()));
         let request = v1::PlaceHoldRequest {
-            request_id: Uuid::new_v4().to_string(),
+            request_id: changing.request_id(),
             account_id: self.account.clone(),
             hold_id: hold.clone(),
             terms: Some(v1::HoldTerms {
@@ -169,13 +161,9 @@ impl Place {
             }),
             note: self.note,
         };
-        let clients = self.target.connect().await?;
-        let answer = patiently(|| {
-            let (mut command, request) = (clients.command.clone(), request.clone());
-            async move { command.place_hold(request).await }
-        });
-        let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
-        told(self.json, &hold, &answer, &format!("hold {hold} is placed on {}", self.account))
+        let answer = changing.send(request).await?;
+        let text = format!("hold {hold} is placed on {}", self.account);
+        changing.print(&answer, json!({ "hold": hold }), text)
     }
 }
 
@@ -193,8 +181,9 @@ impl Amend {
                 "name what is to change: --reason, --invoice, --whole-account, --from, --until or --open-ended".into(),
             );
         }
+        let changing = self.change.connect().await?;
         let request = v1::AmendHoldRequest {
-            request_id: Uuid::new_v4().to_string(),
+            request_id: changing.request_id(),
             account_id: self.account.clone(),
             hold_id: self.hold.clone(),
             terms: Some(v1::HoldTerms {
@@ -206,53 +195,37 @@ impl Amend {
             update_mask: Some(FieldMask { paths }),
             note: self.note,
         };
-        let clients = self.target.connect().await?;
-        let answer = patiently(|| {
-            let (mut command, request) = (clients.command.clone(), request.clone());
-            async move { command.amend_hold(request).await }
-        });
-        let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
-        told(self.json, &self.hold, &answer, &format!("hold {} of {} has its new terms", self.hold, self.account))
+        let answer = changing.send(request).await?;
+        let text = format!("hold {} of {} has its new terms", self.hold, self.account);
+        changing.print(&answer, json!({ "hold": self.hold }), text)
     }
 }
 
 impl Release {
     async fn run(self) -> Outcome {
+        let changing = self.change.connect().await?;
         let request = v1::ReleaseHoldRequest {
-            request_id: Uuid::new_v4().to_string(),
+            request_id: changing.request_id(),
             account_id: self.account.clone(),
             hold_id: self.hold.clone(),
             note: self.note,
         };
-        let clients = self.target.connect().await?;
-        let answer = patiently(|| {
-            let (mut command, request) = (clients.command.clone(), request.clone());
-            async move { command.release_hold(request).await }
-        });
-        let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
-        told(self.json, &self.hold, &answer, &format!("hold {} of {} is released", self.hold, self.account))
+        let answer = changing.send(request).await?;
+        let text = format!("hold {} of {} is released", self.hold, self.account);
+        changing.print(&answer, json!({ "hold": self.hold }), text)
     }
-}
-
-fn told(as_json: bool, hold: &str, answer: &v1::CommandResponse, line: &str) -> Outcome {
-    if as_json {
-        println!("{}", json!({ "hold": hold, "version": answer.version, "events": answer.event_types }));
-    } else {
-        println!("{line}");
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 impl List {
     async fn run(self) -> Outcome {
-        let mut clients = self.target.connect().await?;
+        let clients = self.target.connect().await?;
         let request = v1::ListHoldsRequest {
             account_id: self.account.unwrap_or_default(),
             released: self.all,
             page_size: self.most,
             ..Default::default()
         };
-        let answer = clients.query.list_holds(request).await.map_err(|status| explain(&status))?.into_inner();
+        let answer = ask(&clients, request).await?;
         let more = !answer.next_page_token.is_empty();
         if self.json {
             let holds: Vec<_> = answer.holds.iter().map(as_json).collect();
@@ -287,7 +260,8 @@ pub fn shown(holds: &[v1::HoldView]) -> comfy_table::Table {
     table::plain(&["account", "hold", "covers", "from", "until", "why", "placed", "released"], 8, rows)
 }
 
-fn as_json(hold: &v1::HoldView) -> serde_json::Value {
+/// A hold as JSON.
+pub fn as_json(hold: &v1::HoldView) -> serde_json::Value {
     let terms = hold.terms.clone().unwrap_or_default();
     let day = |date: Option<&v1::Date>| date.map(|date| table::day(Some(date)));
     json!({

@@ -79,8 +79,11 @@ impl Run for Preview {
             answer.contacts.into_iter().filter_map(|contact| planned(contact, &time_zone)).collect();
         if self.json {
             let (version, sending) = (answer.policy_version, answer.sending);
+            let balance = |money: &v1::Money| serde_json::json!({ "currency": money.currency, "balance_minor": money.minor_units });
+            let nothing_owed: Vec<_> = answer.nothing_owed.iter().map(balance).collect();
             let said = serde_json::json!({
-                "account": self.account, "time_zone": zone, "policy_version": version, "sending": sending, "contacts": planned
+                "account": self.account, "time_zone": zone, "policy_version": version, "sending": sending, "contacts": planned,
+                "nothing_owed": nothing_owed,
             });
             println!("{said}");
             return Ok(ExitCode::SUCCESS);
@@ -93,6 +96,10 @@ impl Run for Preview {
             vec![one.local.clone(), one.step.clone(), one.tone.clone(), one.language.clone(), what]
         });
         println!("{}", table::plain(&["when", "step", "tone", "in", "items that take a step"], 5, lines));
+        for balance in &answer.nothing_owed {
+            let sum = table::money(Some(balance));
+            println!("The balance in {} is {sum}: nothing of it is chased.", balance.currency);
+        }
         if !answer.sending {
             println!("Sending is off: nothing is sent until `saldo sending on`.");
         }

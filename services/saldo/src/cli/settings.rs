@@ -8,13 +8,14 @@ use saldo_api::v1;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Run;
+use super::{Run, change::ask, refusal::explained};
 use crate::{
-    Outcome,
-    client::{Clients, Target, explain, patiently},
+    Failure, Outcome,
+    client::{Clients, Target},
+    terminal::table,
 };
 
-/// Show or set how the creditor's organisation works: name, time zone, languages, fiscal year.
+/// Show or set how the creditor's organisation works: name, time zone, languages, fiscal year, what becomes of credit.
 #[derive(clap::Parser)]
 #[command(name = "settings")]
 pub enum Settings {
@@ -25,7 +26,7 @@ pub enum Settings {
     ///
     /// Needs a token with the role operator, and a log that may hold settings (`saldo log upgrade`).
     #[command(
-        after_help = "Examples:\n  saldo settings set --time-zone America/Chicago\n  saldo settings set --name 'Ejemplo, S.L.' --language es --language en --fiscal-year-start 04-01"
+        after_help = "Examples:\n  saldo settings set --time-zone America/Chicago\n  saldo settings set --name 'Ejemplo, S.L.' --language es --language en --fiscal-year-start 04-01\n  saldo settings set --apply-credit leave"
     )]
     Set(SetArgs),
 }
@@ -54,12 +55,19 @@ pub struct SetArgs {
     /// The first day of the fiscal year, for example 04-01.
     #[arg(long, value_name = "MM-DD", value_parser = month_and_day, group = "change")]
     fiscal_year_start: Option<v1::FiscalYearStart>,
+    /// What becomes of unapplied credit when an invoice is issued or open again: it is applied, the oldest first, or left until
+    /// an allocation names it.
+    #[arg(long, value_name = "RULE", value_parser = [OLDEST_FIRST, LEAVE], group = "change")]
+    apply_credit: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     target: Target,
 }
+
+const OLDEST_FIRST: &str = "oldest-first";
+const LEAVE: &str = "leave";
 
 fn month_and_day(text: &str) -> Result<v1::FiscalYearStart, String> {
     let parts = text.split_once('-').and_then(|(month, day)| Some((month.parse().ok()?, day.parse().ok()?)));
@@ -77,28 +85,29 @@ impl Run for Settings {
 }
 
 async fn show(args: ShowArgs) -> Outcome {
-    let mut clients = args.target.connect().await?;
-    let settings = in_force(&mut clients).await?;
+    let clients = args.target.connect().await?;
+    let settings = in_force(&clients).await?;
     println!("{}", if args.json { as_json(&settings).to_string() } else { as_text(&settings) });
     Ok(ExitCode::SUCCESS)
 }
 
 async fn set(args: SetArgs) -> Outcome {
-    let mut clients = args.target.connect().await?;
-    let former = in_force(&mut clients).await?;
+    let clients = args.target.connect().await?;
+    let former = in_force(&clients).await?;
     let settings = v1::TenantSettings {
         name: args.name.unwrap_or(former.name),
         time_zone: args.time_zone.unwrap_or(former.time_zone),
         languages: if args.languages.is_empty() { former.languages } else { args.languages },
         fiscal_year_start: args.fiscal_year_start.or(former.fiscal_year_start),
+        apply_credit: match args.apply_credit.as_deref() {
+            None => former.apply_credit,
+            Some(LEAVE) => v1::ApplyCredit::Leave.into(),
+            Some(_) => v1::ApplyCredit::OldestFirst.into(),
+        },
     };
     let request_id = Uuid::new_v4().to_string();
     let request = v1::PublishSettingsRequest { request_id, settings: Some(settings.clone()) };
-    let answer = patiently(|| {
-        let (mut catalog, request) = (clients.catalog.clone(), request.clone());
-        async move { catalog.publish_settings(request).await }
-    });
-    let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
+    let answer = clients.ask_patiently(request).await.map_err(|status| explained(&status))?;
     if args.json {
         println!("{}", json!({ "version": answer.version, "settings": as_json(&settings) }));
     } else {
@@ -107,9 +116,8 @@ async fn set(args: SetArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn in_force(clients: &mut Clients) -> Result<v1::TenantSettings, String> {
-    let answer = clients.catalog.get_catalog(v1::GetCatalogRequest {}).await;
-    Ok(answer.map_err(|status| explain(&status))?.into_inner().settings.unwrap_or_default())
+async fn in_force(clients: &Clients) -> Result<v1::TenantSettings, Failure> {
+    Ok(ask(clients, v1::GetCatalogRequest {}).await?.settings.unwrap_or_default())
 }
 
 fn fiscal_year_start(settings: &v1::TenantSettings) -> String {
@@ -117,22 +125,26 @@ fn fiscal_year_start(settings: &v1::TenantSettings) -> String {
     format!("{:02}-{:02}", start.month, start.day)
 }
 
+fn apply_credit(settings: &v1::TenantSettings) -> &'static str {
+    if settings.apply_credit() == v1::ApplyCredit::Leave { LEAVE } else { OLDEST_FIRST }
+}
+
 fn as_json(settings: &v1::TenantSettings) -> serde_json::Value {
     json!({
         "name": settings.name, "time_zone": settings.time_zone, "languages": settings.languages,
-        "fiscal_year_start": fiscal_year_start(settings),
+        "fiscal_year_start": fiscal_year_start(settings), "apply_credit": apply_credit(settings),
     })
 }
 
 fn as_text(settings: &v1::TenantSettings) -> String {
     let or_none = |text: &str| if text.is_empty() { "(none)".to_owned() } else { text.to_owned() };
-    format!(
-        "name               {}\ntime zone          {}\nlanguages          {}\nfiscal year start  {}",
-        or_none(&settings.name),
-        settings.time_zone,
-        or_none(&settings.languages.join(", ")),
-        fiscal_year_start(settings)
-    )
+    table::named(&[
+        ("name", or_none(&settings.name)),
+        ("time zone", settings.time_zone.clone()),
+        ("languages", or_none(&settings.languages.join(", "))),
+        ("fiscal year start", fiscal_year_start(settings)),
+        ("apply credit", apply_credit(settings).to_owned()),
+    ])
 }
 
 #[cfg(test)]

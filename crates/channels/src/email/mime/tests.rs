@@ -69,7 +69,7 @@ fn nothing_in_a_header_can_end_its_line() {
         ("id", |mail, text| mail.id = text),
     ];
     for (field, put) in fields {
-        for end in ["\r\n", "\n", "\r", "\0", "\u{85}", "\u{7f}"] {
+        for end in ["\r\n", "\n", "\r", "\0", "\u{85}", "\u{7f}", "\u{2028}", "\u{2029}", "\u{202e}", "\u{2066}"] {
             for before in ["", "x", "a@example.com", "a@example.com>"] {
                 let mut mail = sample();
                 put(&mut mail, format!("{before}{end}Bcc: all@example.com"));
@@ -119,6 +119,27 @@ fn nothing_in_a_field_becomes_a_second_address_or_id() {
         let quoted = name.starts_with('"') && name.ends_with('"') && name.len() > 1;
         let encoded = name.split(' ').all(|word| word.starts_with("=?utf-8?b?") && word.ends_with("?="));
         assert!(quoted || encoded, "{from}");
+    }
+}
+
+/// What the domain takes as an address can be rendered: by the parser of the library that writes the mail.
+#[test]
+fn u9_every_address_that_an_account_can_have_can_stand_in_a_mail() {
+    let longest = format!("{}@{}.{}.example.com", "l".repeat(64), "d".repeat(63), "e".repeat(63));
+    let addresses = [
+        "ana@example.org",
+        "a@b.co",
+        "ana.gil+facturas@sub.example.org",
+        "!#$%&'*+-/=?^_`{|}~@example.com",
+        "1.2.3@1a.example",
+        "a@xn--mnchen-3ya.de",
+        "A@EXAMPLE.COM",
+        "a@e-x.com",
+        longest.as_str(),
+    ];
+    for to in addresses {
+        assert_eq!(saldo_domain::party::email::check_email(to), Ok(()), "{to}");
+        Mail { to: to.into(), ..sample() }.build().expect(to);
     }
 }
 

@@ -158,6 +158,7 @@ fn account(number: u32, today: Date) -> Vec<Step> {
                 account_id: account_id.clone(),
                 profile,
                 update_mask,
+                ..Default::default()
             };
             Step::Amend(request, day)
         };

@@ -2,9 +2,18 @@
 
 use std::path::Path;
 
-use jiff::civil::Date;
-use saldo_domain::money::Currency;
 use serde::Deserialize;
+
+use super::{format::Format, records::OpenQuote, template::Template};
+
+/// The kind of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Invoices; and credit notes, where the map says so.
+    Invoices,
+    CreditNotes,
+    Payments,
+}
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,45 +23,9 @@ pub struct Map {
     pub invoice: Option<InvoiceFields>,
     /// Fields of a payment; for `import payments`.
     pub payment: Option<PaymentFields>,
+    /// Fields of a credit note; for `import credit-notes`, and for rows of `import invoices` with an amount below zero.
+    pub credit_note: Option<CreditNoteFields>,
     pub account: AccountFields,
-}
-
-/// How text becomes values.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Format {
-    /// strftime, for example `%m/%d/%Y`.
-    pub date: String,
-    /// `.` or `,`.
-    #[serde(default = "dot")]
-    pub decimal: char,
-    /// Between thousands; absent: no such character.
-    pub group: Option<char>,
-    /// Between columns.
-    #[serde(default = "comma")]
-    pub delimiter: char,
-    /// ISO 4217, or a template.
-    pub currency: Template,
-}
-
-impl Format {
-    /// An amount as the file should write it.
-    pub fn example(&self, currency: Currency) -> String {
-        let group = self.group.map(String::from).unwrap_or_default();
-        let fraction = match currency.decimals() as usize {
-            0 => String::new(),
-            decimals => format!("{}{:0<decimals$}", self.decimal, 5),
-        };
-        format!("1{group}234{fraction}")
-    }
-}
-
-fn dot() -> char {
-    '.'
-}
-
-fn comma() -> char {
-    ','
 }
 
 /// Fields of an invoice.
@@ -60,20 +33,66 @@ fn comma() -> char {
 #[serde(deny_unknown_fields)]
 pub struct InvoiceFields {
     pub number: Template,
-    /// Total, in major units.
+    /// In major units: the total, or the instalment's where a row is one. May be absent where `instalments` are given.
+    #[serde(default)]
     pub amount: Template,
     pub issue_date: Template,
+    /// Absent where `instalments` are given.
+    #[serde(default)]
     pub due_date: Template,
     /// Free text.
     #[serde(default)]
     pub description: Template,
+    #[serde(default)]
+    pub row: RowIs,
+    /// The total that the rows of an invoice must add up to, where a row is an instalment.
+    #[serde(default)]
+    pub total: Template,
+    /// The columns of each instalment. A row may leave some of them empty.
+    #[serde(default)]
+    pub instalments: Vec<InstalmentFields>,
+}
+
+/// The meaning of one row of invoices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowIs {
+    #[default]
+    Invoice,
+    /// The rows of one number make one invoice.
+    Instalment,
+}
+
+/// The columns of one instalment.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstalmentFields {
+    pub due_date: Template,
+    /// In major units.
+    pub amount: Template,
+}
+
+/// Fields of a credit note.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreditNoteFields {
+    pub number: Template,
+    /// The invoice that it corrects.
+    pub invoice: Template,
+    /// Amount, in major units.
+    pub amount: Template,
+    pub date: Template,
+    /// Free text.
+    #[serde(default)]
+    pub reason: Template,
 }
 
 /// Fields of a payment.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentFields {
-    pub reference: Template,
+    /// Absent: the file has none, and the import makes one of the row's content.
+    pub reference: Option<Template>,
     /// Amount, in major units.
     pub amount: Template,
     /// A row with an empty value date is no payment and is skipped.
@@ -116,66 +135,6 @@ pub struct AccountDefaults {
     pub phone: Template,
 }
 
-/// Text with `{column}` in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Template(Vec<Part>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Column(String),
-}
-
-impl TryFrom<String> for Template {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text.as_str();
-        while let Some((before, after)) = rest.split_once('{') {
-            let (column, behind) =
-                after.split_once('}').ok_or_else(|| format!("template {text:?} has a {{ without its }}"))?;
-            if !before.is_empty() {
-                parts.push(Part::Text(before.to_owned()));
-            }
-            parts.push(Part::Column(column.to_owned()));
-            rest = behind;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
-        Ok(Self(parts))
-    }
-}
-
-impl Template {
-    /// The text for one row; columns are trimmed.
-    pub fn render<'r>(&self, column: impl Fn(&str) -> Option<&'r str>) -> String {
-        self.0
-            .iter()
-            .map(|part| match part {
-                Part::Text(text) => text.as_str(),
-                Part::Column(name) => column(name).unwrap_or_default().trim(),
-            })
-            .collect()
-    }
-
-    fn columns(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|part| match part {
-            Part::Column(name) => Some(name.as_str()),
-            Part::Text(_) => None,
-        })
-    }
-
-    fn constant(&self) -> Option<&str> {
-        match self.0.as_slice() {
-            [Part::Text(text)] => Some(text),
-            _ => None,
-        }
-    }
-}
-
 /// Why a map, or a file by this map, cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
@@ -190,16 +149,24 @@ pub enum MapError {
     Invalid(String),
     /// A template names a column that the file does not have.
     #[error("map: the file has no column {column:?}; it has {present}{hint}")]
-    NoColumn { column: String, present: String, hint: &'static str },
+    NoColumn { column: String, present: String, hint: String },
     #[error("map: the file has the column {0:?} twice; give each column a name of its own")]
     ColumnTwice(String),
+    /// The map is for another kind of file.
+    #[error("the map has no [{0}] section; is it the map for another kind of file?")]
+    OtherKind(&'static str),
+    /// The file cannot be parted into rows.
+    #[error(transparent)]
+    Quote(#[from] OpenQuote),
 }
 
-/// Whether a day that was written in this format can be read back.
-fn holds_a_day(format: &str) -> bool {
-    let day = Date::constant(2026, 12, 31);
-    let written = jiff::fmt::strtime::format(format, day);
-    written.is_ok_and(|text| Date::strptime(format, text).is_ok_and(|read| read == day))
+impl PaymentFields {
+    /// Whether equal rows are payments of their own. A reference that is made of the payment's amount or day tells none apart.
+    pub fn counts_equal_rows(&self) -> bool {
+        let Some(reference) = &self.reference else { return true };
+        let mut content = self.amount.columns().chain(self.value_date.columns());
+        content.any(|column| reference.columns().any(|named| named == column))
+    }
 }
 
 impl Map {
@@ -214,27 +181,48 @@ impl Map {
 
     pub fn parse(text: &str) -> Result<Self, MapError> {
         let map: Map = toml::from_str(text).map_err(|error| MapError::Invalid(error.to_string()))?;
-        let format = &map.format;
+        map.format.check().map_err(MapError::Invalid)?;
+        let invoice = |rule: fn(&InvoiceFields) -> bool| map.invoice.as_ref().is_none_or(rule);
         let rules = [
-            (holds_a_day(&format.date), "format.date must name year, month and day, for example %d.%m.%Y"),
-            (matches!(format.decimal, '.' | ','), "format.decimal must be . or ,"),
-            (format.group != Some(format.decimal), "format.group and format.decimal must not be the same"),
             (
-                !format.group.is_some_and(|group| group.is_ascii_digit() || matches!(group, '-' | '+')),
-                "format.group must not be a digit or a sign",
+                invoice(|i| i.instalments.is_empty() != i.due_date.is_empty()),
+                "invoice needs either due_date or instalments",
+            ),
+            (invoice(|i| !i.instalments.is_empty() || !i.amount.is_empty()), "invoice.amount is missing"),
+            (
+                invoice(|i| i.row == RowIs::Invoice || i.instalments.is_empty()),
+                "invoice.instalments and invoice.row = \"instalment\" exclude each other",
             ),
             (
-                format.delimiter.is_ascii() && !matches!(format.delimiter, '"' | '\r' | '\n'),
-                "format.delimiter must be an ASCII character other than a quote or a line break",
+                invoice(|i| i.row == RowIs::Instalment || i.total.is_empty()),
+                "invoice.total is for invoice.row = \"instalment\"; otherwise invoice.amount is the total",
             ),
         ];
         if let Some((_, rule)) = rules.into_iter().find(|(kept, _)| !kept) {
             return Err(MapError::Invalid(rule.to_owned()));
         }
-        if let Some(code) = map.format.currency.constant() {
-            Currency::new(code).map_err(|rule| MapError::Invalid(format!("format.currency {rule}")))?;
-        }
         Ok(map)
+    }
+
+    /// The map for files of this kind alone.
+    pub fn for_kind(self, kind: Kind) -> Result<Self, MapError> {
+        let (missing, name) = match kind {
+            Kind::Invoices => (self.invoice.is_none(), "invoice"),
+            Kind::CreditNotes => (self.credit_note.is_none(), "credit_note"),
+            Kind::Payments => (self.payment.is_none(), "payment"),
+        };
+        if missing {
+            return Err(MapError::OtherKind(name));
+        }
+        let invoice = self.invoice.filter(|_| kind == Kind::Invoices);
+        let payment = self.payment.filter(|_| kind == Kind::Payments);
+        let credit_note = self.credit_note.filter(|_| kind != Kind::Payments);
+        Ok(Self { invoice, payment, credit_note, ..self })
+    }
+
+    /// Whether a template names this column.
+    pub fn names(&self, column: &str) -> bool {
+        self.templates().into_iter().flat_map(Template::columns).any(|named| named == column)
     }
 
     /// Checks that the file has every column that a template names, and has it once.
@@ -243,7 +231,7 @@ impl Map {
             match present.iter().filter(|name| *name == column).count() {
                 1 => {}
                 0 => {
-                    let hint = if present.len() == 1 { "; does format.delimiter fit the file?" } else { "" };
+                    let hint = self.format.other_delimiter(column, present);
                     return Err(MapError::NoColumn { column: column.to_owned(), present: present.join(", "), hint });
                 }
                 _ => return Err(MapError::ColumnTwice(column.to_owned())),
@@ -255,10 +243,14 @@ impl Map {
     fn templates(&self) -> Vec<&Template> {
         let mut all = vec![&self.format.currency, &self.account.id];
         if let Some(i) = &self.invoice {
-            all.extend([&i.number, &i.amount, &i.issue_date, &i.due_date, &i.description]);
+            all.extend([&i.number, &i.amount, &i.issue_date, &i.due_date, &i.description, &i.total]);
+            all.extend(i.instalments.iter().flat_map(|part| [&part.due_date, &part.amount]));
         }
         if let Some(p) = &self.payment {
-            all.extend([&p.reference, &p.amount, &p.value_date, &p.invoice, &p.remittance]);
+            all.extend([&p.amount, &p.value_date, &p.invoice, &p.remittance].into_iter().chain(&p.reference));
+        }
+        if let Some(c) = &self.credit_note {
+            all.extend([&c.number, &c.invoice, &c.amount, &c.date, &c.reason]);
         }
         if let Some(a) = &self.account.open {
             all.extend([&a.display_name, &a.kind, &a.language, &a.time_zone, &a.country, &a.email, &a.phone]);
@@ -267,21 +259,37 @@ impl Map {
     }
 }
 
+/// The key of the map for a field of a request.
+pub fn key_of(field: &str) -> String {
+    if let Some((index, rest)) = index_of(field, "instalments[") {
+        let key = if rest.contains("due_date") { "due_date" } else { "amount" };
+        return format!("{key} of instalment {}", index + 1);
+    }
+    let key = match field {
+        "total.currency" | "amount.currency" => "currency",
+        "total" | "total.minor_units" | "amount.minor_units" => "amount",
+        "account_id" => "account.id",
+        "credit_note_number" => "number",
+        "invoice_number" => "invoice",
+        "credit_date" => "date",
+        _ if field.starts_with("allocations[") => "invoice",
+        _ => match field.strip_prefix("profile.") {
+            Some(key) => return format!("account.open.{key}"),
+            None => field,
+        },
+    };
+    key.to_owned()
+}
+
+/// The number behind `start`, and what follows it.
+pub fn index_of<'f>(field: &'f str, start: &str) -> Option<(usize, &'f str)> {
+    let (index, rest) = field.strip_prefix(start)?.split_once(']')?;
+    Some((index.parse().ok()?, rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_template_joins_text_and_columns() {
-        let template = Template::try_from("INV-{no}/{year}".to_owned()).expect("valid");
-        let text = template.render(|name| Some(if name == "no" { " 7 " } else { "2026" }));
-        assert_eq!(text, "INV-7/2026");
-    }
-
-    #[test]
-    fn a_brace_that_is_not_closed_is_named() {
-        assert!(Template::try_from("x{no".to_owned()).expect_err("open").contains("x{no"));
-    }
 
     #[test]
     fn an_unknown_key_of_the_map_is_named() {
@@ -315,5 +323,41 @@ mod tests {
         let map = Map::parse("[format]\ndate='%F'\ncurrency='EUR'\n[account]\nid='{customer}'").expect("valid");
         let error = map.check_columns(&["client".into()]).expect_err("missing");
         assert!(error.to_string().contains("customer") && error.to_string().contains("client"), "{error}");
+    }
+
+    #[test]
+    fn the_maps_of_the_documentation_are_maps() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        for file in std::fs::read_dir(docs.join("maps")).expect("maps") {
+            let path = file.expect("a file").path();
+            assert!(Map::read(&path).is_ok(), "{path:?}: {:?}", Map::read(&path).err());
+        }
+        let page = std::fs::read_to_string(docs.join("import.md")).expect("a page");
+        let (_, page) = page.split_once("## The map").expect("its section");
+        let shown = page.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+        let map = Map::parse(&shown.collect::<Vec<_>>().join("\n")).expect("a map");
+        assert!(map.invoice.is_some() && map.payment.is_some() && map.credit_note.is_some());
+    }
+
+    #[test]
+    fn sections_that_say_two_things_are_refused() {
+        let map = |invoice: &str| {
+            let sections = format!("[account]\nid='{{a}}'\n[invoice]\nnumber='{{n}}'\nissue_date='{{d}}'\n{invoice}");
+            Map::parse(&format!("[format]\ndate='%F'\ncurrency='EUR'\n{sections}"))
+        };
+        let parts = "[[invoice.instalments]]\ndue_date='{e}'\namount='{y}'\n";
+        for (invoice, why) in [
+            ("amount='{x}'".to_owned(), "either due_date or instalments"),
+            ("due_date='{e}'".to_owned(), "invoice.amount"),
+            (format!("amount='{{x}}'\ndue_date='{{e}}'\n{parts}"), "either due_date or instalments"),
+            (format!("row='instalment'\n{parts}"), "exclude each other"),
+            ("amount='{x}'\ndue_date='{e}'\ntotal='{t}'".to_owned(), "invoice.total"),
+        ] {
+            let error = map(&invoice).expect_err(why).to_string();
+            assert!(error.contains(why), "{invoice}: {error}");
+        }
+        assert!(map(parts).is_ok());
+        let error = map(parts).expect("valid").for_kind(Kind::Payments).expect_err("invoices").to_string();
+        assert!(error.contains("[payment]"), "{error}");
     }
 }

@@ -1,243 +1,188 @@
-//! Rows of a CSV file. Each becomes a request, or the reason why it cannot.
+//! The rows of a CSV file: cut out, in columns, and each as it stands in the file.
 
-use std::{io, path::Path};
+use std::path::Path;
 
-use jiff::civil::Date;
-use saldo_api::v1;
-use saldo_domain::money::{Currency, InvalidDecimal, parse_decimal};
-use saldo_facts::date_to_api;
+use encoding_rs::Encoding;
 
-use super::lines::{LineReader, Lines};
-use super::map::{AccountDefaults, Map, MapError, Template};
+use super::{
+    document::Entry,
+    map::{Kind, Map, MapError},
+    records::{Record, Records, fields},
+    row::{Fault, Row},
+    text::Text,
+};
 
-/// The request of a row.
-#[derive(Debug, Clone)]
-pub enum RowRequest {
-    Invoice(v1::IssueInvoiceRequest),
-    Payment(v1::RecordPaymentRequest),
-    /// The map skips the row.
-    Skip,
-}
+/// The columns that a file of rejected rows has behind those of its file.
+pub const MARKS: [&str; 2] = ["line", "reason"];
 
-/// One row, read.
-#[derive(Debug)]
-pub struct Row {
-    /// Line of the file on which it starts, from 1.
-    pub line: u64,
-    /// The fields as they are in the file, for the file of rejected rows.
-    pub raw: csv::ByteRecord,
-    /// The request, and the profile with which a missing account is opened; or why the row cannot be read.
-    pub request: Result<(RowRequest, Option<v1::Profile>), String>,
-}
-
-/// Reads rows by a map.
+/// A file by its map.
 pub struct Rows {
-    reader: csv::Reader<Box<dyn io::Read + Send>>,
-    lines: Lines,
-    header: Vec<String>,
+    text: Text,
     map: Map,
+    header: Vec<String>,
+    header_record: Record,
+    /// The last two columns are those of a file of rejected rows. They are passed over.
+    has_marks: bool,
+    records: Vec<Record>,
 }
 
 impl Rows {
-    /// Opens the file and checks the map against its header.
-    pub fn open(path: &Path, map: Map) -> Result<Self, MapError> {
-        let file = std::fs::File::open(path).map_err(|error| unreadable(path, error))?;
-        Self::over(path, file, map)
+    /// Reads the file and checks the map against its header.
+    pub fn open(path: &Path, named: Option<&'static Encoding>, map: Map, kind: Kind) -> Result<Self, MapError> {
+        let map = map.for_kind(kind)?;
+        let unreadable = |why: String| MapError::File { path: path.display().to_string(), why };
+        let named = named.map_or_else(|| map.format.encoding().map_err(MapError::Invalid), |named| Ok(Some(named)))?;
+        let text = Text::read(path, named)?;
+        Self::of(text, map).map_err(|error| match error {
+            MapError::Quote(quote) => unreadable(quote.to_string()),
+            MapError::Invalid(why) => unreadable(why),
+            other => other,
+        })
     }
 
-    /// Reads from an open file; `path` is for errors. A byte order mark is skipped.
-    pub fn over(path: &Path, file: impl io::Read + Send + 'static, map: Map) -> Result<Self, MapError> {
-        let mut file = io::BufReader::new(file);
-        match io::BufRead::fill_buf(&mut file).map_err(|error| unreadable(path, error))? {
-            [] => return Err(unreadable(path, "the file is empty")),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
-                return Err(unreadable(path, "the file is UTF-16; convert it to UTF-8"));
-            }
-            [0xef, 0xbb, 0xbf, ..] => io::BufRead::consume(&mut file, 3),
-            _ => {}
+    /// The same of a text. The map has the sections of one kind.
+    pub fn of(text: Text, map: Map) -> Result<Self, MapError> {
+        let delimiter = map.format.delimiter as u8;
+        let mut records = Records::new(text.bytes(), delimiter);
+        let header_record = records.next().transpose()?.unwrap_or(Record { line: 1, range: 0..0 });
+        let records = records.collect::<Result<_, _>>()?;
+        let mut header = Vec::new();
+        for field in fields(bytes_of(&text, &header_record), delimiter) {
+            let name = text.decode(&field.content).map_err(|why| MapError::Invalid(format!("the header {why}")))?;
+            header.push(name.trim().to_owned());
         }
-        let (file, lines) = LineReader::new(file);
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(map.format.delimiter as u8)
-            .flexible(true)
-            .from_reader(Box::new(file) as Box<dyn io::Read + Send>);
-        let header = reader.byte_headers().map_err(|error| unreadable(path, error))?;
-        let header: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        let has_marks = header.ends_with(&MARKS.map(String::from)) && !MARKS.iter().any(|mark| map.names(mark));
+        if has_marks {
+            header.truncate(header.len() - MARKS.len());
+        }
         map.check_columns(&header)?;
-        Ok(Self { reader, lines, header, map })
+        Ok(Self { text, map, header, header_record, has_marks, records })
     }
 
-    pub fn header(&self) -> &[String] {
-        &self.header
+    pub fn len(&self) -> usize {
+        self.records.len()
     }
 
-    fn read(&self, raw: &csv::ByteRecord) -> Result<(RowRequest, Option<v1::Profile>), String> {
-        if raw.len() != self.header.len() {
-            return Err(format!("the row has {} columns, the header {}", raw.len(), self.header.len()));
+    /// The line on which a row begins.
+    pub fn line(&self, index: usize) -> u64 {
+        self.records.get(index).map_or(0, |record| record.line)
+    }
+
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    pub fn text(&self) -> &Text {
+        &self.text
+    }
+
+    /// The header as it stands in the file, without the columns of a file of rejected rows.
+    pub fn raw_header(&self) -> &[u8] {
+        self.without_marks(bytes_of(&self.text, &self.header_record))
+    }
+
+    /// A row as it stands in the file, without the columns of a file of rejected rows.
+    pub fn raw(&self, index: usize) -> &[u8] {
+        let record = self.records.get(index).map(|record| bytes_of(&self.text, record)).unwrap_or_default();
+        self.without_marks(record)
+    }
+
+    fn without_marks<'r>(&self, record: &'r [u8]) -> &'r [u8] {
+        if !self.has_marks {
+            return record;
         }
-        let row = csv::StringRecord::from_byte_record(raw.clone())
-            .map_err(|_| "the row is not valid UTF-8; convert the file to UTF-8".to_owned())?;
-        let render = |template: &Template| {
-            template.render(|name| self.header.iter().position(|h| h == name).and_then(|at| row.get(at)))
-        };
-        let account_id = render(&self.map.account.id);
-        let currency = render(&self.map.format.currency);
-        let money = |field: &str, template: &Template| -> Result<v1::Money, String> {
-            let known = Currency::new(&currency).map_err(|rule| format!("currency: {rule}"))?;
-            let format = &self.map.format;
-            let minor =
-                parse_decimal(&render(template), format.decimal, format.group, known).map_err(|rule| match rule {
-                    InvalidDecimal::NotANumber => {
-                        format!("{field}: must be a number such as {}", format.example(known))
-                    }
-                    rule => format!("{field}: {rule}"),
-                })?;
-            Ok(v1::Money { minor_units: minor, currency: currency.clone() })
-        };
-        let day = |field: &str, text: &str| -> Result<v1::Date, String> {
-            Date::strptime(&self.map.format.date, text)
-                .map(date_to_api)
-                .map_err(|_| format!("{field}: must be a date of the form {}", self.map.format.date))
-        };
-        let profile = self.map.account.open.as_ref().map(|defaults| profile(defaults, &render));
-        let request = if let Some(fields) = &self.map.invoice {
-            RowRequest::Invoice(v1::IssueInvoiceRequest {
-                account_id,
-                number: render(&fields.number),
-                total: Some(money("amount", &fields.amount)?),
-                issue_date: Some(day("issue_date", &render(&fields.issue_date))?),
-                due_date: Some(day("due_date", &render(&fields.due_date))?),
-                description: render(&fields.description),
-                ..Default::default()
-            })
-        } else if let Some(fields) = &self.map.payment {
-            let value_date = render(&fields.value_date);
-            if value_date.is_empty() {
-                return Ok((RowRequest::Skip, None));
-            }
-            let amount = money("amount", &fields.amount)?;
-            let invoice = render(&fields.invoice);
-            let allocations = if invoice.is_empty() {
-                Vec::new()
-            } else {
-                vec![v1::Allocation { invoice_number: invoice, instalment: None, amount_minor: amount.minor_units }]
-            };
-            RowRequest::Payment(v1::RecordPaymentRequest {
-                account_id,
-                reference: render(&fields.reference),
-                amount: Some(amount),
-                value_date: Some(day("value_date", &value_date)?),
-                allocations,
-                remittance: render(&fields.remittance),
-                ..Default::default()
-            })
-        } else {
-            RowRequest::Skip
-        };
-        Ok((request, profile))
+        let fields = fields(record, self.map.format.delimiter as u8);
+        // A delimiter stands before the first of the two.
+        let end = fields.len().checked_sub(MARKS.len()).and_then(|first| fields.get(first)).map(|field| field.start);
+        end.and_then(|end| record.get(..end.saturating_sub(1))).unwrap_or(record)
     }
-}
 
-impl Iterator for Rows {
-    type Item = Result<Row, csv::Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut raw = csv::ByteRecord::new();
-        match self.reader.read_byte_record(&mut raw) {
-            Ok(true) => {
-                let line = raw.position().map_or(0, |start| self.lines.line_of(start.byte()));
-                Some(Ok(Row { line, request: self.read(&raw), raw }))
-            }
-            Ok(false) => None,
-            Err(error) => Some(Err(error)),
+    /// The line end of the file.
+    pub fn line_end(&self) -> &'static str {
+        match self.text.bytes().get(self.header_record.range.end..) {
+            Some([b'\r', b'\n', ..]) => "\r\n",
+            Some([b'\r', ..]) => "\r",
+            _ => "\n",
         }
     }
-}
 
-fn unreadable(path: &Path, why: impl ToString) -> MapError {
-    MapError::File { path: path.display().to_string(), why: why.to_string() }
-}
-
-fn profile(defaults: &AccountDefaults, render: &impl Fn(&Template) -> String) -> v1::Profile {
-    let kind = match render(&defaults.kind).as_str() {
-        "consumer" => v1::DebtorKind::Consumer,
-        "business" => v1::DebtorKind::Business,
-        _ => v1::DebtorKind::Unspecified,
-    };
-    let points = [(v1::Channel::Email, render(&defaults.email)), (v1::Channel::Phone, render(&defaults.phone))];
-    v1::Profile {
-        display_name: render(&defaults.display_name),
-        kind: kind.into(),
-        language: render(&defaults.language),
-        time_zone: render(&defaults.time_zone),
-        country: render(&defaults.country),
-        contact_points: points
-            .into_iter()
-            .filter(|(_, address)| !address.is_empty())
-            .map(|(channel, address)| v1::ContactPoint { channel: channel.into(), address })
-            .collect(),
+    /// The document of a row; none where the map skips it.
+    pub fn read(&self, index: usize) -> Result<Option<Entry>, Fault> {
+        let nowhere = |why: String| Fault { why, document: None };
+        let raw = self.raw(index);
+        let fields = fields(raw, self.map.format.delimiter as u8);
+        if fields.iter().all(|field| field.content.trim_ascii().is_empty()) {
+            return Ok(None);
+        }
+        if fields.len() != self.header.len() {
+            let counts = format!("the row has {} columns, the header {}", fields.len(), self.header.len());
+            return Err(nowhere(counts));
+        }
+        if fields.iter().any(|field| field.has_stray_text) {
+            let rule = "text stands behind a closing quote; write a quote inside a quoted field twice";
+            return Err(nowhere(rule.to_owned()));
+        }
+        let decode = |bytes| self.text.decode(bytes).map_err(|why| nowhere(format!("the row {why}")));
+        let columns = fields.iter().map(|field| decode(&field.content)).collect::<Result<Vec<_>, _>>()?;
+        Row { map: &self.map, header: &self.header, columns: &columns }.read()
     }
+}
+
+fn bytes_of<'t>(text: &'t Text, record: &Record) -> &'t [u8] {
+    text.bytes().get(record.range.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_file_that_is_not_there_is_not_taken_for_the_map() {
-        let map = Map::parse("[format]\ndate='%F'\ncurrency='EUR'\n[account]\nid='{a}'").expect("valid");
-        let error = Rows::open(Path::new("/no/such.csv"), map).err().expect("missing").to_string();
-        assert!(error.starts_with("file /no/such.csv"), "{error}");
+    fn map(sections: &str) -> Map {
+        let format =
+            "[format]\ndate='%F'\ndecimal=','\ngroup='.'\ncurrency='EUR'\ndelimiter=';'\n[account]\nid='{a}'\n";
+        Map::parse(&format!("{format}{sections}")).expect("a map")
     }
 
-    fn map() -> Map {
-        Map::parse(
-            "[format]\ndate='%F'\ndecimal=','\ngroup='.'\ncurrency='EUR'\ndelimiter=';'\n[account]\nid='{a}'\n\
-             [invoice]\nnumber='{n}'\namount='{x}'\nissue_date='{d}'\ndue_date='{d}'",
-        )
-        .expect("valid")
-    }
+    const INVOICE: &str = "[invoice]\nnumber='{n}'\namount='{x}'\nissue_date='{d}'\ndue_date='{d}'\n";
 
-    fn rows(file: &[u8]) -> Result<Rows, MapError> {
-        Rows::over(Path::new("a.csv"), io::Cursor::new(file.to_vec()), map())
+    fn rows(file: &[u8], sections: &str) -> Result<Rows, MapError> {
+        Rows::of(Text::of(file.to_vec(), None).map_err(MapError::Invalid)?, map(sections))
     }
 
     fn refused(file: &[u8]) -> String {
-        rows(file).err().expect("refused").to_string()
+        rows(file, INVOICE).err().expect("refused").to_string()
     }
 
     #[test]
-    fn a_row_stands_on_the_line_that_an_editor_shows() {
-        let file = "a;n;x;d\nA;1;1;2026-01-01\n\nA;\"two\nlines\";1;2026-01-01\nA;3;1;2026-01-01\n";
-        for end in ["\n", "\r\n", "\r"] {
-            let file = format!("\u{feff}{}", file.replace('\n', end));
-            let lines: Vec<u64> =
-                rows(file.as_bytes()).expect("a header").map(|row| row.expect("a row").line).collect();
-            assert_eq!(lines, [2, 4, 6], "{end:?}");
-        }
+    fn a_file_that_is_not_there_is_not_taken_for_the_map() {
+        let opened = Rows::open(Path::new("/no/such.csv"), None, map(INVOICE), Kind::Invoices);
+        let error = opened.err().expect("missing").to_string();
+        assert!(error.starts_with("file /no/such.csv"), "{error}");
     }
 
     #[test]
-    fn an_amount_that_is_no_number_is_answered_in_the_format_of_the_file() {
-        let mut rows = rows(b"a;n;x;d\nA;1;12x;2026-01-01\n").expect("a header");
-        let why = rows.next().expect("one row").expect("read").request.expect_err("no number");
-        assert_eq!(why, "amount: must be a number such as 1.234,50");
-    }
-
-    #[test]
-    fn a_column_that_the_header_has_twice_is_refused_if_the_map_uses_it() {
+    fn u10_a_column_that_the_header_has_twice_is_refused_if_the_map_uses_it() {
         let why = refused(b"a;n;x;n;d\nA;1;1;2;2026-01-01\n");
         assert!(why.contains("\"n\" twice"), "{why}");
-        assert!(rows(b"a;n;x;d;z;z\n").is_ok());
+        assert!(rows(b"a;n;x;d;z;z\n", INVOICE).is_ok());
     }
 
     #[test]
     fn a_file_that_cannot_be_this_maps_says_why() {
-        let why = refused(b"");
-        assert!(why.contains("empty"), "{why}");
-        let why = refused(b"\xff\xfea\0;\0n\0");
-        assert!(why.contains("UTF-16"), "{why}");
-        let why = refused(b"a,n,x,d\nA,1,1,2026-01-01\n");
-        assert!(why.contains("format.delimiter"), "{why}");
+        for (file, word) in [
+            (&b"a,n,x,d\nA,1,1,2026-01-01\n"[..], "format.delimiter"),
+            (b"a;n;x;d\nA;\"1;1;2026-01-01\n", "line 2"),
+            (b"a;n;x;d;\xfc\n", "--encoding windows-1252"),
+        ] {
+            let why = refused(file);
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_latin_letters_in_a_file_of_utf8_is_refused_alone() {
+        let rows = rows(b"a;n;x;d\nA;\xfc;1;2026-01-01\nA;2;1;2026-01-01\n", INVOICE).expect("a header");
+        let fault = rows.read(0).expect_err("not UTF-8");
+        assert!(fault.why.contains("--encoding windows-1252"), "{}", fault.why);
+        assert!(rows.read(1).is_ok());
     }
 }

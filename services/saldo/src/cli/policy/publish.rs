@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{FAULTS, folder, print_faults};
 use crate::{
     Outcome,
-    client::{Target, explain, patiently},
+    client::{Target, explain},
 };
 
 #[derive(Args)]
@@ -37,12 +37,8 @@ pub async fn publish(args: PublishArgs) -> Outcome {
     let clients = args.target.connect().await?;
     let request =
         v1::PublishPolicyRequest { request_id: Uuid::new_v4().to_string(), files, validate_only: args.validate_only };
-    let answer = patiently(|| {
-        let (mut catalog, request) = (clients.catalog.clone(), request.clone());
-        async move { catalog.publish_policy(request).await }
-    });
-    let answer = match answer.await {
-        Ok(answer) => answer.into_inner(),
+    let answer = match clients.ask_patiently(request).await {
+        Ok(answer) => answer,
         Err(status) => return refused(&status, args.json),
     };
     if args.json {

@@ -1,0 +1,346 @@
+//! Invoices, payments, credit notes and refunds, a row each; and what was applied to which instalment, a row for each line.
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, civil::Date};
+use saldo_domain::{
+    event::Event,
+    ids::DocumentNumber,
+    ledger::{
+        AllocationLine, CreditKind, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued,
+        PaymentAllocated, PaymentDeallocated, PaymentRecorded,
+    },
+    money::{Currency, Money},
+};
+
+use super::{Accepted, CommitPosition, Model, Owner};
+use crate::{
+    ReadModelError,
+    engine::{Column, Declaration, Kind, Shown, Table, TableRows, View, Writer},
+};
+
+const DOCUMENTS: Table = Table {
+    partial_changes: true,
+    ..Table::new(
+        "documents",
+        "tenant, account, kind, document",
+        &[
+            Column::tenant(),
+            Column::account(),
+            Column::new("kind", Kind::Text, "invoice, payment, credit_note or refund"),
+            Column::new("document", Kind::Text, "The number or reference"),
+            Column::new("currency", Kind::Currency, "ISO 4217").never_changes(),
+            Column::new("decimals", Kind::Small, "Decimal places of the currency").never_changes(),
+            Column::new("amount_minor", Kind::Big, "All of it; minor units, positive").never_changes(),
+            Column::new("day", Kind::Date, "Issue date, value date, or date of the credit or refund").never_changes(),
+            Column::new("known_at", Kind::Instant, "From this instant the document was known").never_changes(),
+            Column::new(
+                "about_kind",
+                Kind::Text,
+                "invoice of a credit note; payment or credit_note of a refund; else null",
+            )
+            .nullable()
+            .never_changes(),
+            Column::new(
+                "about",
+                Kind::Text,
+                "The invoice that a credit note corrects, or the credit that was paid out; else null",
+            )
+            .nullable()
+            .never_changes(),
+            Column::new("ended_on", Kind::Date, "From this day it no longer counts: voided or reversed; else null")
+                .nullable()
+                .set_if_known(),
+            Column::new("ended_known_at", Kind::Instant, "From this instant the end was known")
+                .nullable()
+                .set_if_known(),
+        ],
+    )
+};
+
+const DOCUMENTS_VIEW: View = View {
+    name: "documents",
+    comment: "One row per invoice, payment, credit note or refund",
+    of: &DOCUMENTS,
+    columns: &[
+        Shown::Column("tenant"),
+        Shown::Column("account"),
+        Shown::Column("kind"),
+        Shown::Column("document"),
+        Shown::Column("currency"),
+        Shown::Column("amount_minor"),
+        Shown::Computed(
+            "amount_major",
+            "round(amount_minor / (10::numeric ^ decimals), decimals)",
+            "All of it in major units, for people",
+        ),
+        Shown::Column("day"),
+        Shown::Column("known_at"),
+        Shown::Column("about_kind"),
+        Shown::Column("about"),
+        Shown::Column("ended_on"),
+        Shown::Column("ended_known_at"),
+        Shown::Column("decimals"),
+    ],
+    rest: "",
+};
+
+const ALLOCATIONS: Table = Table {
+    only_grows: true,
+    indexes: &["(tenant, account, invoice)", "(tenant, account, document)"],
+    ..Table::new(
+        "allocations",
+        "partition, record_offset, line",
+        &[
+            Column::tenant(),
+            Column::account(),
+            Column::new("kind", Kind::Text, "What was applied: payment or credit_note"),
+            Column::new("document", Kind::Text, "The payment's reference or the credit note's number"),
+            Column::new("invoice", Kind::Text, "The invoice that it was applied to"),
+            Column::new("instalment", Kind::Int, "Number of the instalment from 1"),
+            Column::new("currency", Kind::Currency, "ISO 4217"),
+            Column::new("decimals", Kind::Small, "Decimal places of the currency"),
+            Column::new("amount_minor", Kind::Big, "Minor units; negative where it was taken back"),
+            Column::new("effective_date", Kind::Date, "From this day it is true"),
+            Column::new("known_at", Kind::Instant, "From this instant it was known"),
+            Column::new("version", Kind::Big, "Version of the account's commit that recorded it"),
+            Column::new("partition", Kind::Int, "Partition of the record it comes from"),
+            Column::new("record_offset", Kind::Big, "Offset of the record it comes from"),
+            Column::new("line", Kind::Int, "Number of the line within the record"),
+        ],
+    )
+};
+
+const ALLOCATIONS_VIEW: View = View {
+    name: "allocations",
+    comment: "One row per part of a payment or credit note that was applied to an instalment, or taken back from it",
+    of: &ALLOCATIONS,
+    columns: &[
+        Shown::Column("tenant"),
+        Shown::Column("account"),
+        Shown::Column("kind"),
+        Shown::Column("document"),
+        Shown::Column("invoice"),
+        Shown::Column("instalment"),
+        Shown::Column("currency"),
+        Shown::Column("amount_minor"),
+        Shown::Computed(
+            "amount_major",
+            "round(amount_minor / (10::numeric ^ decimals), decimals)",
+            "The part in major units, for people",
+        ),
+        Shown::Column("effective_date"),
+        Shown::Column("known_at"),
+        Shown::Column("version"),
+        Shown::Column("partition"),
+        Shown::Column("record_offset"),
+        Shown::Column("line"),
+        Shown::Column("decimals"),
+    ],
+    rest: "",
+};
+
+/// A document, by its number on the account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct DocumentKey {
+    owner: Owner,
+    /// `invoice`, `payment`, `credit_note` or `refund`.
+    kind: &'static str,
+    document: DocumentNumber,
+}
+
+/// A document as it was recorded.
+#[derive(Debug, Clone)]
+struct Recorded {
+    amount: Money,
+    day: Date,
+    known_at: Timestamp,
+    /// Kind and number of the document that it is about.
+    about: Option<(&'static str, DocumentNumber)>,
+}
+
+/// What a batch did to a document.
+#[derive(Debug, Clone, Default)]
+struct DocumentRow {
+    /// Present where the batch makes the row.
+    recorded: Option<Recorded>,
+    /// From which day it no longer counts, and since when that is known.
+    ended: Option<(Date, Timestamp)>,
+}
+
+/// A part of a document that was applied or taken back.
+#[derive(Debug, Clone)]
+struct AllocationRow {
+    key: DocumentKey,
+    invoice: DocumentNumber,
+    instalment: u32,
+    currency: Currency,
+    /// Negative where it was taken back.
+    amount: i64,
+    effective_date: Date,
+    position: CommitPosition,
+    line: i32,
+}
+
+/// What a batch did to documents, and what it applied and took back.
+#[derive(Debug, Default)]
+pub struct DocumentRows {
+    documents: BTreeMap<DocumentKey, DocumentRow>,
+    allocations: Vec<AllocationRow>,
+}
+
+impl Model for DocumentRows {
+    const DECLARATION: Declaration =
+        Declaration::new("documents", 1, &[DOCUMENTS, ALLOCATIONS], &[DOCUMENTS_VIEW, ALLOCATIONS_VIEW]);
+
+    fn add(&mut self, accepted: &Accepted<'_>) {
+        let first = self.allocations.len();
+        for event in &accepted.commit.events {
+            if let Event::Ledger(fact) = event {
+                self.fold(accepted, fact);
+            }
+        }
+        for (line, row) in (0i32..).zip(self.allocations.iter_mut().skip(first)) {
+            row.line = line;
+        }
+    }
+
+    async fn write(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
+        let mut rows = TableRows::of(&DOCUMENTS, self.documents.len());
+        for (DocumentKey { owner, kind, document }, row) in &self.documents {
+            let recorded = row.recorded.as_ref();
+            rows.put(
+                recorded.is_some(),
+                &[
+                    &owner.tenant.as_str(),
+                    &owner.account.as_str(),
+                    kind,
+                    &document.as_str(),
+                    &recorded.map(|document| document.amount.currency.code()),
+                    &recorded.map(|document| document.amount.currency.decimals() as i16),
+                    &recorded.map(|document| document.amount.minor),
+                    &recorded.map(|document| document.day),
+                    &recorded.map(|document| document.known_at),
+                    &recorded.and_then(|document| document.about.as_ref()).map(|(kind, _)| *kind),
+                    &recorded.and_then(|document| document.about.as_ref()).map(|(_, number)| number.as_str()),
+                    &row.ended.map(|(day, _)| day),
+                    &row.ended.map(|(_, known_at)| known_at),
+                ],
+            );
+        }
+        writer.write(rows).await?;
+        let mut rows = TableRows::of(&ALLOCATIONS, self.allocations.len());
+        for row in &self.allocations {
+            rows.insert(&[
+                &row.key.owner.tenant.as_str(),
+                &row.key.owner.account.as_str(),
+                &row.key.kind,
+                &row.key.document.as_str(),
+                &row.invoice.as_str(),
+                &(row.instalment as i32),
+                &row.currency.code(),
+                &(row.currency.decimals() as i16),
+                &row.amount,
+                &row.effective_date,
+                &row.position.known_at,
+                &(row.position.version as i64),
+                &(row.position.partition as i32),
+                &(row.position.offset as i64),
+                &row.line,
+            ]);
+        }
+        writer.write(rows).await
+    }
+}
+
+impl DocumentRows {
+    fn fold(&mut self, accepted: &Accepted<'_>, fact: &Fact) {
+        let known_at = accepted.position.known_at;
+        let key = |kind, document: &DocumentNumber| DocumentKey {
+            owner: accepted.owner.clone(),
+            kind,
+            document: document.clone(),
+        };
+        let recorded = |amount: &Money, day: &Date, about: Option<(&'static str, &DocumentNumber)>| DocumentRow {
+            recorded: Some(Recorded {
+                amount: *amount,
+                day: *day,
+                known_at,
+                about: about.map(|(kind, number)| (kind, number.clone())),
+            }),
+            ended: None,
+        };
+        match fact {
+            Fact::InvoiceIssued(InvoiceIssued { number, total, issue_date, .. }) => {
+                self.documents.insert(key("invoice", number), recorded(total, issue_date, None));
+            }
+            Fact::InvoiceVoided(voided) => {
+                let key = key("invoice", &voided.number);
+                self.documents.entry(key).or_default().ended = Some((voided.day(), known_at));
+            }
+            Fact::InvoiceCredited(InvoiceCredited { credit_note, invoice, amount, credit_date, lines, .. }) => {
+                let key = key("credit_note", credit_note);
+                self.documents.insert(key.clone(), recorded(amount, credit_date, Some(("invoice", invoice))));
+                self.allocate(&key, accepted.position, amount.currency, lines, |line| {
+                    (line.amount, line.effective_date)
+                });
+            }
+            Fact::PaymentRecorded(PaymentRecorded { reference, amount, value_date, .. }) => {
+                self.documents.insert(key("payment", reference), recorded(amount, value_date, None));
+            }
+            Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
+                let key = key("payment", reference);
+                self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
+            }
+            Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, .. }) => {
+                let key = key("credit_note", credit_note);
+                self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
+            }
+            Fact::CreditRefunded(CreditRefunded { reference, kind, document, amount, refund_date, .. }) => {
+                let kind = match kind {
+                    CreditKind::Payment => "payment",
+                    CreditKind::CreditNote => "credit_note",
+                };
+                self.documents.insert(key("refund", reference), recorded(amount, refund_date, Some((kind, document))));
+            }
+            Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
+                let key = key("payment", reference);
+                self.allocate(&key, accepted.position, *currency, lines, |line| {
+                    (-line.amount, line.effective_date.max(*deallocation_date))
+                });
+            }
+            // What was applied is taken back, not before the day it took effect.
+            Fact::PaymentReversed(reversed) => {
+                let (key, day) = (key("payment", &reversed.reference), reversed.day());
+                self.documents.entry(key.clone()).or_default().ended = Some((day, known_at));
+                self.allocate(&key, accepted.position, reversed.amount.currency, &reversed.lines, |line| {
+                    (-line.amount, line.effective_date.max(day))
+                });
+            }
+        }
+    }
+
+    /// `change` gives the amount of a line and its day.
+    fn allocate(
+        &mut self,
+        key: &DocumentKey,
+        position: CommitPosition,
+        currency: Currency,
+        lines: &[AllocationLine],
+        change: impl Fn(&AllocationLine) -> (i64, Date),
+    ) {
+        for line in lines {
+            let (amount, effective_date) = change(line);
+            self.allocations.push(AllocationRow {
+                key: key.clone(),
+                invoice: line.invoice.clone(),
+                instalment: line.instalment,
+                currency,
+                amount,
+                effective_date,
+                position,
+                line: 0,
+            });
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! FILE.rejected.csv: the rejected rows as they stand in the file, with their line and the reason in two columns behind theirs.
+
+use std::{
+    borrow::Cow,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    load::ImportError,
+    rows::{MARKS, Rows},
+    text::Part,
+};
+
+fn path_of(file: &Path) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".rejected.csv");
+    path.into()
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> ImportError {
+    ImportError::Rejected { path: path.display().to_string(), why: error.to_string() }
+}
+
+/// Removes the rejected rows of an earlier run, so that a run that ends early does not leave them for its own.
+pub fn remove(file: &Path) -> Result<(), ImportError> {
+    let path = path_of(file);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the rejected rows, by their index and in the order of the file.
+pub fn write(file: &Path, rows: &Rows, rejected: &[(usize, &str)]) -> Result<Option<PathBuf>, ImportError> {
+    if rejected.is_empty() {
+        return Ok(None);
+    }
+    let path = path_of(file);
+    std::fs::write(&path, bytes(rows, rejected)).map_err(|error| failed(&path, &error))?;
+    Ok(Some(path))
+}
+
+fn bytes(rows: &Rows, rejected: &[(usize, &str)]) -> Vec<u8> {
+    let (delimiter, end) = (rows.map().format.delimiter, rows.line_end());
+    let all_quoted = rows.raw_header().starts_with(b"\"");
+    let quoted = |text: &str| match all_quoted || text.contains([delimiter, '"', '\r', '\n']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    };
+    let behind = |marks: [&str; 2]| {
+        let [line, reason] = marks.map(quoted);
+        Part::Ours(Cow::Owned(format!("{delimiter}{line}{delimiter}{reason}{end}")))
+    };
+    let header = [Part::Raw(rows.raw_header()), behind(MARKS)];
+    let marked =
+        |(row, reason): &(usize, &str)| [Part::Raw(rows.raw(*row)), behind([&rows.line(*row).to_string(), reason])];
+    rows.text().write(header.into_iter().chain(rejected.iter().flat_map(marked)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{map::Map, text::Text},
+        *,
+    };
+
+    const MAP: &str = "[format]\ndate='%F'\ncurrency='EUR'\ndelimiter=';'\n[account]\nid='{a}'\n\
+        [payment]\nreference='{n}'\namount='{x}'\nvalue_date='{d}'\n";
+
+    fn rows(bytes: &[u8]) -> Rows {
+        let text = Text::of(bytes.to_vec(), None).expect("text");
+        Rows::of(text, Map::parse(MAP).expect("a map")).expect("a header")
+    }
+
+    /// The rows that cannot be read, with their reasons.
+    fn rejected(rows: &Rows) -> Vec<(usize, String)> {
+        (0..rows.len()).filter_map(|row| rows.read(row).err().map(|fault| (row, fault.why))).collect()
+    }
+
+    fn written(rows: &Rows) -> Vec<u8> {
+        let rejected = rejected(rows);
+        bytes(rows, &rejected.iter().map(|(row, why)| (*row, why.as_str())).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn rejected_rows_stand_in_the_format_of_their_file() {
+        let file = "\u{feff}\"a\";\"n\";\"x\";\"d\"\r\n\"A\";\"1\";\"5\";\"2026-01-01\"\r\n\"Bär; \"\"B\"\"\";2;;2026-01-01\r\n";
+        let why = "\"amount: must be a number such as 1234.50\"";
+        let expected = format!(
+            "\u{feff}\"a\";\"n\";\"x\";\"d\";\"line\";\"reason\"\r\n\"Bär; \"\"B\"\"\";2;;2026-01-01;\"3\";{why}\r\n"
+        );
+        assert_eq!(String::from_utf8(written(&rows(file.as_bytes()))).expect("UTF-8"), expected);
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        assert_eq!(written(&rows(&utf16(file))), utf16(&expected));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_given_back_as_they_are() {
+        let out = written(&rows(b"a;n;x;d\nM\xfcller;1;5;2026-01-01\n"));
+        assert!(out.windows(8).any(|part| part == b"M\xfcller;1"), "{}", String::from_utf8_lossy(&out));
+    }
+
+    #[test]
+    fn corrected_rows_are_read_with_the_same_map() {
+        let out = String::from_utf8(written(&rows(b"a;n;x;d\nA;1;wrong;2026-01-01\nB;2\n"))).expect("UTF-8");
+        let corrected = rows(out.replace("wrong", "1.00").as_bytes());
+        assert!(corrected.read(0).expect("corrected").is_some());
+        assert_eq!(corrected.read(1).expect_err("not corrected").why, "the row has 2 columns, the header 4");
+    }
+
+    proptest! {
+        /// A row that is rejected again is written again, whatever it holds.
+        #[test]
+        fn rows_that_were_not_corrected_come_back_the_same(
+            lines in prop::collection::vec("[AB\"; ]{0,8}", 1..6),
+            end in prop::sample::select(vec!["\n", "\r\n", "\r"]),
+        ) {
+            let file = format!("a;n;x;d{end}{}{end}", lines.join(end));
+            let Ok(text) = Text::of(file.into_bytes(), None) else { return Ok(()) };
+            let Ok(first) = Rows::of(text, Map::parse(MAP).expect("a map")) else { return Ok(()) };
+            prop_assume!(!rejected(&first).is_empty());
+            let second = rows(&written(&first));
+            let reasons = |rows: &Rows| rejected(rows).into_iter().map(|(row, why)| (rows.raw(row).to_vec(), why)).collect::<Vec<_>>();
+            prop_assert_eq!(reasons(&first), reasons(&second));
+        }
+    }
+}
