@@ -15,6 +15,7 @@ use saldo_log::{
     frame::{self, Kind, MAX_COMMIT_BYTES, partition_of},
     genesis::{self, Identity},
     kafka::{KafkaConfig, KafkaLog},
+    same::{Changed, Trust, until_changed},
 };
 
 use crate::{
@@ -395,6 +396,33 @@ pub async fn kafka_regrown(_: Arc<Env>) -> Outcome {
     }
     let record = read(&log, 0, resumed().start()).await?.remove(0);
     assert!(resumed().judge(&record).is_err(), "a log that regrew differently is refused");
+    Ok(())
+}
+
+/// A broker that comes back with an older log is noticed by a process that waits for no record, with the true offsets.
+pub async fn kafka_older_log(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let broker = Kafka::start_own(dir.path().to_owned()).await?;
+    let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
+    let identity = genesis::create(&log, 1).await?;
+    for n in 0..10u8 {
+        log.append(vec![new(&identity, "acme/cut", vec![n])]).await?;
+    }
+    let (trust, (seen, mut positions)) = (Trust::default(), tokio::sync::watch::channel(Vec::new()));
+    let restored = async {
+        positions.wait_for(|seen| !seen.is_empty()).await?;
+        broker.kill();
+        keep_batches(dir.path(), 6)?;
+        broker.run().await?;
+        std::future::pending::<Outcome>().await
+    };
+    let changed = tokio::select! {
+        changed = until_changed(&log, &identity, &trust, &seen) => changed,
+        failed = restored => return failed,
+        () = tokio::time::sleep(std::time::Duration::from_secs(120)) => return Err("nothing was noticed".into()),
+    };
+    let topic = "saldo.accounts".to_owned();
+    assert_eq!(changed, Changed::WentBack { topic, partition: 0, end: 6, reached: 11 });
     Ok(())
 }
 

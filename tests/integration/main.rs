@@ -3,6 +3,7 @@
 mod access;
 mod apart;
 mod bad_input;
+mod belonging;
 mod catalog;
 mod collector;
 mod commands;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         ("kafka: conformance", Kafka, conformance::kafka),
         ("kafka: the broker is killed and comes back", OwnKafka, conformance::kafka_broker_killed),
         ("kafka: cut and regrown, it is refused", OwnKafka, conformance::kafka_regrown),
+        ("o4: kafka: a broker that comes back with an older log is noticed", OwnKafka, conformance::kafka_older_log),
         ("kafka: records were deleted, and the error says where", Kafka, conformance::kafka_deleted),
         ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
         ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
@@ -127,6 +129,20 @@ fn main() -> ExitCode {
             OwnKafka,
             visible::o10_a_kafka_outage_is_two_lines
         ),
+        ("o1: a key store serves its own log alone, and a log has one", Postgres, belonging::whose_key_store),
+        ("o1: a key store older than the log is refused until a person decides", Postgres, belonging::older_key_store),
+        (
+            "o1: a key store that vanishes stops its service before the next append",
+            Postgres,
+            belonging::vanished_key_store
+        ),
+        (
+            "o4: an older log stops every process, and nothing is sent until it is released",
+            Postgres,
+            belonging::older_log
+        ),
+        ("o6: a database or catalog of another log is refused", Postgres, belonging::whose_database),
+        ("o8: a damaged local store is set aside and read anew", Postgres, belonging::damaged_store),
         ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
         ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),

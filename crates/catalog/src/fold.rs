@@ -107,9 +107,13 @@ impl State {
         &self.system.1
     }
 
-    /// What decisions about a creditor's accounts rest on.
+    /// What decisions about a creditor's accounts rest on. While sending is held for all, it is off for each.
     pub fn in_force(&self, tenant: &str) -> InForce {
-        InForce { tenant: self.tenant(tenant).clone(), system: self.system().clone() }
+        let mut in_force = InForce { tenant: self.tenant(tenant).clone(), system: self.system().clone() };
+        if in_force.system.held.is_some() && in_force.tenant.rules.sending {
+            Arc::make_mut(&mut Arc::make_mut(&mut in_force.tenant).rules).sending = false;
+        }
+        in_force
     }
 
     /// The head of a chain, where it has one.

@@ -6,9 +6,10 @@
 //! - [`fold`] is the fold of the catalog's commits: [`tenant`] of a creditor's chain, [`system`] of the operator's, with the
 //!   gate for newer facts.
 //! - [`reader`] follows the log, so that every process knows what is in force.
-//! - [`publish`] appends to a chain; [`upgrade`] raises the format that a log allows.
+//! - [`publish`] appends to a chain; [`operator`] to the operator's, and [`upgrade`] raises the format that a log allows there.
 
 pub mod fold;
+pub mod operator;
 pub mod publish;
 pub mod reader;
 pub mod settings;

@@ -1,6 +1,7 @@
-//! The operator's own chain: which facts the log may hold. Statutory tables will stand here too.
+//! The operator's own chain: which facts the log may hold, which key store and accounts log belong to the catalog, and whether
+//! sending is held for every creditor. Statutory tables will stand here too.
 
-use saldo_facts::{CatalogEvent, Commit, Format, FormatRaised, StoredEvent};
+use saldo_facts::{CatalogEvent, Commit, Format, FormatRaised, KeyStoreBound, StoredEvent};
 
 use crate::fold::{Answers, Change};
 
@@ -13,6 +14,10 @@ pub struct SystemCatalog {
     pub understood: u64,
     /// Facts up to this format may be written.
     pub format: Format,
+    /// The key store and the accounts log; `None` until a command service has started.
+    pub bound: Option<KeyStoreBound>,
+    /// Why nothing is sent for any creditor, while that is so.
+    pub held: Option<String>,
     /// Every commit there was.
     pub changes: Vec<Change>,
     /// The requests answered.
@@ -76,13 +81,17 @@ impl SystemCatalog {
                     if self.unknown_fact.is_none() {
                         self.format = self.format.max(*format);
                     }
-                    said.push(event.declared().summary());
                 }
+                CatalogEvent::KeyStoreBound(bound) => self.bound = Some(*bound),
+                CatalogEvent::SendingHeld(held) => self.held = Some(held.reason.clone()),
+                CatalogEvent::SendingReleased(_) => self.held = None,
                 other => {
                     let (fact, _) = other.declared().declaration();
                     self.park(format!("{fact} does not belong on the operator's chain"));
+                    continue;
                 }
             }
+            said.push(event.declared().summary());
         }
         self.changes.push(Change::of(commit, self.version, &said));
     }

@@ -96,7 +96,10 @@ impl TenantCatalog {
                         said.push(event.declared().summary());
                     }
                 }
-                CatalogEvent::FormatRaised(_) => {
+                CatalogEvent::FormatRaised(_)
+                | CatalogEvent::KeyStoreBound(_)
+                | CatalogEvent::SendingHeld(_)
+                | CatalogEvent::SendingReleased(_) => {
                     let (fact, _) = event.declared().declaration();
                     self.park(format!("{fact} does not belong on a creditor's chain"));
                 }

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use saldo_domain::ids::SYSTEM_TENANT;
 use saldo_facts::{Format, FormatRaised};
 use saldo_log::{Log, genesis::Identity};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     Catalog, CatalogError,
-    publish::{Publication, PublishError, Publisher},
+    operator::{OperatorError, Tool, publish},
 };
 
 /// What a log allowed before, and allows now. Both are the same where nothing was raised.
@@ -20,22 +18,6 @@ pub struct Upgraded {
     pub from: Format,
     /// Now. Above [`Format::NEWEST`] where a newer release has raised it.
     pub to: Format,
-}
-
-/// Why a log was not upgraded.
-#[derive(Debug, thiserror::Error)]
-pub enum UpgradeError {
-    /// The catalog cannot be read.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// A newer release has written on the operator's chain what this one does not know.
-    #[error(
-        "the operator's chain has a fact that this release cannot read ({0}): run the newer release's `saldo log upgrade`"
-    )]
-    Parked(String),
-    /// The format record was not published.
-    #[error("the catalog: {0}")]
-    Publish(#[from] PublishError),
 }
 
 /// The format that the log allows.
@@ -49,31 +31,14 @@ pub async fn upgrade(
     identity: Identity,
     now: Timestamp,
     actor: &str,
-) -> Result<Upgraded, UpgradeError> {
-    let (catalog, follower) = Catalog::open(log.clone(), &identity).await?;
-    if let Some(why) = catalog.state().system().parked() {
-        return Err(UpgradeError::Parked(why.to_owned()));
-    }
-    let from = catalog.state().system().format;
+) -> Result<Upgraded, OperatorError> {
+    let from = allowed(log.clone(), &identity).await?;
     if from >= Format::NEWEST {
         return Ok(Upgraded { from, to: from });
     }
-    let stop = CancellationToken::new();
-    // The follower ends with this function, whichever way that ends.
-    let _stopped = stop.clone().drop_guard();
-    tokio::spawn(follower.run(stop));
-    let publication = Publication {
-        tenant: SYSTEM_TENANT.to_owned(),
-        // Two upgrades at once raise the format once.
-        request_id: format!("format-{}", Format::NEWEST),
-        method: "UpgradeLog",
-        // Nothing of a creditor stands in it, so there is no key to make a fingerprint under.
-        fingerprint: [0; 32],
-        actor: actor.to_owned(),
-        actor_roles: Vec::new(),
-        events: vec![FormatRaised { format: Format::NEWEST }.into()],
-    };
-    let publisher = Publisher::new(log, identity, catalog.clone());
-    publisher.publish(publication, || Ok::<_, PublishError>(now), None).await?;
-    Ok(Upgraded { from, to: catalog.state().system().format })
+    // Two upgrades at once raise the format once.
+    let request_id = format!("format-{}", Format::NEWEST);
+    let tool = Tool { method: "UpgradeLog", actor, request_id };
+    let state = publish(log, identity, tool, now, vec![FormatRaised { format: Format::NEWEST }.into()]).await?;
+    Ok(Upgraded { from, to: state.system().format })
 }

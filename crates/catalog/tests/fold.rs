@@ -9,8 +9,8 @@ use saldo_api::v1;
 use saldo_catalog::{CHAIN, State};
 use saldo_domain::{ids::SYSTEM_TENANT, ledger::ApplyCredit};
 use saldo_facts::{
-    CatalogEvent, CatalogVersions, Commit, Format, FormatRaised, PolicyPublished, SendingSet, Settings,
-    SettingsPublished, StoredEvent, TemplatePublished,
+    CatalogEvent, CatalogVersions, Commit, Format, FormatRaised, KeyStoreBound, PolicyPublished, SendingHeld,
+    SendingReleased, SendingSet, Settings, SettingsPublished, StoredEvent, TemplatePublished,
 };
 use saldo_log::{
     Record,
@@ -220,4 +220,33 @@ fn a_fact_on_the_wrong_chain_parks_it() {
     assert_eq!(state.system().format, Format::FIRST, "a creditor raises nothing");
     assert!(state.system().parked().is_some());
     assert!(state.tenant("acme").parked().is_some());
+}
+
+#[test]
+fn o4_sending_that_is_held_for_all_is_off_for_each_until_it_is_released() {
+    let held = Written::new()
+        .publish(SYSTEM_TENANT, raised(Format::NEWEST))
+        .publish("acme", sending(true))
+        .publish(SYSTEM_TENANT, SendingHeld { reason: "an older log was restored".into() }.into());
+    let state = held.read();
+    assert_eq!(state.system().held.as_deref(), Some("an older log was restored"));
+    assert!(!state.in_force("acme").tenant.rules.sending, "held for all");
+    assert!(state.tenant("acme").rules.sending, "the creditor's own switch stays");
+    let state = held.publish(SYSTEM_TENANT, SendingReleased { reason: "checked".into() }.into()).read();
+    assert_eq!((state.system().held.as_ref(), state.system().version), (None, 3));
+    assert!(state.in_force("acme").tenant.rules.sending);
+    assert!(!state.in_force("other").tenant.rules.sending, "a switch that was never on stays off");
+}
+
+#[test]
+fn o1_the_newest_key_store_that_was_bound_counts() {
+    let bound = |store: u8| KeyStoreBound { accounts_log: [1; 16], key_store: [store; 16] };
+    let written = Written::new()
+        .publish(SYSTEM_TENANT, raised(Format::NEWEST))
+        .publish(SYSTEM_TENANT, bound(2).into())
+        .publish(SYSTEM_TENANT, bound(3).into());
+    assert_eq!(written.read().system().bound, Some(bound(3)));
+    let state = written.publish("acme", bound(4).into()).read();
+    assert_eq!(state.system().bound, Some(bound(3)));
+    assert!(state.tenant("acme").parked().is_some(), "it does not belong on a creditor's chain");
 }

@@ -45,6 +45,29 @@ pub struct FormatRaised {
     pub format: Format,
 }
 
+/// key_store.bound, on the operator's own chain: what belongs together. The newest one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyStoreBound {
+    /// The id of the accounts log.
+    pub accounts_log: [u8; 16],
+    /// The id of the key store that the personal data of its accounts is sealed with.
+    pub key_store: [u8; 16],
+}
+
+/// sending.held, on the operator's own chain: nothing is sent for any creditor until it is released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendingHeld {
+    /// Why; free of personal data.
+    pub reason: String,
+}
+
+/// sending.released, on the operator's own chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendingReleased {
+    /// Why; free of personal data.
+    pub reason: String,
+}
+
 /// How a creditor's organisation works, apart from how it speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -127,6 +150,24 @@ fact! {
     summary: |fact| format!("format raised to {}", fact.format),
 }
 
+fact! {
+    "key_store.bound" [2] KeyStoreBound { 1 => accounts_log, 2 => key_store }
+    date: |_| None,
+    summary: |_| "key store bound".to_owned(),
+}
+
+fact! {
+    "sending.held" [2] SendingHeld { 1 => reason }
+    date: |_| None,
+    summary: |fact| format!("sending held for every creditor: {}", fact.reason),
+}
+
+fact! {
+    "sending.released" [2] SendingReleased { 1 => reason }
+    date: |_| None,
+    summary: |fact| format!("sending released: {}", fact.reason),
+}
+
 /// Lists the facts of the catalog: all that can stand on its chains.
 macro_rules! catalog_facts {
     ($($fact:ident),+ $(,)?) => {
@@ -166,7 +207,16 @@ macro_rules! catalog_facts {
     };
 }
 
-catalog_facts! { PolicyPublished, TemplatePublished, SendingSet, SettingsPublished, FormatRaised }
+catalog_facts! {
+    PolicyPublished,
+    TemplatePublished,
+    SendingSet,
+    SettingsPublished,
+    FormatRaised,
+    KeyStoreBound,
+    SendingHeld,
+    SendingReleased,
+}
 
 impl Field<(u32, u32)> for FiscalYearStart {
     fn put(&self, (month, day): (u32, u32), out: &mut Vec<u8>) {

@@ -28,8 +28,8 @@ pub use api::{
     notice_to_api, tone_from_api, tone_to_api, unlisted_to_api,
 };
 pub use catalog::{
-    CATALOG_FACTS, CatalogEvent, FiscalYearStart, FormatRaised, PolicyPublished, SendingSet, Settings,
-    SettingsPublished, TemplatePublished,
+    CATALOG_FACTS, CatalogEvent, FiscalYearStart, FormatRaised, KeyStoreBound, PolicyPublished, SendingHeld,
+    SendingReleased, SendingSet, Settings, SettingsPublished, TemplatePublished,
 };
 pub use declare::{
     NEWEST_FORMAT, decode_event, decode_event_as, effective_date, encode_event, event_type, is_known, needed_format,

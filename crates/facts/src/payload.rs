@@ -197,6 +197,12 @@ impl Commit {
         let stored = v1::CommitPayload::decode(payload).ok()?;
         timestamp_from_api(stored.recorded_at?).ok()
     }
+
+    /// Only the ids of the keys that its personal values are sealed under, readable whatever events the commit holds.
+    pub fn key_ids(payload: &[u8]) -> Vec<Vec<u8>> {
+        let stored = v1::CommitPayload::decode(payload).unwrap_or_default();
+        stored.sealed.into_iter().filter_map(|field| Some(field.value?.key_id)).collect()
+    }
 }
 
 /// An instant, to the wire.

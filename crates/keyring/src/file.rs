@@ -1,9 +1,12 @@
 //! The append-only file of wrapped keys.
 //!
 //! ```text
-//! entry = u8 length + tenant   u8 length + account (0: the tenant's own key)   key id [16]   nonce [24]
-//!         wrapped key [48]     first 8 bytes of SHA-256 of all before
+//! entry   = u8 length + tenant   u8 length + account (0: the tenant's own key)   key id [16]   nonce [24]
+//!           wrapped key [48]     first 8 bytes of SHA-256 of all before
+//! binding = u8 0   u8 1   store id [16]   log id [16]   first 8 bytes of SHA-256 of all before
 //! ```
+//! A binding says whose keys these are. A new store begins with it. A tenant's id is never empty, so the two cannot be mistaken.
+//!
 //! An entry that is cut short at the end is what a crash left of an append that nobody was told of.
 
 use sha2::{Digest, Sha256};
@@ -69,16 +72,63 @@ impl Entry {
     }
 }
 
+/// Which store this is, and the log whose values are sealed under its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// Drawn when the store is bound. A copy of the store has the same id.
+    pub store_id: [u8; 16],
+    /// The id of the accounts log.
+    pub log_id: [u8; 16],
+}
+
+/// A binding begins with the length of no tenant, and its kind.
+const BINDING: [u8; 2] = [0, 1];
+
+impl Binding {
+    /// The binding's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = [&BINDING[..], &self.store_id, &self.log_id].concat();
+        let sum = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&sum[..8]);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<(Binding, usize)> {
+        const WHOLE: usize = 2 + 16 + 16 + 8;
+        let (store_id, log_id) = (bytes.get(2..18)?.try_into().ok()?, bytes.get(18..34)?.try_into().ok()?);
+        let binding = Binding { store_id, log_id };
+        (bytes.get(..WHOLE)? == binding.encode()).then_some((binding, WHOLE))
+    }
+}
+
+/// An item of the file.
+pub enum Item {
+    /// A wrapped key.
+    Key(Entry),
+    /// Whose keys they are.
+    Binding(Binding),
+}
+
+impl Item {
+    /// Reads one item off the front; `None` where it is cut short or damaged.
+    pub fn decode(bytes: &[u8]) -> Option<(Item, usize)> {
+        match bytes.starts_with(&BINDING) {
+            true => Binding::decode(bytes).map(|(binding, length)| (Item::Binding(binding), length)),
+            false => Entry::decode(bytes).map(|(entry, length)| (Item::Key(entry), length)),
+        }
+    }
+}
+
 /// The longest an entry can be: two ids of 64 bytes.
 const MAX_ENTRY: usize = 2 * 65 + 16 + 24 + 48 + 8;
 /// The most that one append writes: a tenant's and a subject's entry for each request of a group.
 const MAX_APPEND: usize = 2 * crate::writer::GROUP * MAX_ENTRY;
 
-impl Entry {
-    /// Whether bytes that begin with no entry can be what a crash left of an append. Such an append was cut short
+impl Item {
+    /// Whether bytes that begin with no item can be what a crash left of an append. Such an append was cut short
     /// somewhere, so nothing whole stands behind the cut. Where an entry does, the file was damaged in its middle, and
     /// what follows are keys that seals depend on.
     pub fn is_torn(bytes: &[u8]) -> bool {
-        bytes.len() <= MAX_APPEND && (1..bytes.len()).all(|at| Entry::decode(&bytes[at..]).is_none())
+        bytes.len() <= MAX_APPEND && (1..bytes.len()).all(|at| Item::decode(&bytes[at..]).is_none())
     }
 }

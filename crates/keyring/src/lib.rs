@@ -3,8 +3,13 @@
 //! One directory serves the processes of one host. Each tenant has a key, each data subject (an account) another one,
 //! wrapped by its tenant's; the tenant's is wrapped by the master key. A key is durable before it is handed out.
 //! Destroying a subject's key erases what was sealed under it: a missing key reads as "erased" and never as an error.
+//!
+//! A store belongs to one log and says so (its binding). It also notes how far that log has come ([`reached`]). By this note a process
+//! that starts finds a store that is older than the log, and a log that is older than the store.
 
+mod absent;
 mod file;
+pub mod reached;
 mod seal;
 mod writer;
 
@@ -14,6 +19,9 @@ use std::{
     sync::{Arc, RwLock},
 };
 
+pub use absent::{Absent, WithoutKey};
+pub use file::Binding;
+pub use reached::{Mark, Reached};
 pub use seal::{Envelope, HmacKey, SealContext, SubjectKey, Tampered, TenantKeys};
 use zeroize::Zeroizing;
 
@@ -42,6 +50,44 @@ pub enum KeyringError {
         /// Where the first unreadable entry begins.
         at: u64,
     },
+    /// There is no store in the folder.
+    #[error(
+        "key store {path} holds no key, but the log holds personal data that is sealed; restore it from its backup, or name its folder (keyring.dir)"
+    )]
+    Missing {
+        /// The folder.
+        path: String,
+    },
+    /// The keys are there, and what they are wrapped by is not.
+    #[error(
+        "{path} is missing, and the keys beside it open under no other; restore master.key from the backup of the key store"
+    )]
+    NoMasterKey {
+        /// The file.
+        path: String,
+    },
+    /// The store's keys seal the values of another log.
+    #[error(
+        "key store {path} belongs to log {bound}, and this log is {log}; name the folder of this log's key store (keyring.dir), or correct the log's settings"
+    )]
+    OtherLog {
+        /// The folder.
+        path: String,
+        /// The id of the log that it is bound to.
+        bound: String,
+        /// The id of the log that is read.
+        log: String,
+    },
+    /// The files were deleted, emptied or replaced while the process had them open.
+    #[error(
+        "key store: {path} {why} since this process opened it: nothing is sealed or read; put the key store back, from its backup if need be, and restart the process"
+    )]
+    Vanished {
+        /// The file.
+        path: String,
+        /// The change.
+        why: String,
+    },
     /// The thread that makes keys durable has ended.
     #[error("the key store's writer has ended; restart the process")]
     Ended,
@@ -61,16 +107,28 @@ pub enum UnsealError {
     Store(#[from] KeyringError),
 }
 
+/// The answer to a folder without a key store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhereMissing {
+    /// Make one: the log is new.
+    Create,
+    /// Refuse: the log holds values that are sealed under keys which are elsewhere.
+    Refuse,
+}
+
 /// The open key store; clones share it.
 #[derive(Clone)]
 pub struct Keyring {
+    dir: Arc<Path>,
     known: Arc<RwLock<Known>>,
+    files: Arc<writer::Files>,
     requests: tokio::sync::mpsc::Sender<writer::Request>,
 }
 
 /// What is known of the file. There is an entry for each account, so each key stands here once.
 #[derive(Default)]
 pub(crate) struct Known {
+    pub(crate) binding: Option<Binding>,
     pub(crate) tenants: HashMap<String, Arc<TenantKeys>>,
     /// The key id of `tenant/account`.
     pub(crate) subjects: HashMap<Box<str>, [u8; 16]>,
@@ -89,12 +147,64 @@ impl Known {
 }
 
 impl Keyring {
-    /// Opens the directory, making it and its master key on first use.
-    pub fn open(dir: &Path) -> Result<Self, KeyringError> {
+    /// Opens the key store of this log.
+    pub fn open(dir: &Path, log_id: [u8; 16], missing: WhereMissing) -> Result<Self, KeyringError> {
         let known = Arc::new(RwLock::new(Known::default()));
         let (requests, queue) = tokio::sync::mpsc::channel(4_096);
-        writer::start(dir, known.clone(), queue)?;
-        Ok(Self { known, requests })
+        let files = writer::start(dir, log_id, missing, known.clone(), queue)?;
+        Ok(Self { dir: dir.into(), known, files, requests })
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Which store it is, and of which log. `None` for a store of an earlier release, until [`Keyring::bind`].
+    pub fn binding(&self) -> Option<Binding> {
+        self.read(|known| known.binding)
+    }
+
+    /// Notes that it is this log's store, where nothing says so yet.
+    pub async fn bind(&self) -> Result<(), KeyringError> {
+        self.ask(writer::KeyRequest::Bind).await
+    }
+
+    /// Fails where the store's files are not those that were opened. Two questions to the file system.
+    pub fn check(&self) -> Result<(), KeyringError> {
+        self.files.check()
+    }
+
+    /// How far the log had come when every key of it was here. `None` where nothing is noted, or where the key file is older than
+    /// the note.
+    pub fn reached(&self) -> Result<Option<Reached>, KeyringError> {
+        let Some(binding) = self.binding() else { return Ok(None) };
+        Reached::read(&self.dir, &binding)
+    }
+
+    /// Whether every key of a record before the note's marks is here.
+    pub fn proves(&self, reached: &Reached) -> bool {
+        self.files.read_to() >= reached.keys
+    }
+
+    /// Notes that the log has come so far, and no further in any partition than another process has noted.
+    pub async fn note_reached(&self, marks: Vec<Mark>) -> Result<(), KeyringError> {
+        self.ask(writer::KeyRequest::Reached(marks, false)).await
+    }
+
+    /// Notes that a person goes on from here, even where the log had come further.
+    pub async fn accept_reached(&self, marks: Vec<Mark>) -> Result<(), KeyringError> {
+        self.ask(writer::KeyRequest::Reached(marks, true)).await
+    }
+
+    /// Whether this key is known here. Another process may have made it since: see [`Keyring::refresh`].
+    pub fn has_key(&self, id: &[u8]) -> bool {
+        self.read(|known| Some(<[u8; 16]>::try_from(id).is_ok_and(|id| known.keys.contains_key(&id)))).unwrap_or(false)
+    }
+
+    /// Reads what other processes have appended.
+    pub async fn refresh(&self) -> Result<(), KeyringError> {
+        self.ask(writer::KeyRequest::Refresh).await
     }
 
     /// The tenant's keys, made durable on first use.
@@ -127,16 +237,11 @@ impl Keyring {
             Some(key) => Some(key),
             // Another process may have made it since.
             None => {
-                self.ask(writer::KeyRequest::Refresh).await?;
+                self.refresh().await?;
                 find()
             }
         };
         Ok(key.map(|key| key.unseal(place, envelope)).transpose()?)
-    }
-
-    /// Whether no key was ever made here.
-    pub fn is_empty(&self) -> bool {
-        self.read(|known| Some(known.tenants.is_empty())).unwrap_or(false)
     }
 
     fn read<T>(&self, look: impl FnOnce(&Known) -> Option<T>) -> Option<T> {

@@ -4,17 +4,21 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use crate::{
-    KeyringError, Known,
-    file::Entry,
+    KeyringError, Known, WhereMissing,
+    file::{Binding, Entry, Item},
+    reached::{Mark, Reached},
     seal::{SubjectKey, TenantKeys, decrypt, encrypt},
 };
 
@@ -26,6 +30,10 @@ pub(crate) enum KeyRequest {
     Key { tenant: String, account: Option<String> },
     /// What other processes have appended.
     Refresh,
+    /// Whose keys they are, where that is not noted yet.
+    Bind,
+    /// The log has come so far; `true`: even where it had come further before.
+    Reached(Vec<Mark>, bool),
 }
 
 pub(crate) struct Request {
@@ -34,30 +42,94 @@ pub(crate) struct Request {
 }
 
 struct Store {
+    dir: PathBuf,
     path: PathBuf,
     file: File,
     master: Zeroizing<[u8; 32]>,
     known: Arc<RwLock<Known>>,
+    log_id: [u8; 16],
+    files: Arc<Files>,
     read_to: u64,
+}
+
+/// The files as they were opened. They are looked for again and again: a file that is deleted stays usable for the process that
+/// has it open, and all that this process writes there is lost.
+pub(crate) struct Files {
+    path: PathBuf,
+    master: PathBuf,
+    /// Device and number of the key file.
+    opened: (u64, u64),
+    /// How far it was read. It never becomes shorter.
+    read_to: AtomicU64,
+}
+
+impl Files {
+    pub(crate) fn read_to(&self) -> u64 {
+        self.read_to.load(Ordering::Acquire)
+    }
+
+    /// Fails where the files are not those that were opened.
+    pub(crate) fn check(&self) -> Result<(), KeyringError> {
+        let vanished = |path: &Path, why: &str| {
+            Err(KeyringError::Vanished { path: path.display().to_string(), why: why.to_owned() })
+        };
+        for path in [&self.path, &self.master] {
+            match std::fs::metadata(path) {
+                Ok(found) if *path == self.path => {
+                    if (found.dev(), found.ino()) != self.opened {
+                        return vanished(path, "is another file than was opened");
+                    }
+                    if found.len() < self.read_to() {
+                        return vanished(path, "is shorter than it was");
+                    }
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return vanished(path, "is gone"),
+                Err(error) => return Err(failed(path, error)),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Opens the files and starts the thread, which ends when every keyring is dropped.
 pub(crate) fn start(
     dir: &Path,
+    log_id: [u8; 16],
+    missing: WhereMissing,
     known: Arc<RwLock<Known>>,
     mut queue: mpsc::Receiver<Request>,
-) -> Result<(), KeyringError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, error))?;
+) -> Result<Arc<Files>, KeyringError> {
     let path = dir.join("keyring");
+    if missing == WhereMissing::Refuse && std::fs::metadata(&path).map_or(0, |found| found.len()) == 0 {
+        return Err(KeyringError::Missing { path: dir.display().to_string() });
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, error))?;
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
-    let file = file.map_err(|error| failed(&path, error))?;
+    let mut file = file.map_err(|error| failed(&path, error))?;
     let master = {
-        let lock = Lock::take(&path, &file)?;
-        let master = master_key(dir)?;
-        drop(lock);
+        let lock_file = file.try_clone().map_err(|error| failed(&path, error))?;
+        let _lock = Lock::take(&path, &lock_file)?;
+        let is_new = file.metadata().map_err(|error| failed(&path, error))?.len() == 0;
+        let master = master_key(dir, is_new)?;
+        if is_new {
+            let binding = Binding { store_id: random()?, log_id };
+            file.write_all(&binding.encode())
+                .and_then(|()| file.sync_all())
+                .and_then(|()| File::open(dir)?.sync_all())
+                .map_err(|error| failed(&path, error))?;
+        }
         master
     };
-    let mut store = Store { path, file, master, known, read_to: 0 };
+    let opened = file.metadata().map_err(|error| failed(&path, error))?;
+    let files = Arc::new(Files {
+        path: path.clone(),
+        master: dir.join(MASTER),
+        opened: (opened.dev(), opened.ino()),
+        read_to: AtomicU64::new(0),
+    });
+    let dir = dir.to_owned();
+    let mut store = Store { dir: dir.clone(), path, file, master, known, log_id, files: files.clone(), read_to: 0 };
     store.work(&[])?;
     let thread = std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
         let mut group = Vec::new();
@@ -66,16 +138,21 @@ pub(crate) fn start(
                 .iter()
                 .filter_map(|request: &Request| match &request.kind {
                     KeyRequest::Key { tenant, account } => Some((tenant.clone(), account.clone())),
-                    KeyRequest::Refresh => None,
+                    _ => None,
                 })
                 .collect();
             let outcome = store.work(&wanted);
-            for request in group.drain(..) {
-                let _ = request.done.send(outcome.clone());
+            for Request { kind, done } in group.drain(..) {
+                let outcome = outcome.clone().and_then(|()| match kind {
+                    KeyRequest::Key { .. } | KeyRequest::Refresh => Ok(()),
+                    KeyRequest::Bind => store.bind(),
+                    KeyRequest::Reached(marks, anew) => store.note_reached(marks, anew),
+                });
+                let _ = done.send(outcome);
             }
         }
     });
-    thread.map(drop).map_err(|error| failed(dir, error))
+    thread.map(|_| files).map_err(|error| failed(&dir, error))
 }
 
 impl Store {
@@ -83,6 +160,8 @@ impl Store {
     fn work(&mut self, wanted: &[(String, Option<String>)]) -> Result<(), KeyringError> {
         let lock_file = self.file.try_clone().map_err(|error| failed(&self.path, error))?;
         let _lock = Lock::take(&self.path, &lock_file)?;
+        // A key that is written into a file which nobody finds again would be lost with this process.
+        self.files.check()?;
         self.read_new()?;
         let mut bytes = Vec::new();
         let mut made = Vec::new();
@@ -106,17 +185,68 @@ impl Store {
             bytes.extend(entry.encode());
             made.push(Made::Subject(name.into(), SubjectKey { id: entry.key_id, key }));
         }
+        self.append(&bytes)?;
+        let mut known = self.known.write().map_err(|_| KeyringError::Ended)?;
+        made.into_iter().for_each(|made| made.remember(&mut known));
+        Ok(())
+    }
+
+    /// Appends and flushes. The caller holds the lock, and has read all that stands in the file.
+    fn append(&mut self, bytes: &[u8]) -> Result<(), KeyringError> {
         if bytes.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
+        if let Err(error) = self.file.write_all(bytes).and_then(|()| self.file.sync_data()) {
             // What may stand there half or unflushed was given to nobody; the next turn begins without it.
             self.file.set_len(self.read_to).map_err(|error| failed(&self.path, error))?;
             return Err(failed(&self.path, error));
         }
-        self.read_to += bytes.len() as u64;
-        let mut known = self.known.write().map_err(|_| KeyringError::Ended)?;
-        made.into_iter().for_each(|made| made.remember(&mut known));
+        self.has_read(bytes.len());
+        Ok(())
+    }
+
+    fn has_read(&mut self, bytes: usize) {
+        self.read_to += bytes as u64;
+        self.files.read_to.store(self.read_to, Ordering::Release);
+    }
+
+    fn binding(&self) -> Option<Binding> {
+        self.known.read().ok()?.binding
+    }
+
+    /// Notes whose keys they are.
+    fn bind(&mut self) -> Result<(), KeyringError> {
+        let lock_file = self.file.try_clone().map_err(|error| failed(&self.path, error))?;
+        let _lock = Lock::take(&self.path, &lock_file)?;
+        self.read_new()?;
+        if self.binding().is_some() {
+            return Ok(());
+        }
+        let binding = Binding { store_id: random()?, log_id: self.log_id };
+        self.append(&binding.encode())?;
+        self.known.write().map_err(|_| KeyringError::Ended)?.binding = Some(binding);
+        Ok(())
+    }
+
+    /// Notes how far the log has come. Another process may have noted more.
+    fn note_reached(&mut self, marks: Vec<Mark>, anew: bool) -> Result<(), KeyringError> {
+        let lock_file = self.file.try_clone().map_err(|error| failed(&self.path, error))?;
+        let _lock = Lock::take(&self.path, &lock_file)?;
+        self.files.check()?;
+        self.read_new()?;
+        let Some(binding) = self.binding() else { return Ok(()) };
+        let noted = Reached::read(&self.dir, &binding)?.filter(|_| !anew);
+        let mut reached = Reached { keys: self.read_to, marks };
+        if let Some(noted) = &noted {
+            for (mark, before) in reached.marks.iter_mut().zip(&noted.marks) {
+                if before.next > mark.next {
+                    *mark = *before;
+                }
+            }
+        }
+        if noted.is_none_or(|noted| noted.marks != reached.marks) {
+            reached.write(&self.dir, &binding)?;
+        }
         Ok(())
     }
 
@@ -145,19 +275,34 @@ impl Store {
         // Whoever wrote them may have been killed between write and flush, and we are about to hand them out.
         self.file.sync_data().map_err(|error| failed(&self.path, error))?;
         let mut rest = bytes.as_slice();
-        while let Some((entry, length)) = Entry::decode(rest) {
-            self.take(entry)?;
-            self.read_to += length as u64;
+        while let Some((item, length)) = Item::decode(rest) {
+            match item {
+                Item::Key(entry) => self.take(entry)?,
+                Item::Binding(binding) => self.take_binding(binding)?,
+            }
+            self.has_read(length);
             rest = &rest[length..];
         }
         if rest.is_empty() {
             return Ok(());
         }
-        if !Entry::is_torn(rest) {
+        if !Item::is_torn(rest) {
             return Err(KeyringError::Damaged { path: self.path.display().to_string(), at: self.read_to });
         }
         tracing::warn!(bytes = rest.len(), "the key store ends in an entry cut short by a crash; it is removed");
         self.file.set_len(self.read_to).map_err(|error| failed(&self.path, error))
+    }
+
+    fn take_binding(&self, binding: Binding) -> Result<(), KeyringError> {
+        if binding.log_id != self.log_id {
+            return Err(KeyringError::OtherLog {
+                path: self.dir.display().to_string(),
+                bound: hex(&binding.log_id),
+                log: hex(&self.log_id),
+            });
+        }
+        self.known.write().map_err(|_| KeyringError::Ended)?.binding = Some(binding);
+        Ok(())
     }
 
     fn take(&self, entry: Entry) -> Result<(), KeyringError> {
@@ -213,13 +358,16 @@ fn wrap(
     Ok((Entry { tenant: tenant.to_owned(), account: account.map(str::to_owned), key_id, nonce, wrapped }, key))
 }
 
-/// Reads master.key, or makes it; the caller holds the lock.
-fn master_key(dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
-    let path = dir.join("master.key");
+/// The name of the master key's file.
+const MASTER: &str = "master.key";
+
+/// Reads master.key. It is made for a new store alone: no key of a store opens under another one. The caller holds the lock.
+fn master_key(dir: &Path, is_new: bool) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
+    let path = dir.join(MASTER);
     let mut key = Zeroizing::new([0; 32]);
     match File::open(&path) {
         Ok(mut file) => file.read_exact(&mut key[..]).map_err(|error| failed(&path, error))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_new => {
             getrandom::fill(&mut key[..]).map_err(|_| KeyringError::Random)?;
             // Whole under its name or not at all; what a crash left of an earlier try is written over.
             let new = dir.join("master.key.new");
@@ -229,9 +377,22 @@ fn master_key(dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
                 .and_then(|()| File::open(dir)?.sync_all())
                 .map_err(|error| failed(&path, error))?;
         }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(KeyringError::NoMasterKey { path: path.display().to_string() });
+        }
         Err(error) => return Err(failed(&path, error)),
     }
     Ok(key)
+}
+
+fn random() -> Result<[u8; 16], KeyringError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|_| KeyringError::Random)?;
+    Ok(id)
+}
+
+fn hex(id: &[u8; 16]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The directory's lock, held over a read and an append.
@@ -252,6 +413,6 @@ impl Drop for Lock<'_> {
     }
 }
 
-fn failed(path: &Path, error: std::io::Error) -> KeyringError {
+pub(crate) fn failed(path: &Path, error: std::io::Error) -> KeyringError {
     KeyringError::File { path: path.display().to_string(), why: error.to_string() }
 }

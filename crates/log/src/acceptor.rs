@@ -74,8 +74,8 @@ pub enum VoidReason {
 /// The log is not the one read before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "partition {partition} is not the log read before: {why}. Stop, find out which log is the true one, and rebuild what \
-     was read from the other (`saldo rebuild`; delete the local stores)"
+    "partition {partition} is not the log read before: {why}. Find out which log is the true one. If an older log was restored on \
+     purpose, stop every process, run `saldo log accept --older-log`, and start them again"
 )]
 pub struct Diverged {
     /// The partition.

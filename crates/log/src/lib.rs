@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod frame;
 pub mod genesis;
 pub mod kafka;
+pub mod same;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -13,6 +13,6 @@ mod writer;
 pub use batch::{Applied, Move, PARKED_TABLE, Parked, Standing, apply};
 pub use build::{Checkpoint, Models, Schema, Unread, all_models};
 pub use declare::{Column, Declaration, Expected, Kind, Shown, Table, View, comment_on_column};
-pub use live::{begin_anew, ensure, existing, hold, keep, live, only_rebuild, replace};
+pub use live::{MadeFrom, begin_anew, ensure, existing, forget, hold, keep, live, made_from, only_rebuild, replace};
 pub use value::Value;
 pub use writer::{Arrays, TableRows, Writer};

@@ -8,8 +8,8 @@ mod models;
 mod tenants;
 
 pub use engine::{
-    Applied, Checkpoint, Expected, Models, Move, PARKED_TABLE, Parked, Schema, Unread, all_models, apply, begin_anew,
-    ensure, existing, hold, keep, live, only_rebuild, replace,
+    Applied, Checkpoint, Expected, MadeFrom, Models, Move, PARKED_TABLE, Parked, Schema, Unread, all_models, apply,
+    begin_anew, ensure, existing, forget, hold, keep, live, made_from, only_rebuild, replace,
 };
 pub use models::{
     Accepted, CommitPosition, DECLARATIONS, Owner, Rows,

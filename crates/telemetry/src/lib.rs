@@ -35,3 +35,26 @@ pub fn interrupted(times: u64) {
         .build()
         .add(times, &[]);
 }
+
+/// Counts sealed values that were to be opened and whose key is not in the key store. Said with 0 where the work begins, so that
+/// there is a figure.
+pub fn seals_without_key(count: u64) {
+    global::meter("saldo")
+        .u64_counter("saldo.seals.without_key")
+        .with_description("Sealed values that could not be opened, since their key is not in the key store")
+        .with_unit("{value}")
+        .build()
+        .add(count, &[]);
+}
+
+/// Whether something that the process works with is the one that belongs to it: `log`, `catalog`, `key_store` or `database`.
+pub fn belongs(what: &'static str, belongs: bool) {
+    global::meter("saldo")
+        .u64_gauge("saldo.foreign")
+        .with_description(
+            "1 where the log, the catalog, the key store or the database is not the one that the process was started with",
+        )
+        .with_unit("{store}")
+        .build()
+        .record(u64::from(!belongs), &[KeyValue::new("what", what)]);
+}

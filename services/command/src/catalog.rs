@@ -91,6 +91,7 @@ impl CatalogGrpc {
         request: &R,
         events: Vec<CatalogEvent>,
     ) -> Result<v1::CatalogResponse, Failure> {
+        self.keyring.check().map_err(|_| Failure::KeyStore)?;
         let keys = self.keyring.tenant(&caller.tenant).await.map_err(|error| {
             tracing::error!(%error, "the key store failed");
             Failure::KeyStore
@@ -106,7 +107,7 @@ impl CatalogGrpc {
         };
         let append = Trace::current().begin("append");
         let published = self.publisher.publish(publication, || self.commands.now(), append.traceparent()).await?;
-        let sending = self.catalog.state().tenant(&caller.tenant).rules.sending;
+        let sending = self.catalog.state().in_force(&caller.tenant).tenant.rules.sending;
         Ok(v1::CatalogResponse { version: published.version, sending, replayed: published.replayed })
     }
 }

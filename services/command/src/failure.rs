@@ -1,6 +1,6 @@
 //! Why a command has no answer. A refusal is an answer: see [`crate::answer`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use saldo_auth::ERROR_DOMAIN;
 use tonic::{Code, Status};
@@ -61,6 +61,9 @@ pub enum Failure {
     /// The worker has stopped (shutdown, or a log that diverged).
     #[error("the service is stopping; ask again with the same request_id")]
     Stopped,
+    /// The log is not the one that this instance has read.
+    #[error("the log is not the one that this instance has read: {0}; nothing was done")]
+    LogChanged(Arc<str>),
     /// The key store failed.
     #[error("the key store failed; nothing was done, try again later")]
     KeyStore,
@@ -83,6 +86,7 @@ impl Failure {
             Failure::LogUnknown => (Code::Unavailable, "OUTCOME_UNKNOWN"),
             Failure::LogRefused(_) => (Code::Unavailable, "LOG_UNAVAILABLE"),
             Failure::Stopped => (Code::Unavailable, "STOPPING"),
+            Failure::LogChanged(_) => (Code::Unavailable, "LOG_CHANGED"),
             Failure::KeyStore => (Code::Unavailable, "KEY_STORE_UNAVAILABLE"),
         }
     }
@@ -91,7 +95,7 @@ impl Failure {
         match self {
             Failure::QueueFull(after) => Some(*after),
             Failure::RacesLost => Some(Duration::from_millis(100)),
-            Failure::ClockSkewed(_) => Some(PROBE_EVERY),
+            Failure::ClockSkewed(_) | Failure::LogChanged(_) => Some(PROBE_EVERY),
             Failure::TimedOut
             | Failure::LogUnknown
             | Failure::LogRefused(_)
@@ -132,12 +136,28 @@ impl From<Failure> for Status {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The local store's folder or file could not be used.
-    #[error("local store {path}: {why}; free or change `data_dir`, or delete the folder: it is rebuilt from the log")]
+    #[error(
+        "local store {path}: {why}; end the other process that uses it, or correct the owner of the folder or `data_dir`; the store can be deleted, since it is read again from the log"
+    )]
     Store {
         /// The file.
         path: String,
         /// The store's own words.
         why: String,
+    },
+    /// The local store has read what the log does not have.
+    #[error(
+        "local store {path} has read partition {partition} of {topic} up to offset {offset}, which this log does not have: an older copy of the log was restored, or this is another server. Correct log.kafka or log.embedded_url if it is the wrong one. If the older log is meant, stop every process, run `saldo log accept --older-log` and start them again. If that was done before, delete the folder of the local store"
+    )]
+    Ahead {
+        /// The file.
+        path: String,
+        /// The log's topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The offset behind what was read.
+        offset: u64,
     },
     /// The log could not be read.
     #[error(transparent)]
@@ -174,7 +194,8 @@ mod tests {
             Failure::LogUnknown => Failure::LogRefused(String::new()),
             Failure::LogRefused(_) => Failure::Stopped,
             Failure::Stopped => Failure::KeyStore,
-            Failure::KeyStore => return None,
+            Failure::KeyStore => Failure::LogChanged("cut".into()),
+            Failure::LogChanged(_) => return None,
         })
     }
 
@@ -188,6 +209,6 @@ mod tests {
             assert_eq!(retried.contains(&status.code()), after.is_some_and(|after| !after.is_zero()), "{status}");
             seen += 1;
         }
-        assert!(seen >= 15);
+        assert!(seen >= 16);
     }
 }

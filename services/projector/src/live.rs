@@ -104,6 +104,7 @@ async fn project(
         outage: Outage::new("the projector goes on when it can", "the projector goes on"),
     };
     saldo_telemetry::interrupted(0);
+    saldo_telemetry::seals_without_key(0);
     loop {
         match follow(source, pool, keyring, metrics, &mut patience).await {
             Ok(()) => {}

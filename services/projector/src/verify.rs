@@ -10,7 +10,8 @@ mod expected;
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
-use saldo_keyring::Keyring;
+use saldo_facts::Commit;
+use saldo_keyring::{Absent, Keyring};
 use saldo_log::{Log, LogError, Record, ends, genesis::Identity};
 use saldo_readmodel::{DECLARATIONS, ReadModelError, Schema};
 use serde::Serialize;
@@ -48,6 +49,10 @@ pub struct Report {
     pub parked: u64,
     /// Events in accepted commits.
     pub events: u64,
+    /// Sealed values in accepted commits whose key is not in the key store; `None` where there was no key store to look in.
+    pub seals_without_key: Option<u64>,
+    /// The keys that they need. Each account has one.
+    pub missing_keys: Option<u64>,
     /// Records that the read models have not come to: chains are checked there, rows are not.
     pub behind: u64,
     /// What differs.
@@ -92,8 +97,13 @@ pub async fn verify_within(
     };
     let shadow = live.shadow(&mut snapshot).await?;
     let build = Build { pool: pool.clone(), schema: shadow.clone(), keyring: keyring.cloned(), only_live: false };
-    let mut fold = Fold { folding: Folding::new(identity), accounts: Accounts::within(at_once), standing };
+    let keys = keyring.map(|keyring| (keyring, Absent::default()));
+    let mut fold = Fold { folding: Folding::new(identity), accounts: Accounts::within(at_once), standing, keys };
     let mut snapshot = fold.read(log, &ends, Arc::new(build), snapshot, &mut report, &mut progress).await?;
+    if let Some((keyring, absent)) = fold.keys.take() {
+        let absent = absent.count(keyring).await?;
+        (report.seals_without_key, report.missing_keys) = (Some(absent.values), Some(absent.keys));
+    }
     progress(Progress { phase: Phase::Comparing, done: report.records, total: report.records });
     compare::rows(&mut snapshot, &shadow, &live, shadow.compared(&live), &mut report.found).await?;
     if keyring.is_some() {
@@ -138,13 +148,15 @@ async fn wait_for(ends: &[u64], identity: &Identity, pool: &PgPool, patience: Du
     }
 }
 
-struct Fold {
+struct Fold<'k> {
     folding: Folding,
     accounts: Accounts,
     standing: Vec<u64>,
+    /// The key store, and the seals whose keys it does not have.
+    keys: Option<(&'k Keyring, Absent)>,
 }
 
-impl Fold {
+impl Fold<'_> {
     /// Reads up to the ends, or further where the read models have. While one batch is written into the shadow tables of
     /// the snapshot, the next is folded.
     async fn read(
@@ -207,6 +219,9 @@ impl Fold {
                 report.accepted += 1;
                 report.accounts += u64::from(frame.version == 1);
                 report.events += commit.as_ref().as_ref().map_or(0, |commit| commit.events.len()) as u64;
+                if let Some((keyring, absent)) = &mut self.keys {
+                    Commit::key_ids(frame.payload).iter().for_each(|id| absent.note(keyring, id));
+                }
                 if is_read {
                     self.accounts.fold(frame, commit);
                 }

@@ -38,7 +38,7 @@ async fn checked(url: &str, dir: &Path) -> Outcome {
         append(&log, &identity, account, events).await?;
     }
     let pool = PgPool::connect(url).await?;
-    let keys = Keyring::open(&dir.join("keys"))?;
+    let keys = Keyring::open(&dir.join("keys"), identity.log_id, saldo_keyring::WhereMissing::Create)?;
     leaves_what_is_live(&log, &identity, &pool).await?;
     compares_what_was_left(&log, &identity, &pool, &keys).await?;
     replaces_an_earlier_form(&log, &identity, &pool, &keys).await?;

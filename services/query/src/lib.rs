@@ -25,11 +25,11 @@ use saldo_api::{
 };
 use saldo_auth::{Declared, Role, authorize};
 use saldo_domain::ids::AccountId;
-use saldo_log::genesis::Identity;
+use saldo_log::{genesis::Identity, same::Trust};
 use sqlx::{PgPool, Postgres, Row, Transaction};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use errors::{account_unknown, database, invalid, parked};
+use errors::{account_unknown, database, invalid, parked, refuse};
 use turns::Turns;
 
 /// Who may read.
@@ -71,6 +71,7 @@ pub struct QueryGrpc {
     turns: Turns,
     identity: Identity,
     now: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    trust: Trust,
 }
 
 impl QueryGrpc {
@@ -78,13 +79,21 @@ impl QueryGrpc {
     /// day it falls on is the creditor's own.
     pub fn new(pool: PgPool, identity: Identity, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let turns = Turns::over(pool.options().get_max_connections());
-        Self { pool, turns, identity, now: std::sync::Arc::new(now) }
+        Self { pool, turns, identity, now: std::sync::Arc::new(now), trust: Trust::default() }
+    }
+
+    /// Answers nothing once the read models are of another log than they were.
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// Answers one query by its declaration, once it is the caller's turn and the read models have passed the consistency
     /// token.
     async fn serve<Q: Query>(&self, request: Request<Q>) -> Result<Response<Q::Answer>, Status> {
         let caller = authorize(&request, Q::ROLES)?;
+        if let Some(why) = self.trust.lost() {
+            return Err(refuse(Code::Unavailable, "LOG_CHANGED", &format!("nothing is answered: {why}")));
+        }
         let request = request.into_inner();
         wait::for_token(&self.pool, &self.identity, request.consistency_token(), Q::MODELS).await?;
         let _turn = self.turns.wait(&caller.tenant).await;

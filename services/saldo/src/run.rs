@@ -1,7 +1,9 @@
 //! Services in one process: opened, started, served, and stopped in order.
 
+pub mod belonging;
 mod calls;
 pub mod grpc;
+mod guard;
 mod incoming;
 pub mod resources;
 pub mod service;

@@ -4,7 +4,7 @@
 //! wants another version of a model fills that model in a build beside the live one; the swap moves the tables of all other
 //! models over, in one transaction, and repoints the views.
 
-use saldo_log::genesis::Identity;
+use saldo_log::{acceptor::Position, genesis::Identity};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 
 use super::{
@@ -119,6 +119,62 @@ pub async fn live(connection: &mut PgConnection) -> Result<Schema, ReadModelErro
 pub async fn keep(transaction: &mut PgConnection) -> Result<Schema, ReadModelError> {
     sqlx::query("SELECT FROM saldo.live FOR SHARE").execute(&mut *transaction).await?;
     live(transaction).await
+}
+
+/// Which log the build in force was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeFrom {
+    /// The log's id.
+    pub log_id: [u8; 16],
+    /// How far it was read, by partition.
+    pub positions: Vec<Position>,
+}
+
+/// Which log the build in force was made from; `None` where there is no build. Unlike [`ensure`] it makes and changes nothing, and
+/// takes a build of any form.
+pub async fn made_from(connection: &mut PgConnection) -> Result<Option<MadeFrom>, ReadModelError> {
+    let is_there: bool =
+        sqlx::query_scalar("SELECT to_regclass('saldo.live') IS NOT NULL").fetch_one(&mut *connection).await?;
+    if !is_there {
+        return Ok(None);
+    }
+    let number: Option<i64> =
+        sqlx::query_scalar("SELECT number FROM saldo.live").fetch_optional(&mut *connection).await?;
+    let Some(number) = number else { return Ok(None) };
+    let statement = format!(
+        "SELECT log_id, next_offset, last_hash FROM {}.checkpoints ORDER BY partition",
+        Schema::name_of(number)
+    );
+    let rows: Vec<(Vec<u8>, i64, Vec<u8>)> = sqlx::query_as(AssertSqlSafe(statement)).fetch_all(connection).await?;
+    let Some((log_id, _, _)) = rows.first() else { return Ok(None) };
+    let log_id = log_id.as_slice().try_into().map_err(|_| ReadModelError::Damaged(0))?;
+    let position = |(partition, (_, next, hash)): (i32, &(Vec<u8>, i64, Vec<u8>))| match next {
+        0 => Ok(Position { next: 0, last_hash: [0; 32] }),
+        next => {
+            let last_hash = hash.as_slice().try_into().map_err(|_| ReadModelError::Damaged(partition))?;
+            Ok(Position { next: *next as u64, last_hash })
+        }
+    };
+    let positions = (0..).zip(&rows).map(position).collect::<Result<_, ReadModelError>>()?;
+    Ok(Some(MadeFrom { log_id, positions }))
+}
+
+/// Has everything that was read from the log made anew: a person has decided that the log goes on from an earlier state. The next
+/// projector makes the read models, and scheduler and dispatcher make their tables.
+pub async fn forget(pool: &PgPool) -> Result<(), ReadModelError> {
+    let mut transaction = saldo_postgres::begin(pool).await?;
+    for table in ["saldo.wakeups", "saldo.jobs"] {
+        sqlx::query(AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"))).execute(&mut *transaction).await?;
+    }
+    for table in ["saldo.live", "saldo.rebuild"] {
+        let is_there: bool =
+            sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(table).fetch_one(&mut *transaction).await?;
+        if is_there {
+            sqlx::query(AssertSqlSafe(format!("DELETE FROM {table}"))).execute(&mut *transaction).await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(())
 }
 
 impl Schema {

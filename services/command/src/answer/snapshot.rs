@@ -50,7 +50,11 @@ async fn open(
     let Some(envelope) = sealed_message(sealed).and_then(Envelope::from_message) else { return Ok(String::new()) };
     for event_type in [OPENED, AMENDED] {
         match keyring.unseal(&SealContext { record_key, event_type, field }, &envelope).await {
-            Ok(text) => return Ok(text.unwrap_or_default()),
+            Ok(Some(text)) => return Ok(text),
+            Ok(None) => {
+                saldo_telemetry::seals_without_key(1);
+                return Ok(String::new());
+            }
             Err(UnsealError::Store(error)) => return Err(error),
             Err(UnsealError::Tampered(_)) => {}
         }

@@ -10,7 +10,13 @@ use std::{
 
 use jiff::Timestamp;
 use saldo_facts::Commit;
-use saldo_log::{Log, LogError, frame, genesis::Identity};
+use saldo_log::{
+    Log, LogError,
+    acceptor::Position,
+    frame,
+    genesis::Identity,
+    same::{Trust, records_at},
+};
 use saldo_telemetry::CatchingUp;
 use tokio::{
     runtime::Handle,
@@ -18,15 +24,15 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
     clock_check::ClockCheck,
     feed::Feed,
-    partition::Partition,
+    partition::{Partition, PartitionError},
     queue::{self, QueueSender},
     request::{NewCommand, QueuedCommand, Reply},
-    store::StoredAccount,
+    store::{StoreError, StoredAccount, damage},
     worker::{Basis, Message, Shared, Worker},
 };
 use crate::{
@@ -50,6 +56,8 @@ pub struct Options {
     pub queue: usize,
     /// The longest a request waits for its answer.
     pub patience: Duration,
+    /// Whether the process still trusts its log. Nothing is decided once the log is another one.
+    pub trust: Trust,
 }
 
 /// The workers, and the way to them.
@@ -64,6 +72,7 @@ pub struct Commands {
     /// How far each partition is read.
     positions: Arc<[watch::Receiver<u64>]>,
     check: Arc<ClockCheck>,
+    trust: Trust,
     metrics: CommandMetrics,
     patience: Duration,
 }
@@ -73,6 +82,8 @@ pub struct Running {
     threads: Vec<std::thread::JoinHandle<()>>,
     tail: JoinHandle<()>,
     probe: JoinHandle<()>,
+    /// Deletes the local stores once the log is another one.
+    clearing: JoinHandle<()>,
     failed: FirstFailure,
 }
 
@@ -105,43 +116,53 @@ impl Commands {
         let failed = FirstFailure::default();
         let metrics = CommandMetrics::new();
         let check = Arc::new(ClockCheck::new(basis.clock.clone(), metrics.clone()));
-        let shared = Shared { log: log.clone(), basis, check: check.clone(), metrics: metrics.clone() };
+        let trust = options.trust;
+        let shared =
+            Shared { log: log.clone(), basis, check: check.clone(), trust: trust.clone(), metrics: metrics.clone() };
+        let is_held = shared.basis.catalog.state().system().held.is_some();
+        let partitions = open_partitions(&options.store_dir, log.as_ref(), &identity, is_held, &metrics).await?;
+        let stores: Vec<PathBuf> = partitions.iter().map(|(path, _)| path.clone()).collect();
         let (mut queues, mut workers, mut positions, mut threads, mut senders, mut next) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new(), HashMap::new(), Vec::new());
-        for number in 0..identity.partitions {
-            let path = options.store_dir.join(format!("partition-{number}.redb"));
-            let partition = Partition::open(&path, &identity, number, Commit::decode, metrics.clone())
-                .map_err(|error| store_error(&path, error.to_string()))?;
+        for (path, partition) in partitions {
+            let number = partition.number;
             next.push((number, partition.start()));
             let (queue, commands) = queue::queue(options.queue);
             let (sender, messages) = mpsc::channel(MESSAGES);
             let (moved, position) = watch::channel(partition.position().map_or(0, |position| position.next));
             let worker = Worker::new(partition, shared.clone(), sender.clone(), moved);
-            let (runtime, failed) = (runtime.clone(), failed.clone());
+            let (runtime, failed, trust) = (runtime.clone(), failed.clone(), trust.clone());
             threads.push(std::thread::Builder::new().name(format!("partition-{number}")).spawn(move || {
                 // A worker's thread that ends by itself has failed, a panic included: the whole service stops.
                 let stop = failed.token.clone().drop_guard();
-                match worker.run(runtime, commands, messages) {
-                    Ok(()) => drop(stop.disarm()),
-                    Err(why) => {
-                        error!(partition = number, %why, "the command service stops");
-                        failed.note(why.to_string());
+                let why = match damage::guarded(|| worker.run(runtime, commands, messages)) {
+                    Ok(()) => return drop(stop.disarm()),
+                    Err(PartitionError::Diverged(why)) => {
+                        trust.lose(&why);
+                        why.to_string()
                     }
-                }
+                    Err(PartitionError::Store(why)) => broken(&path, &why),
+                };
+                error!(partition = number, why, "the command service stops");
+                failed.note(why);
             })?);
             queues.push(queue);
             workers.push(sender.downgrade());
             positions.push(position);
             senders.insert(number, sender);
         }
-        let feed = Feed { log: log.clone(), next, workers: senders, check: check.clone() };
+        let feed = Feed { log: log.clone(), next, workers: senders, check: check.clone(), trust: trust.clone() };
         let tail = tokio::spawn({
-            let failed = failed.clone();
+            let (failed, trust) = (failed.clone(), trust.clone());
             async move {
-                failed.note(feed.run().await.to_string());
+                let error = feed.run().await;
+                // It is found out what has changed, and said better.
+                trust.doubt();
+                failed.note(error.to_string());
                 failed.token.cancel();
             }
         });
+        let clearing = tokio::spawn(clear_stores(trust.clone(), stores));
         let probe = tokio::spawn(check.clone().probe(log.clone()));
         let queues: Arc<[QueueSender<QueuedCommand>]> = queues.into();
         let observed = Arc::downgrade(&queues);
@@ -153,10 +174,11 @@ impl Commands {
             workers: workers.into(),
             positions: positions.into(),
             check,
+            trust,
             metrics,
             patience: options.patience,
         };
-        Ok((commands, Running { threads, tail, probe, failed }))
+        Ok((commands, Running { threads, tail, probe, clearing, failed }))
     }
 
     /// Whether this machine's clock may decide, and how that changes.
@@ -166,6 +188,9 @@ impl Commands {
 
     /// The instant of a decision that is made now. Fails while nothing may be decided.
     pub(crate) fn now(&self) -> Result<Timestamp, Failure> {
+        if let Some(why) = self.trust.lost() {
+            return Err(Failure::LogChanged(why));
+        }
         self.check.read_clock().map(|reading| reading.instant)
     }
 
@@ -298,6 +323,83 @@ impl Running {
         }
         self.tail.abort();
         self.probe.abort();
+        self.clearing.abort();
+    }
+}
+
+/// Opens every partition's store. A store that is damaged is begun anew. So is a store that has read what the log does not have,
+/// while sending is held: a person has accepted that the log goes on from an earlier state. Otherwise nothing starts.
+async fn open_partitions(
+    dir: &Path,
+    log: &dyn Log,
+    identity: &Identity,
+    is_held: bool,
+    metrics: &CommandMetrics,
+) -> Result<Vec<(PathBuf, Partition)>, StartError> {
+    let open = |number: u32| {
+        let path = dir.join(format!("partition-{number}.redb"));
+        let opened = damage::open(&path, || Partition::open(&path, identity, number, Commit::decode, metrics.clone()));
+        match opened {
+            Ok(partition) => Ok((path, partition)),
+            Err(error) => Err(store_error(&path, error.to_string())),
+        }
+    };
+    let mut partitions = (0..identity.partitions).map(open).collect::<Result<Vec<_>, _>>()?;
+    let last = |position: Position| position.next.checked_sub(1);
+    let places: Vec<(u32, u64)> = (partitions.iter())
+        .filter_map(|(_, partition)| Some((partition.number, partition.position().and_then(last)?)))
+        .collect();
+    let records = records_at(log, &places).await?;
+    for (path, partition) in &mut partitions {
+        let Some(position) = partition.position() else { continue };
+        let number = partition.number;
+        if records.get(&number).is_some_and(|record| frame::hash(&record.value) == position.last_hash) {
+            continue;
+        }
+        if !is_held {
+            let (path, offset) = (path.display().to_string(), position.next);
+            return Err(StartError::Ahead { path, topic: log.topic().to_owned(), partition: number, offset });
+        }
+        warn!(
+            path = %path.display(),
+            partition = number,
+            offset = position.next,
+            "the log does not have what a local store has read: the store is deleted, and its partition is read again"
+        );
+        std::fs::remove_file(&*path).map_err(|error| store_error(path, error.to_string()))?;
+        *partition = open(number)?.1;
+    }
+    Ok(partitions)
+}
+
+/// Deletes the stores once the log is another one. They may have read records that are not its own, and are disposable.
+async fn clear_stores(trust: Trust, stores: Vec<PathBuf>) {
+    trust.until_lost().await;
+    for path in stores {
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            error!(path = %path.display(), %error, "a local store of another log could not be deleted; delete it before the next start");
+        }
+    }
+}
+
+/// The reason and the remedy where a store failed under its worker. A damaged store is set aside for the next start.
+fn broken(path: &Path, why: &StoreError) -> String {
+    let store = path.display();
+    match why {
+        StoreError::Database(_) => {
+            format!("local store {store}: {why}; correct that and restart the process")
+        }
+        _ => match damage::set_aside(path, why) {
+            Ok(aside) => {
+                let aside = aside.display();
+                format!(
+                    "local store {store}: {why}; it was set aside as {aside}: restart the process, which reads the partition again from the log"
+                )
+            }
+            Err(error) => format!("local store {store}: {error}; delete it and restart the process"),
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use saldo_log::{Log, LogError, Record};
+use saldo_log::{Log, LogError, Record, same::Trust};
 use saldo_outage::Outage;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,8 @@ pub struct Feed {
     /// Each partition's worker.
     pub workers: HashMap<u32, mpsc::Sender<Message>>,
     pub check: Arc<ClockCheck>,
+    /// Hears how far the log was read.
+    pub trust: Trust,
 }
 
 impl Feed {
@@ -75,6 +77,7 @@ impl Feed {
             if let Some((_, offset)) = self.next.iter_mut().find(|(partition, _)| *partition == record.partition) {
                 *offset = record.offset + 1;
             }
+            self.trust.has_read(record.partition, record.offset + 1);
             by_partition.entry(record.partition).or_default().push(record);
         }
         for (partition, records) in by_partition {

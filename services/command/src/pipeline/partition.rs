@@ -39,7 +39,7 @@ pub enum PartitionError {
     #[error("{0}")]
     Diverged(#[from] Diverged),
     /// The local store failed.
-    #[error("local store: {0}; restart, or delete the partition's file: it is rebuilt from the log")]
+    #[error("local store: {0}")]
     Store(#[from] StoreError),
 }
 

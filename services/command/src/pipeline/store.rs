@@ -2,6 +2,7 @@
 //! saved together with the log position that they belong to. The store is disposable: without it the partition is read from
 //! the start.
 
+pub mod damage;
 mod parts;
 mod versions;
 
@@ -37,9 +38,12 @@ pub const STORE_CACHE: usize = 16 << 20;
 /// Why the store failed. No error is a reason to give up more than the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// From redb.
+    /// From redb: the file is sound, as far as one can tell, and cannot be used.
     #[error("{0}")]
     Database(String),
+    /// The file is damaged, or no store.
+    #[error("the file is damaged: {0}")]
+    Damaged(String),
     /// Stored bytes of another shape.
     #[error("stored bytes are of another shape: {0}")]
     Shape(String),
@@ -47,7 +51,18 @@ pub enum StoreError {
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
-        Self::Database(error.into().to_string())
+        use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match error.into() {
+            redb::Error::Io(error) if matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) => {
+                Self::Damaged(error.to_string())
+            }
+            redb::Error::Io(error) => Self::Database(error.to_string()),
+            error
+            @ (redb::Error::DatabaseAlreadyOpen | redb::Error::PreviousIo | redb::Error::LockProtocolMismatch) => {
+                Self::Database(error.to_string())
+            }
+            error => Self::Damaged(error.to_string()),
+        }
     }
 }
 

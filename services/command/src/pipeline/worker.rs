@@ -14,7 +14,7 @@ use std::{
 use saldo_catalog::Catalog;
 use saldo_clock::Clock;
 use saldo_crash_point::crash_point;
-use saldo_log::{AppendError, Log, NewRecord, Record, acceptor::Head};
+use saldo_log::{AppendError, Log, NewRecord, Record, acceptor::Head, same::Trust};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -50,7 +50,18 @@ pub struct Shared {
     pub log: Arc<dyn Log>,
     pub basis: Basis,
     pub check: Arc<ClockCheck>,
+    pub trust: Trust,
     pub metrics: CommandMetrics,
+}
+
+impl Shared {
+    /// Reads the clock of a decision. Fails while nothing may be decided.
+    fn now(&self) -> Result<Reading, Failure> {
+        match self.trust.lost() {
+            Some(why) => Err(Failure::LogChanged(why)),
+            None => self.check.read_clock(),
+        }
+    }
 }
 
 /// A message to a worker. Commands come by the queue instead.
@@ -260,7 +271,7 @@ impl Worker {
         let mut ready = std::mem::take(&mut self.ready);
         ready.sort_unstable();
         ready.dedup();
-        let now = match self.shared.check.read_clock() {
+        let now = match self.shared.now() {
             Ok(now) => now,
             Err(failure) => {
                 for key in ready {

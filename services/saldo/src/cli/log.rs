@@ -1,19 +1,26 @@
-//! `saldo log`: creates the log, and raises the format that it allows.
+//! `saldo log`: creates the log, raises the format that it allows, and accepts a log or a key store that was restored.
 
 use std::process::ExitCode;
 
 use anstream::println;
 use clap::Args;
-use saldo_catalog::upgrade::{Upgraded, allowed, upgrade};
+use saldo_catalog::{
+    operator,
+    upgrade::{Upgraded, allowed, upgrade},
+};
 use saldo_clock::Clock;
-use saldo_facts::Format;
+use saldo_facts::{Format, KeyStoreBound};
+use saldo_keyring::WithoutKey;
 use serde_json::json;
 
-use super::Run;
+use super::{Run, verify::DIFFERENT};
 use crate::{
     Failure, Outcome,
     config::{Config, Overrides},
-    run::stores::{Identities, Stores, UPGRADER, holds_commits},
+    run::{
+        belonging::Examined,
+        stores::{Identities, Stores, UPGRADER, holds_commits},
+    },
 };
 
 /// Create the log, or allow it to hold the facts of a new release.
@@ -37,6 +44,26 @@ pub enum Log {
         after_help = "Examples:\n  saldo log upgrade --config /etc/saldo/saldo.toml\n  saldo log upgrade --kafka broker:9092 --json"
     )]
     Upgrade(UpgradeArgs),
+    /// Go on with a log or a key store that was restored from a backup.
+    ///
+    /// No process starts where the log and the key store do not belong together, or where one of them is older than the other. This
+    /// command shows what was found. With the flag that names it, the processes can start again. Stop every process first.
+    #[command(
+        after_help = "With --older-log sending is held for every creditor until `saldo sending release`, since the log does not know what was sent after it was backed up. The read models are made anew by the next projector.\n\nExit code 0: log and key store belong together; 3: they do not, and nothing was changed.\n\nExamples:\n  saldo log accept\n  saldo log accept --older-log --config /etc/saldo/saldo.toml\n  saldo log accept --missing-keys"
+    )]
+    Accept(AcceptArgs),
+}
+
+#[derive(Args)]
+pub struct AcceptArgs {
+    /// The log goes on from an earlier state: what was recorded since is given up. Holds sending in any case.
+    #[arg(long)]
+    older_log: bool,
+    /// The personal data whose keys are missing is lost for ever.
+    #[arg(long)]
+    missing_keys: bool,
+    #[command(flatten)]
+    settings: Overrides,
 }
 
 #[derive(Args)]
@@ -53,21 +80,75 @@ impl Run for Log {
         let settings = match &self {
             Log::Create(settings) => settings,
             Log::Upgrade(args) => &args.settings,
+            Log::Accept(args) => &args.settings,
         };
         let config = Config::load(settings)?;
         // A log in Kafka or in a named Postgres needs no read models' database; the embedded log needs the embedded Postgres.
         let apart = config.log.kafka.is_some() || config.log.embedded_url.is_some();
         let stores = match apart {
-            true => Stores::open_apart(&config, false).await?,
+            true => Stores::open_apart(&config, self.sets_rows_back() && config.database.url.is_some()).await?,
             false => Stores::open_shown(&config).await?,
         };
         let done = match &self {
-            Log::Create(_) => create(&config, &stores).await,
-            Log::Upgrade(args) => raise(&config, &stores, args.json).await,
+            Log::Create(_) => create(&config, &stores).await.map(|()| ExitCode::SUCCESS),
+            Log::Upgrade(args) => raise(&config, &stores, args.json).await.map(|()| ExitCode::SUCCESS),
+            Log::Accept(args) => accept(&config, &stores, args).await,
         };
         stores.close().await;
-        done.map(|()| ExitCode::SUCCESS)
+        done
     }
+}
+
+impl Log {
+    fn sets_rows_back(&self) -> bool {
+        matches!(self, Log::Accept(AcceptArgs { older_log: true, .. }))
+    }
+}
+
+/// The actor of an acceptance in the history of the catalog.
+const ACCEPTER: &str = "saldo log accept";
+
+async fn accept(config: &Config, stores: &Stores, args: &AcceptArgs) -> Outcome {
+    let identities = stores.identities(config, false).await?;
+    let found = Examined::open(config, stores, &identities, args.missing_keys).await?;
+    let WithoutKey { values, keys } = found.without_key;
+    let accepted =
+        (found.older_log.is_none() || args.older_log) && ((values == 0 && !found.other_store) || args.missing_keys);
+    if let Some(changed) = &found.older_log {
+        println!("the log: {changed}");
+    }
+    if found.other_store {
+        println!("key store {} is not the one that the catalog names", found.keyring.dir().display());
+    }
+    if values > 0 {
+        println!("{values} sealed values have no key in the key store ({keys} keys are missing)");
+    }
+    if !accepted {
+        println!("nothing was changed; `saldo log accept --help` says how to go on");
+        return Ok(ExitCode::from(DIFFERENT));
+    }
+    let now = Clock::system().now();
+    let catalog = || stores.catalog_log.clone();
+    if args.older_log {
+        let reason = "an older log was restored".to_owned();
+        operator::hold_sending(catalog(), identities.catalog, true, reason, ACCEPTER, now).await?;
+        println!("sending is held for every creditor until `saldo sending release`");
+        match stores.database() {
+            Ok(database) => {
+                saldo_readmodel::forget(&database.pool).await?;
+                println!("the next projector makes the read models anew");
+            }
+            Err(_) => println!("database.url is not set: empty the read models' database before the next start"),
+        }
+    }
+    found.keyring.bind().await?;
+    if let (true, Some(own)) = (found.other_store, found.keyring.binding()) {
+        let bound = KeyStoreBound { accounts_log: own.log_id, key_store: own.store_id };
+        operator::bind_anew(catalog(), identities.catalog, bound, ACCEPTER, now).await?;
+    }
+    found.keyring.accept_reached(found.marks()).await?;
+    println!("log and key store belong together; start the processes");
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn create(config: &Config, stores: &Stores) -> Result<(), Failure> {

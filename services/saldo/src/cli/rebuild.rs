@@ -9,7 +9,6 @@ use std::{
 
 use anstream::{print, println};
 use indicatif::ProgressBar;
-use saldo_log::genesis;
 use saldo_projector::{End, Phase, Progress, Rebuilt};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,10 +19,7 @@ use crate::{
     Failure, Outcome,
     cli::verify,
     config::{Config, Overrides},
-    run::{
-        stores::{Stores, open_keyring},
-        telemetry,
-    },
+    run::{belonging::open_keyring, stores::Stores, telemetry},
     terminal::progress,
 };
 
@@ -62,8 +58,9 @@ impl Run for Rebuild {
         let config = Config::load(&self.settings)?;
         telemetry::start(&config.tracing)?;
         let stores = Stores::open_shown(&config).await?;
-        let identity = genesis::open(stores.log.as_ref()).await?;
-        let keyring = open_keyring(&config, stores.log.as_ref(), &identity).await?;
+        let identities = stores.identities(&config, false).await?;
+        let identity = identities.accounts;
+        let keyring = open_keyring(&config, &stores, &identities, None).await?;
         let options = saldo_projector::Rebuild {
             fresh: self.fresh,
             accept_differences: self.accept_differences,

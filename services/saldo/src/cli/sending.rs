@@ -1,22 +1,27 @@
-//! `saldo sending`: switches sending on or off, over gRPC.
+//! `saldo sending`: switches sending on or off for one tenant, over gRPC; holds and releases it for all, in the log itself.
 
 use std::process::ExitCode;
 
 use anstream::println;
 use clap::Args;
 use saldo_api::v1;
+use saldo_catalog::operator;
+use saldo_clock::Clock;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::Run;
 use crate::{
-    Outcome,
+    Failure, Outcome,
     client::{Target, explain, patiently},
+    config::{Config, Overrides},
+    run::stores::Stores,
 };
 
 /// Switch sending on or off.
 ///
-/// Sending is off until it is switched on. The switch is for the tenant of the token. Needs a token with the role operator.
+/// Sending is off until it is switched on. The switch is for the tenant of the token. Needs a token with the role operator. Besides,
+/// sending can be held for all tenants at once.
 #[derive(clap::Parser)]
 #[command(name = "sending")]
 pub enum Sending {
@@ -26,6 +31,33 @@ pub enum Sending {
     /// From now on, send nothing: no reminder falls due, and ladders stand still.
     #[command(after_help = "Example:\n  saldo sending off")]
     Off(SwitchArgs),
+    /// Send nothing for any tenant until it is released, whatever their switches say.
+    ///
+    /// Works on the log itself and needs no token. `saldo log accept --older-log` does it too.
+    #[command(
+        after_help = "Example:\n  saldo sending hold --reason 'the mail server is moved' --config /etc/saldo/saldo.toml"
+    )]
+    Hold(HoldArgs),
+    /// Release sending that is held for all tenants: their switches count again.
+    ///
+    /// After an older log was restored, compare `saldo outbox` with the log of the mail server first: the restored log does not know
+    /// what was sent since. Works on the log itself and needs no token.
+    #[command(
+        after_help = "Example:\n  saldo sending release --reason 'compared with the mail log of 3 March' --config /etc/saldo/saldo.toml"
+    )]
+    Release(HoldArgs),
+}
+
+#[derive(Args)]
+pub struct HoldArgs {
+    /// Why; it stands in the history of the catalog. No personal data.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Overrides,
 }
 
 #[derive(Args)]
@@ -42,8 +74,53 @@ impl Run for Sending {
         match self {
             Sending::On(args) => switch(true, args).await,
             Sending::Off(args) => switch(false, args).await,
+            Sending::Hold(args) => hold(true, args).await,
+            Sending::Release(args) => hold(false, args).await,
         }
     }
+}
+
+/// The actor of a hold or release in the history of the catalog.
+const OPERATOR: &str = "saldo sending";
+/// The longest reason, in bytes.
+const MAX_REASON: usize = 500;
+
+async fn hold(on: bool, args: HoldArgs) -> Outcome {
+    if args.reason.trim().is_empty() || args.reason.len() > MAX_REASON {
+        return Err(format!("--reason: say why, in at most {MAX_REASON} bytes").into());
+    }
+    let config = Config::load(&args.settings)?;
+    let apart = config.log.kafka.is_some() || config.log.embedded_url.is_some();
+    let stores = match apart {
+        true => Stores::open_apart(&config, false).await?,
+        false => Stores::open_shown(&config).await?,
+    };
+    let changed = hold_in(&stores, &config, on, args.reason).await;
+    stores.close().await;
+    let changed = changed?;
+    if args.json {
+        println!("{}", json!({ "held": on, "changed": changed }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    match (on, changed) {
+        (true, true) => println!("sending is held for every tenant; `saldo sending release` lets it go on"),
+        (true, false) => println!("sending was held already"),
+        (false, true) => println!("sending is released: the switch of each tenant counts again"),
+        (false, false) => println!("sending was not held"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether it was otherwise before.
+async fn hold_in(stores: &Stores, config: &Config, on: bool, reason: String) -> Result<bool, Failure> {
+    let catalog = stores.identities(config, false).await?.catalog;
+    let before = operator::read(stores.catalog_log.clone(), &catalog).await?;
+    if before.system().held.is_some() == on {
+        return Ok(false);
+    }
+    let now = Clock::system().now();
+    operator::hold_sending(stores.catalog_log.clone(), catalog, on, reason, OPERATOR, now).await?;
+    Ok(true)
 }
 
 async fn switch(on: bool, args: SwitchArgs) -> Outcome {
@@ -56,6 +133,11 @@ async fn switch(on: bool, args: SwitchArgs) -> Outcome {
     let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
     if args.json {
         println!("{}", json!({ "version": answer.version, "sending": answer.sending }));
+    } else if on && !answer.sending {
+        println!(
+            "sending is switched on for this tenant, policy version {}, but it is held for every tenant: see `saldo sending release --help`",
+            answer.version
+        );
     } else {
         println!("sending is {}, policy version {}", if answer.sending { "on" } else { "off" }, answer.version);
     }

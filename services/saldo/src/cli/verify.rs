@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anstream::{print, println};
-use saldo_keyring::Keyring;
+use saldo_keyring::{Keyring, KeyringError, WhereMissing};
 use saldo_log::{acceptor::VoidReason, genesis};
 use saldo_projector::{Difference, Differences, Report};
 
@@ -23,7 +23,8 @@ pub const DIFFERENT: u8 = 3;
 /// Read the whole log; check chains, acceptance and read models.
 ///
 /// Folds the log twice, with the projector's rules and with the domain itself, and compares both with the live read models. The
-/// services can run meanwhile. Exit code 0: everything is equal; 3: differences, or read models behind the log.
+/// services can run meanwhile. Sealed values are counted whose key is not in the key store. Exit code 0: everything is equal and
+/// every key is there; 3: differences, read models behind the log, or keys that are missing.
 #[derive(clap::Parser)]
 #[command(
     name = "verify",
@@ -45,9 +46,10 @@ impl Run for Verify {
         let identity = genesis::open(stores.log.as_ref()).await?;
         let bar = progress::records("verifying");
         // Without the key store, everything but personal values can be checked.
-        let keyring = match config.keyring_dir() {
-            dir if dir.is_dir() => Some(Keyring::open(&dir)?).filter(|keyring| !keyring.is_empty()),
-            _ => None,
+        let keyring = match Keyring::open(&config.keyring_dir(), identity.log_id, WhereMissing::Refuse) {
+            Ok(keyring) => Some(keyring),
+            Err(KeyringError::Missing { .. }) => None,
+            Err(error) => return Err(format!("keyring.dir: {error}").into()),
         };
         let keys = keyring.as_ref();
         let pool = &stores.database()?.pool;
@@ -69,7 +71,7 @@ impl Run for Verify {
 }
 
 pub fn equal(report: &Report) -> bool {
-    report.found.differences == 0 && report.behind == 0
+    report.found.differences == 0 && report.behind == 0 && report.seals_without_key.unwrap_or_default() == 0
 }
 
 pub fn describe(report: &Report) -> String {
@@ -86,13 +88,23 @@ pub fn describe(report: &Report) -> String {
     if probes > 0 {
         text += &format!("  {probes} probes of the clock: a command service compares its clock with the log's\n");
     }
+    match (report.seals_without_key, report.missing_keys) {
+        (None, _) => text += "no key store was found: personal values were not compared\n",
+        (Some(0), _) => {}
+        (Some(values), keys) => {
+            let keys = keys.unwrap_or_default();
+            text += &format!(
+                "{values} sealed values have NO KEY in the key store ({keys} keys are missing): their names and addresses cannot be read; restore the newest backup of the key store\n"
+            );
+        }
+    }
     if report.behind > 0 {
         text += &format!(
             "every chain holds, but the read models are {} records BEHIND the log; is a projector running?\n",
             report.behind
         );
     }
-    if equal(report) {
+    if report.found.differences == 0 && report.behind == 0 {
         text += "every chain holds, and the read models equal the log\n";
     } else if report.found.differences == 0 {
         text += "up to there they equal the log\n";
@@ -119,5 +131,14 @@ mod tests {
         let text = describe(&Report { records: 20, accepted: 16, void, ..Report::default() });
         assert!(text.contains("16 commits accepted, 1 void;"), "{text}");
         assert!(text.contains("2 probes of the clock: a command service"), "{text}");
+    }
+
+    #[test]
+    fn o1_seals_without_a_key_are_counted_and_no_success() {
+        let report = Report { seals_without_key: Some(7), missing_keys: Some(3), ..Report::default() };
+        let text = describe(&report);
+        assert!(text.contains("7 sealed values have NO KEY in the key store (3 keys are missing)"), "{text}");
+        assert!(!equal(&report));
+        assert!(equal(&Report { seals_without_key: Some(0), ..Report::default() }));
     }
 }

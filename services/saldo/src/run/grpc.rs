@@ -129,16 +129,23 @@ impl Endpoint {
         Ok(Self { address, health, calls, task, in_process })
     }
 
-    /// Takes calls from now on, until the task is stopped. Every service but health needs a token that `verifier` accepts.
-    pub async fn serve(self, services: GrpcServices, verifier: Option<Verifier>) -> Result<(Task, InProcess), Failure> {
+    /// Takes calls from now on, until the task is stopped. Every service but health needs a token that `verifier` accepts. The
+    /// process is ready while it is fit to serve.
+    pub async fn serve(
+        self,
+        services: GrpcServices,
+        verifier: Option<Verifier>,
+        fit: watch::Receiver<bool>,
+    ) -> Result<(Task, InProcess), Failure> {
         let Self { health, calls, task, in_process, .. } = self;
-        // A process of the command service alone is healthy while its clock is right; any other process while it runs.
+        // No clock is judged for other names than these. A process of the command service alone is healthy while its clock is right.
+        let (_, no_clock) = watch::channel(Standing::Right);
         let (mut names, mut by_clock) = (READINESS.to_vec(), vec![COMMAND]);
         if services.command.is_some() && services.query.is_none() {
             by_clock.append(&mut names);
         }
         let Some(verifier) = verifier else {
-            serving(&health, &names).await;
+            follow(no_clock, fit, health, names).await;
             return Ok((task, in_process));
         };
         let reflection = tonic_reflection::server::Builder::configure()
@@ -170,36 +177,43 @@ impl Endpoint {
         }
         calls.begin(routes);
         if let Some(clock) = clock {
-            follow_clock(clock, health.clone(), by_clock).await;
+            follow(clock, fit.clone(), health.clone(), by_clock).await;
         }
-        serving(&health, &names).await;
+        follow(no_clock, fit, health, names).await;
         Ok((task, in_process))
     }
 }
 
-async fn serving(health: &HealthReporter, names: &[&str]) {
-    for name in names {
-        health.set_service_status(*name, ServingStatus::Serving).await;
-    }
-}
-
-/// An instance with a wrong clock decides nothing, so these names are then NOT_SERVING. Ends with the command service.
-async fn follow_clock(mut clock: watch::Receiver<Standing>, health: HealthReporter, names: Vec<&'static str>) {
-    let tell = async move |standing| {
-        let status = match standing {
-            Standing::Right => ServingStatus::Serving,
+/// These names are SERVING while the process is fit to serve and its clock is right. An instance with a wrong clock decides
+/// nothing. Ends with the process.
+async fn follow(
+    mut clock: watch::Receiver<Standing>,
+    mut fit: watch::Receiver<bool>,
+    health: HealthReporter,
+    names: Vec<&'static str>,
+) {
+    let tell = async move |standing: Standing, fit: bool| {
+        let status = match (standing, fit) {
+            (Standing::Right, true) => ServingStatus::Serving,
             _ => ServingStatus::NotServing,
         };
         for name in &names {
             health.set_service_status(*name, status).await;
         }
     };
-    let now = *clock.borrow_and_update();
-    tell(now).await;
+    let now = (*clock.borrow_and_update(), *fit.borrow_and_update());
+    tell(now.0, now.1).await;
     tokio::spawn(async move {
-        while clock.changed().await.is_ok() {
-            let now = *clock.borrow_and_update();
-            tell(now).await;
+        loop {
+            let changed = tokio::select! {
+                changed = fit.changed() => changed,
+                Ok(()) = clock.changed() => Ok(()),
+            };
+            if changed.is_err() {
+                return;
+            }
+            let now = (*clock.borrow_and_update(), *fit.borrow_and_update());
+            tell(now.0, now.1).await;
         }
     });
 }
@@ -269,7 +283,8 @@ mod tests {
         let details = status.get_error_details();
         assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("STARTING"), "{status}");
         assert!(details.retry_info().is_some_and(|info| info.retry_delay == Some(STARTING)));
-        let (mut server, _) = endpoint.serve(GrpcServices::default(), None).await.expect("served");
+        let (mut server, _) =
+            endpoint.serve(GrpcServices::default(), None, watch::channel(true).1).await.expect("served");
         for name in ["liveness", "readiness", ""] {
             assert_eq!(health(name).await, Serving, "{name}");
         }

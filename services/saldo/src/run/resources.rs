@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use saldo_catalog::upgrade::upgrade;
+use saldo_clock::Clock;
 use saldo_embedded_postgres::StartStep;
 use saldo_keyring::Keyring;
 use saldo_outage::Outage;
@@ -12,8 +13,9 @@ use crate::{
     Failure,
     config::Config,
     run::{
+        belonging::{check_database, open_keyring},
         service::Service,
-        stores::{Identities, Stores, UPGRADER, is_unreachable, open_keyring},
+        stores::{Identities, Stores, UPGRADER, is_unreachable},
     },
 };
 
@@ -48,8 +50,12 @@ impl Resources {
         if let Some(now) = create {
             upgrade(stores.catalog_log.clone(), identities.catalog, now, UPGRADER).await?;
         }
+        if any(Service::uses_database) {
+            check_database(&stores.database()?.pool, stores.log.as_ref(), &identities.accounts, true).await?;
+        }
+        let claim = services.contains(&Service::Command).then(|| create.unwrap_or_else(|| Clock::system().now()));
         let keyring = match any(Service::uses_keys) {
-            true => Some(open_keyring(config, stores.log.as_ref(), &identities.accounts).await?),
+            true => Some(open_keyring(config, &stores, &identities, claim).await?),
             false => None,
         };
         Ok(Self { stores, identities, keyring })

@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use saldo_catalog::PARTITIONS;
+use saldo_catalog::{CatalogError, PARTITIONS};
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, StartStep};
-use saldo_keyring::Keyring;
 use saldo_log::{
     Log, LogError,
     embedded::EmbeddedLog,
@@ -56,7 +55,9 @@ pub struct Unreachable(String);
 
 /// Whether a retry can succeed.
 pub fn is_unreachable(failure: &Failure) -> bool {
-    failure.is::<Unreachable>() || matches!(failure.downcast_ref(), Some(LogError::Unavailable(_)))
+    failure.is::<Unreachable>()
+        || matches!(failure.downcast_ref(), Some(LogError::Unavailable(_)))
+        || matches!(failure.downcast_ref(), Some(CatalogError::Log(LogError::Unavailable(_))))
 }
 
 impl Stores {
@@ -148,6 +149,7 @@ impl Stores {
 /// Who raises the format of a log, as the history of the catalog names it.
 pub const UPGRADER: &str = "saldo log";
 
+#[derive(Debug, Clone, Copy)]
 pub struct Identities {
     pub accounts: Identity,
     pub catalog: Identity,
@@ -188,19 +190,6 @@ async fn start_postgres(config: &Config, progress: impl Fn(StartStep)) -> Result
     let options = saldo_embedded_postgres::Options::new(config.data_dir.join("postgres"), child)
         .setting("max_connections", "100");
     Ok(EmbeddedPostgres::start(options, progress).await?)
-}
-
-/// Opens the key store. An empty key store beside a log with commits is refused: the keys are elsewhere, so the process would
-/// seal under new keys and read every name as erased.
-pub(crate) async fn open_keyring(config: &Config, log: &dyn Log, identity: &Identity) -> Result<Keyring, Failure> {
-    let dir = config.keyring_dir();
-    let keyring = Keyring::open(&dir).map_err(|error| format!("keyring.dir: {error}"))?;
-    if keyring.is_empty() && holds_commits(log, identity).await? {
-        let dir = dir.display();
-        let what = "holds no key, but the log holds commits whose personal data is sealed";
-        return Err(format!("key store {dir} {what}; restore it, or name its folder (keyring.dir)").into());
-    }
-    Ok(keyring)
 }
 
 /// Whether the log holds more than each partition's Genesis (record 0) and probes of its clock.

@@ -9,15 +9,18 @@ use saldo_client::ServiceClients;
 use saldo_clock::Clock;
 use saldo_command::{Basis, CatalogGrpc, CommandGrpc, Commands, Options, Running};
 use saldo_keyring::Keyring;
-use saldo_log::genesis::Identity;
+use saldo_log::{genesis::Identity, same::Trust};
 use saldo_query::QueryGrpc;
 use saldo_tls::Newest;
 use sqlx::PgPool;
 use tokio_rustls::rustls::ClientConfig;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use super::{
+    belonging::check_catalog,
     grpc::{Endpoint, GrpcServices},
+    guard::{Fit, Guard},
     resources::Resources,
     service::Service,
     start::Start,
@@ -37,6 +40,8 @@ const SENDER_CONNECTIONS: u32 = 6;
 const LONGEST_QUERY: Duration = Duration::from_secs(30);
 /// How long calls in flight, and other work under way, may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the log is looked at after a part has failed, since it may be another log than before.
+const DOUBT: Duration = Duration::from_secs(5);
 /// How long scheduler and dispatcher may: messages that are being handed over must have their outcome recorded.
 const HAND_OVER: Duration = saldo_dispatcher::DRAIN.saturating_add(DRAIN);
 
@@ -56,6 +61,9 @@ pub struct System {
     /// Tasks that the others rest on: they end last.
     followers: Vec<Task>,
     projector: Option<Task>,
+    /// Whether the process still trusts its log, and its read models.
+    trust: Trust,
+    rows: Trust,
     /// Connections of the parts, closed before the database.
     pools: Vec<PgPool>,
 }
@@ -75,9 +83,11 @@ impl System {
         telemetry::log_is_open(&identity);
         let address = endpoint.address;
         let (mut followers, mut pools) = (Vec::new(), Vec::new());
+        let (trust, rows, fit) = (Trust::default(), Trust::default(), Fit::default());
         let mut published = None;
         if services.iter().any(|service| service.uses_catalog()) {
             let (catalog, follower) = Catalog::open(stores.catalog_log.clone(), &identities.catalog).await?;
+            check_catalog(&catalog.state(), stores.log.as_ref(), &identity)?;
             followers.push(Task::spawn("catalog", |stop| follower.run(stop)));
             published = Some(catalog);
         }
@@ -100,7 +110,7 @@ impl System {
         if let (true, Some(keyring), Some(published)) = (has(Service::Command), &keyring, &published) {
             let basis = Basis { clock: clock.clone(), catalog: published.clone() };
             let store_dir = config.data_dir.join("command");
-            let options = Options { store_dir, queue: config.queue, patience: PATIENCE };
+            let options = Options { store_dir, queue: config.queue, patience: PATIENCE, trust: trust.clone() };
             let (commands, running) = Commands::start(stores.log.clone(), identity, basis, options).await?;
             commands.caught_up().await?;
             let catalog = CatalogGrpc::new(
@@ -118,8 +128,26 @@ impl System {
             let pool = connect(&stores.database()?.url, QUERY_CONNECTIONS, Some(LONGEST_QUERY)).await?;
             pools.push(pool.clone());
             let clock = clock.clone();
-            served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()));
+            served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()).trusting(rows.clone()));
         }
+        let guard = Guard {
+            log: stores.log.clone(),
+            catalog_log: stores.catalog_log.clone(),
+            identities,
+            trust: trust.clone(),
+            rows: rows.clone(),
+            keyring: keyring.clone(),
+            notes: has(Service::Command),
+            catalog: published.clone(),
+            pool: services
+                .iter()
+                .any(|service| service.uses_database())
+                .then(|| stores.database())
+                .transpose()?
+                .map(|database| database.pool.clone()),
+            fit: fit.clone(),
+        };
+        followers.push(Task::spawn("guard", |stop| guard.run(stop)));
         let sending = match (issuer, published) {
             (Some(issuer), Some(published)) => {
                 let pool = connect(&stores.database()?.url, SENDER_CONNECTIONS, None).await?;
@@ -130,10 +158,23 @@ impl System {
         };
         let secured = server_tls.is_some();
         // Nothing is waited for behind this: whoever is asked to stop once the first call was answered stops in order.
-        let (server, in_process) = endpoint.serve(served, verifier).await?;
+        let (server, in_process) = endpoint.serve(served, verifier, fit.watch()).await?;
         let senders = Vec::new();
-        let mut system =
-            Self { address, secured, stores, identity, keyring, senders, server, workers, followers, projector, pools };
+        let mut system = Self {
+            address,
+            secured,
+            stores,
+            identity,
+            keyring,
+            senders,
+            server,
+            workers,
+            followers,
+            projector,
+            trust,
+            rows,
+            pools,
+        };
         if let Some((pool, issuer, published)) = sending {
             let channels = match has(Service::Command) {
                 true => [saldo_client::in_process(move || in_process.clone().open())?].into(),
@@ -142,7 +183,18 @@ impl System {
             let sending = Sending { pool, channels, issuer, published, clock, transports };
             system.start_senders(config, services, sending)?;
         }
+        system.stop_with_trust();
         Ok(system)
+    }
+
+    /// Projector, scheduler and dispatcher stop once what they work on is not their own.
+    fn stop_with_trust(&self) {
+        let stops: Vec<_> = self.senders.iter().chain(&self.projector).map(Task::stop_token).collect();
+        let rows = self.rows.clone();
+        tokio::spawn(async move {
+            rows.until_lost().await;
+            stops.iter().for_each(CancellationToken::cancel);
+        });
     }
 
     /// Starts scheduler and dispatcher. Without a mail server reminders fall due and wait.
@@ -207,8 +259,20 @@ impl System {
         started
     }
 
-    /// Resolves with the reason when a part has failed for good.
+    /// Resolves with the reason when a part has failed for good. A process whose log or database is not its own any more stays,
+    /// and says so in its health.
     pub async fn failed(&mut self) -> String {
+        let why = self.part_failed().await;
+        self.trust.doubt();
+        let lost = tokio::time::timeout(DOUBT, self.rows.until_lost());
+        if lost.await.is_ok() {
+            tracing::error!(why, "a part has ended, since what it worked on is not its own");
+            return std::future::pending().await;
+        }
+        why
+    }
+
+    async fn part_failed(&mut self) -> String {
         let parts = self.senders.iter_mut().chain(&mut self.followers).chain(&mut self.projector);
         let parts = parts.chain([&mut self.server]);
         let ended = futures::future::select_all(parts.map(|part| Box::pin(part.ended())));

@@ -25,6 +25,11 @@ impl Task {
         Self { name, stop, handle: tokio::spawn(async move { part.await.map_err(Into::into) }) }
     }
 
+    /// Stops the part when it is cancelled.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Resolves with the reason when the part has ended by itself.
     pub async fn ended(&mut self) -> String {
         match (&mut self.handle).await {

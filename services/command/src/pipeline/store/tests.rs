@@ -75,3 +75,76 @@ fn a_part_is_written_only_when_it_has_changed() {
     assert_eq!(stored.account.party.profile, Some(profile()));
     assert_eq!(Digests::of(&parts::encode(&stored.account).expect("written")), stored.saved);
 }
+
+#[test]
+fn o8_a_damaged_store_is_set_aside_and_begun_anew() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 6] = [
+        ("garbage", |path| std::fs::write(path, [0xa5; 40_000]).expect("written")),
+        ("cut to a few bytes", |path| resize(path, 100)),
+        ("cut in half", |path| resize(path, std::fs::metadata(path).expect("a file").len() / 2)),
+        ("a text", |path| std::fs::write(path, "no store at all").expect("written")),
+        // The first byte of each of the two commit slots is the version of the file's format (redb's design.md).
+        ("another version", |path| {
+            overwrite(path, 64, &[0x7f]);
+            overwrite(path, 192, &[0x7f]);
+        }),
+        ("zeros behind its header", |path| {
+            let length = std::fs::metadata(path).expect("a file").len();
+            overwrite(path, 4_096, &vec![0; length as usize - 4_096]);
+        }),
+    ];
+    for (damage, harm) in damages {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("partition-0.redb");
+        drop(saved(&path));
+        harm(&path);
+        let opened = damage::open(&path, || {
+            let store = Store::open(&path, [7; 16])?;
+            store.resume().map(|resumed| (store, resumed))
+        });
+        let (mut store, resumed) = opened.unwrap_or_else(|why| panic!("{damage}: {why}"));
+        assert!(resumed.is_none(), "{damage}: nothing is left of it");
+        assert!(path.with_extension("damaged").exists(), "{damage}: it is kept for who wants to know");
+        store.save(POSITION, |_| Ok(())).expect("saved");
+        drop(store);
+        assert!(self::resumed(&path, [7; 16]).is_some(), "{damage}: the new one serves");
+    }
+}
+
+#[test]
+fn o8_a_panic_over_a_store_is_an_error_like_any_other() {
+    let broken = damage::guarded(|| -> Result<(), StoreError> { panic!("a page that is none") });
+    assert!(matches!(broken, Err(StoreError::Damaged(why)) if why == "a page that is none"));
+}
+
+#[test]
+fn o8_a_store_that_another_instance_uses_is_no_damage() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("partition-0.redb");
+    let _used = saved(&path);
+    let refused = damage::open(&path, || Store::open(&path, [7; 16])).err().expect("in use");
+    assert!(matches!(refused, StoreError::Database(_)), "{refused}");
+    assert!(path.exists());
+}
+
+#[test]
+fn o8_a_store_that_cannot_be_written_is_no_damage() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("partition-0.redb");
+    std::fs::create_dir(&path).expect("a folder in its place");
+    let refused = damage::open(&path, || Store::open(&path, [7; 16])).err().expect("no file");
+    assert!(matches!(refused, StoreError::Database(_)), "{refused}");
+    assert!(path.exists());
+}
+
+fn resize(path: &Path, length: u64) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("opened");
+    file.set_len(length).expect("cut");
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("opened");
+    file.write_all_at(bytes, at).expect("written");
+}
