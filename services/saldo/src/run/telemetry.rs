@@ -27,7 +27,10 @@ pub fn start(config: &TracingConfig) -> Result<(), Failure> {
     let asked = EnvFilter::try_new(&config.filter);
     // A wrong filter is said in the format that is right.
     let wrong = asked.as_ref().err().map(|error| format!("configuration: tracing.filter: {error}"));
+    // A notice is Postgres's comment on a statement. A commit that a stop cuts short is followed by a rollback of nothing, and
+    // Postgres comments on that.
     let filter = asked.unwrap_or_default().add_directive("sqlx=warn".parse()?);
+    let filter = filter.add_directive("sqlx::postgres::notice=error".parse()?);
     let colours = std::io::stderr().is_terminal();
     let writer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A test with several systems in one process has started it already.
