@@ -252,3 +252,27 @@ async fn o1_seals_without_a_key_are_counted_once_nobody_else_has_made_it() {
     }
     assert_eq!(absent.count(&two).await.expect("counted"), WithoutKey { values: 2, keys: 1 });
 }
+
+#[test]
+fn o1_a_store_that_grows_while_it_is_looked_at_has_not_vanished() {
+    let dir = tempfile::tempdir().expect("dir");
+    let keyring = open(dir.path()).expect("open");
+    let grown = std::sync::atomic::AtomicBool::new(false);
+    // More threads than processors, so that many are interrupted while they look.
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while !grown.load(std::sync::atomic::Ordering::Relaxed) {
+                    keyring.check().expect("as it was opened, and longer");
+                }
+            });
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            for number in 0..1_000 {
+                keyring.subject("acme", &format!("D-{number}")).await.expect("key");
+            }
+        });
+        grown.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

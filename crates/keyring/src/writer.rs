@@ -73,13 +73,15 @@ impl Files {
         let vanished = |path: &Path, why: &str| {
             Err(KeyringError::Vanished { path: path.display().to_string(), why: why.to_owned() })
         };
+        // Before the file is looked at: the writer appends meanwhile.
+        let read_to = self.read_to();
         for path in [&self.path, &self.master] {
             match std::fs::metadata(path) {
                 Ok(found) if *path == self.path => {
                     if (found.dev(), found.ino()) != self.opened {
                         return vanished(path, "is another file than was opened");
                     }
-                    if found.len() < self.read_to() {
+                    if found.len() < read_to {
                         return vanished(path, "is shorter than it was");
                     }
                 }
