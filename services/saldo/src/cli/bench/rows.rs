@@ -38,10 +38,11 @@ const ACCOUNTS: usize = 1_000;
 const POLL: Duration = Duration::from_millis(5);
 
 /// The tables, each with an order close to the order of its writes.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     ("ledger", "partition, record_offset, line"),
     ("history", "partition, record_offset, index"),
     ("items", "tenant, account, kind, document"),
+    ("documents", "tenant, account, kind, document"),
     ("heads", "key"),
     ("accounts", "tenant, account"),
     ("agenda", "tenant, account"),
