@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use prost::Message;
-use saldo::client::{Ask, Clients, Target, TlsArgs, connect};
+use saldo::client::{ClientRequest, Clients, Target, TlsArgs, connect};
 use saldo_api::{FieldMask, codec::Codec, v1};
 use saldo_auth::{Issuer, Role};
 use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
@@ -85,7 +85,7 @@ pub async fn declared(_: Arc<Env>) -> Outcome {
     saldo.stop().await
 }
 
-async fn asked<R: Ask>(clients: &Clients, request: R) -> (String, Result<(), Status>) {
+async fn asked<R: ClientRequest>(clients: &Clients, request: R) -> (String, Result<(), Status>) {
     (format!("{}/{}", R::SERVICE, R::METHOD), clients.ask(request).await.map(|_| ()))
 }
 

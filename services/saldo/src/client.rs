@@ -123,15 +123,15 @@ pub struct Clients {
     pub query: QueryServiceClient<Authorized>,
 }
 
-/// A request, sent by the client of its service.
-pub trait Ask: ApiRequest {
+/// A request that the client of its service can send.
+pub trait ClientRequest: ApiRequest {
     /// Sends it once.
     fn ask(self, clients: Clients) -> impl Future<Output = Result<Self::Answer, Status>> + Send;
 }
 
 macro_rules! asked_of {
     ($client:ident $($function:ident $request:ident;)*) => {
-        $(impl Ask for v1::$request {
+        $(impl ClientRequest for v1::$request {
             async fn ask(self, mut clients: Clients) -> Result<Self::Answer, Status> {
                 Ok(clients.$client.$function(self).await?.into_inner())
             }
@@ -145,12 +145,12 @@ saldo_api::query_rpcs!(asked_of, query);
 
 impl Clients {
     /// Sends a request once.
-    pub async fn ask<R: Ask>(&self, request: R) -> Result<R::Answer, Status> {
+    pub async fn ask<R: ClientRequest>(&self, request: R) -> Result<R::Answer, Status> {
         request.ask(self.clone()).await
     }
 
     /// Sends a request until it is answered, always under the same request id.
-    pub async fn ask_patiently<R: Ask>(&self, request: R) -> Result<R::Answer, Status> {
+    pub async fn ask_patiently<R: ClientRequest>(&self, request: R) -> Result<R::Answer, Status> {
         patiently(|| request.clone().ask(self.clone())).await
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::refusal;
 use crate::{
     Failure, Outcome,
-    client::{Ask, Clients, Target, is_transient},
+    client::{ClientRequest, Clients, Target, is_transient},
 };
 
 /// Flags of a command that changes an account.
@@ -51,7 +51,10 @@ impl Changing {
     }
 
     /// Sends the request until it is answered, and waits until queries show what it did.
-    pub async fn send<R: Ask<Answer = v1::CommandResponse>>(&self, request: R) -> Result<v1::CommandResponse, Failure> {
+    pub async fn send<R: ClientRequest<Answer = v1::CommandResponse>>(
+        &self,
+        request: R,
+    ) -> Result<v1::CommandResponse, Failure> {
         let answer = self.clients.ask_patiently(request).await.map_err(|status| self.unanswered(&status))?;
         self.wait_until_shown(&answer.consistency_token).await;
         Ok(answer)
@@ -102,6 +105,6 @@ impl Changing {
 }
 
 /// The answer of a query that must succeed.
-pub async fn ask<R: Ask>(clients: &Clients, request: R) -> Result<R::Answer, Failure> {
+pub async fn ask<R: ClientRequest>(clients: &Clients, request: R) -> Result<R::Answer, Failure> {
     clients.ask(request).await.map_err(|status| refusal::explained(&status).into())
 }
