@@ -88,6 +88,9 @@ pub struct Payment {
     pub value_date: Date,
     /// The day the payment counts from.
     pub counts_from: Date,
+    /// From this day all that is unapplied is unapplied: from the day the payment counts from, or from the newest day on which a
+    /// part was taken back.
+    pub free_from: Date,
     /// Where the money went so far.
     pub lines: Vec<AllocationLine>,
     /// Taken back.
@@ -257,6 +260,7 @@ impl Document {
                 amount: recorded.amount,
                 value_date: recorded.value_date,
                 counts_from: recorded.day(),
+                free_from: recorded.day(),
                 lines: Vec::new(),
                 reversed: false,
                 refunded: false,
@@ -276,6 +280,7 @@ impl Document {
                     let taken: HashSet<_> =
                         deallocated.lines.iter().map(|line| (&line.invoice, line.instalment)).collect();
                     payment.lines.retain(|line| !taken.contains(&(&line.invoice, line.instalment)));
+                    payment.free_from = payment.free_from.max(deallocated.free_from());
                 }
             }),
             ledger::Fact::CreditNoteAllocated(_) => before,

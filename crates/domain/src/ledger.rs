@@ -270,6 +270,8 @@ pub struct OpenItem {
     pub issue_date: Date,
     /// The day the item falls due.
     pub due_date: Date,
+    /// From this day all that is open is open: from the issue date, or from the newest day on which something was taken back.
+    pub open_from: Date,
     /// What is left, in minor units; positive.
     pub open: i64,
     /// The highest step of the dunning ladder that the item has taken.
@@ -301,7 +303,7 @@ pub struct UnappliedCredit {
     pub document: DocumentNumber,
     /// The document's currency.
     pub currency: Currency,
-    /// The day the credit counts from.
+    /// The day the credit counts from: all of it, where a part was taken back from items.
     pub date: Date,
     /// What is left, in minor units; positive.
     pub remaining: i64,
@@ -377,7 +379,7 @@ impl Ledger {
             }
             Command::AllocatePayment { reference, designations, allocation_date } => {
                 let payment = payment::standing(documents, reference)?;
-                let day = days::of_credit(*allocation_date, payment.counts_from, today)?;
+                let day = days::of_credit(*allocation_date, payment.free_from, today)?;
                 self.allocate(documents, (CreditKind::Payment, reference), designations, (day, today))
             }
             Command::DeallocatePayment { reference, items, deallocation_date, reason } => {

@@ -161,7 +161,7 @@ fn line(item: &OpenItem, amount: i64, day: Date) -> AllocationLine {
         instalment: item.instalment,
         due_date: item.due_date,
         amount,
-        effective_date: day.max(item.issue_date),
+        effective_date: day.max(item.open_from),
         issue_date: item.issue_date,
         last_step: None,
     }
@@ -212,8 +212,9 @@ impl Ledger {
         self.credits.retain(|credit| credit.remaining > 0);
     }
 
-    /// Gives back to the items what lines had applied; what was settled is open again.
-    pub(super) fn restore(&mut self, lines: &[AllocationLine], currency: Currency) {
+    /// Gives back to the items what lines had applied, from a day on; what was settled is open again. A line that counts from a
+    /// later day is given back on that day.
+    pub(super) fn restore(&mut self, lines: &[AllocationLine], currency: Currency, from: Date) {
         let mut place = self.places(lines);
         let Self { items, settled_tones, .. } = self;
         let heard: HashMap<_, _> =
@@ -221,14 +222,19 @@ impl Ledger {
         for line in lines {
             let next = items.len();
             let at = *place.entry((&line.invoice, line.instalment)).or_insert(next);
+            let open_from = line.effective_date.max(from);
             match items.get_mut(at) {
-                Some(item) => item.open = item.open.saturating_add(line.amount),
+                Some(item) => {
+                    item.open = item.open.saturating_add(line.amount);
+                    item.open_from = item.open_from.max(open_from);
+                }
                 None => items.push(OpenItem {
                     invoice: line.invoice.clone(),
                     instalment: line.instalment,
                     currency,
                     issue_date: line.issue_date,
                     due_date: line.due_date,
+                    open_from,
                     open: line.amount,
                     last_step: line.last_step,
                     tried: None,

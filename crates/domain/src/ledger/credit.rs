@@ -70,7 +70,8 @@ impl Ledger {
         }
         let corrected = invoice::standing(documents, invoice)?;
         same_currency(corrected.total.currency, amount.currency)?;
-        let day = days::counted(credit_date, today)?;
+        // An invoice that is not issued yet can be corrected on its issue date.
+        let day = days::counted(credit_date, today.max(corrected.issue_date))?;
         if day < corrected.issue_date {
             return Err(Refusal::CreditBeforeInvoice { issue_date: corrected.issue_date });
         }

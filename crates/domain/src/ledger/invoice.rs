@@ -51,7 +51,7 @@ pub struct InvoiceVoided {
     pub instalments: Vec<Instalment>,
     /// Free text.
     pub reason: Option<Sealed>,
-    /// The day the void counts from, where it is dated later.
+    /// The day the void counts from, where that is not its own date.
     pub counts_from: Option<Date>,
 }
 
@@ -150,8 +150,10 @@ impl Ledger {
         if self.open_of(number) != i128::from(invoice.total.minor) {
             return Err(Refusal::InvoiceHasAllocations { invoice: number.clone() });
         }
-        let items = self.items.iter().filter(|item| item.invoice == *number);
-        let mut instalments: Vec<Instalment> = items
+        let items = || self.items.iter().filter(|item| item.invoice == *number);
+        // Until then something else was applied to it.
+        let day = items().map(|item| item.open_from).fold(day, Date::max);
+        let mut instalments: Vec<Instalment> = items()
             .map(|item| Instalment { number: item.instalment, due_date: item.due_date, amount: item.open })
             .collect();
         instalments.sort_by_key(|instalment| instalment.number);
@@ -174,6 +176,7 @@ impl Ledger {
             currency: issued.total.currency,
             issue_date: issued.issue_date,
             due_date: instalment.due_date,
+            open_from: issued.issue_date,
             open: instalment.amount,
             last_step: None,
             tried: None,

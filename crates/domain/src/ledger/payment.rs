@@ -84,7 +84,7 @@ pub struct PaymentReversed {
     pub unapplied: i64,
     /// Free text.
     pub reason: Option<Sealed>,
-    /// The day the reversal counts from, where it is dated later.
+    /// The day the reversal counts from, where that is not its own date.
     pub counts_from: Option<Date>,
 }
 
@@ -108,9 +108,7 @@ impl Ledger {
         if let Some(known) = documents.payment(reference) {
             let same_content = !known.reversed
                 && (known.amount, known.value_date) == (amount, value_date)
-                && to.is_none_or(|(designations, excess)| {
-                    excess == Excess::Unapplied || designations.iter().all(|one| applied_as(&known.lines, one))
-                });
+                && to.is_none_or(|(designations, excess)| known.was_designated(designations, excess));
             return Err(Refusal::PaymentReferenceTaken { reference: reference.clone(), same_content });
         }
         if !self.currencies.is_empty() && !self.currencies.contains(&amount.currency) {
@@ -183,7 +181,7 @@ impl Ledger {
         if reversal_date < payment.value_date {
             return Err(Refusal::ReversalBeforePayment { value_date: payment.value_date });
         }
-        let day = days::counted(reversal_date, today)?;
+        let day = days::counted(reversal_date, today)?.max(payment.free_from);
         self.room_for_items(payment.lines.len())?;
         Ok(PaymentReversed {
             reference: reference.clone(),
@@ -199,23 +197,25 @@ impl Ledger {
     pub(super) fn take_back(&mut self, reversed: &PaymentReversed) {
         self.credits.retain(|credit| credit.kind != CreditKind::Payment || credit.document != reversed.reference);
         self.ahead.retain(|ahead| ahead.kind != CreditKind::Payment || ahead.document != reversed.reference);
-        self.restore(&reversed.lines, reversed.amount.currency);
+        self.restore(&reversed.lines, reversed.amount.currency, reversed.day());
     }
 
     /// The money of the lines is unapplied again, and kept: a person goes on with it.
     pub(super) fn unapply(&mut self, deallocated: &PaymentDeallocated) {
         let PaymentDeallocated { reference, currency, deallocation_date, lines, .. } = deallocated;
         let minor = lines.iter().fold(0i64, |sum, line| sum.saturating_add(line.amount));
+        let free_from = deallocated.free_from();
         let of_payment =
             |credit: &&mut UnappliedCredit| credit.kind == CreditKind::Payment && credit.document == *reference;
         match self.credits.iter_mut().find(of_payment) {
             Some(credit) => {
                 credit.remaining = credit.remaining.saturating_add(minor);
+                credit.date = credit.date.max(free_from);
                 credit.kept = true;
             }
             None => {
                 let amount = Money { minor, currency: *currency };
-                self.add_credit(CreditKind::Payment, reference, amount, *deallocation_date, true);
+                self.add_credit(CreditKind::Payment, reference, amount, free_from, true);
             }
         }
         let taken: HashSet<_> = lines.iter().map(|line| (&line.invoice, line.instalment)).collect();
@@ -223,7 +223,7 @@ impl Ledger {
             let of_payment = ahead.kind == CreditKind::Payment && ahead.document == *reference;
             !(of_payment && taken.contains(&(&ahead.invoice, ahead.instalment)))
         });
-        self.restore(lines, *currency);
+        self.restore(lines, *currency, *deallocation_date);
     }
 }
 
@@ -247,6 +247,30 @@ fn applied_as(lines: &[AllocationLine], designation: &Designation) -> bool {
         line.invoice == designation.invoice && designation.instalment.is_none_or(|number| number == line.instalment)
     });
     of_it.map(|line| i128::from(line.amount)).sum::<i128>() >= i128::from(designation.amount)
+}
+
+impl Payment {
+    /// Whether the payment may have been recorded with these designations. The history does not tell what did not fit, or what was
+    /// taken back since.
+    fn was_designated(&self, designations: &[Designation], excess: Excess) -> bool {
+        if self.free_from > self.counts_from || designations.is_empty() {
+            return true;
+        }
+        match excess {
+            Excess::Refused => designations.iter().all(|one| applied_as(&self.lines, one)),
+            Excess::Unapplied => {
+                let named = |line: &AllocationLine| designations.iter().any(|one| one.invoice == line.invoice);
+                self.lines.is_empty() || self.lines.iter().any(named)
+            }
+        }
+    }
+}
+
+impl PaymentDeallocated {
+    /// From this day all that was taken back is unapplied.
+    pub fn free_from(&self) -> Date {
+        self.lines.iter().map(|line| line.effective_date).fold(self.deallocation_date, Date::max)
+    }
 }
 
 /// The payment of a reference, unless it is unknown or reversed.

@@ -51,7 +51,7 @@ impl Ledger {
             return Err(Refusal::RefundReferenceTaken { reference: reference.clone(), same_content: known == asked });
         }
         let credit_date = match kind {
-            CreditKind::Payment => payment::standing(documents, document)?.counts_from,
+            CreditKind::Payment => payment::standing(documents, document)?.free_from,
             CreditKind::CreditNote => {
                 let note = documents.credit_note(document);
                 note.ok_or_else(|| Refusal::CreditNoteUnknown { credit_note: document.clone() })?.counts_from

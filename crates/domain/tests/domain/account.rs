@@ -8,7 +8,7 @@ use saldo_domain::{
     sealed::Sealed,
 };
 
-use crate::world::{World, day, designated, invoice, money, number, payment, reversal};
+use crate::world::{World, as_if_never_settled, day, designated, invoice, money, number, payment, reversal};
 
 fn credit(note: &str, invoice: &str, minor: i64) -> ledger::Command {
     ledger::Command::CreditInvoice {
@@ -65,7 +65,7 @@ fn a_reversal_restores_what_the_payment_had_settled() {
     world.ask(&payment("P-1", money(2_500, "EUR"), &[])).expect("paid");
     assert_eq!((world.open(), world.unapplied()), (vec![], 500));
     world.ask(&reversal("P-1")).expect("reversed");
-    assert_eq!(world.account, before);
+    assert_eq!(as_if_never_settled(&world.account), before);
     assert_eq!(world.ask(&reversal("P-1")), Err("PAYMENT_ALREADY_REVERSED"));
 }
 
@@ -178,8 +178,9 @@ fn fold_of(lines: u32) -> std::time::Duration {
         let mut account = before.clone();
         let began = std::time::Instant::now();
         facts.iter().for_each(|fact| saldo_domain::evolve(&mut account, fact));
-        assert_eq!(account, before);
-        began.elapsed()
+        let took = began.elapsed();
+        assert!(as_if_never_settled(&account) == before);
+        took
     };
     (0..30).map(|_| run()).min().expect("thirty runs")
 }

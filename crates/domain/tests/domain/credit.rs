@@ -13,6 +13,7 @@ use saldo_domain::{
 
 use crate::{
     speaking::{live_through, local, next, owing, reject, said, start_mine},
+    standing::impossible,
     world::{World, day, designated, invoice, issued_on, money, number, payment, reversal},
 };
 
@@ -347,5 +348,6 @@ proptest! {
         let eur = Currency::new("EUR").expect("EUR");
         let ended = world.account.ledger.items.iter().all(|item| item.last_step.is_some_and(|last| last.offset_days == 45));
         prop_assert!(ended || world.account.ledger.balance(eur) <= 0, "what is owed is chased to the end");
+        prop_assert_eq!(impossible(&world), Vec::<String>::new());
     }
 }

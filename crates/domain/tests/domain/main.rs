@@ -11,6 +11,7 @@ mod outcomes;
 mod policy;
 mod reaching;
 mod speaking;
+mod standing;
 mod tone;
 mod tries;
 mod whatever_happens;

@@ -132,3 +132,10 @@ pub fn designated(reference: &str, amount: Money, designations: &[(&str, i64)], 
 pub fn reversal(reference: &str) -> ledger::Command {
     ledger::Command::ReversePayment { reference: number(reference), reversal_date: day(20), reason: None }
 }
+
+/// The account without the days on which its items were opened again: all else that a reversal leaves is as it was.
+pub fn as_if_never_settled(account: &Account) -> Account {
+    let mut account = account.clone();
+    account.ledger.items.iter_mut().for_each(|item| item.open_from = item.issue_date);
+    account
+}

@@ -307,7 +307,8 @@ impl Reverse {
             reason: self.reason,
         };
         let answer = changing.send(request).await?;
-        let text = format!("payment {} of {} is reversed from {} on", self.reference, self.account, self.on);
+        let text =
+            format!("payment {} of {} is reversed; `saldo payment show` names the day", self.reference, self.account);
         changing.print(&answer, json!({ "payment": self.reference }), text)
     }
 }
