@@ -518,7 +518,36 @@ async fn set_clock(pool: &PgPool, now: Timestamp) -> Outcome {
     Ok(write_clock(pool, now.duration_since(machine.to_jiff())).await?)
 }
 
-/// U13: in the evening in Chicago, when UTC has the next day already, the ageing of today is that of Chicago's day.
+/// What each item that is open on a day was at first, from which day, and what is open of it.
+fn open_on(changes: &[Change], day: Date) -> BTreeMap<(String, String, u32), (Date, i64, i64)> {
+    let with_its_beginning = |(key, (_, _, open)): (Key, (Currency, Option<Date>, i64))| {
+        let first = changes.iter().find(|change| change.key == key).expect("what is open came about");
+        let (kind, document, instalment) = key;
+        ((kind.to_owned(), document, instalment), (first.day, first.amount, open))
+    };
+    view(changes, day, None).into_iter().map(with_its_beginning).collect()
+}
+
+/// `bi.open_items` of an account.
+async fn open_today(
+    pool: &PgPool,
+    account: &str,
+) -> Result<BTreeMap<(String, String, u32), (Date, i64, i64)>, Failure> {
+    let rows = sqlx::query(
+        "SELECT kind, document, instalment, issue_date, original_minor, open_minor FROM bi.open_items WHERE account = $1",
+    )
+    .bind(account)
+    .fetch_all(pool)
+    .await?;
+    let read = |row: &sqlx::postgres::PgRow| -> Result<_, sqlx::Error> {
+        let key = (row.try_get(0)?, row.try_get(1)?, row.try_get::<i32, _>(2)? as u32);
+        Ok((key, (row.try_get::<jiff_sqlx::Date, _>(3)?.to_jiff(), row.try_get(4)?, row.try_get(5)?)))
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// U13: in the evening in Chicago, when UTC has the next day already, the ageing and the open items of today are those of
+/// Chicago's day: once everything is true, and while much of it lies ahead.
 async fn today_is_the_creditors(pool: &PgPool, lives: &[(String, Life)]) -> Outcome {
     let row = TenantRow {
         tenant: "acme".into(),
@@ -528,14 +557,19 @@ async fn today_is_the_creditors(pool: &PgPool, lives: &[(String, Life)]) -> Outc
         fiscal_year_start: (1, 1),
     };
     assert_eq!(write_tenants(pool, &[row]).await?, Vec::<String>::new());
-    set_clock(pool, "2026-05-04T01:30:00Z".parse()?).await?;
-    let day = Date::constant(2026, 5, 3);
-    for (name, life) in lives {
-        let rows = sqlx::query(
-            "SELECT currency::text, not_due, d1_30, d31_60, d61_90, d91_plus, unapplied FROM bi.aging WHERE account = $1",
-        );
-        let today = figures(&rows.bind(name).fetch_all(pool).await?)?;
-        assert_eq!(today, aged(&view(&changes(&life.commits), day, None), day), "{name}");
+    for (now, day) in
+        [("2026-05-04T01:30:00Z", Date::constant(2026, 5, 3)), ("2026-03-02T02:30:00Z", Date::constant(2026, 3, 1))]
+    {
+        set_clock(pool, now.parse()?).await?;
+        for (name, life) in lives {
+            let all = changes(&life.commits);
+            let rows = sqlx::query(
+                "SELECT currency::text, not_due, d1_30, d31_60, d61_90, d91_plus, unapplied FROM bi.aging WHERE account = $1",
+            );
+            let today = figures(&rows.bind(name).fetch_all(pool).await?)?;
+            assert_eq!(today, aged(&view(&all, day, None), day), "{name} on {day}");
+            assert_eq!(open_today(pool, name).await?, open_on(&all, day), "{name} on {day}");
+        }
     }
     Ok(())
 }
