@@ -100,14 +100,19 @@ impl House {
         Ok(command)
     }
 
-    async fn run(&self, args: &[&str]) -> Result<Output, Failure> {
+    async fn run(&self, variables: &[(&str, &str)], args: &[&str]) -> Result<Output, Failure> {
         let mut command = self.prepare(args)?;
+        command.envs(variables.iter().copied());
         let run = tokio::task::spawn_blocking(move || command.output());
         Ok(tokio::time::timeout(Duration::from_secs(120), run).await???)
     }
 
     async fn succeeds(&self, args: &[&str]) -> Result<String, Failure> {
-        let output = self.run(args).await?;
+        self.succeeds_with(&[], args).await
+    }
+
+    async fn succeeds_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Result<String, Failure> {
+        let output = self.run(variables, args).await?;
         let (out, error) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "saldo {args:?}: {out}{error}");
         Ok(out)
@@ -115,7 +120,7 @@ impl House {
 
     /// A command that must end with this code. Returns what it said.
     async fn ends_with(&self, code: i32, args: &[&str]) -> Result<String, Failure> {
-        let output = self.run(args).await?;
+        let output = self.run(&[], args).await?;
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "saldo {args:?}: {said}");
         Ok(said)
@@ -231,7 +236,7 @@ pub async fn older_key_store(env: Arc<Env>) -> Outcome {
     house.start("command")?.serves().await?;
     let projector = house.start("projector")?;
     projector.serves().await?;
-    let checked = house.run(&["verify"]).await?;
+    let checked = house.run(&[], &["verify"]).await?;
     assert!(!text(&checked.stdout).contains("NO KEY"), "{}", text(&checked.stdout));
     Ok(())
 }
@@ -315,6 +320,11 @@ pub async fn older_log(env: Arc<Env>) -> Outcome {
     debtor(&clients, "D-3", "eva@example.com", 10).await?;
     house.succeeds(&["verify"]).await?;
     assert_eq!(mail.heard().len(), 1, "nothing is sent while sending is held");
+    let query = ("SALDO_QUERY_ENDPOINT", processes[4].endpoint.as_str());
+    for ask in [&["preview", "D-3"][..], &["policy", "show"], &["outbox"], &["sending", "on"]] {
+        let said = house.succeeds_with(&[query], ask).await?;
+        assert!(said.contains("held for every creditor") && said.contains("`saldo sending release"), "{ask:?}: {said}");
+    }
     house.succeeds(&["sending", "release", "--reason", "compared with the mail log"]).await?;
     becomes(&clients, "D-3", "accepted").await?;
     Ok(())

@@ -12,6 +12,7 @@ mod outcome;
 pub mod policy;
 pub mod preview;
 pub mod reminder;
+mod silence;
 mod start;
 
 use std::collections::HashSet;
@@ -27,6 +28,7 @@ pub use attempt::{
 pub use ladder::{ItemStep, LastStep, StepsTaken};
 pub use policy::{Policy, Tone};
 pub use reminder::{Closing, Nothing, Notice, Reminder, ReminderDue, ReminderState, Unsettled};
+pub use silence::Silence;
 
 use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals, sealed::Sealed};
 
@@ -61,7 +63,7 @@ refusals! {
             "what reminder {reminder} is about is on hold ({hold}); release the hold first";
         FailedPrecondition NothingOwed { reminder: u64 } = "NOTHING_OWED",
             "what reminder {reminder} is about is covered by credit: the debtor owes nothing";
-        FailedPrecondition SendingOff = "SENDING_OFF", "sending is off, or no policy is published; switch it on first";
+        FailedPrecondition SendingOff { why: Silence } = "SENDING_OFF", "{why}";
     }
 }
 

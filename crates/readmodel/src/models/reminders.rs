@@ -445,7 +445,11 @@ impl Reminders {
                     }
                     self.older.entry(owner.clone()).or_default().returned(withheld.reminder);
                 }
-                let by = withheld.hold.as_ref().map_or_else(String::new, |hold| format!(": {hold}"));
+                let by = match &withheld.hold {
+                    Some(hold) => format!(": {hold}"),
+                    None if withheld.for_every_creditor => ": held for every creditor".to_owned(),
+                    None => String::new(),
+                };
                 let reason = format!("{}{by}", withheld.reason.name());
                 let change = ReminderChange {
                     if_waiting: withheld.reason == WithheldReason::Dropped,

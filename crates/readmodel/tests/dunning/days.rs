@@ -132,6 +132,7 @@ impl Life {
                 policy: Some(policy()),
                 languages: vec!["es".into()],
                 sending: false,
+                held: false,
                 time_zone: ZONE.into(),
                 apply_credit,
             },

@@ -132,7 +132,7 @@ async fn accept(config: &Config, stores: &Stores, args: &AcceptArgs) -> Outcome 
     if args.older_log {
         let reason = "an older log was restored".to_owned();
         operator::hold_sending(catalog(), identities.catalog, true, reason, ACCEPTER, now).await?;
-        println!("sending is held for every creditor until `saldo sending release`");
+        println!("sending is held for every creditor until `saldo sending release --reason TEXT`");
         match stores.database() {
             Ok(database) => {
                 saldo_readmodel::forget(&database.pool).await?;
