@@ -509,6 +509,16 @@ pub async fn kafka_unsafe(env: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+/// Kafka is in reach, and has fewer brokers than the topic is to have replicas.
+pub async fn o13_more_replicas_than_brokers(env: Arc<Env>) -> Outcome {
+    let brokers = &env.kafka().await?.brokers;
+    let config = KafkaConfig { replication_factor: 100, allow_unsafe: false, ..config(brokers, &topic()) };
+    let refused = KafkaLog::connect(config).await?.create(1).await.expect_err("nobody has 100 brokers");
+    assert!(matches!(refused, LogError::TooFewBrokers { replicas: 100, .. }), "{refused}");
+    assert!(refused.to_string().contains("log.replication_factor is 100"), "{refused}");
+    Ok(())
+}
+
 pub async fn kafka_other_log(env: Arc<Env>) -> Outcome {
     let brokers = &env.kafka().await?.brokers;
     let (old, new_topic) = (topic(), topic());

@@ -79,6 +79,11 @@ fn main() -> ExitCode {
         ("o4: kafka: a broker that comes back with an older log is noticed", OwnKafka, conformance::kafka_older_log),
         ("kafka: records were deleted, and the error says where", Kafka, conformance::kafka_deleted),
         ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
+        (
+            "kafka: o13 more replicas than brokers are refused by their setting",
+            Kafka,
+            conformance::o13_more_replicas_than_brokers
+        ),
         ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
         (
             "commands: invoices, payments and reversals are answered and read back",
@@ -144,7 +149,7 @@ fn main() -> ExitCode {
         ("o6: a database or catalog of another log is refused", Postgres, belonging::whose_database),
         ("o8: a damaged local store is set aside and read anew", Postgres, belonging::damaged_store),
         ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
-        ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
+        ("tls: o13 gRPC lets in whom its authority certifies, and health says who is not", Postgres, tls::o13_mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
         ("people: an account is opened, looked at and amended", Postgres, people::account),
         ("people: a payment is recorded, applied, shown and taken back", Postgres, people::payment),
