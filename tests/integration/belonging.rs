@@ -166,7 +166,7 @@ impl House {
 }
 
 /// Two services with folders of their own must not both begin a log; and a store serves its own log alone.
-pub async fn whose_key_store(env: Arc<Env>) -> Outcome {
+pub async fn o1_whose_key_store(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let command = house.start("command")?;
@@ -193,7 +193,7 @@ pub async fn whose_key_store(env: Arc<Env>) -> Outcome {
 }
 
 /// A backup of the key store that is older than the log is refused until a person gives the names up.
-pub async fn older_key_store(env: Arc<Env>) -> Outcome {
+pub async fn o1_older_key_store(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let keys = house.keys();
@@ -242,7 +242,7 @@ pub async fn older_key_store(env: Arc<Env>) -> Outcome {
 }
 
 /// A folder that is deleted under a running service stops it before the next append.
-pub async fn vanished_key_store(env: Arc<Env>) -> Outcome {
+pub async fn o1_vanished_key_store(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let command = house.start("command")?;
@@ -262,7 +262,7 @@ pub async fn vanished_key_store(env: Arc<Env>) -> Outcome {
 }
 
 /// An older log under running processes: each of them stops and says so, and nothing is sent until a person releases it.
-pub async fn older_log(env: Arc<Env>) -> Outcome {
+pub async fn o4_older_log(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let mail = Moody::start(0).await?;
     let house = House::lay(dir.path(), &env, &mail.url()).await?;
@@ -331,7 +331,7 @@ pub async fn older_log(env: Arc<Env>) -> Outcome {
 }
 
 /// No process works with the database or the catalog of another log.
-pub async fn whose_database(env: Arc<Env>) -> Outcome {
+pub async fn o6_whose_database(env: Arc<Env>) -> Outcome {
     let (dir, theirs_dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let theirs = House::lay(theirs_dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
@@ -374,7 +374,7 @@ pub async fn whose_database(env: Arc<Env>) -> Outcome {
 }
 
 /// A damaged local store is set aside, and the service goes on from the log.
-pub async fn damaged_store(env: Arc<Env>) -> Outcome {
+pub async fn o8_damaged_store(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let command = house.start("command")?;

@@ -400,7 +400,7 @@ pub async fn kafka_regrown(_: Arc<Env>) -> Outcome {
 }
 
 /// A broker that comes back with an older log is noticed by a process that waits for no record, with the true offsets.
-pub async fn kafka_older_log(_: Arc<Env>) -> Outcome {
+pub async fn o4_kafka_older_log(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().to_owned()).await?;
     let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
