@@ -88,7 +88,7 @@ pub enum Command {
         /// What became of the attempt.
         outcome: Outcome,
     },
-    /// A person has the newest reminder said again that reached nobody for certain.
+    /// A person has the newest reminder said again that reached nobody for certain, or whose outcome is unknown.
     RetryContact {
         /// The reminder.
         reminder: u64,
@@ -113,7 +113,7 @@ pub struct Dunning {
     pub open: Option<Reminder>,
     /// When the debtor was contacted, or may have been; as far back as a week's budget looks.
     pub recent: Vec<Timestamp>,
-    /// The reminder closed last, where it reached nobody for certain. Its sender may still say what became of it, until
+    /// The reminder closed last, where it reached nobody for certain or its outcome is unknown. Its sender may still say what became of it, until
     /// another reminder is closed; a person may have it said again, until another falls due.
     pub unsettled: Option<Unsettled>,
     /// How the reminder ended that was closed last, where nobody need see to it.

@@ -371,7 +371,7 @@ pub(super) fn next_due(account: &Account, context: &Context<'_>) -> Option<Times
     next(account, context).map(|(_, contact)| contact.at)
 }
 
-/// A person has the newest reminder said again that reached nobody for certain.
+/// A person has the newest reminder said again that reached nobody for certain, or whose outcome is unknown.
 ///
 /// A retry that has to wait is deferred at once, so that the person hears when it goes out.
 pub(super) fn retry(
