@@ -100,14 +100,19 @@ impl House {
         Ok(command)
     }
 
-    async fn run(&self, args: &[&str]) -> Result<Output, Failure> {
+    async fn run(&self, variables: &[(&str, &str)], args: &[&str]) -> Result<Output, Failure> {
         let mut command = self.prepare(args)?;
+        command.envs(variables.iter().copied());
         let run = tokio::task::spawn_blocking(move || command.output());
         Ok(tokio::time::timeout(Duration::from_secs(120), run).await???)
     }
 
     async fn succeeds(&self, args: &[&str]) -> Result<String, Failure> {
-        let output = self.run(args).await?;
+        self.succeeds_with(&[], args).await
+    }
+
+    async fn succeeds_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Result<String, Failure> {
+        let output = self.run(variables, args).await?;
         let (out, error) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "saldo {args:?}: {out}{error}");
         Ok(out)
@@ -115,7 +120,7 @@ impl House {
 
     /// A command that must end with this code. Returns what it said.
     async fn ends_with(&self, code: i32, args: &[&str]) -> Result<String, Failure> {
-        let output = self.run(args).await?;
+        let output = self.run(&[], args).await?;
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "saldo {args:?}: {said}");
         Ok(said)
@@ -161,7 +166,7 @@ impl House {
 }
 
 /// Two services with folders of their own must not both begin a log; and a store serves its own log alone.
-pub async fn whose_key_store(env: Arc<Env>) -> Outcome {
+pub async fn o1_whose_key_store(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let command = house.start("command")?;
@@ -188,7 +193,7 @@ pub async fn whose_key_store(env: Arc<Env>) -> Outcome {
 }
 
 /// A backup of the key store that is older than the log is refused until a person gives the names up.
-pub async fn older_key_store(env: Arc<Env>) -> Outcome {
+pub async fn o1_older_key_store(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let keys = house.keys();
@@ -231,13 +236,13 @@ pub async fn older_key_store(env: Arc<Env>) -> Outcome {
     house.start("command")?.serves().await?;
     let projector = house.start("projector")?;
     projector.serves().await?;
-    let checked = house.run(&["verify"]).await?;
+    let checked = house.run(&[], &["verify"]).await?;
     assert!(!text(&checked.stdout).contains("NO KEY"), "{}", text(&checked.stdout));
     Ok(())
 }
 
 /// A folder that is deleted under a running service stops it before the next append.
-pub async fn vanished_key_store(env: Arc<Env>) -> Outcome {
+pub async fn o1_vanished_key_store(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let command = house.start("command")?;
@@ -257,7 +262,7 @@ pub async fn vanished_key_store(env: Arc<Env>) -> Outcome {
 }
 
 /// An older log under running processes: each of them stops and says so, and nothing is sent until a person releases it.
-pub async fn older_log(env: Arc<Env>) -> Outcome {
+pub async fn o4_older_log(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let mail = Moody::start(0).await?;
     let house = House::lay(dir.path(), &env, &mail.url()).await?;
@@ -315,13 +320,18 @@ pub async fn older_log(env: Arc<Env>) -> Outcome {
     debtor(&clients, "D-3", "eva@example.com", 10).await?;
     house.succeeds(&["verify"]).await?;
     assert_eq!(mail.heard().len(), 1, "nothing is sent while sending is held");
+    let query = ("SALDO_QUERY_ENDPOINT", processes[4].endpoint.as_str());
+    for ask in [&["preview", "D-3"][..], &["policy", "show"], &["outbox"], &["sending", "on"]] {
+        let said = house.succeeds_with(&[query], ask).await?;
+        assert!(said.contains("held for every creditor") && said.contains("`saldo sending release"), "{ask:?}: {said}");
+    }
     house.succeeds(&["sending", "release", "--reason", "compared with the mail log"]).await?;
     becomes(&clients, "D-3", "accepted").await?;
     Ok(())
 }
 
 /// No process works with the database or the catalog of another log.
-pub async fn whose_database(env: Arc<Env>) -> Outcome {
+pub async fn o6_whose_database(env: Arc<Env>) -> Outcome {
     let (dir, theirs_dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let theirs = House::lay(theirs_dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
@@ -364,7 +374,7 @@ pub async fn whose_database(env: Arc<Env>) -> Outcome {
 }
 
 /// A damaged local store is set aside, and the service goes on from the log.
-pub async fn damaged_store(env: Arc<Env>) -> Outcome {
+pub async fn o8_damaged_store(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let house = House::lay(dir.path(), &env, "smtp://127.0.0.1:1?tls=none").await?;
     let command = house.start("command")?;

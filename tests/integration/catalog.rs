@@ -189,7 +189,7 @@ const DUE: Date = day(2026, 9, 3);
 
 /// One question about a day has one answer: the ladder, the ageing over gRPC and the one in SQL count the creditor's days, by
 /// one clock.
-pub async fn todays_day(_: Arc<Env>) -> Outcome {
+pub async fn u13_todays_day(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let evening = DUE.at(20, 30, 0, 0).to_zoned(TimeZone::get("America/Chicago")?)?.timestamp();
     let saldo = Saldo::start(&dir.path().join("data"), &[&ahead(evening)]).await?;

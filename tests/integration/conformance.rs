@@ -400,7 +400,7 @@ pub async fn kafka_regrown(_: Arc<Env>) -> Outcome {
 }
 
 /// A broker that comes back with an older log is noticed by a process that waits for no record, with the true offsets.
-pub async fn kafka_older_log(_: Arc<Env>) -> Outcome {
+pub async fn o4_kafka_older_log(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().to_owned()).await?;
     let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
@@ -506,6 +506,16 @@ pub async fn kafka_unsafe(env: Arc<Env>) -> Outcome {
         })
         .await?;
     }
+    Ok(())
+}
+
+/// Kafka is in reach, and has fewer brokers than the topic is to have replicas.
+pub async fn o13_more_replicas_than_brokers(env: Arc<Env>) -> Outcome {
+    let brokers = &env.kafka().await?.brokers;
+    let config = KafkaConfig { replication_factor: 100, allow_unsafe: false, ..config(brokers, &topic()) };
+    let refused = KafkaLog::connect(config).await?.create(1).await.expect_err("nobody has 100 brokers");
+    assert!(matches!(refused, LogError::TooFewBrokers { replicas: 100, .. }), "{refused}");
+    assert!(refused.to_string().contains("log.replication_factor is 100"), "{refused}");
     Ok(())
 }
 

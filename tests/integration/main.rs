@@ -76,9 +76,14 @@ fn main() -> ExitCode {
         ("kafka: conformance", Kafka, conformance::kafka),
         ("kafka: the broker is killed and comes back", OwnKafka, conformance::kafka_broker_killed),
         ("kafka: cut and regrown, it is refused", OwnKafka, conformance::kafka_regrown),
-        ("o4: kafka: a broker that comes back with an older log is noticed", OwnKafka, conformance::kafka_older_log),
+        ("o4: kafka: a broker that comes back with an older log is noticed", OwnKafka, conformance::o4_kafka_older_log),
         ("kafka: records were deleted, and the error says where", Kafka, conformance::kafka_deleted),
         ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
+        (
+            "kafka: o13 more replicas than brokers are refused by their setting",
+            Kafka,
+            conformance::o13_more_replicas_than_brokers
+        ),
         ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
         (
             "commands: invoices, payments and reversals are answered and read back",
@@ -129,22 +134,26 @@ fn main() -> ExitCode {
             OwnKafka,
             visible::o10_a_kafka_outage_is_two_lines
         ),
-        ("o1: a key store serves its own log alone, and a log has one", Postgres, belonging::whose_key_store),
-        ("o1: a key store older than the log is refused until a person decides", Postgres, belonging::older_key_store),
+        ("o1: a key store serves its own log alone, and a log has one", Postgres, belonging::o1_whose_key_store),
+        (
+            "o1: a key store older than the log is refused until a person decides",
+            Postgres,
+            belonging::o1_older_key_store
+        ),
         (
             "o1: a key store that vanishes stops its service before the next append",
             Postgres,
-            belonging::vanished_key_store
+            belonging::o1_vanished_key_store
         ),
         (
             "o4: an older log stops every process, and nothing is sent until it is released",
             Postgres,
-            belonging::older_log
+            belonging::o4_older_log
         ),
-        ("o6: a database or catalog of another log is refused", Postgres, belonging::whose_database),
-        ("o8: a damaged local store is set aside and read anew", Postgres, belonging::damaged_store),
+        ("o6: a database or catalog of another log is refused", Postgres, belonging::o6_whose_database),
+        ("o8: a damaged local store is set aside and read anew", Postgres, belonging::o8_damaged_store),
         ("tls: gRPC, by who certifies the server, for how long and for which name", Postgres, tls::served),
-        ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
+        ("tls: o13 gRPC lets in whom its authority certifies, and health says who is not", Postgres, tls::o13_mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
         ("people: an account is opened, looked at and amended", Postgres, people::account),
         ("people: an invoice issued ahead is owed and open from its issue date on", Postgres, people::issued_ahead),
@@ -157,7 +166,7 @@ fn main() -> ExitCode {
             Postgres,
             catalog::format_gate
         ),
-        ("catalog: a creditor's day, for ladder, ageing and bi under one clock", Postgres, catalog::todays_day),
+        ("catalog: u13 a creditor's day, for ladder, ageing and bi under one clock", Postgres, catalog::u13_todays_day),
         ("access: every rpc by its declaration, and none without a token", Postgres, access::declared),
         ("bad input: a mistyped account id makes no key", Postgres, bad_input::mistyped_accounts),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),

@@ -105,7 +105,7 @@ pub async fn served(_: Arc<Env>) -> Outcome {
 
 /// With `tls.client_ca` only who shows a certificate of that authority is let in, health included; the services of the
 /// process itself need none.
-pub async fn mutual(_: Arc<Env>) -> Outcome {
+pub async fn o13_mutual(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let (ours, theirs, foreign) = (Authority::new("ours"), Authority::new("clients"), Authority::new("clients"));
     let (ca, client_ca) = (ours.write(dir.path(), "ca")?, theirs.write(dir.path(), "clients")?);
@@ -133,7 +133,10 @@ pub async fn mutual(_: Arc<Env>) -> Outcome {
         Ok::<_, Failure>(async move { tokio::task::spawn_blocking(move || command.output()).await })
     };
     assert!(health(right.tls.clone())?.await??.status.success());
-    assert!(!health(trusting(&ca))?.await??.status.success());
+    // O13: who shows no certificate is told so.
+    let refused = health(trusting(&ca))?.await??;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("no client certificate was shown"), "{said}");
     // The authority is replaced: whom the old one certified is let in no more.
     foreign.write(dir.path(), "clients")?;
     eventually("the new authority's client is let in", || async {

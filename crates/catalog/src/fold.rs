@@ -107,11 +107,11 @@ impl State {
         &self.system.1
     }
 
-    /// What decisions about a creditor's accounts rest on. While sending is held for all, it is off for each.
+    /// What decisions about a creditor's accounts rest on. The rules say so while sending is held for all.
     pub fn in_force(&self, tenant: &str) -> InForce {
         let mut in_force = InForce { tenant: self.tenant(tenant).clone(), system: self.system().clone() };
-        if in_force.system.held.is_some() && in_force.tenant.rules.sending {
-            Arc::make_mut(&mut Arc::make_mut(&mut in_force.tenant).rules).sending = false;
+        if in_force.system.held.is_some() {
+            Arc::make_mut(&mut Arc::make_mut(&mut in_force.tenant).rules).held = true;
         }
         in_force
     }

@@ -45,9 +45,13 @@ pub fn is_transient(status: &Status) -> bool {
     may_change && StatusDetails::of(status).reason != TOO_SLOW
 }
 
-/// A status in one line for people: its message, or each field at fault with its rule.
+/// A status in one line for people: its message, or each field at fault with its rule. Of a call that never came to the service,
+/// every cause: the message of tonic is "transport error" for all of them.
 pub fn explain(status: &Status) -> String {
-    let mut text = status.message().to_owned();
+    let mut text = match status.source() {
+        Some(cause) if status.details().is_empty() => error_chain(cause),
+        _ => status.message().to_owned(),
+    };
     if let Some(bad) = status.get_details_bad_request() {
         let rules: Vec<String> = bad
             .field_violations
@@ -101,6 +105,8 @@ mod tests {
         let status = Status::with_error_details(Code::InvalidArgument, "claim: must be 16 bytes", details);
         assert_eq!(explain(&status), "claim: must be 16 bytes; reminder: must be above 0");
         assert_eq!(explain(&Status::new(Code::Internal, "")), "Internal");
+        let broken = Status::from_error(Box::new(std::io::Error::other("received fatal alert: CertificateRequired")));
+        assert_eq!(explain(&broken), "received fatal alert: CertificateRequired");
         assert!(!is_transient(&status));
     }
 }

@@ -4,7 +4,7 @@ use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
     agreement, dunning,
-    dunning::Policy,
+    dunning::{Policy, Silence},
     ledger::{self, ApplyCredit, arising},
     party,
 };
@@ -43,8 +43,10 @@ pub struct Rules {
     pub policy: Option<Policy>,
     /// The languages that its templates are written in.
     pub languages: Vec<String>,
-    /// Whether anything is sent at all. While it is off, ladders stand still.
+    /// The creditor's switch. While it is off, nothing is sent and ladders stand still.
     pub sending: bool,
+    /// The operator has held sending for every creditor. Nothing is sent then, whatever the switch says.
+    pub held: bool,
     /// The IANA name of the time zone that the creditor's days are counted in; UTC where it is empty.
     pub time_zone: String,
     /// What becomes of credit that waits when an item arises.
@@ -56,14 +58,20 @@ pub static NO_RULES: Rules = Rules {
     policy: None,
     languages: Vec::new(),
     sending: false,
+    held: false,
     time_zone: String::new(),
     apply_credit: arising::DEFAULT,
 };
 
 impl Rules {
-    /// The policy by which the debtor may be spoken to; `None` while sending is off.
-    pub fn speaking(&self) -> Option<&Policy> {
-        self.policy.as_ref().filter(|_| self.sending)
+    /// The policy by which the debtor may be spoken to, or why nobody is spoken to.
+    pub fn speaking(&self) -> Result<&Policy, Silence> {
+        match &self.policy {
+            _ if self.held => Err(Silence::Held),
+            None => Err(Silence::NoPolicy),
+            Some(_) if !self.sending => Err(Silence::SwitchedOff),
+            Some(policy) => Ok(policy),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod outcome;
 pub mod policy;
 pub mod preview;
 pub mod reminder;
+mod silence;
 mod start;
 
 use std::collections::HashSet;
@@ -27,6 +28,7 @@ pub use attempt::{
 pub use ladder::{ItemStep, LastStep, StepsTaken};
 pub use policy::{Policy, Tone};
 pub use reminder::{Closing, Nothing, Notice, Reminder, ReminderDue, ReminderState, Unsettled};
+pub use silence::Silence;
 
 use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals, sealed::Sealed};
 
@@ -61,7 +63,7 @@ refusals! {
             "what reminder {reminder} is about is on hold ({hold}); release the hold first";
         FailedPrecondition NothingOwed { reminder: u64 } = "NOTHING_OWED",
             "what reminder {reminder} is about is covered by credit: the debtor owes nothing";
-        FailedPrecondition SendingOff = "SENDING_OFF", "sending is off, or no policy is published; switch it on first";
+        FailedPrecondition SendingOff { why: Silence } = "SENDING_OFF", "{why}";
     }
 }
 
@@ -86,7 +88,7 @@ pub enum Command {
         /// What became of the attempt.
         outcome: Outcome,
     },
-    /// A person has the newest reminder said again that reached nobody for certain.
+    /// A person has the newest reminder said again that reached nobody for certain, or whose outcome is unknown.
     RetryContact {
         /// The reminder.
         reminder: u64,
@@ -111,7 +113,7 @@ pub struct Dunning {
     pub open: Option<Reminder>,
     /// When the debtor was contacted, or may have been; as far back as a week's budget looks.
     pub recent: Vec<Timestamp>,
-    /// The reminder closed last, where it reached nobody for certain. Its sender may still say what became of it, until
+    /// The reminder closed last, where it reached nobody for certain or its outcome is unknown. Its sender may still say what became of it, until
     /// another reminder is closed; a person may have it said again, until another falls due.
     pub unsettled: Option<Unsettled>,
     /// How the reminder ended that was closed last, where nobody need see to it.

@@ -29,6 +29,7 @@ use crate::{
     event::facts,
     ids::DocumentNumber,
     money::{Currency, Money, format_minor},
+    named::named,
     refusal::refusals,
     sealed::Sealed,
 };
@@ -285,14 +286,16 @@ pub struct OpenItem {
     pub held_back: Option<i32>,
 }
 
-/// What kind of document left a credit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum CreditKind {
-    /// A payment.
-    Payment,
-    /// A credit note.
-    CreditNote,
-}
+named!(
+    /// What kind of document left a credit.
+    #[derive(PartialOrd, Ord)]
+    CreditKind {
+        /// A payment.
+        Payment = "payment",
+        /// A credit note.
+        CreditNote = "credit_note",
+    }
+);
 
 /// Money received or credited and not yet applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

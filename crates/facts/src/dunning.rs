@@ -130,7 +130,7 @@ fact! {
 }
 
 fact! {
-    "contact.withheld" [1, 2, 2] ContactWithheld {
+    "contact.withheld" [1, 2, 2, 2] ContactWithheld {
         1 => reminder [rules::reminder],
         2 => reason,
         3 => took,
@@ -138,11 +138,13 @@ fact! {
         5 since 3 => balances,
         6 since 3 => tried,
         7 since 3 => note,
+        8 since 4 => for_every_creditor,
     }
     date: |fact| Some(fact.took.on),
-    summary: |ContactWithheld { reminder, reason, hold, .. }| {
+    summary: |ContactWithheld { reminder, reason, hold, for_every_creditor, .. }| {
         let why = match reason {
             WithheldReason::Settled => "withheld: settled, nothing of it is open any more",
+            WithheldReason::SendingOff if *for_every_creditor => "withheld: sending is held for every creditor",
             WithheldReason::SendingOff => "withheld: sending is switched off",
             WithheldReason::NoContactPoint => "withheld: there is no address for its channel",
             WithheldReason::Dropped => "dropped: a person decided so",

@@ -196,10 +196,7 @@ fact! {
     }
     date: |fact| Some(fact.day()),
     summary: |CreditRefunded { reference, kind, document, amount, .. }| {
-        let of = match kind {
-            CreditKind::Payment => "payment",
-            CreditKind::CreditNote => "credit note",
-        };
+        let of = kind.name().replace('_', " ");
         format!("Refund {reference}: {amount} of {of} {document} paid out")
     },
 }

@@ -370,6 +370,10 @@ impl Log for KafkaLog {
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, RDKafkaErrorCode::InvalidReplicationFactor)) => {
+                    let metadata = self.ask(|asker, _| asker.fetch_metadata(None, PATIENCE)).await?;
+                    return Err(LogError::TooFewBrokers { topic, replicas, brokers: metadata.brokers().len() });
+                }
                 Err((topic, code)) => {
                     return Err(LogError::Unavailable(format!("topic {topic} could not be created: {code}")));
                 }

@@ -138,6 +138,20 @@ pub enum LogError {
         /// What is wrong.
         why: String,
     },
+    /// The topic cannot have as many replicas as it should.
+    #[error(
+        "topic {topic} cannot be created: log.replication_factor is {replicas}, and Kafka has {brokers} brokers. Start more brokers, or \
+         set log.replication_factor to {brokers} at most; with fewer than three replicas a log is for trials only and needs \
+         log.allow_unsafe = true"
+    )]
+    TooFewBrokers {
+        /// The topic.
+        topic: String,
+        /// The replicas that it should have.
+        replicas: i32,
+        /// The brokers that there are.
+        brokers: usize,
+    },
     /// The topic's settings do not make acknowledged records durable.
     #[error("topic {topic} is not safe for a log: {}; change it, or accept it with --allow-unsafe-log", faults.join("; "))]
     Unsafe {

@@ -18,6 +18,7 @@ use saldo_catalog::{
     publish::{Publication, PublishError, Publisher},
 };
 use saldo_clock::Clock;
+use saldo_domain::Rules;
 use saldo_facts::{CatalogEvent, SendingSet, SettingsPublished, timestamp_to_api};
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
@@ -107,9 +108,22 @@ impl CatalogGrpc {
         };
         let append = Trace::current().begin("append");
         let published = self.publisher.publish(publication, || self.commands.now(), append.traceparent()).await?;
-        let sending = self.catalog.state().in_force(&caller.tenant).tenant.rules.sending;
-        Ok(v1::CatalogResponse { version: published.version, sending, replayed: published.replayed })
+        let in_force = self.catalog.state().in_force(&caller.tenant).tenant;
+        Ok(response(published.version, &in_force.rules, published.replayed))
     }
+}
+
+fn response(version: u64, rules: &Rules, replayed: bool) -> v1::CatalogResponse {
+    v1::CatalogResponse { version, sending: is_on(rules), replayed, silence: silence(rules) }
+}
+
+fn is_on(rules: &Rules) -> bool {
+    rules.sending && !rules.held
+}
+
+/// Why nothing is sent, by its stable name; empty where sending is on.
+fn silence(rules: &Rules) -> String {
+    rules.speaking().err().map_or_else(String::new, |why| why.name().to_owned())
 }
 
 impl From<PublishError> for Failure {
@@ -154,10 +168,8 @@ impl CatalogRpc for v1::PublishPolicyRequest {
         let files = sources(&self.files);
         sound(&files)?;
         if self.validate_only {
-            let state = service.catalog.state();
-            let in_force = state.tenant(&caller.tenant);
-            let (version, sending) = (in_force.version, in_force.rules.sending);
-            return Ok(v1::CatalogResponse { version, sending, replayed: false });
+            let in_force = service.catalog.state().in_force(&caller.tenant).tenant;
+            return Ok(response(in_force.version, &in_force.rules, false));
         }
         let id = std::mem::take(&mut self.request_id);
         service.publish(caller, id, &self, policy_events(files)).await
@@ -201,13 +213,14 @@ impl CatalogRpc for v1::GetCatalogRequest {
         });
         Ok(v1::GetCatalogResponse {
             version: tenant.version,
-            sending: tenant.rules.sending,
+            sending: is_on(&tenant.rules),
             files: tenant.files.iter().map(file).collect(),
             changes: changes.collect(),
             settings: Some(settings_to_api(&tenant.settings)),
             system_version: system.version,
             format: system.format.number(),
             parked: in_force.parked().unwrap_or_default().to_owned(),
+            silence: silence(&tenant.rules),
         })
     }
 }

@@ -362,7 +362,17 @@ fn waits() -> Event {
 
 fn withheld(reason: WithheldReason) -> Event {
     let took = StepsTaken { steps: Vec::new(), on: date(2026, 3, 2) };
-    ContactWithheld { reminder: 1, reason, took, hold: None, balances: Vec::new(), tried: None, note: None }.into()
+    ContactWithheld {
+        reminder: 1,
+        reason,
+        took,
+        hold: None,
+        balances: Vec::new(),
+        tried: None,
+        note: None,
+        for_every_creditor: false,
+    }
+    .into()
 }
 
 fn histories() -> [(&'static str, Vec<Event>); 3] {

@@ -4,11 +4,11 @@ use jiff_sqlx::ToSqlx;
 use saldo_api::v1;
 use saldo_facts::date_to_api;
 use sqlx::{Row, postgres::PgRow};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::{
     Query, TenantRows,
-    errors::{database, refuse},
+    errors::{database, unknown},
     values::{Axes, date, timestamp},
 };
 
@@ -60,7 +60,7 @@ impl Query for v1::GetInvoiceRequest {
         let invoice = on_both_axes(INVOICE).fetch_optional(&mut *snapshot).await.map_err(database)?;
         let Some(invoice) = invoice else {
             let message = format!("the account has no invoice {}", self.number);
-            return Err(refuse(Code::NotFound, "INVOICE_UNKNOWN", &message));
+            return Err(unknown("INVOICE_UNKNOWN", &message));
         };
         let instalments = on_both_axes(INSTALMENTS).fetch_all(&mut *snapshot).await.map_err(database)?;
         let allocations = on_both_axes(ALLOCATIONS).fetch_all(&mut *snapshot).await.map_err(database)?;

@@ -27,9 +27,9 @@ use saldo_auth::{Declared, Role, authorize};
 use saldo_domain::ids::AccountId;
 use saldo_log::{genesis::Identity, same::Trust};
 use sqlx::{PgPool, Postgres, Row, Transaction};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
-use errors::{account_unknown, database, invalid, parked, refuse};
+use errors::{account_unknown, database, invalid, log_changed, parked};
 use turns::Turns;
 
 /// Who may read.
@@ -92,7 +92,7 @@ impl QueryGrpc {
     async fn serve<Q: Query>(&self, request: Request<Q>) -> Result<Response<Q::Answer>, Status> {
         let caller = authorize(&request, Q::ROLES)?;
         if let Some(why) = self.trust.lost() {
-            return Err(refuse(Code::Unavailable, "LOG_CHANGED", &format!("nothing is answered: {why}")));
+            return Err(log_changed(&why));
         }
         let request = request.into_inner();
         wait::for_token(&self.pool, &self.identity, request.consistency_token(), Q::MODELS).await?;

@@ -4,11 +4,11 @@ use jiff_sqlx::ToSqlx;
 use saldo_api::v1;
 use saldo_facts::date_to_api;
 use sqlx::{Row, postgres::PgRow};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::{
     Query, TenantRows,
-    errors::{database, refuse},
+    errors::{database, unknown},
     invoice::allocation,
     values::{Axes, date, timestamp},
 };
@@ -51,7 +51,7 @@ impl Query for v1::GetPaymentRequest {
         let payment = on_both_axes(PAYMENT).fetch_optional(&mut *snapshot).await.map_err(database)?;
         let Some(payment) = payment else {
             let message = format!("the account has no payment {}", self.reference);
-            return Err(refuse(Code::NotFound, "PAYMENT_UNKNOWN", &message));
+            return Err(unknown("PAYMENT_UNKNOWN", &message));
         };
         let allocations = on_both_axes(ALLOCATIONS).fetch_all(&mut *snapshot).await.map_err(database)?;
         let refunds = on_both_axes(REFUNDS).fetch_all(&mut *snapshot).await.map_err(database)?;

@@ -6,9 +6,9 @@ use saldo_facts::ConsistencyToken;
 use saldo_log::genesis::Identity;
 use sqlx::PgPool;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::Status;
 
-use crate::errors::{behind, database, invalid, refuse};
+use crate::errors::{behind, database, invalid, other_log};
 
 /// The longest a query waits; the caller's own deadline may be earlier.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ pub async fn for_token(pool: &PgPool, identity: &Identity, token: &str, models: 
     let token: ConsistencyToken =
         token.parse().map_err(|rule: saldo_facts::InvalidToken| invalid("consistency_token", &rule.to_string()))?;
     if token.log_id != identity.log_id || token.partition >= identity.partitions {
-        return Err(refuse(Code::FailedPrecondition, "OTHER_LOG", "the consistency_token is of another log"));
+        return Err(other_log());
     }
     let deadline = Instant::now() + LONGEST;
     let mut pause = FIRST_PAUSE;

@@ -12,12 +12,13 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Outcome = Result<(), Failure>;
 
 const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
 
 fn main() -> ExitCode {
-    saldo_test_postgres::main("reminders_attempts_and_totals", with_rows)
+    saldo_test_postgres::main("reminders_attempts_totals_and_o5_the_cost_of_aging", with_rows)
 }
 
 async fn with_rows(server: Server) -> Outcome {
@@ -55,8 +56,12 @@ VALUES ('acme', 'D-1', 1, 1, 'second', 'firm', 'email', '\\x0707', 'second', 'es
 ";
 
 fn by<T>(roles: &[Role], message: T) -> Request<T> {
+    of("acme", roles, message)
+}
+
+fn of<T>(tenant: &str, roles: &[Role], message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.extensions_mut().insert(Caller { subject: "ana".into(), tenant: "acme".into(), roles: roles.to_vec() });
+    request.extensions_mut().insert(Caller { subject: "ana".into(), tenant: tenant.into(), roles: roles.to_vec() });
     request
 }
 
@@ -76,6 +81,7 @@ async fn asked(pool: &PgPool) -> Outcome {
     of_one_account(&service).await?;
     totals(&service).await?;
     aging_in_pages(&service, pool, schema.name()).await?;
+    o5_the_cost_of_aging_does_not_grow_with_its_pages(pool, schema.name()).await?;
     own_writes(pool, schema.name()).await?;
     too_slow(pool, schema.name()).await
 }
@@ -116,28 +122,76 @@ async fn aging_in_pages(service: &QueryGrpc, pool: &PgPool, schema: &str) -> Out
     )))
     .execute(pool)
     .await?;
-    let all = async |page_size| -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
-        let (mut rows, mut totals, mut page_token, mut pages) = (Vec::new(), Vec::new(), String::new(), 0);
-        loop {
-            let request = v1::GetAgingRequest { page_size, page_token, ..Default::default() };
-            let page = service.get_aging(by(&[Role::Reader], request)).await?.into_inner();
-            rows.extend(page.rows);
-            totals.extend(page.totals);
-            (page_token, pages) = (page.next_page_token, pages + 1);
-            if page_token.is_empty() {
-                return Ok((rows, totals, pages));
-            }
-        }
-    };
-    let (rows, totals, pages) = all(1_000).await?;
+    let (rows, totals, pages) = all_pages(service, "acme", 1_000).await?;
     assert_eq!((rows.len(), totals.len(), pages), (49, 2, 1));
     assert_eq!(totals.iter().map(|total| total.balance).sum::<i64>(), rows.iter().map(|row| row.balance).sum::<i64>());
     for size in [1, 2, 7, 48, 49] {
-        let (by_page, same, pages) = all(size).await?;
+        let (by_page, same, pages) = all_pages(service, "acme", size).await?;
         assert_eq!((by_page, same), (rows.clone(), totals.clone()), "{size} a page");
         assert_eq!(pages, 49usize.div_ceil(size as usize));
     }
     Ok(())
+}
+
+/// Every page of a creditor's ageing: the rows, the totals, and how many pages there were.
+async fn all_pages(
+    service: &QueryGrpc,
+    tenant: &str,
+    page_size: i32,
+) -> Result<(Vec<v1::AgingRow>, Vec<v1::AgingRow>, usize), Failure> {
+    let (mut rows, mut totals, mut page_token, mut pages) = (Vec::new(), Vec::new(), String::new(), 0);
+    loop {
+        let request = v1::GetAgingRequest { page_size, page_token, ..Default::default() };
+        let page = service.get_aging(of(tenant, &[Role::Reader], request)).await?.into_inner();
+        rows.extend(page.rows);
+        totals.extend(page.totals);
+        (page_token, pages) = (page.next_page_token, pages + 1);
+        if page_token.is_empty() {
+            return Ok((rows, totals, pages));
+        }
+    }
+}
+
+/// The first page computes every account. The others together compute each account once more, and not each page all of them.
+async fn o5_the_cost_of_aging_does_not_grow_with_its_pages(pool: &PgPool, schema: &str) -> Outcome {
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "INSERT INTO {schema}.accounts (tenant, account, version) SELECT 'large', 'L-' || n, 1 FROM generate_series(1, 2000) n;
+         INSERT INTO {schema}.items
+         SELECT 'large', 'L-' || n, 'invoice', 'F', 1, 'EUR', 2, '2026-01-01', '2026-02-01', n, n FROM generate_series(1, 2000) n;
+         ANALYZE"
+    )))
+    .execute(pool)
+    .await?;
+    let (at_once, pages) = rows_read(pool, schema, 1_000).await?;
+    assert_eq!(pages, 2);
+    let (in_pages, pages) = rows_read(pool, schema, 20).await?;
+    assert_eq!(pages, 100);
+    // Each page reads some rows to find its range. If each computed every account, they would read 50 times as much as two pages.
+    assert!(at_once >= 2_000 && in_pages < 8 * at_once, "2 pages read {at_once} rows, and 100 pages {in_pages}");
+    Ok(())
+}
+
+/// The rows that Postgres reads for all pages of the large creditor, and how many pages there are.
+async fn rows_read(pool: &PgPool, schema: &str, page_size: i32) -> Result<(i64, usize), Failure> {
+    let count = async || -> Result<i64, sqlx::Error> {
+        let read = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables
+                    WHERE schemaname = $1";
+        sqlx::query_scalar(read).bind(schema).fetch_one(pool).await
+    };
+    let before = count().await?;
+    // A table that is small enough is read whole whatever is asked. The question is what the statement needs.
+    let options = pool.connect_options().as_ref().clone().application_name("o5").options([("enable_seqscan", "off")]);
+    let own = PgPool::connect_with(options).await?;
+    let service = QueryGrpc::new(own.clone(), IDENTITY, || jiff::Timestamp::UNIX_EPOCH);
+    let (rows, _, pages) = all_pages(&service, "large", page_size).await?;
+    assert_eq!(rows.len(), 2_000);
+    own.close().await;
+    // A session counts what it has read before it is gone.
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'o5'";
+    while sqlx::query_scalar::<_, i64>(sessions).fetch_one(pool).await? > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    Ok((count().await? - before, pages))
 }
 
 /// A model that stands still while it is made anew has not passed what came later; the others have.

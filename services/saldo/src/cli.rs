@@ -96,8 +96,8 @@ Exit codes:
   0  done
   1  failed; the reason is on standard error
   2  not a valid command line
-  3  done, but rows were rejected (import), something differs (verify, rebuild, log accept), a policy has faults (policy), or a message was \
-not accepted (policy try)
+  3  done, but rows were rejected (import), something differs (verify, rebuild, log accept), some reminders were refused \
+(attempt --all), a policy has faults (policy), or a message was not accepted (policy try)
   130  interrupted (rebuild); the next run goes on from there";
 
 /// A command: clap's derive declares its flags and its help.

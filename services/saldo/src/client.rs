@@ -47,6 +47,20 @@ pub struct TlsArgs {
 }
 
 impl TlsArgs {
+    /// Why a call was not answered. A service with tls.client_ca closes the connection of a client that shows no certificate, often
+    /// before the client has read why.
+    pub fn explain(&self, endpoint: &str, status: &Status) -> String {
+        let why = explain(status);
+        let is_cut_off = status.source().is_some() && endpoint.starts_with("https://");
+        match &self.tls_cert {
+            None if is_cut_off => format!(
+                "{why}; no client certificate was shown, and a service with tls.client_ca asks for one: set SALDO_TLS_CERT and \
+                 SALDO_TLS_KEY"
+            ),
+            _ => why,
+        }
+    }
+
     fn files(&self) -> ClientFiles {
         let identity = self.tls_cert.clone().zip(self.tls_key.clone());
         let identity = identity.map(|(certificate, key)| Identity { certificate, key });

@@ -18,7 +18,10 @@ const ACCOUNTS: i64 = 1_500;
 const ROUNDS: u64 = 12;
 
 fn main() -> ExitCode {
-    saldo_test_postgres::main("agenda_and_answers_never_wait_for_each_other_and_older_answers_are_found", on_a_server)
+    saldo_test_postgres::main(
+        "o9_agenda_and_answers_never_wait_for_each_other_and_older_answers_are_found",
+        on_a_server,
+    )
 }
 
 async fn on_a_server(server: Server) -> Outcome {

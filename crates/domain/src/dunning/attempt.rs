@@ -195,6 +195,8 @@ pub struct ContactWithheld {
     pub tried: Option<StepsTaken>,
     /// Why a person dropped the reminder.
     pub note: Option<Sealed>,
+    /// Of sending that is off: it was held for every creditor, whatever this creditor's switch says.
+    pub for_every_creditor: bool,
 }
 
 /// contact.deferred
@@ -268,7 +270,7 @@ named!(
     WithheldReason {
         /// Nothing of what it was about is open and due any more.
         Settled = "settled",
-        /// The creditor has switched sending off, or has no policy.
+        /// The creditor has switched sending off or has no policy, or the operator has held sending for every creditor.
         SendingOff = "sending_off",
         /// The debtor cannot be reached on the step's channel.
         NoContactPoint = "no_contact_point",

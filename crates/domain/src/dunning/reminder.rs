@@ -341,7 +341,7 @@ pub(crate) fn day_of(account: &Account, context: &Context<'_>, at: Timestamp) ->
 /// Steps that come due while their items are on hold make a reminder too, which is withheld at once: the history tells what
 /// was not said, and because of which hold. Each such step is told once.
 fn next<'c>(account: &Account, context: &Context<'c>) -> Option<(Schedule<'c>, Contact)> {
-    let schedule = Schedule::of(account, context.rules.speaking()?, context)?;
+    let schedule = Schedule::of(account, context.rules.speaking().ok()?, context)?;
     let contact = schedule.next(account, context.now);
     let held = schedule.next_held(account, context.now);
     let earliest = match (contact, held) {
@@ -371,7 +371,7 @@ pub(super) fn next_due(account: &Account, context: &Context<'_>) -> Option<Times
     next(account, context).map(|(_, contact)| contact.at)
 }
 
-/// A person has the newest reminder said again that reached nobody for certain.
+/// A person has the newest reminder said again that reached nobody for certain, or whose outcome is unknown.
 ///
 /// A retry that has to wait is deferred at once, so that the person hears when it goes out.
 pub(super) fn retry(
@@ -381,7 +381,7 @@ pub(super) fn retry(
     context: &Context<'_>,
 ) -> Result<Vec<Fact>, Refusal> {
     let unsettled = unsettled(account, reminder)?;
-    let Some(policy) = context.rules.speaking() else { return Err(Refusal::SendingOff) };
+    let policy = context.rules.speaking().map_err(|why| Refusal::SendingOff { why })?;
     let open = still_open(account, &unsettled.takes);
     if open.is_empty() {
         return Err(Refusal::NothingToSettle { reminder, why: Nothing::Settled });
@@ -434,6 +434,7 @@ pub(super) fn drop(
                 balances: Vec::new(),
                 tried: None,
                 note: None,
+                for_every_creditor: false,
             }
         }
     };

@@ -6,7 +6,7 @@ use jiff::{Timestamp, ToSpan, civil::Date};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Fact, Refusal,
+    Fact, Refusal, Silence,
     attempt::{
         Claim, ContactDeferred, ContactStarted, ContactWithheld, DeferredReason, ListedItem, MAX_LISTED, MessageStamp,
         SEND_WITHIN, UnlistedItems, WithheldReason,
@@ -52,7 +52,13 @@ pub(super) fn start(
     }
     let day = day_of(account, context, now);
     let withheld = |reason| Ok(vec![ContactWithheld::of(open, reason, day).into()]);
-    let Some(policy) = context.rules.speaking() else { return withheld(WithheldReason::SendingOff) };
+    let policy = match context.rules.speaking() {
+        Ok(policy) => policy,
+        Err(silence) => {
+            let withheld = ContactWithheld::of(open, WithheldReason::SendingOff, day);
+            return Ok(vec![ContactWithheld { for_every_creditor: silence == Silence::Held, ..withheld }.into()]);
+        }
+    };
     let (Some(schedule), Some(profile)) = (Schedule::of(account, policy, context), &account.party.profile) else {
         return withheld(WithheldReason::NoContactPoint);
     };
@@ -174,7 +180,16 @@ impl ContactWithheld {
     /// Nothing is sent for an open reminder.
     pub(super) fn of(open: &Reminder, reason: WithheldReason, on: Date) -> Self {
         let took = StepsTaken { steps: Vec::new(), on };
-        Self { reminder: open.number, reason, took, hold: None, balances: Vec::new(), tried: None, note: None }
+        Self {
+            reminder: open.number,
+            reason,
+            took,
+            hold: None,
+            balances: Vec::new(),
+            tried: None,
+            note: None,
+            for_every_creditor: false,
+        }
     }
 }
 

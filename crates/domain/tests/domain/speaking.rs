@@ -9,7 +9,7 @@ use saldo_domain::{
     command::Command,
     dunning::{
         self, Claim, Concerns, ContactDeferred, ContactStarted, ContactWithheld, DeferredReason, HandOverFailure,
-        HandedOver, Outcome, ReminderState, Tone, WithheldReason, attempt::MAX_LISTED, preview::preview,
+        HandedOver, Outcome, ReminderState, Silence, Tone, WithheldReason, attempt::MAX_LISTED, preview::preview,
     },
     event::Event,
     party::{self, Channel, ContactPoint, ProfileChange},
@@ -267,6 +267,31 @@ fn a_reminder_that_waits_when_sending_is_switched_off_is_withheld() {
     world.rules.sending = true;
     live(&mut world, local("2026-03-09T11:00:00"));
     assert_eq!(said(&world), ["2026-03-09 11:00 courtesy"]);
+}
+
+#[test]
+fn o4_held_for_every_creditor_a_missing_policy_and_a_switch_are_told_apart() {
+    let mut world = owing(Date::constant(2026, 3, 12));
+    world.now = local("2026-03-09T09:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    world.rules.held = true;
+    let events = start(&mut world, 1, MINE);
+    let [Event::Dunning(dunning::Fact::ContactWithheld(withheld))] = &events[..] else {
+        panic!("nothing else happens")
+    };
+    assert_eq!((withheld.reason, withheld.for_every_creditor), (WithheldReason::SendingOff, true));
+
+    let silence = |world: &World| world.rules.speaking().err();
+    assert_eq!(silence(&world), Some(Silence::Held), "whatever the switch says");
+    world.rules.held = false;
+    assert_eq!(silence(&world), None);
+    world.rules.sending = false;
+    assert_eq!(silence(&world), Some(Silence::SwitchedOff));
+    world.rules.policy = None;
+    assert_eq!(silence(&world), Some(Silence::NoPolicy));
+    let refused = dunning::Refusal::SendingOff { why: Silence::Held };
+    assert!(refused.to_string().contains("`saldo sending release --reason TEXT`"), "{refused}");
+    assert_eq!(refused.details(), [("why", "held".to_owned())]);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, CreditKind, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued,
-        PaymentAllocated, PaymentDeallocated, PaymentRecorded,
+        AllocationLine, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued, PaymentAllocated,
+        PaymentDeallocated, PaymentRecorded,
     },
     money::{Currency, Money},
 };
@@ -297,11 +297,8 @@ impl DocumentRows {
                 self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
             }
             Fact::CreditRefunded(CreditRefunded { reference, kind, document, amount, refund_date, .. }) => {
-                let kind = match kind {
-                    CreditKind::Payment => "payment",
-                    CreditKind::CreditNote => "credit_note",
-                };
-                self.documents.insert(key("refund", reference), recorded(amount, refund_date, Some((kind, document))));
+                let of = Some((kind.name(), document));
+                self.documents.insert(key("refund", reference), recorded(amount, refund_date, of));
             }
             Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
                 let key = key("payment", reference);

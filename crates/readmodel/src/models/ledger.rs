@@ -13,8 +13,8 @@ use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, CreditKind, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued,
-        InvoiceVoided, PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
+        AllocationLine, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided,
+        PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
     },
     money::Currency,
 };
@@ -223,13 +223,11 @@ type OpenAmount<'a> = (&'static str, &'a DocumentNumber, u32, &'a Currency, i64)
 fn open(account: &Account) -> impl Iterator<Item = OpenAmount<'_>> {
     let items = &account.ledger.items;
     let items = items.iter().map(|item| ("invoice", &item.invoice, item.instalment, &item.currency, item.open));
-    let credits = account.ledger.credits.iter().map(|credit| {
-        let kind = match credit.kind {
-            CreditKind::Payment => "payment",
-            CreditKind::CreditNote => "credit_note",
-        };
-        (kind, &credit.document, 0, &credit.currency, -credit.remaining)
-    });
+    let credits = account
+        .ledger
+        .credits
+        .iter()
+        .map(|credit| (credit.kind.name(), &credit.document, 0, &credit.currency, -credit.remaining));
     items.chain(credits)
 }
 
@@ -408,12 +406,8 @@ impl Lines<'_> {
                 self.take_back(reference, *currency, lines, *deallocation_date);
             }
             Fact::CreditRefunded(refunded @ CreditRefunded { kind, document, amount, .. }) => {
-                let kind = match kind {
-                    CreditKind::Payment => "payment",
-                    CreditKind::CreditNote => "credit_note",
-                };
                 let day = refunded.day();
-                self.push(credit(kind, document, amount.currency, day), day, amount.minor);
+                self.push(credit(kind.name(), document, amount.currency, day), day, amount.minor);
             }
             // What was applied is first unapplied again, and then all of it goes.
             Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, lines, .. }) => {

@@ -65,7 +65,7 @@ const REMINDERS: Table = Table {
             Column::new(
                 "needs_person",
                 Kind::Bool,
-                "It reached nobody for certain and nobody has seen to it: retry it or drop it",
+                "It reached nobody or its outcome is unknown, and nobody has seen to it: retry it, drop it, or add an address",
             ),
             Column::new(
                 "superseded_by",
@@ -184,7 +184,7 @@ pub struct ReminderChange {
     pub if_waiting: bool,
     /// When it came to stand there.
     pub changed_at: Timestamp,
-    /// It reached nobody for certain, and no person has seen to it.
+    /// It reached nobody for certain or its outcome is unknown, and no person has seen to it.
     pub needs_person: bool,
     /// The newer reminder by which no person need see to it any more.
     pub superseded_by: Option<u64>,
@@ -445,7 +445,11 @@ impl Reminders {
                     }
                     self.older.entry(owner.clone()).or_default().returned(withheld.reminder);
                 }
-                let by = withheld.hold.as_ref().map_or_else(String::new, |hold| format!(": {hold}"));
+                let by = match &withheld.hold {
+                    Some(hold) => format!(": {hold}"),
+                    None if withheld.for_every_creditor => ": held for every creditor".to_owned(),
+                    None => String::new(),
+                };
                 let reason = format!("{}{by}", withheld.reason.name());
                 let change = ReminderChange {
                     if_waiting: withheld.reason == WithheldReason::Dropped,

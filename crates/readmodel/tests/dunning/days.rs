@@ -132,6 +132,7 @@ impl Life {
                 policy: Some(policy()),
                 languages: vec!["es".into()],
                 sending: false,
+                held: false,
                 time_zone: ZONE.into(),
                 apply_credit,
             },
@@ -252,17 +253,10 @@ impl Life {
         for (kind, document, currency, amount) in
             credits.chain(ahead.map(|one| (one.kind, &one.document, one.currency, one.amount)))
         {
-            let credit = view.entry((name(kind), document.to_string(), 0)).or_insert((currency, None, 0));
+            let credit = view.entry((kind.name(), document.to_string(), 0)).or_insert((currency, None, 0));
             credit.2 -= amount;
         }
         view
-    }
-}
-
-fn name(kind: CreditKind) -> &'static str {
-    match kind {
-        CreditKind::Payment => "payment",
-        CreditKind::CreditNote => "credit_note",
     }
 }
 
@@ -284,7 +278,7 @@ fn changes(commits: &[(Timestamp, Vec<Event>)]) -> Vec<Change> {
         };
         for event in events {
             let Event::Ledger(fact) = event else { continue };
-            let credit = |kind: CreditKind, document: &DocumentNumber| (name(kind), document.to_string(), 0);
+            let credit = |kind: CreditKind, document: &DocumentNumber| (kind.name(), document.to_string(), 0);
             let of_lines = |change: &mut dyn FnMut(Date, Key, (Currency, Option<Date>), i64),
                             kind,
                             document,

@@ -259,6 +259,7 @@ pub fn withheld(reminder: u64, reason: WithheldReason) -> Event {
         balances: Vec::new(),
         tried: None,
         note: None,
+        for_every_creditor: false,
     }))
 }
 

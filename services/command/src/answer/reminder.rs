@@ -205,6 +205,7 @@ mod tests {
             balances: Vec::new(),
             tried: None,
             note: None,
+            for_every_creditor: false,
         }
         .into()
     }

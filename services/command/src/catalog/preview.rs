@@ -10,8 +10,9 @@ use saldo_domain::{
 use saldo_facts::{REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, notice_to_api, timestamp_to_api};
 
 use super::{
-    CatalogGrpc,
+    CatalogGrpc, is_on,
     request::{invalid, sound, sources},
+    silence,
 };
 use crate::failure::Failure;
 
@@ -28,14 +29,13 @@ impl CatalogGrpc {
     ) -> Result<v1::PreviewContactsResponse, Failure> {
         let tenant = TenantId::new(&caller.tenant).map_err(|rule| invalid("tenant", rule.to_string()))?;
         let account = AccountId::new(&request.account_id).map_err(|rule| invalid("account_id", rule.to_string()))?;
-        let state = self.catalog.state();
-        let in_force = state.tenant(&caller.tenant);
+        let in_force = self.catalog.state().in_force(&caller.tenant).tenant;
+        let speaking = Rules { sending: true, held: false, ..in_force.rules.as_ref().clone() };
         let (rules, policy_version) = if request.draft.is_empty() {
-            (Rules { sending: true, ..in_force.rules.as_ref().clone() }, in_force.version)
+            (speaking, in_force.version)
         } else {
             let draft = sound(&sources(&request.draft))?;
-            let (languages, policy) = (draft.languages(), Some(draft.policy));
-            (Rules { languages, policy, sending: true, ..in_force.rules.as_ref().clone() }, 0)
+            (Rules { languages: draft.languages(), policy: Some(draft.policy), ..speaking }, 0)
         };
         let Some(policy) = &rules.policy else {
             return Err(invalid("draft", "is required while no policy is published (`saldo policy publish`)"));
@@ -76,7 +76,8 @@ impl CatalogGrpc {
             contacts: contacts.collect(),
             time_zone: zone,
             policy_version,
-            sending: in_force.rules.sending,
+            sending: is_on(&in_force.rules),
+            silence: silence(&in_force.rules),
             nothing_owed: nothing_owed
                 .into_iter()
                 .map(|(currency, minor_units)| v1::Money { minor_units, currency: currency.to_string() })

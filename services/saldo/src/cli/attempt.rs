@@ -1,4 +1,4 @@
-//! `saldo attempt`: a person's decision about reminders that reached nobody for certain.
+//! `saldo attempt`: a person's decision about reminders that reached nobody for certain, or whose outcome is unknown.
 
 mod act;
 mod all;

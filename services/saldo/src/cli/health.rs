@@ -40,7 +40,7 @@ impl Run for Health {
         let mut client = HealthClient::new(client::connect(&self.endpoint, &self.tls).await?);
         let mut request = Request::new(HealthCheckRequest { service: self.service });
         request.set_timeout(LONGEST_WAIT);
-        let answer = client.check(request).await.map_err(|status| client::explain(&status))?;
+        let answer = client.check(request).await.map_err(|status| self.tls.explain(&self.endpoint, &status))?;
         let status = answer.into_inner().status();
         println!("{}", status.as_str_name());
         Ok(if status == ServingStatus::Serving { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -11,6 +11,7 @@ use saldo_catalog::{
 use saldo_clock::Clock;
 use saldo_facts::{Format, KeyStoreBound};
 use saldo_keyring::WithoutKey;
+use saldo_log::same::hex;
 use serde_json::json;
 
 use super::{Run, verify::DIFFERENT};
@@ -83,12 +84,7 @@ impl Run for Log {
             Log::Accept(args) => &args.settings,
         };
         let config = Config::load(settings)?;
-        // A log in Kafka or in a named Postgres needs no read models' database; the embedded log needs the embedded Postgres.
-        let apart = config.log.kafka.is_some() || config.log.embedded_url.is_some();
-        let stores = match apart {
-            true => Stores::open_apart(&config, self.sets_rows_back() && config.database.url.is_some()).await?,
-            false => Stores::open_shown(&config).await?,
-        };
+        let stores = Stores::open_for_log(&config, self.sets_rows_back() && config.database.url.is_some()).await?;
         let done = match &self {
             Log::Create(_) => create(&config, &stores).await.map(|()| ExitCode::SUCCESS),
             Log::Upgrade(args) => raise(&config, &stores, args.json).await.map(|()| ExitCode::SUCCESS),
@@ -132,7 +128,7 @@ async fn accept(config: &Config, stores: &Stores, args: &AcceptArgs) -> Outcome 
     if args.older_log {
         let reason = "an older log was restored".to_owned();
         operator::hold_sending(catalog(), identities.catalog, true, reason, ACCEPTER, now).await?;
-        println!("sending is held for every creditor until `saldo sending release`");
+        println!("sending is held for every creditor until `saldo sending release --reason TEXT`");
         match stores.database() {
             Ok(database) => {
                 saldo_readmodel::forget(&database.pool).await?;
@@ -161,8 +157,7 @@ async fn create(config: &Config, stores: &Stores) -> Result<(), Failure> {
         false => upgrade(stores.catalog_log.clone(), catalog, Clock::system().now(), UPGRADER).await?.to,
     };
     for (topic, identity) in [(&config.log.topic, accounts), (&config.log.catalog_topic(), catalog)] {
-        let id: String = identity.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
-        println!("{topic}: log {id}, partitions: {}", identity.partitions);
+        println!("{topic}: log {}, partitions: {}", hex(&identity.log_id), identity.partitions);
     }
     match format < Format::NEWEST {
         true => println!("format {format}; this release knows {}: see `saldo log upgrade --help`", Format::NEWEST),

@@ -9,7 +9,7 @@ use saldo_domain::dunning::attempt::{UNKNOWN_AFTER, WithheldReason};
 use saldo_facts::timestamp_from_api;
 use serde::Serialize;
 
-use super::{Run, hold};
+use super::{Run, hold, sending};
 use crate::{
     Outcome,
     client::{Target, explain},
@@ -72,9 +72,17 @@ impl Run for Outbox {
         let answer = clients.query.list_reminders(request).await.map_err(|status| explain(&status))?.into_inner();
         let more = !answer.next_page_token.is_empty();
         let lines: Vec<Line> = answer.reminders.into_iter().map(line).collect();
+        // The command service knows whether sending is on. Reminders are shown even while this service does not answer.
+        let silence = clients.catalog.get_catalog(v1::GetCatalogRequest {}).await;
+        let silence = silence.map(|answer| answer.into_inner().silence);
         if self.json {
-            println!("{}", serde_json::json!({ "reminders": lines, "more": more }));
+            let silence = silence.ok();
+            println!("{}", serde_json::json!({ "reminders": lines, "more": more, "silence": silence }));
             return Ok(ExitCode::SUCCESS);
+        }
+        match silence {
+            Ok(silence) => sending::silence(&silence).into_iter().for_each(|said| println!("{said}\n")),
+            Err(status) => println!("whether sending is on is not known: {}\n", explain(&status)),
         }
         let holds = match account.is_empty() {
             true => Vec::new(),

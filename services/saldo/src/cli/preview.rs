@@ -8,7 +8,7 @@ use saldo_api::v1;
 use saldo_facts::{timestamp_from_api, timestamp_to_api, tone_from_api};
 use serde::Serialize;
 
-use super::{Run, values};
+use super::{Run, sending, values};
 use crate::{
     Outcome,
     cli::policy::folder,
@@ -83,7 +83,7 @@ impl Run for Preview {
             let nothing_owed: Vec<_> = answer.nothing_owed.iter().map(balance).collect();
             let said = serde_json::json!({
                 "account": self.account, "time_zone": zone, "policy_version": version, "sending": sending, "contacts": planned,
-                "nothing_owed": nothing_owed,
+                "nothing_owed": nothing_owed, "silence": answer.silence,
             });
             println!("{said}");
             return Ok(ExitCode::SUCCESS);
@@ -100,8 +100,8 @@ impl Run for Preview {
             let sum = table::money(Some(balance));
             println!("The balance in {} is {sum}: nothing of it is chased.", balance.currency);
         }
-        if !answer.sending {
-            println!("Sending is off: nothing is sent until `saldo sending on`.");
+        if let Some(silence) = sending::silence(&answer.silence) {
+            println!("Now {silence}.");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -11,6 +11,7 @@ use saldo_log::{
     acceptor::{Acceptor, Verdict},
     frame::partition_of,
     genesis::{self, Identity},
+    same::hex,
 };
 use saldo_readmodel::{Accepted, CommitPosition, Owner, Rows};
 
@@ -121,7 +122,7 @@ async fn read(
                 chain.push(Link {
                     offset: record.offset,
                     version: frame.version,
-                    hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    hash: hex(&hash),
                     known_at: known.unwrap_or(record.appended_at),
                     commit: Commit::decode(frame.payload).map_err(|error| error.to_string()),
                 });

@@ -7,6 +7,7 @@ use clap::Args;
 use saldo_api::v1;
 use saldo_catalog::operator;
 use saldo_clock::Clock;
+use saldo_domain::dunning::Silence;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -90,11 +91,7 @@ async fn hold(on: bool, args: HoldArgs) -> Outcome {
         return Err(format!("--reason: say why, in at most {MAX_REASON} bytes").into());
     }
     let config = Config::load(&args.settings)?;
-    let apart = config.log.kafka.is_some() || config.log.embedded_url.is_some();
-    let stores = match apart {
-        true => Stores::open_apart(&config, false).await?,
-        false => Stores::open_shown(&config).await?,
-    };
+    let stores = Stores::open_for_log(&config, false).await?;
     let changed = hold_in(&stores, &config, on, args.reason).await;
     stores.close().await;
     let changed = changed?;
@@ -132,14 +129,45 @@ async fn switch(on: bool, args: SwitchArgs) -> Outcome {
     });
     let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
     if args.json {
-        println!("{}", json!({ "version": answer.version, "sending": answer.sending }));
-    } else if on && !answer.sending {
-        println!(
-            "sending is switched on for this tenant, policy version {}, but it is held for every tenant: see `saldo sending release --help`",
-            answer.version
-        );
-    } else {
-        println!("sending is {}, policy version {}", if answer.sending { "on" } else { "off" }, answer.version);
+        println!("{}", json!({ "version": answer.version, "sending": answer.sending, "silence": answer.silence }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "sending is switched {} for this tenant, policy version {}",
+        if on { "on" } else { "off" },
+        answer.version
+    );
+    // A person who switches sending off need not be told that nothing is sent.
+    if let Some(silence) = silence(&answer.silence).filter(|_| on) {
+        println!("{silence}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why nothing is sent at all, and what to do, by the name that the service gives it; `None` where sending is on.
+pub fn silence(name: &str) -> Option<String> {
+    match Silence::parse(name) {
+        Some(silence) => Some(silence.to_string()),
+        None if name.is_empty() => None,
+        // A newer service may have other reasons.
+        None => Some(format!("nothing is sent: {name}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_in_which_nothing_is_sent_names_the_command_that_ends_it() {
+        for (name, command) in [
+            ("held", "`saldo sending release --reason TEXT`"),
+            ("no_policy", "`saldo policy publish DIR`"),
+            ("switched_off", "`saldo sending on`"),
+        ] {
+            assert!(silence(name).is_some_and(|said| said.contains(command)), "{name}");
+        }
+        assert_eq!(silence("of_a_newer_release").as_deref(), Some("nothing is sent: of_a_newer_release"));
+        assert_eq!(silence(""), None);
+    }
 }

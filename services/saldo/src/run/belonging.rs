@@ -62,7 +62,7 @@ pub enum Mismatch {
     )]
     OtherStore { dir: String, found: String, named: String },
     #[error(
-        "{0}. Nothing was changed. Correct log.kafka or log.embedded_url if this is the wrong server. If the older log is meant, stop every process, run `saldo log accept --older-log` and start them again; sending is held then until `saldo sending release`"
+        "{0}. Nothing was changed. Correct log.kafka or log.embedded_url if this is the wrong server. If the older log is meant, stop every process, run `saldo log accept --older-log` and start them again; sending is held then until `saldo sending release --reason TEXT`"
     )]
     OlderLog(Changed),
     #[error(

@@ -106,6 +106,15 @@ impl Stores {
         Ok(Self { log, catalog_log, log_url, database, postgres: None, embedded })
     }
 
+    /// Opens what a tool of the log needs. A log in Kafka or in a named Postgres needs no read models; the embedded log needs the
+    /// embedded Postgres.
+    pub async fn open_for_log(config: &Config, with_database: bool) -> Result<Self, Failure> {
+        match config.log.kafka.is_some() || config.log.embedded_url.is_some() {
+            true => Self::open_apart(config, with_database).await,
+            false => Self::open_shown(config).await,
+        }
+    }
+
     pub fn database(&self) -> Result<&Database, Failure> {
         self.database.as_ref().ok_or_else(|| "this process was started without a database".into())
     }

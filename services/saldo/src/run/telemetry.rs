@@ -8,7 +8,7 @@ use std::{
 };
 
 use indicatif::ProgressStyle;
-use saldo_log::genesis::Identity;
+use saldo_log::{genesis::Identity, same::hex};
 use saldo_telemetry::export::{self, Exporting, Settings};
 use tracing_indicatif::IndicatifLayer;
 use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
@@ -63,7 +63,7 @@ pub fn first_word(services: &[Service]) {
 
 /// The word that follows it, once the log is open.
 pub fn log_is_open(identity: &Identity) {
-    let log_id: String = identity.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let log_id = hex(&identity.log_id);
     let (release, instance) = (env!("CARGO_PKG_VERSION"), export::instance());
     tracing::info!(log_id, partitions = identity.partitions, release, instance, "the log is open");
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{FAULTS, folder, print_faults};
 use crate::{
     Outcome,
+    cli::sending,
     client::{Target, explain},
 };
 
@@ -44,7 +45,10 @@ pub async fn publish(args: PublishArgs) -> Outcome {
     if args.json {
         println!(
             "{}",
-            json!({ "version": answer.version, "sending": answer.sending, "published": !args.validate_only })
+            json!({
+                "version": answer.version, "sending": answer.sending, "silence": answer.silence,
+                "published": !args.validate_only,
+            })
         );
         return Ok(ExitCode::SUCCESS);
     }
@@ -53,8 +57,8 @@ pub async fn publish(args: PublishArgs) -> Outcome {
     } else {
         println!("policy version {} is in force", answer.version);
     }
-    if !answer.sending {
-        println!("sending is off; `saldo sending on` switches it on");
+    if let Some(silence) = sending::silence(&answer.silence) {
+        println!("{silence}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::{
     Outcome,
+    cli::sending,
     client::{Target, explain},
     terminal::table,
 };
@@ -51,6 +52,7 @@ pub async fn show(args: ShowArgs) -> Outcome {
         let said = json!({
             "version": answer.version, "sending": answer.sending, "files": files, "changes": changes,
             "system_version": answer.system_version, "format": answer.format, "parked": answer.parked,
+            "silence": answer.silence,
         });
         println!("{said}");
         return Ok(ExitCode::SUCCESS);
@@ -58,11 +60,15 @@ pub async fn show(args: ShowArgs) -> Outcome {
     if !answer.parked.is_empty() {
         println!("PARKED: this release cannot read what is in force, and sends nothing: {}", answer.parked);
     }
+    if answer.version > 0 {
+        println!("version {}, sending {}", answer.version, if answer.sending { "on" } else { "off" });
+    }
+    if let Some(silence) = sending::silence(&answer.silence) {
+        println!("{silence}");
+    }
     if answer.version == 0 {
-        println!("no policy has been published; `saldo policy publish DIR` publishes one");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("version {}, sending {}", answer.version, if answer.sending { "on" } else { "off" });
     let lines = changes
         .into_iter()
         .map(|(version, at, actor, summary)| vec![format!("v{version}"), at, actor.to_owned(), summary.to_owned()]);
