@@ -88,8 +88,20 @@ pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome 
     let (file, map) = (file.display().to_string(), payments.display().to_string());
     let said = desk.saldo.succeed(&["import", "payments", &file, "--map", &map]).await?;
     assert!(said.contains("13,00 EUR stay unapplied") && said.contains("line 2: 4,00 EUR of payment P1"), "{said}");
+    // A credit note that does not fit is told, too.
+    let credits = "[credit_note]\nnumber = '{ref}'\ninvoice = '{no}'\namount = '{amount}'\ndate = '{paid}'\n";
+    let credits = desk.map("-c", credits)?;
+    std::fs::write(&credits, std::fs::read_to_string(&credits)?.replace("{customer}-c", "{customer}"))?;
+    let file = desk.write("credits.csv", "customer;ref;amount;paid;no\n1;C1;0,50;01.02.2026;S1\n")?;
+    let (code, summary) = desk.import("credit-notes", &file, &credits, &[]).await?;
+    assert_eq!((code, counts(&summary)), (0, [1, 0, 0, 0, 0]), "{summary}");
+    let one = &summary["unapplied"][0];
+    assert_eq!(json!([one["kind"], one["reference"], one["amount_minor"]]), json!(["credit note", "C1", 50]));
     let clients = desk.saldo.clients().await?;
-    assert_eq!(open_items(&clients, "K-1").await?, [("P1".into(), 0, -400), ("P3".into(), 0, -200)]);
+    assert_eq!(
+        open_items(&clients, "K-1").await?,
+        [("C1".into(), 0, -50), ("P1".into(), 0, -400), ("P3".into(), 0, -200)]
+    );
     assert_eq!(open_items(&clients, "K-2").await?, [("P2".into(), 0, -700)]);
     Ok(())
 }
@@ -156,6 +168,29 @@ pub async fn u7_equal_rows_are_counted(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+pub async fn u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost(_: Arc<Env>) -> Outcome {
+    let desk = Desk::start().await?;
+    let map =
+        desk.map("", "[payment]\nreference = '{text}-{paid}'\namount = '{amount}'\nvalue_date = '{paid}'\n")?;
+    let wrong = "customer;text;amount;paid\n1;X;1,00;20.01.2026\n1;X;1,0O;20.01.2026\n";
+    let file = desk.write("payments.csv", wrong)?;
+    let (code, summary) = desk.import("payments", &file, &map, &[]).await?;
+    assert_eq!((code, counts(&summary)), (3, [1, 0, 0, 0, 1]), "{summary}");
+    let rejected = PathBuf::from(format!("{}.rejected.csv", file.display()));
+    std::fs::write(&rejected, std::fs::read_to_string(&rejected)?.replace("1,0O", "1,00"))?;
+    for more in [&["--dry-run"][..], &[]] {
+        let (code, summary) = desk.import("payments", &rejected, &map, more).await?;
+        assert_eq!((code, counts(&summary)), (3, [0, 0, 0, 0, 1]), "{summary}");
+        assert!(summary.to_string().contains("correct FILE itself"), "{summary}");
+    }
+    std::fs::write(&file, wrong.replace("1,0O", "1,00"))?;
+    let (code, summary) = desk.import("payments", &file, &map, &[]).await?;
+    assert_eq!((code, counts(&summary)), (0, [1, 1, 0, 0, 0]), "{summary}");
+    let items = open_items(&desk.saldo.clients().await?, "K-1").await?;
+    assert_eq!(items.iter().map(|(.., open)| *open).collect::<Vec<_>>(), [-100; 2]);
+    Ok(())
+}
+
 pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
     let desk = Desk::start().await?;
     let sections = format!("{INVOICE}description = '{{text}}'\n").replace("\n\n", "\n");
@@ -199,10 +234,13 @@ pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
     let (code, summary) = desk.import("credit-notes", &rejected, &credits, &[]).await?;
     assert_eq!((code, counts(&summary)), (0, [1, 0, 0, 0, 0]), "{summary}");
 
-    // A quote that nobody closes ends the import before anything is sent, and takes the former run's rows away.
+    // A quote that nobody closes ends the import before anything is sent, and leaves the former run's rows.
     let file = desk.write("credits.csv", format!("{row}1;C-2;\"A-1;1,00;02.01.2026\n1;C-3;A-1;1,00;02.01.2026\n"))?;
     let why = desk.import("credit-notes", &file, &credits, &[]).await.expect_err("an open quote").to_string();
-    assert!(why.contains("line 3") && !rejected.exists(), "{why}");
+    assert!(why.contains("line 3") && rejected.exists(), "{why}");
+    let file = desk.write("credits.csv", row.replace("A-9", "A-1"))?;
+    assert_eq!(desk.import("credit-notes", &file, &credits, &[]).await?.0, 0);
+    assert!(!rejected.exists() && rejected.with_extension("csv.before").exists(), "they are set aside");
     Ok(())
 }
 
@@ -255,6 +293,15 @@ pub async fn dry_run(_: Arc<Env>) -> Outcome {
         }
     }
     assert_eq!(dry, wet);
+    // A payment may be dated one day ahead.
+    let payments = desk.map("-p", PAYMENT)?;
+    let ahead = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().tomorrow()?.strftime("%d.%m.%Y");
+    let paid = desk.write("paid.csv", format!("customer;ref;amount;paid;no\n1;P1;1,00;{ahead};\n"))?;
+    assert_eq!(desk.import("payments", &paid, &payments, &[]).await?.0, 0);
+    for more in [&["--dry-run"][..], &[]] {
+        let (code, summary) = desk.import("payments", &paid, &payments, more).await?;
+        assert_eq!((code, counts(&summary)), (0, [0, 1, 0, 0, 0]), "{summary}");
+    }
     let other = desk.write("third.csv", format!("{head}1;A;11,00;01.01.2026;31.01.2026\n"))?;
     for more in [&["--dry-run"][..], &[]] {
         let (_, summary) = desk.import("invoices", &other, &map, more).await?;

@@ -13,9 +13,10 @@ use crate::{
 const MAX_NUMBERS: usize = 1_000;
 
 impl Query for v1::FindDocumentsRequest {
-    const MODELS: &'static [&'static str] = &["accounts", "ledger"];
+    const MODELS: &'static [&'static str] = &["accounts", "ledger", "documents"];
     const OF_ONE_ACCOUNT: bool = true;
 
+    /// The day is the document's own: a payment that is dated ahead counts from an earlier day.
     async fn answer(self, rows: TenantRows<'_>) -> Result<v1::FindDocumentsResponse, Status> {
         let kind = match self.kind() {
             Kind::Unspecified => return Err(invalid("kind", "must be invoice, credit note or payment")),
@@ -27,8 +28,9 @@ impl Query for v1::FindDocumentsRequest {
             return Err(invalid("numbers", &format!("must be at most {MAX_NUMBERS}")));
         }
         let found = sqlx::query(
-            "SELECT kind, document, instalment, currency::text, issue_date, due_date, original_minor, open_minor
-             FROM bi.items WHERE tenant = $1 AND account = $2 AND kind = $3 AND document = ANY($4)
+            "SELECT i.kind, i.document, i.instalment, i.currency::text, d.day, i.due_date, i.original_minor, i.open_minor
+             FROM bi.items i JOIN bi.documents d USING (tenant, account, kind, document)
+             WHERE tenant = $1 AND account = $2 AND kind = $3 AND document = ANY($4)
              ORDER BY document, instalment",
         )
         .bind(rows.tenant)

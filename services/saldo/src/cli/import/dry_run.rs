@@ -63,6 +63,7 @@ async fn account(rows: &Rows, documents: &[Planned], clients: &Clients) -> Resul
             why: explain(&status),
             done: 0,
             rows: rows.len(),
+            next: words::next_step(&status),
         })?;
         recorded.insert(kind, found);
     }
@@ -71,7 +72,10 @@ async fn account(rows: &Rows, documents: &[Planned], clients: &Clients) -> Resul
     for (planned, entry) in documents.iter().zip(&entries) {
         let outcome = match entry {
             Ok(entry) => {
-                let outcome = judge(entry, &recorded, &issued);
+                let outcome = match judge(entry, &recorded, &issued) {
+                    Outcome::Present => Outcome::recorded(rows, &entry.document),
+                    other => other,
+                };
                 if matches!((&entry.document, &outcome), (Document::Invoice(_), Outcome::Added)) {
                     issued.insert(entry.document.number());
                 }

@@ -14,7 +14,7 @@ use saldo_facts::date_to_api;
 
 use super::{
     document::{Document, Entry},
-    map::{AccountDefaults, CreditNoteFields, InvoiceFields, Map, PaymentFields, RowIs, key_of},
+    map::{AccountDefaults, CreditNoteFields, InvoiceFields, Map, PaymentFields, RowIs, debtor_kind, key_of},
     template::Template,
 };
 
@@ -22,7 +22,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub why: String,
-    /// Account and number, where the row has them.
+    /// Account and number, where both can be read. A faulty one may be another's with a typing error.
     pub document: Option<(String, String)>,
 }
 
@@ -77,7 +77,10 @@ impl Row<'_> {
             };
             Ok(Some(Entry { account: account.clone(), document, stated_total, profile }))
         });
-        read.map_err(|why| Fault { why, document: (!number.is_empty()).then_some((account, number)) })
+        read.map_err(|why| {
+            let names_both = AccountId::new(&account).is_ok() && DocumentNumber::new(&number).is_ok();
+            Fault { why, document: names_both.then_some((account, number)) }
+        })
     }
 
     fn currency(&self) -> Result<Currency, String> {
@@ -213,11 +216,7 @@ impl Row<'_> {
     }
 
     fn profile(&self, defaults: &AccountDefaults) -> Result<v1::Profile, String> {
-        let kind = match self.render(&defaults.kind).as_str() {
-            "consumer" => v1::DebtorKind::Consumer,
-            "business" => v1::DebtorKind::Business,
-            _ => return Err(at("account.open.kind", "must be consumer or business")),
-        };
+        let kind = debtor_kind(&self.render(&defaults.kind)).map_err(|rule| at("account.open.kind", rule))?;
         let points =
             [(v1::Channel::Email, self.render(&defaults.email)), (v1::Channel::Phone, self.render(&defaults.phone))];
         Ok(v1::Profile {
