@@ -1,7 +1,9 @@
-//! The money: every change of every item, on both axes of time, and what is open of each item now.
+//! The money: every change of every item, on both axes of time, and what is open of each item with all that is known.
 //!
 //! What a payment or a credit note brings is first all unapplied; applying it moves it to the invoice's item. So the buckets
 //! of an ageing plus what is unapplied are the balance by construction.
+
+mod aging;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +22,7 @@ use saldo_domain::{
 use super::{Accepted, CommitPosition, Model, Owner};
 use crate::{
     ReadModelError,
-    engine::{Column, Declaration, Expected, Kind, Shown, Table, TableRows, View, Writer, comment_on_column},
+    engine::{Column, Declaration, Expected, Kind, Shown, Table, TableRows, View, Writer},
 };
 
 const LEDGER: Table = Table {
@@ -108,9 +110,10 @@ const ITEMS: Table = Table {
     )
 };
 
-const OPEN_ITEMS: View = View {
-    name: "open_items",
-    comment: "One row per open invoice instalment or unapplied credit, with all that is known",
+/// Settled items too. `bi.open_items` has the same columns, and of an item what is open today.
+const ITEMS_VIEW: View = View {
+    name: "items",
+    comment: "One row per invoice instalment or credit, settled ones too, with all that is known",
     of: &ITEMS,
     columns: &[
         Shown::Column("tenant"),
@@ -122,15 +125,18 @@ const OPEN_ITEMS: View = View {
         Shown::Column("issue_date"),
         Shown::Column("due_date"),
         Shown::Column("original_minor"),
-        Shown::Column("open_minor"),
+        Shown::Said(
+            "open_minor",
+            "What is left with all that is known, whatever day it counts from; minor units, credit negative",
+        ),
         Shown::Computed(
             "open_major",
             "round(open_minor / (10::numeric ^ decimals), decimals)",
-            "What is left in major units, for people",
+            "The same in major units, for people",
         ),
         Shown::Column("decimals"),
     ],
-    rest: "WHERE open_minor <> 0",
+    rest: "",
 };
 
 /// An item: an instalment, or credit from a payment or a credit note.
@@ -238,9 +244,9 @@ pub struct Ledger {
 
 impl Model for Ledger {
     const DECLARATION: Declaration = Declaration {
-        more: aging,
+        more: aging::face,
         expected: &[OPEN, BALANCES],
-        ..Declaration::new("ledger", 3, &[LEDGER, ITEMS], &[OPEN_ITEMS, LEDGER_VIEW])
+        ..Declaration::new("ledger", 3, &[LEDGER, ITEMS], &[ITEMS_VIEW, LEDGER_VIEW])
     };
 
     fn add(&mut self, accepted: &Accepted<'_>) {
@@ -449,113 +455,3 @@ fn applied(line: &AllocationLine, currency: Currency) -> Item<'_> {
 fn credit<'a>(kind: &'static str, document: &'a DocumentNumber, currency: Currency, issue_date: Date) -> Item<'a> {
     Item { kind, document, instalment: 0, currency, due_date: None, issue_date }
 }
-
-/// Columns of an ageing: name, type, and comment.
-const FIGURES: [(&str, &str, &str); 11] = [
-    ("tenant", "text", "The creditor"),
-    ("account", "text", "What one debtor owes the creditor; opaque id"),
-    ("currency", "char(3)", "ISO 4217; currencies are never added up"),
-    ("not_due", "bigint", "Open, due on or after the as-of day; minor units"),
-    ("d1_30", "bigint", "Open, 1 to 30 days past due; minor units"),
-    ("d31_60", "bigint", "Open, 31 to 60 days past due; minor units"),
-    ("d61_90", "bigint", "Open, 61 to 90 days past due; minor units"),
-    ("d91_plus", "bigint", "Open, 91 days past due or more; minor units"),
-    ("unapplied", "bigint", "Payments and credits not yet applied, as a negative amount; minor units"),
-    ("balance", "bigint", "Sum of the buckets and unapplied; minor units"),
-    ("balance_major", "numeric", "The balance in major units, for people"),
-];
-
-/// The ageing: its type, the function and the view of today.
-fn aging() -> String {
-    let columns: Vec<String> = FIGURES.iter().map(|(name, kind, _)| format!("{name} {kind}")).collect();
-    let ages = |day: &str, items: &str| AGES.replace("{day}", day).replace("{items}", items);
-    let mut sql = AGING
-        .replace("{columns}", &columns.join(", "))
-        .replace("{as_of}", &ages("aging_as_of.as_of", ITEMS_AS_OF))
-        .replace("{open_as_of}", OPEN_AS_OF)
-        .replace("{today}", &ages("today", ITEMS_TODAY));
-    for (name, _, comment) in FIGURES {
-        sql += &comment_on_column(&format!("bi.aging_figures.{name}"), comment);
-        let today = if name == "not_due" { "Open and not past due; minor units" } else { comment };
-        sql += &comment_on_column(&format!("bi.aging.{name}"), today);
-    }
-    sql
-}
-
-/// Receivables by age on `{day}`, an expression over `{items}`.
-const AGES: &str = "
-  SELECT tenant, account, currency, not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, balance,
-         round(balance / (10::numeric ^ decimals), decimals)
-  FROM (
-    SELECT tenant, account, currency, decimals,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date <= 0), 0)::bigint AS not_due,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 1 AND 30), 0)::bigint AS d1_30,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 31 AND 60), 0)::bigint AS d31_60,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date BETWEEN 61 AND 90), 0)::bigint AS d61_90,
-      coalesce(sum(open) FILTER (WHERE kind = 'invoice' AND {day} - due_date > 90), 0)::bigint AS d91_plus,
-      coalesce(sum(open) FILTER (WHERE kind <> 'invoice'), 0)::bigint AS unapplied,
-      sum(open)::bigint AS balance
-    FROM {items}
-    GROUP BY tenant, account, currency, decimals) figure
-  WHERE (not_due, d1_30, d31_60, d61_90, d91_plus, unapplied) <> (0, 0, 0, 0, 0, 0)";
-
-/// What is open now, less what came to be true or known later: today's figures cost what is open and not all that ever
-/// happened.
-const ITEMS_AS_OF: &str = "(
-      SELECT tenant, account, currency, decimals, kind, due_date, open_minor AS open FROM bi.open_items
-      UNION ALL
-      SELECT tenant, account, currency, decimals, kind, due_date, -amount_minor FROM bi.ledger
-      WHERE effective_date > aging_as_of.as_of OR ledger.known_at > aging_as_of.known_at) item
-    WHERE aging_as_of.as_of IS NOT NULL AND aging_as_of.known_at IS NOT NULL";
-
-/// Each item on a day: as the ageing has it, one row an item.
-const OPEN_AS_OF: &str = "
-  SELECT item.tenant, item.account, item.kind, item.document, item.instalment, item.currency, item.due_date,
-         sum(open)::bigint
-  FROM (
-    SELECT tenant, account, kind, document, instalment, currency, due_date, open_minor AS open FROM bi.open_items
-    UNION ALL
-    SELECT tenant, account, kind, document, instalment, currency, due_date, -amount_minor FROM bi.ledger
-    WHERE effective_date > open_items_as_of.as_of OR ledger.known_at > open_items_as_of.known_at) item
-  WHERE open_items_as_of.as_of IS NOT NULL AND open_items_as_of.known_at IS NOT NULL
-  GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(open) <> 0";
-
-/// The same on each creditor's own day, with all that is known. A creditor that has published no settings has UTC's day. No
-/// zone's day is before UTC's by more than one: by that bound the ledger's index finds the few changes that lie ahead.
-const ITEMS_TODAY: &str = "(
-      SELECT o.tenant, account, currency, decimals, kind, due_date, open_minor AS open,
-             coalesce(t.today, (SELECT today FROM bi.clock)) AS today
-      FROM bi.open_items o LEFT JOIN bi.tenants t ON t.tenant = o.tenant
-      UNION ALL
-      SELECT l.tenant, account, currency, decimals, kind, due_date, -amount_minor,
-             coalesce(t.today, (SELECT today FROM bi.clock))
-      FROM bi.ledger l LEFT JOIN bi.tenants t ON t.tenant = l.tenant
-      WHERE effective_date > (SELECT today - 1 FROM bi.clock)
-        AND effective_date > coalesce(t.today, (SELECT today FROM bi.clock))) item";
-
-/// The functions read through the views, with their owner's rights, so that Postgres can take them into the query that asks
-/// and look at the accounts that are asked for alone.
-const AGING: &str = "
-DO $$ BEGIN
-  IF to_regtype('bi.aging_figures') IS NULL THEN
-    CREATE TYPE bi.aging_figures AS ({columns});
-  END IF;
-END $$;
-CREATE OR REPLACE FUNCTION bi.aging_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
-RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${as_of}
-$$;
-CREATE OR REPLACE FUNCTION bi.open_items_as_of(as_of date, known_at timestamptz DEFAULT 'infinity')
-RETURNS TABLE (tenant text, account text, kind text, document text, instalment integer, currency char(3), due_date date,
-               open_minor bigint) LANGUAGE sql STABLE AS $${open_as_of}
-$$;
-CREATE OR REPLACE FUNCTION bi.aging_today() RETURNS SETOF bi.aging_figures LANGUAGE sql STABLE AS $${today}
-$$;
-CREATE OR REPLACE VIEW bi.aging AS SELECT * FROM bi.aging_today();
-COMMENT ON TYPE bi.aging_figures IS 'Receivables of one account in one currency by age; the buckets plus unapplied equal the balance';
-COMMENT ON FUNCTION bi.aging_as_of(date, timestamptz) IS 'Ageing as true on day as_of, as known at instant known_at; what was known then stays known then';
-COMMENT ON FUNCTION bi.open_items_as_of(date, timestamptz) IS 'Open instalments and unapplied credit (negative) as true on day as_of, as known at instant known_at';
-COMMENT ON FUNCTION bi.aging_today() IS 'Ageing on each creditor''s own day, with all that is known';
-COMMENT ON VIEW bi.aging IS 'Ageing today, by each creditor''s own day, with all that is known';
-REVOKE ALL ON FUNCTION bi.aging_as_of(date, timestamptz), bi.open_items_as_of(date, timestamptz), bi.aging_today() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION bi.aging_as_of(date, timestamptz), bi.open_items_as_of(date, timestamptz), bi.aging_today() TO saldo_bi;
-";

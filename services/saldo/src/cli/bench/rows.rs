@@ -279,7 +279,7 @@ async fn visible(system: &System, clients: &Clients) -> Result<(Duration, Durati
                 let (accounts, documents): (Vec<String>, Vec<String>) = waiting.keys().cloned().unzip();
                 let seen: Vec<(String, String)> = sqlx::query_as(
                     "SELECT i.account, i.document FROM unnest($1::text[], $2::text[]) AS w(account, document)
-                     JOIN bi.open_items i ON i.tenant = 'bench' AND i.account = w.account COLLATE \"C\"
+                     JOIN bi.items i ON i.tenant = 'bench' AND i.account = w.account COLLATE \"C\"
                       AND i.document = w.document",
                 )
                 .bind(accounts)
