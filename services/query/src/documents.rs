@@ -16,7 +16,6 @@ impl Query for v1::FindDocumentsRequest {
     const MODELS: &'static [&'static str] = &["accounts", "ledger"];
     const OF_ONE_ACCOUNT: bool = true;
 
-    /// What the ledger has of these documents. The first entry of an item made it.
     async fn answer(self, rows: TenantRows<'_>) -> Result<v1::FindDocumentsResponse, Status> {
         let kind = match self.kind() {
             Kind::Unspecified => return Err(invalid("kind", "must be invoice, credit note or payment")),
@@ -28,11 +27,9 @@ impl Query for v1::FindDocumentsRequest {
             return Err(invalid("numbers", &format!("must be at most {MAX_NUMBERS}")));
         }
         let found = sqlx::query(
-            "SELECT DISTINCT ON (document, instalment)
-                    kind, document, instalment, currency::text, effective_date, due_date, amount_minor,
-                    (sum(amount_minor) OVER (PARTITION BY document, instalment))::bigint
-             FROM bi.ledger WHERE tenant = $1 AND account = $2 AND kind = $3 AND document = ANY($4)
-             ORDER BY document, instalment, record_offset, line",
+            "SELECT kind, document, instalment, currency::text, issue_date, due_date, original_minor, open_minor
+             FROM bi.items WHERE tenant = $1 AND account = $2 AND kind = $3 AND document = ANY($4)
+             ORDER BY document, instalment",
         )
         .bind(rows.tenant)
         .bind(&self.account_id)
