@@ -94,7 +94,11 @@ pub async fn life_of_an_account(_: Arc<Env>) -> Outcome {
     let paid = command.record_payment(payment("3", "D-1", "P-1", 4_000)).await?.into_inner();
     let parts: Vec<(u32, i64)> = paid.allocations.iter().map(|line| (line.instalment, line.amount_minor)).collect();
     assert_eq!(parts, [(1, 3_000), (2, 1_000)]);
-    let request = v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: paid.consistency_token };
+    let request = v1::ListOpenItemsRequest {
+        account_id: "D-1".into(),
+        consistency_token: paid.consistency_token,
+        ..Default::default()
+    };
     let items = clients.query.list_open_items(request).await?.into_inner().items;
     assert_eq!(items.iter().map(|item| item.open_minor).collect::<Vec<_>>(), [4_000, 2_000]);
 
@@ -110,7 +114,11 @@ pub async fn life_of_an_account(_: Arc<Env>) -> Outcome {
     let again = v1::ReversePaymentRequest { request_id: "5".into(), ..reversal };
     let refused = command.reverse_payment(again).await.expect_err("reversed already");
     assert_eq!((refused.code(), reason(&refused)), (Code::FailedPrecondition, "PAYMENT_ALREADY_REVERSED".into()));
-    let request = v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: reversed.consistency_token };
+    let request = v1::ListOpenItemsRequest {
+        account_id: "D-1".into(),
+        consistency_token: reversed.consistency_token,
+        ..Default::default()
+    };
     let items = clients.query.list_open_items(request).await?.into_inner().items;
     assert_eq!(items.iter().map(|item| item.open_minor).collect::<Vec<_>>(), [3_000, 5_000, 2_000]);
 
@@ -201,7 +209,11 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
     let again = command.refund_credit(again).await.expect_err("its reference is taken");
     assert_eq!((again.code(), reason(&again)), (Code::AlreadyExists, "REFUND_REFERENCE_TAKEN".into()));
     // 7,500 + 5,000 paid of 20,000; 4,000 more to F-3; 500 paid out; 3,000 unapplied.
-    let request = v1::ListOpenItemsRequest { account_id: account_id(), consistency_token: refunded.consistency_token };
+    let request = v1::ListOpenItemsRequest {
+        account_id: account_id(),
+        consistency_token: refunded.consistency_token,
+        ..Default::default()
+    };
     let items = clients.query.list_open_items(request).await?.into_inner().items;
     let mut open: Vec<(String, i64)> = items.into_iter().map(|item| (item.document, item.open_minor)).collect();
     open.sort();

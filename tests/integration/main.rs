@@ -147,6 +147,7 @@ fn main() -> ExitCode {
         ("tls: gRPC lets in whom its authority certifies", Postgres, tls::mutual),
         ("tls: Postgres, by who certifies it, for how long and for which name", Postgres, tls::postgres),
         ("people: an account is opened, looked at and amended", Postgres, people::account),
+        ("people: an invoice issued ahead is owed and open from its issue date on", Postgres, people::issued_ahead),
         ("people: a payment is recorded, applied, shown and taken back", Postgres, people::payment),
         ("people: an invoice shows what was applied to it and who was told of it", Postgres, people::invoice),
         ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),

@@ -104,6 +104,39 @@ pub async fn account(_: Arc<Env>) -> Outcome {
     saldo.stop().await
 }
 
+/// Paid in part today, which is unapplied until the issue date.
+pub async fn issued_ahead(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    saldo.succeed(&OPEN).await?;
+    let ahead = v1::IssueInvoiceRequest {
+        request_id: "F-1".into(),
+        account_id: "D-1".into(),
+        number: "F-1".into(),
+        total: eur(10_000),
+        issue_date: date(2100, 1, 1),
+        due_date: date(2100, 1, 31),
+        ..Default::default()
+    };
+    saldo.clients().await?.ask(ahead).await?;
+    saldo.succeed(&["payment", "record", "D-1", "P-1", "40 EUR", "--value-date", "2026-02-10"]).await?;
+    let unapplied = [json!(["P-1", -4_000, -4_000])];
+    for (day, open, balance) in [
+        (&[][..], &unapplied[..], Some(-4_000)),
+        (&["--as-of", "2026-02-09"], &[], None),
+        (&["--as-of", "2026-02-10"], &unapplied, Some(-4_000)),
+        (&["--as-of", "2099-12-31"], &unapplied, Some(-4_000)),
+        (&["--as-of", "2100-01-01"], &[json!(["F-1", 10_000, 6_000])], Some(6_000)),
+    ] {
+        let account = read(&saldo, &[&["account", "show", "D-1"], day].concat()).await?;
+        let items = account["open_items"].as_array().ok_or("open_items")?.iter();
+        let items: Vec<Value> =
+            items.map(|item| json!([item["document"], item["original_minor"], item["open_minor"]])).collect();
+        assert_eq!((&items[..], account["figures"][0]["balance"].as_i64()), (open, balance), "{day:?}");
+    }
+    saldo.stop().await
+}
+
 /// An account with an invoice of 100.00 in two parts, and one of 40.00 that is due later.
 async fn owing(saldo: &Saldo) -> Outcome {
     saldo.succeed(&OPEN).await?;
@@ -217,7 +250,9 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
     };
     let clients = saldo.clients().await?;
     let token = clients.ask(request).await?.consistency_token;
-    clients.ask(v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: token }).await?;
+    clients
+        .ask(v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: token, ..Default::default() })
+        .await?;
     // The credit went to the new invoice by itself. It is taken back, and a part of it applied by name, once.
     let shown = read(&saldo, &["payment", "show", "D-1", "P-3"]).await?;
     assert_eq!(shown["unapplied_minor"].as_i64(), Some(0));
@@ -276,7 +311,9 @@ pub async fn invoice(_: Arc<Env>) -> Outcome {
     };
     let clients = saldo.clients().await?;
     let token = clients.ask(credit).await?.consistency_token;
-    clients.ask(v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: token }).await?;
+    clients
+        .ask(v1::ListOpenItemsRequest { account_id: "D-1".into(), consistency_token: token, ..Default::default() })
+        .await?;
     let text = saldo.succeed(&["invoice", "show", "D-1", "F-1"]).await?;
     for word in ["100.00 EUR", "25.00 EUR open", "Applied to it:", "credit note", "P-1", "C-1"] {
         assert!(text.contains(word), "{word} in {text}");

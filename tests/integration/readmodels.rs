@@ -85,6 +85,9 @@ pub async fn both_axes(_: Arc<Env>) -> Outcome {
         let row = clients.query.get_aging(request).await?.into_inner().rows.into_iter().next().unwrap_or_default();
         let buckets = [row.not_due, row.d1_30, row.d31_60, row.d61_90, row.d91_plus, row.unapplied];
         assert_eq!(buckets.iter().sum::<i64>(), row.balance, "buckets and unapplied are the balance");
+        let request = v1::ListOpenItemsRequest { account_id: "D-1".into(), as_of: day, known_at, ..Default::default() };
+        let items = clients.query.list_open_items(request).await?.into_inner().items;
+        assert_eq!(items.iter().map(|item| item.open_minor).sum::<i64>(), row.balance, "the items are the balance");
         figures.push((buckets, row.balance));
     }
     assert_eq!(
@@ -384,7 +387,17 @@ pub async fn role(_: Arc<Env>) -> Outcome {
         .await?;
     assert_eq!(names, 1, "there is something to hide");
     sqlx::query("SET ROLE saldo_bi").execute(&mut connection).await?;
-    for view in ["open_items", "aging", "aging_as_of('2026-02-01')", "debtor_history", "ledger", "accounts", "parked"] {
+    for view in [
+        "items",
+        "open_items",
+        "open_items_as_of('2026-02-01')",
+        "aging",
+        "aging_as_of('2026-02-01')",
+        "debtor_history",
+        "ledger",
+        "accounts",
+        "parked",
+    ] {
         let found =
             sqlx::query(AssertSqlSafe(format!("SELECT t::text FROM bi.{view} t"))).fetch_all(&mut connection).await?;
         assert_eq!(found.is_empty(), view == "parked", "{view}");

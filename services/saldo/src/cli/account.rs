@@ -79,10 +79,10 @@ pub struct Open {
 pub struct Show {
     /// The account.
     account: String,
-    /// The day of the figures; absent: today.
+    /// The day of the figures and the open items; absent: today.
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
     as_of: Option<Date>,
-    /// Use only what was known at this instant for the figures; absent: everything known now.
+    /// Use only what was known at this instant for the figures and the open items; absent: everything known now.
     #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
     known_at: Option<Timestamp>,
     /// Also show everything that happened on the account.
@@ -206,17 +206,22 @@ impl Show {
         let mut clients = self.target.connect().await?;
         let account_id = self.account;
         let who = ask(&clients, v1::GetAccountRequest { account_id: account_id.clone(), ..Default::default() }).await?;
-        let on_a_day = self.as_of.is_some() || self.known_at.is_some();
+        let known_at = self.known_at.map(timestamp_to_api);
         let request = v1::GetAgingRequest {
             as_of: self.as_of.map(date_to_api),
-            known_at: self.known_at.map(timestamp_to_api),
+            known_at,
             account_id: account_id.clone(),
             ..Default::default()
         };
         let figures = aging::fetch(&mut clients, request).await.map_err(|status| super::refusal::explained(&status))?;
-        let items = v1::ListOpenItemsRequest { account_id: account_id.clone(), ..Default::default() };
-        // What is open is known for now alone.
-        let items = if on_a_day { Vec::new() } else { ask(&clients, items).await?.items };
+        // Figures and items speak of one day, even if the day ends between the two questions.
+        let items = v1::ListOpenItemsRequest {
+            account_id: account_id.clone(),
+            as_of: figures.as_of,
+            known_at,
+            ..Default::default()
+        };
+        let items = ask(&clients, items).await?.items;
         let holds = v1::ListHoldsRequest { account_id: account_id.clone(), page_size: 1_000, ..Default::default() };
         let holds = ask(&clients, holds).await?.holds;
         let history = if self.history { history(&clients, &account_id).await? } else { Vec::new() };
@@ -232,11 +237,9 @@ impl Show {
                 "time_zone": who.time_zone, "country": who.country, "version": who.version, "as_of": as_of,
                 "contact_points": who.contact_points.iter().map(contact_as_json).collect::<Vec<_>>(),
                 "figures": figures.rows.iter().map(aging::as_json).collect::<Vec<_>>(),
+                "open_items": items.iter().map(item_as_json).collect::<Vec<_>>(),
                 "holds": holds.iter().map(hold::as_json).collect::<Vec<_>>(),
             });
-            if !on_a_day {
-                said["open_items"] = items.iter().map(item_as_json).collect();
-            }
             if self.history {
                 said["history"] = history.iter().map(entry_as_json).collect();
             }
@@ -257,9 +260,7 @@ impl Show {
             ])
         );
         println!("Owed as of {as_of}:\n{}", table::aging(&figures.rows, &[]));
-        if !on_a_day {
-            println!("\nOpen:\n{}", table::open_items(&items));
-        }
+        println!("\nOpen:\n{}", table::open_items(&items));
         if !holds.is_empty() {
             println!("\nOn hold:\n{}", hold::shown(&holds));
         }
