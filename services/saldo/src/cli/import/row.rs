@@ -22,7 +22,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub why: String,
-    /// Account and number, where the row has them.
+    /// Account and number, where both can be read. A faulty one may be another's with a typing error.
     pub document: Option<(String, String)>,
 }
 
@@ -77,7 +77,10 @@ impl Row<'_> {
             };
             Ok(Some(Entry { account: account.clone(), document, stated_total, profile }))
         });
-        read.map_err(|why| Fault { why, document: (!number.is_empty()).then_some((account, number)) })
+        read.map_err(|why| {
+            let names_both = AccountId::new(&account).is_ok() && DocumentNumber::new(&number).is_ok();
+            Fault { why, document: names_both.then_some((account, number)) }
+        })
     }
 
     fn currency(&self) -> Result<Currency, String> {
