@@ -170,8 +170,7 @@ pub async fn u7_equal_rows_are_counted(_: Arc<Env>) -> Outcome {
 
 pub async fn u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost(_: Arc<Env>) -> Outcome {
     let desk = Desk::start().await?;
-    let map =
-        desk.map("", "[payment]\nreference = '{text}-{paid}'\namount = '{amount}'\nvalue_date = '{paid}'\n")?;
+    let map = desk.map("", "[payment]\nreference = '{text}-{paid}'\namount = '{amount}'\nvalue_date = '{paid}'\n")?;
     let wrong = "customer;text;amount;paid\n1;X;1,00;20.01.2026\n1;X;1,0O;20.01.2026\n";
     let file = desk.write("payments.csv", wrong)?;
     let (code, summary) = desk.import("payments", &file, &map, &[]).await?;

@@ -261,7 +261,10 @@ mod tests {
             unapplied(&entry, 2, &v1::CommandResponse { allocations, ..Default::default() })
         };
         let told = rest(100).expect("400 are left");
-        assert_eq!((told.kind, &*told.reference, &*told.invoice, told.amount_minor), ("credit note", "C-1", "F-1", 400));
+        assert_eq!(
+            (told.kind, &*told.reference, &*told.invoice, told.amount_minor),
+            ("credit note", "C-1", "F-1", 400)
+        );
         assert_eq!(rest(500), None);
     }
 }
