@@ -156,6 +156,28 @@ pub async fn u7_equal_rows_are_counted(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+pub async fn u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost(_: Arc<Env>) -> Outcome {
+    let desk = Desk::start().await?;
+    let map = desk.map("", "[payment]\nreference = '{text}-{paid}'\namount = '{amount}'\nvalue_date = '{paid}'\n")?;
+    let wrong = "customer;text;amount;paid\n1;X;1,00;20.01.2026\n1;X;1,0O;20.01.2026\n";
+    let file = desk.write("payments.csv", wrong)?;
+    let (code, summary) = desk.import("payments", &file, &map, &[]).await?;
+    assert_eq!((code, counts(&summary)), (3, [1, 0, 0, 0, 1]), "{summary}");
+    let rejected = PathBuf::from(format!("{}.rejected.csv", file.display()));
+    std::fs::write(&rejected, std::fs::read_to_string(&rejected)?.replace("1,0O", "1,00"))?;
+    for more in [&["--dry-run"][..], &[]] {
+        let (code, summary) = desk.import("payments", &rejected, &map, more).await?;
+        assert_eq!((code, counts(&summary)), (3, [0, 0, 0, 0, 1]), "{summary}");
+        assert!(summary.to_string().contains("correct FILE itself"), "{summary}");
+    }
+    std::fs::write(&file, wrong.replace("1,0O", "1,00"))?;
+    let (code, summary) = desk.import("payments", &file, &map, &[]).await?;
+    assert_eq!((code, counts(&summary)), (0, [1, 1, 0, 0, 0]), "{summary}");
+    let items = open_items(&desk.saldo.clients().await?, "K-1").await?;
+    assert_eq!(items.iter().map(|(.., open)| *open).collect::<Vec<_>>(), [-100; 2]);
+    Ok(())
+}
+
 pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
     let desk = Desk::start().await?;
     let sections = format!("{INVOICE}description = '{{text}}'\n").replace("\n\n", "\n");

@@ -205,6 +205,11 @@ fn main() -> ExitCode {
             files::u3_u4_the_file_alone_decides
         ),
         ("import: equal rows without an id are counted", Postgres, files::u7_equal_rows_are_counted),
+        (
+            "import: a corrected row that equals an accepted one is not lost",
+            Postgres,
+            files::u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost
+        ),
         ("import: rejected rows are corrected and imported again", Postgres, files::rejected_rows_come_back),
         ("import: instalments and credit notes", Postgres, files::instalments_and_credit_notes),
         ("import: a dry run says what the import then does", Postgres, files::dry_run),

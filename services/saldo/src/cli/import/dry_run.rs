@@ -71,7 +71,10 @@ async fn account(rows: &Rows, documents: &[Planned], clients: &Clients) -> Resul
     for (planned, entry) in documents.iter().zip(&entries) {
         let outcome = match entry {
             Ok(entry) => {
-                let outcome = judge(entry, &recorded, &issued);
+                let outcome = match judge(entry, &recorded, &issued) {
+                    Outcome::Present => Outcome::recorded(rows, &entry.document),
+                    other => other,
+                };
                 if matches!((&entry.document, &outcome), (Document::Invoice(_), Outcome::Added)) {
                     issued.insert(entry.document.number());
                 }

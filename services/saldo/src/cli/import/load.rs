@@ -111,11 +111,13 @@ impl Loader<'_> {
             self.record(entry).await
         };
         match asked.await {
-            Ok(None) => Ok((Outcome::Present, None)),
+            Ok(None) => Ok((Outcome::recorded(self.rows, &entry.document), None)),
             Ok(Some(answer)) => {
                 self.reached.lock().await.note(&answer.consistency_token);
-                let outcome = if answer.replayed { Outcome::Present } else { Outcome::Added };
-                Ok((outcome, unapplied(entry, line, &answer)))
+                let outcome =
+                    if answer.replayed { Outcome::recorded(self.rows, &entry.document) } else { Outcome::Added };
+                let is_rejected = matches!(outcome, Outcome::Rejected(_));
+                Ok((outcome, unapplied(entry, line, &answer).filter(|_| !is_rejected)))
             }
             Err(status) if is_about_the_row(&status) => Ok((Outcome::Rejected(words::refusal(&status, entry)), None)),
             Err(status) => {

@@ -162,7 +162,7 @@ pub enum MapError {
 
 impl PaymentFields {
     /// Whether equal rows are payments of their own. A reference that is made of the payment's amount or day tells none apart.
-    pub fn counts_equal_rows(&self) -> bool {
+    fn counts_equal_rows(&self) -> bool {
         let Some(reference) = &self.reference else { return true };
         let mut content = self.amount.columns().chain(self.value_date.columns());
         content.any(|column| reference.columns().any(|named| named == column))
@@ -218,6 +218,11 @@ impl Map {
         let payment = self.payment.filter(|_| kind == Kind::Payments);
         let credit_note = self.credit_note.filter(|_| kind != Kind::Payments);
         Ok(Self { invoice, payment, credit_note, ..self })
+    }
+
+    /// Whether equal rows of the file are payments of their own.
+    pub fn counts_equal_rows(&self) -> bool {
+        self.payment.as_ref().is_some_and(PaymentFields::counts_equal_rows)
     }
 
     /// Whether a template names this column.

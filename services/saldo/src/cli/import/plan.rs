@@ -29,6 +29,20 @@ pub enum Outcome {
     Rejected(String),
 }
 
+impl Outcome {
+    /// The outcome of a document that is recorded with the same content. A file of rejected rows lacks the rows that were accepted.
+    /// So an equal payment that is recorded may be one of those, and the row must not count as present.
+    pub fn recorded(rows: &Rows, document: &Document) -> Self {
+        let is_payment = matches!(document, Document::Payment(_));
+        if is_payment && rows.has_marks() && rows.map().counts_equal_rows() {
+            let why = "an equal payment is recorded, and rejected rows alone do not tell whether it is this one; correct FILE itself and \
+                       import that";
+            return Self::Rejected(why.to_owned());
+        }
+        Self::Present
+    }
+}
+
 /// A document to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
@@ -54,7 +68,7 @@ impl Plan {
         let mut planner = Planner {
             rows,
             in_parts: map.invoice.as_ref().is_some_and(|invoice| invoice.row == RowIs::Instalment),
-            counted: map.payment.as_ref().is_some_and(|payment| payment.counts_equal_rows()),
+            counted: map.counts_equal_rows(),
             plan: Plan::default(),
             accounts: HashMap::new(),
             firsts: HashMap::new(),
@@ -300,6 +314,23 @@ mod tests {
         let rows = rows(&format!("a;n;x;d\n{}", row.repeat(2)), &format!("{PAYMENT}reference='{{n}}'\n"));
         let plan = Plan::of(&rows).expect("a plan");
         assert_eq!(plan.settled, [(1, Outcome::Repeated(2))], "an id that comes again is one payment");
+    }
+
+    #[test]
+    fn an_equal_payment_of_a_file_of_rejected_rows_is_not_taken_for_the_one_that_is_recorded() {
+        let (plain, rejected) =
+            ("a;n;x;d\nB;X;1.00;2026-11-20\n", "a;n;x;d;line;reason\nB;X;1.00;2026-11-20;3;amount: must be\n");
+        let of = |file: &str, reference: &str| {
+            let rows = rows(file, &format!("{PAYMENT}{reference}"));
+            let document = rows.read(0).expect("read").expect("a payment").document;
+            Outcome::recorded(&rows, &document)
+        };
+        for reference in ["", "reference='{n}-{d}'\n"] {
+            assert_eq!(of(plain, reference), Outcome::Present);
+            let Outcome::Rejected(why) = of(rejected, reference) else { panic!("{reference}") };
+            assert!(why.contains("correct FILE itself"), "{why}");
+        }
+        assert_eq!(of(rejected, "reference='{n}'\n"), Outcome::Present, "an id tells payments apart");
     }
 
     const PARTS: &str = "[invoice]\nrow='instalment'\nnumber='{n}'\namount='{x}'\nissue_date='{i}'\ndue_date='{d}'\n";

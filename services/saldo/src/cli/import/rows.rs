@@ -97,6 +97,11 @@ impl Rows {
         end.and_then(|end| record.get(..end.saturating_sub(1))).unwrap_or(record)
     }
 
+    /// Whether this is a file of rejected rows.
+    pub fn has_marks(&self) -> bool {
+        self.has_marks
+    }
+
     /// The line end of the file.
     pub fn line_end(&self) -> &'static str {
         match self.text.bytes().get(self.header_record.range.end..) {
