@@ -221,10 +221,13 @@ pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
     let (code, summary) = desk.import("credit-notes", &rejected, &credits, &[]).await?;
     assert_eq!((code, counts(&summary)), (0, [1, 0, 0, 0, 0]), "{summary}");
 
-    // A quote that nobody closes ends the import before anything is sent, and takes the former run's rows away.
+    // A quote that nobody closes ends the import before anything is sent, and leaves the former run's rows.
     let file = desk.write("credits.csv", format!("{row}1;C-2;\"A-1;1,00;02.01.2026\n1;C-3;A-1;1,00;02.01.2026\n"))?;
     let why = desk.import("credit-notes", &file, &credits, &[]).await.expect_err("an open quote").to_string();
-    assert!(why.contains("line 3") && !rejected.exists(), "{why}");
+    assert!(why.contains("line 3") && rejected.exists(), "{why}");
+    let file = desk.write("credits.csv", row.replace("A-9", "A-1"))?;
+    assert_eq!(desk.import("credit-notes", &file, &credits, &[]).await?.0, 0);
+    assert!(!rejected.exists() && rejected.with_extension("csv.before").exists(), "they are set aside");
     Ok(())
 }
 

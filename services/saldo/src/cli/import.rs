@@ -115,9 +115,6 @@ impl Run for Import {
 
 async fn run(kind: Kind, args: &ImportArgs) -> Result<(Summary, Format), crate::Failure> {
     let started = Instant::now();
-    if !args.dry_run {
-        rejected::remove(&args.file)?;
-    }
     let map = Map::read(&args.map)?;
     let clients = args.target.connect().await?;
     let rows = Rows::open(&args.file, args.encoding, map, kind)?;
@@ -132,6 +129,7 @@ async fn run(kind: Kind, args: &ImportArgs) -> Result<(Summary, Format), crate::
         bar.finish_and_clear();
         summary = Summary { dry_run: true, ..Summary::of(&rows, plan, done) };
     } else {
+        rejected::set_aside(&args.file)?;
         let loader = Loader { rows: &rows, clients, bar, reached: Mutex::new(Reached::default()) };
         let done = loader.send(&plan, args.in_flight.into()).await?;
         loader.bar.finish_and_clear();
@@ -149,16 +147,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_run_that_ends_at_once_leaves_no_rejected_rows_of_an_earlier_run() {
+    async fn a_run_that_sends_nothing_leaves_the_rejected_rows_of_an_earlier_run() {
         let dir = tempfile::tempdir().expect("a folder");
         let (file, rejected) = (dir.path().join("a.csv"), dir.path().join("a.csv.rejected.csv"));
         let target = Target::new("http://127.0.0.1:1".to_owned(), String::new());
-        for (dry_run, left) in [(true, true), (false, false)] {
-            std::fs::write(&rejected, "line,reason\n").expect("written");
+        std::fs::write(&rejected, "line,reason\n").expect("written");
+        for dry_run in [true, false] {
             let (file, map, target) = (file.clone(), dir.path().join("none.toml"), target.clone());
             let args = ImportArgs { file, map, encoding: None, dry_run, in_flight: 1, json: false, target };
             assert!(Import::Invoices(args).run().await.is_err());
-            assert_eq!(rejected.exists(), left, "a dry run writes nothing and removes nothing");
+            assert!(rejected.exists(), "somebody may have corrected them");
         }
     }
 }

@@ -22,10 +22,13 @@ fn failed(path: &Path, error: &std::io::Error) -> ImportError {
     ImportError::Rejected { path: path.display().to_string(), why: error.to_string() }
 }
 
-/// Removes the rejected rows of an earlier run, so that a run that ends early does not leave them for its own.
-pub fn remove(file: &Path) -> Result<(), ImportError> {
+/// Renames the file of an earlier run, so that a run that ends early does not leave it for its own. It is not deleted, since it may
+/// hold corrections that were not imported.
+pub fn set_aside(file: &Path) -> Result<(), ImportError> {
     let path = path_of(file);
-    match std::fs::remove_file(&path) {
+    let mut before = path.clone().into_os_string();
+    before.push(".before");
+    match std::fs::rename(&path, before) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(&path, &error)),
         _ => Ok(()),
     }
@@ -95,6 +98,17 @@ mod tests {
         assert_eq!(String::from_utf8(written(&rows(file.as_bytes()))).expect("UTF-8"), expected);
         let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
         assert_eq!(written(&rows(&utf16(file))), utf16(&expected));
+    }
+
+    #[test]
+    fn the_rejected_rows_of_an_earlier_run_are_set_aside() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("a.csv");
+        assert!(set_aside(&file).is_ok(), "there are none");
+        std::fs::write(path_of(&file), "corrected").expect("written");
+        assert!(set_aside(&file).is_ok() && !path_of(&file).exists());
+        let before = std::fs::read_to_string(dir.path().join("a.csv.rejected.csv.before"));
+        assert_eq!(before.expect("kept"), "corrected");
     }
 
     #[test]
