@@ -13,10 +13,11 @@ use crate::{
 const MAX_NUMBERS: usize = 1_000;
 
 impl Query for v1::FindDocumentsRequest {
-    const MODELS: &'static [&'static str] = &["accounts", "ledger"];
+    const MODELS: &'static [&'static str] = &["accounts", "ledger", "documents"];
     const OF_ONE_ACCOUNT: bool = true;
 
-    /// What the ledger has of these documents. The first entry of an item made it.
+    /// What the ledger has of these documents. The first entry of an item made it. The day is that of the document: a payment that is
+    /// dated ahead has its entry on an earlier day.
     async fn answer(self, rows: TenantRows<'_>) -> Result<v1::FindDocumentsResponse, Status> {
         let kind = match self.kind() {
             Kind::Unspecified => return Err(invalid("kind", "must be invoice, credit note or payment")),
@@ -29,9 +30,12 @@ impl Query for v1::FindDocumentsRequest {
         }
         let found = sqlx::query(
             "SELECT DISTINCT ON (document, instalment)
-                    kind, document, instalment, currency::text, effective_date, due_date, amount_minor,
+                    kind, document, instalment, currency::text,
+                    (SELECT d.day FROM bi.documents d
+                     WHERE d.tenant = $1 AND d.account = $2 AND d.kind = $3 AND d.document = l.document),
+                    due_date, amount_minor,
                     (sum(amount_minor) OVER (PARTITION BY document, instalment))::bigint
-             FROM bi.ledger WHERE tenant = $1 AND account = $2 AND kind = $3 AND document = ANY($4)
+             FROM bi.ledger l WHERE tenant = $1 AND account = $2 AND kind = $3 AND document = ANY($4)
              ORDER BY document, instalment, record_offset, line",
         )
         .bind(rows.tenant)
