@@ -90,8 +90,20 @@ pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome 
     let (file, map) = (file.display().to_string(), payments.display().to_string());
     let said = desk.saldo.succeed(&["import", "payments", &file, "--map", &map]).await?;
     assert!(said.contains("13,00 EUR stay unapplied") && said.contains("line 2: 4,00 EUR of payment P1"), "{said}");
+    // A credit note that does not fit is told, too.
+    let credits = "[credit_note]\nnumber = '{ref}'\ninvoice = '{no}'\namount = '{amount}'\ndate = '{paid}'\n";
+    let credits = desk.map("-c", credits)?;
+    std::fs::write(&credits, std::fs::read_to_string(&credits)?.replace("{customer}-c", "{customer}"))?;
+    let file = desk.write("credits.csv", "customer;ref;amount;paid;no\n1;C1;0,50;01.02.2026;S1\n")?;
+    let (code, summary) = desk.import("credit-notes", &file, &credits, &[]).await?;
+    assert_eq!((code, counts(&summary)), (0, [1, 0, 0, 0, 0]), "{summary}");
+    let one = &summary["unapplied"][0];
+    assert_eq!(json!([one["kind"], one["reference"], one["amount_minor"]]), json!(["credit note", "C1", 50]));
     let clients = desk.saldo.clients().await?;
-    assert_eq!(open_items(&clients, "K-1").await?, [("P1".into(), 0, -400), ("P3".into(), 0, -200)]);
+    assert_eq!(
+        open_items(&clients, "K-1").await?,
+        [("C1".into(), 0, -50), ("P1".into(), 0, -400), ("P3".into(), 0, -200)]
+    );
     assert_eq!(open_items(&clients, "K-2").await?, [("P2".into(), 0, -700)]);
     Ok(())
 }

@@ -40,11 +40,14 @@ pub enum ImportError {
     Service { line: u64, why: String, done: u64, rows: usize },
 }
 
-/// A payment of which a part is applied to nothing.
+/// A payment or credit note of which a part is applied to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unapplied {
     pub line: u64,
+    /// Payment or credit note.
+    pub kind: &'static str,
     pub account: String,
+    /// The payment's reference or the credit note's number.
     pub reference: String,
     /// The invoice that the row names; empty where it names none.
     pub invoice: String,
@@ -221,15 +224,47 @@ pub fn is_about_the_row(status: &Status) -> bool {
 }
 
 fn unapplied(entry: &Entry, line: u64, answer: &v1::CommandResponse) -> Option<Unapplied> {
-    let Document::Payment(payment) = &entry.document else { return None };
-    let amount = payment.amount.as_ref()?;
+    let amount = match &entry.document {
+        Document::Invoice(_) => return None,
+        Document::CreditNote(note) => note.amount.as_ref()?,
+        Document::Payment(payment) => payment.amount.as_ref()?,
+    };
     let rest = answer.allocations.iter().fold(amount.minor_units, |rest, line| rest.saturating_sub(line.amount_minor));
     (rest > 0).then(|| Unapplied {
         line,
+        kind: entry.document.kind(),
         account: entry.account.clone(),
-        reference: payment.reference.clone(),
+        reference: entry.document.number().to_owned(),
         invoice: entry.document.invoice().unwrap_or_default().to_owned(),
         amount_minor: rest,
         currency: amount.currency.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_applied_of_a_credit_note_is_told_as_that_of_a_payment_is() {
+        let amount = Some(v1::Money { minor_units: 500, currency: "EUR".into() });
+        let note = v1::CreditInvoiceRequest {
+            credit_note_number: "C-1".into(),
+            invoice_number: "F-1".into(),
+            amount,
+            ..Default::default()
+        };
+        let entry =
+            Entry { account: "K".into(), document: Document::CreditNote(note), stated_total: None, profile: None };
+        let rest = |applied: i64| {
+            let allocations = vec![v1::AllocationLine { amount_minor: applied, ..Default::default() }];
+            unapplied(&entry, 2, &v1::CommandResponse { allocations, ..Default::default() })
+        };
+        let told = rest(100).expect("400 are left");
+        assert_eq!(
+            (told.kind, &*told.reference, &*told.invoice, told.amount_minor),
+            ("credit note", "C-1", "F-1", 400)
+        );
+        assert_eq!(rest(500), None);
+    }
 }

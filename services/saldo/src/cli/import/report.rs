@@ -36,7 +36,7 @@ pub struct Summary {
     pub rejections: Vec<Rejection>,
     /// Where the rejected rows are.
     pub rejected_file: Option<PathBuf>,
-    /// Payments of which a part is applied to nothing.
+    /// Payments and credit notes of which a part is applied to nothing.
     pub unapplied: Vec<Unapplied>,
     /// Why it is not known whether the read models have the rows yet. The rows are in the log all the same.
     pub unread: Option<String>,
@@ -98,9 +98,9 @@ impl Summary {
         });
         list(&self.unapplied, &self.unapplied_in_all(format), |one| {
             let amount = written(format, one.amount_minor, &one.currency);
-            let Unapplied { line, account, reference, invoice, .. } = one;
+            let Unapplied { line, kind, account, reference, invoice, .. } = one;
             let of = if invoice.is_empty() { String::new() } else { format!(", for invoice {invoice}") };
-            format!("line {line}: {amount} of payment {reference} of account {account}{of}")
+            format!("line {line}: {amount} of {kind} {reference} of account {account}{of}")
         });
         list(&self.rejections, "rejected rows", |rejection| format!("line {}: {}", rejection.line, rejection.reason));
         if let Some(why) = &self.unread {
@@ -118,7 +118,7 @@ impl Summary {
             *sum = sum.saturating_add(one.amount_minor);
         }
         let sums: Vec<String> = sums.iter().map(|(currency, minor)| written(format, *minor, currency)).collect();
-        format!("payments that are not applied whole, {} stay unapplied", sums.join(" and "))
+        format!("payments and credit notes that are not applied whole, {} stay unapplied", sums.join(" and "))
     }
 }
 
