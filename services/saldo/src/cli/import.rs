@@ -1,6 +1,6 @@
 //! `saldo import`: a CSV file through the gRPC command service. The whole file is read and planned first, and then sent: accounts
 //! side by side, and the documents of one account in the order of the file. Every request id is a function of the row, so a second
-//! run adds nothing, and a run after a crash completes the first.
+//! run adds no document, and a run after a crash completes the first.
 
 mod document;
 mod dry_run;
@@ -41,8 +41,8 @@ use crate::{
 
 /// Load a CSV file through the gRPC command service.
 ///
-/// A second run of the same file adds nothing. A run after a crash completes the first. Needs a token with the role writer;
-/// --dry-run needs the role reader.
+/// A second run of the same file adds no document. A row that is refused is refused and noted each time. A run after a crash
+/// completes the first. Needs a token with the role writer; --dry-run needs the role reader.
 #[derive(clap::Parser)]
 #[command(name = "import")]
 pub enum Import {

@@ -63,6 +63,7 @@ async fn account(rows: &Rows, documents: &[Planned], clients: &Clients) -> Resul
             why: explain(&status),
             done: 0,
             rows: rows.len(),
+            next: words::next_step(&status),
         })?;
         recorded.insert(kind, found);
     }

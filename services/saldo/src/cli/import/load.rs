@@ -36,8 +36,8 @@ pub enum ImportError {
     #[error("writing {path}: {why}")]
     Rejected { path: String, why: String },
     /// The service did not answer.
-    #[error("line {line}: {why}; {done} of {rows} rows are dealt with, run the same command again to go on")]
-    Service { line: u64, why: String, done: u64, rows: usize },
+    #[error("line {line}: {why}; {done} of {rows} rows are dealt with, {next}")]
+    Service { line: u64, why: String, done: u64, rows: usize, next: &'static str },
 }
 
 /// A payment or credit note of which a part is applied to nothing.
@@ -125,7 +125,7 @@ impl Loader<'_> {
             Err(status) if is_about_the_row(&status) => Ok((Outcome::Rejected(words::refusal(&status, entry)), None)),
             Err(status) => {
                 let (why, done, rows) = (explain(&status), self.bar.position(), self.rows.len());
-                Err(ImportError::Service { line, why, done, rows })
+                Err(ImportError::Service { line, why, done, rows, next: words::next_step(&status) })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Answers of the service in the words of a file: its keys are those of the map.
 
 use saldo_api::v1;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::{
@@ -20,6 +20,15 @@ pub fn refusal(status: &Status, entry: &Entry) -> String {
         "INVOICE_NUMBER_TAKEN" | "CREDIT_NOTE_NUMBER_TAKEN" | "PAYMENT_REFERENCE_TAKEN" => other_content(&name),
         "OVER_ALLOCATION" | "ITEM_NOT_OPEN" => format!("invoice {invoice} has less open than {name}"),
         _ => faults(status, entry).unwrap_or_else(|| explain(status)),
+    }
+}
+
+/// What to do after an answer that ends the import. The same token would be refused again.
+pub fn next_step(status: &Status) -> &'static str {
+    match status.code() {
+        Code::PermissionDenied => "run the same command with a token that has this role to go on",
+        Code::Unauthenticated => "run the same command with a valid token to go on",
+        _ => "run the same command again to go on",
     }
 }
 
@@ -50,7 +59,6 @@ fn faults(status: &Status, entry: &Entry) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
     use tonic_types::ErrorDetails;
 
     use super::{super::document::Document, *};
@@ -68,6 +76,14 @@ mod tests {
             stated_total: None,
             profile: Some(v1::Profile { contact_points: vec![email, phone], ..Default::default() }),
         }
+    }
+
+    #[test]
+    fn a_refused_token_is_not_to_be_tried_again() {
+        let next = |status: Status| next_step(&status);
+        assert!(next(Status::permission_denied("reader")).contains("a token that has this role"));
+        assert!(next(Status::unauthenticated("expired")).contains("a valid token"));
+        assert!(next(Status::unavailable("down")).contains("same command again"));
     }
 
     #[test]
