@@ -123,32 +123,35 @@ fn kind(profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<DebtorKind> {
 
 fn language(profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<String> {
     let text = &profile.language;
-    if text.len() == 2 && text.bytes().all(|b| b.is_ascii_lowercase()) {
-        Some(text.clone())
-    } else {
-        fields.add("profile.language", "must be an ISO 639-1 code in lower case, for example es");
-        None
-    }
+    fields.check("profile.language", check_language(text)).map(|()| text.clone())
 }
 
 fn country(profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<String> {
     let text = &profile.country;
-    if text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase()) {
-        Some(text.clone())
-    } else {
-        fields.add("profile.country", "must be an ISO 3166-1 alpha-2 code in upper case, for example ES");
-        None
-    }
+    fields.check("profile.country", check_country(text)).map(|()| text.clone())
 }
 
 fn time_zone(profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<String> {
-    match TimeZone::get(&profile.time_zone) {
-        Ok(zone) if zone.iana_name().is_some() => Some(profile.time_zone.clone()),
-        _ => {
-            fields.add("profile.time_zone", "must be an IANA time zone, for example Europe/Madrid");
-            None
-        }
-    }
+    let text = &profile.time_zone;
+    fields.check("profile.time_zone", check_time_zone(text)).map(|()| text.clone())
+}
+
+/// The rule of a profile's language.
+pub fn check_language(text: &str) -> Result<(), &'static str> {
+    let is_code = text.len() == 2 && text.bytes().all(|b| b.is_ascii_lowercase());
+    is_code.then_some(()).ok_or("must be an ISO 639-1 code in lower case, for example es")
+}
+
+/// The rule of a profile's country.
+pub fn check_country(text: &str) -> Result<(), &'static str> {
+    let is_code = text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
+    is_code.then_some(()).ok_or("must be an ISO 3166-1 alpha-2 code in upper case, for example ES")
+}
+
+/// The rule of a profile's time zone.
+pub fn check_time_zone(text: &str) -> Result<(), &'static str> {
+    let is_zone = TimeZone::get(text).is_ok_and(|zone| zone.iana_name().is_some());
+    is_zone.then_some(()).ok_or("must be an IANA time zone, for example Europe/Madrid")
 }
 
 fn contact_points(event_type: &str, profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<Vec<ContactPoint>> {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use saldo_api::v1::DebtorKind;
+use saldo_command::edge::{check_country, check_language, check_time_zone};
 use serde::Deserialize;
 
 use super::{format::Format, records::OpenQuote, template::Template};
@@ -169,6 +171,35 @@ impl PaymentFields {
     }
 }
 
+impl AccountDefaults {
+    /// Checks the values that no row changes: a fault of those is the map's and not a row's.
+    fn check(&self) -> Result<(), String> {
+        type Rule = fn(&str) -> Result<(), &'static str>;
+        let rules: [(&str, &Template, Rule); 4] = [
+            ("kind", &self.kind, |text| debtor_kind(text).map(drop)),
+            ("language", &self.language, check_language),
+            ("time_zone", &self.time_zone, check_time_zone),
+            ("country", &self.country, check_country),
+        ];
+        for (key, template, rule) in rules {
+            if template.columns().next().is_none() {
+                let text = template.render(|_| None);
+                rule(&text).map_err(|why| format!("account.open.{key} = {text:?}: {why}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kind of a debtor by its name in a map or a file.
+pub fn debtor_kind(name: &str) -> Result<DebtorKind, &'static str> {
+    match name {
+        "consumer" => Ok(DebtorKind::Consumer),
+        "business" => Ok(DebtorKind::Business),
+        _ => Err("must be consumer or business"),
+    }
+}
+
 impl Map {
     pub fn read(path: &Path) -> Result<Self, MapError> {
         let unreadable = |why: String| MapError::Unreadable { path: path.display().to_string(), why };
@@ -182,6 +213,7 @@ impl Map {
     pub fn parse(text: &str) -> Result<Self, MapError> {
         let map: Map = toml::from_str(text).map_err(|error| MapError::Invalid(error.to_string()))?;
         map.format.check().map_err(MapError::Invalid)?;
+        map.account.open.iter().try_for_each(AccountDefaults::check).map_err(MapError::Invalid)?;
         let invoice = |rule: fn(&InvoiceFields) -> bool| map.invoice.as_ref().is_none_or(rule);
         let rules = [
             (
@@ -321,6 +353,28 @@ mod tests {
         }
         // A decimal comma between commas stands in quotes.
         assert!(map("date='%m/%d/%Y'\ndecimal=','").is_ok() && map("date='%d.%m.%y'").is_ok());
+    }
+
+    #[test]
+    fn a_profile_that_no_account_could_be_opened_with_is_refused_at_once() {
+        let right =
+            "display_name='{n}'\nkind='business'\nlanguage='de'\ntime_zone='Europe/Berlin'\ncountry='{country}'\n";
+        let map = |open: &str| {
+            let account = format!("[account]\nid='{{a}}'\n[account.open]\n{open}");
+            Map::parse(&format!("[format]\ndate='%F'\ncurrency='EUR'\n{account}"))
+        };
+        assert!(map(right).is_ok(), "a column is judged row by row");
+        for (key, value, wrong) in [
+            ("kind", "business", "busines"),
+            ("language", "de", "deutsch"),
+            ("language", "de", ""),
+            ("time_zone", "Europe/Berlin", "Berlin"),
+            ("country", "{country}", "Germany"),
+        ] {
+            let open = right.replace(&format!("{key}='{value}'"), &format!("{key}='{wrong}'"));
+            let error = map(&open).expect_err(wrong).to_string();
+            assert!(error.contains(&format!("account.open.{key} = {wrong:?}: must be")), "{error}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use saldo_facts::date_to_api;
 
 use super::{
     document::{Document, Entry},
-    map::{AccountDefaults, CreditNoteFields, InvoiceFields, Map, PaymentFields, RowIs, key_of},
+    map::{AccountDefaults, CreditNoteFields, InvoiceFields, Map, PaymentFields, RowIs, debtor_kind, key_of},
     template::Template,
 };
 
@@ -216,11 +216,7 @@ impl Row<'_> {
     }
 
     fn profile(&self, defaults: &AccountDefaults) -> Result<v1::Profile, String> {
-        let kind = match self.render(&defaults.kind).as_str() {
-            "consumer" => v1::DebtorKind::Consumer,
-            "business" => v1::DebtorKind::Business,
-            _ => return Err(at("account.open.kind", "must be consumer or business")),
-        };
+        let kind = debtor_kind(&self.render(&defaults.kind)).map_err(|rule| at("account.open.kind", rule))?;
         let points =
             [(v1::Channel::Email, self.render(&defaults.email)), (v1::Channel::Phone, self.render(&defaults.phone))];
         Ok(v1::Profile {
