@@ -5,8 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use jiff::tz::TimeZone;
 use saldo::client::Clients;
 use saldo_api::v1;
+use saldo_clock::Clock;
 use serde_json::{Value, json};
 
 use crate::{Failure, Outcome, env::Env, process::Saldo};
@@ -294,7 +296,7 @@ pub async fn dry_run(_: Arc<Env>) -> Outcome {
     assert_eq!(dry, wet);
     // A payment may be dated one day ahead.
     let payments = desk.map("-p", PAYMENT)?;
-    let ahead = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().tomorrow()?.strftime("%d.%m.%Y");
+    let ahead = Clock::system().now().to_zoned(TimeZone::UTC).date().tomorrow()?.strftime("%d.%m.%Y");
     let paid = desk.write("paid.csv", format!("customer;ref;amount;paid;no\n1;P1;1,00;{ahead};\n"))?;
     assert_eq!(desk.import("payments", &paid, &payments, &[]).await?.0, 0);
     for more in [&["--dry-run"][..], &[]] {
