@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::tz::TimeZone;
 use saldo::client::{Clients, StatusDetails};
 use saldo_api::{FieldMask, v1};
-use saldo_facts::ConsistencyToken;
+use saldo_clock::Clock;
+use saldo_facts::{ConsistencyToken, date_to_api};
 use saldo_log::{
     Log, NewRecord,
     acceptor::Acceptor,
@@ -201,7 +203,8 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
         reference: "R-1".into(),
         credit: Some(v1::refund_credit_request::Credit::PaymentReference("P-1".into())),
         amount: eur(500),
-        refund_date: date(2026, 3, 2),
+        // Not before the day on which the money was taken back from F-3.
+        refund_date: Some(date_to_api(Clock::system().now().to_zoned(TimeZone::UTC).date())),
         reason: "paid twice".into(),
     };
     let refunded = command.refund_credit(refund.clone()).await?.into_inner();
