@@ -419,7 +419,7 @@ pub(super) fn drop(
             return Err(Refusal::AttemptUnderWay { reminder });
         }
         Some(open) => {
-            let took = StepsTaken { steps: open.takes.clone(), on: day };
+            let took = StepsTaken { steps: still_open(account, &open.takes), on: day };
             ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::Dropped, day) }
         }
         None => {
@@ -460,9 +460,13 @@ fn unsettled(account: &Account, reminder: u64) -> Result<&Unsettled, Refusal> {
     })
 }
 
-/// The hold that keeps all of these items from being chased on a day; `None` where one of them may be.
+/// The hold that keeps all of these items from being chased on a day, or all of them that something is owed for. `None` where
+/// one of them may be chased, and where nothing is owed for those that are free of holds and those that are not.
 pub(super) fn held_by<'a>(account: &'a Account, items: &[ItemStep], day: Date) -> Option<&'a DocumentNumber> {
-    let mut holds = items.iter().map(|item| account.agreement.holding(&item.invoice, day));
-    let first = holds.next()??;
-    holds.all(|hold| hold.is_some()).then_some(&first.hold)
+    let holding = |items: &[ItemStep]| {
+        let mut holds = items.iter().map(|item| account.agreement.holding(&item.invoice, day));
+        let first = holds.next()??;
+        holds.all(|hold| hold.is_some()).then_some(&first.hold)
+    };
+    holding(items).or_else(|| holding(&still_owed(account, items.to_vec(), day)))
 }

@@ -13,7 +13,7 @@ use super::{
     },
     hours::Permitted,
     ladder::{ItemStep, StepsTaken},
-    reminder::{Reminder, ReminderState, Schedule, day_of, held_by},
+    reminder::{Closing, Reminder, ReminderState, Schedule, day_of, held_by},
 };
 use crate::{
     account::Account,
@@ -23,7 +23,7 @@ use crate::{
     party::{Channel, ContactPoint, Profile},
 };
 
-/// A reminder that waits is withheld as soon as all that it is about is on hold.
+/// A reminder that waits is withheld as soon as all that it is about is on hold, or all of it that something is owed for.
 pub(super) fn held(account: &Account, open: &Reminder, context: &Context<'_>) -> Option<Fact> {
     if matches!(open.state, ReminderState::Started { .. }) || account.agreement.holds.is_empty() {
         return None;
@@ -53,6 +53,10 @@ pub(super) fn start(
     let day = day_of(account, context, now);
     let withheld = |reason| Ok(vec![ContactWithheld::of(open, reason, day).into()]);
     let Some(policy) = context.rules.speaking() else { return withheld(WithheldReason::SendingOff) };
+    if open.retry_of.is_some_and(|former| account.dunning.closed == Some((former, Closing::Sent))) {
+        // The outcome of the former arrived late: the debtor has the message, so nothing is left to say again.
+        return withheld(WithheldReason::Settled);
+    }
     let (Some(schedule), Some(profile)) = (Schedule::of(account, policy, context), &account.party.profile) else {
         return withheld(WithheldReason::NoContactPoint);
     };
@@ -66,6 +70,9 @@ pub(super) fn start(
         (schedule.notice(account, &due, day), schedule.takes(account, &due))
     };
     let Some(notice) = notice.filter(|_| !takes.is_empty()) else {
+        if let Some(held) = held(account, open, context) {
+            return Ok(vec![held]);
+        }
         let balances = nothing_owed(account, &open.takes, day);
         if balances.is_empty() {
             return withheld(WithheldReason::Settled);
