@@ -79,8 +79,13 @@ impl Dunning {
                         WithheldReason::NoContactPoint => {
                             self.unsettled = Some(unsettled(&open, None, took.steps.is_empty()));
                         }
-                        WithheldReason::Settled | WithheldReason::NothingOwed | WithheldReason::Dropped => {
+                        WithheldReason::Dropped => {
                             (self.unsettled, self.closed) = (None, Some((*reminder, closing)));
+                        }
+                        // The ladder's own reminder can be about other items: a person sees to the reminder before it.
+                        WithheldReason::Settled | WithheldReason::NothingOwed => {
+                            self.unsettled.take_if(|unsettled| open.retry_of == Some(unsettled.reminder));
+                            self.closed = Some((*reminder, closing));
                         }
                         // Nothing was said, and what kept the message back passes: a person sees to the reminder before it.
                         WithheldReason::Held | WithheldReason::SendingOff => self.closed = Some((*reminder, closing)),

@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use saldo_domain::{
     agreement::{self, HoldReason, HoldScope, HoldTerms},
     command::Command,
-    dunning,
+    dunning::{self, Outcome},
     ledger::{self, Excess},
 };
 
@@ -62,6 +62,12 @@ fn rejected_in_two_currencies() -> World {
     world
 }
 
+/// The started reminder may or may not have reached the debtor.
+fn unknown(world: &mut World) {
+    let open = world.account.dunning.open.clone().expect("a started reminder");
+    assert_eq!(settle(world, open.number, open.attempts, Outcome::Unknown { handed: None }), Ok(()));
+}
+
 #[test]
 fn a_retry_of_what_is_on_hold_or_covered_by_credit_is_refused() {
     let mut world = rejected_in_two_currencies();
@@ -110,4 +116,20 @@ fn a_dropped_reminder_takes_no_step_of_what_is_settled() {
     assert_eq!(world.ask(&bounced), Ok(()));
     let steps: Vec<_> = world.account.ledger.items.iter().map(|item| item.last_step.is_some()).collect();
     assert_eq!(steps, [true, false]);
+}
+
+#[test]
+fn a_settled_reminder_about_another_item_leaves_the_task_of_the_one_before_it() {
+    let mut world = owing(march(12));
+    assert_eq!(world.ask(&invoice("F-2", &[(march(16), 500)])), Ok(()));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    unknown(&mut world);
+    world.now = local("2026-03-23T10:00:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
+    let open = world.account.dunning.open.clone().expect("the first reminder of F-2");
+    assert_eq!((open.takes.len(), open.retry_of), (1, None));
+    assert_eq!(world.ask(&payment("P-1", money(500, "EUR"), &[("F-2", 500)])), Ok(()));
+    start(&mut world, open.number, MINE);
+    assert_eq!(world.account.dunning.needs_person(), Some(1), "nobody has seen to F-1");
 }
