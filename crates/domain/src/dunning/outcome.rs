@@ -8,7 +8,7 @@ use super::{
         Claim, Concerns, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, DeferredReason,
         HandOverFailure, HandedOver, LAST_LOOK, Outcome, RejectedReason, UNKNOWN_AFTER, UnknownReason,
     },
-    ladder::StepsTaken,
+    ladder::{ItemStep, StepsTaken},
     reminder::{Reminder, ReminderState, Schedule, day_of},
 };
 use crate::{account::Account, command::Context};
@@ -154,7 +154,10 @@ fn rejected(
     handed: Option<HandedOver>,
     context: &Context<'_>,
 ) -> ContactRejected {
-    let StepsTaken { steps, on } = took(open);
+    let StepsTaken { mut steps, on } = took(open);
+    if open.retry_of.is_some() {
+        steps.retain(|step| untouched(account, step));
+    }
     // What a person asked for uses up no rung: the ladder goes on as it would have.
     let policy = context.rules.policy.as_ref().filter(|_| open.retry_of.is_none());
     let schedule = policy.and_then(|policy| Schedule::of(account, policy, context));
@@ -168,4 +171,14 @@ fn rejected(
         took: StepsTaken { steps: Vec::new(), on },
         tried: Some(tried),
     }
+}
+
+/// Whether nothing has been said, or tried, of an item on the ladder at this step or above. What has been tried before keeps its
+/// day, so that a retry that fails does not put off the ladder.
+fn untouched(account: &Account, step: &ItemStep) -> bool {
+    let item =
+        account.ledger.items.iter().find(|item| (&item.invoice, item.instalment) == (&step.invoice, step.instalment));
+    item.is_some_and(|item| {
+        item.tried.is_none() && item.last_step.is_none_or(|last| last.offset_days < step.offset_days)
+    })
 }

@@ -15,7 +15,7 @@ use saldo_domain::{
 };
 
 use crate::{
-    speaking::{MINE, accept, live_through, local, next, owing, said, start_mine},
+    speaking::{MINE, accept, live_through, local, next, owing, refused_message, said, start_mine},
     world::{World, money, payment},
 };
 
@@ -346,4 +346,23 @@ fn a_reason_is_kept_with_a_retry_and_with_a_drop() {
         _ => None,
     });
     assert_eq!(due.expect("due").note, note);
+}
+
+/// A person has a reminder said again at another time, and the retry is started.
+fn said_again(world: &mut World, reminder: u64, now: &str) -> dunning::MessageStamp {
+    world.now = local(now);
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder, note: None }), Ok(()));
+    start_mine(world).stamp.expect("a stamp")
+}
+
+#[test]
+fn a_retry_that_fails_puts_off_no_step_of_the_ladder() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    ends(&mut world, refused_message());
+    let before = next(&world);
+    said_again(&mut world, 1, "2026-04-01T10:00:00");
+    ends(&mut world, refused_message());
+    assert_eq!(next(&world), before);
 }
