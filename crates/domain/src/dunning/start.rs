@@ -13,6 +13,7 @@ use super::{
     },
     hours::Permitted,
     ladder::{ItemStep, StepsTaken},
+    policy::Sender,
     reminder::{Closing, Reminder, ReminderState, Schedule, day_of, held_by},
 };
 use crate::{
@@ -114,7 +115,7 @@ pub(super) fn start(
         notice,
         stamp: None,
     };
-    let id = message_id(open.first, &started, &policy.sender.email);
+    let id = message_id(open.first, &started, &policy.sender);
     let said_before = open.stamp.as_ref().filter(|before| open.retry_of.is_some() && before.id == id);
     started.stamp = Some(said_before.cloned().unwrap_or(MessageStamp { id, at: now, day }));
     Ok(vec![started.into()])
@@ -144,8 +145,8 @@ fn usable<'p>(account: &Account, profile: &'p Profile, channel: Channel) -> Opti
 }
 
 /// Names the message by its content, so that a message with the same content has the same name. The name is a hash, since it
-/// must not say whose account it is. The debtor's sealed name is part of it, which no other account has.
-fn message_id(first: u64, started: &ContactStarted, sender: &str) -> String {
+/// must not say whose account it is. The words of the template are no part of the content here. The debtor's sealed name is part of it, which no other account has.
+fn message_id(first: u64, started: &ContactStarted, sender: &Sender) -> String {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
         hash.update((part.len() as u64).to_be_bytes());
@@ -154,9 +155,10 @@ fn message_id(first: u64, started: &ContactStarted, sender: &str) -> String {
     add(&started.name.0);
     add(&started.address.0);
     let notice = &started.notice;
-    for word in [&notice.step, &notice.template, &started.language] {
+    for word in [&notice.step, &notice.template, &started.language, &sender.name, &sender.email, &sender.payment] {
         add(word.as_bytes());
     }
+    add(sender.reply_to.as_deref().unwrap_or_default().as_bytes());
     add(notice.tone.name().as_bytes());
     add(&first.to_be_bytes());
     for item in &started.items {
@@ -171,7 +173,7 @@ fn message_id(first: u64, started: &ContactStarted, sender: &str) -> String {
         add(format!("{minor} {currency}").as_bytes());
     }
     let id: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    match (notice.channel, sender.rsplit_once('@')) {
+    match (notice.channel, sender.email.rsplit_once('@')) {
         (Channel::Email, Some((_, domain))) => format!("{id}@{domain}"),
         _ => id,
     }

@@ -366,3 +366,13 @@ fn a_retry_that_fails_puts_off_no_step_of_the_ladder() {
     ends(&mut world, refused_message());
     assert_eq!(next(&world), before);
 }
+
+#[test]
+fn of_another_payment_text_it_is_another_message() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    let first = start_mine(&mut world).stamp.expect("a stamp");
+    ends(&mut world, unknown());
+    world.rules.policy.as_mut().expect("a policy").sender.payment = "another IBAN".into();
+    assert_ne!(said_again(&mut world, 1, "2026-03-20T10:00:00").id, first.id);
+}
