@@ -65,11 +65,10 @@ pub(super) fn record(
         let started = matches!(open.state, ReminderState::Started { claim: winner, .. } if winner == claim);
         open.number == reminder && open.attempts == attempt && started
     });
-    let unknown = account
-        .dunning
-        .unsettled
-        .as_ref()
-        .is_some_and(|unsettled| unsettled.reminder == reminder && unsettled.unknown == Some((attempt, claim)));
+    let unsettled = account.dunning.unsettled.as_ref().filter(|unsettled| unsettled.reminder == reminder);
+    let unknown = unsettled
+        .and_then(|unsettled| unsettled.unknown)
+        .is_some_and(|unknown| (unknown.attempt, unknown.claim) == (attempt, claim));
     let closed = Err(Refusal::AttemptClosed { reminder, attempt });
     if under_way.is_none() && !unknown {
         return closed;
@@ -82,18 +81,17 @@ pub(super) fn record(
         }
         // Behind the newer open reminder nobody could do anything about this one any more.
         Outcome::Rejected { .. } if under_way.is_none() && account.dunning.open.is_some() => return closed,
-        Outcome::Rejected { failure, concerns, handed } => match under_way {
-            Some(open) => {
-                let address = *concerns == Concerns::Recipient;
-                let reason = if address { RejectedReason::AddressRefused } else { RejectedReason::Refused };
-                rejected(account, open, reason, failure, handed.clone(), context).into()
+        Outcome::Rejected { failure, concerns, handed } => {
+            let address = *concerns == Concerns::Recipient;
+            let reason = if address { RejectedReason::AddressRefused } else { RejectedReason::Refused };
+            match under_way {
+                Some(open) => rejected(account, open, reason, failure, handed.clone(), context).into(),
+                None => {
+                    let (failure, handed) = (failure.clone(), handed.clone());
+                    ContactRejected { reminder, attempt, reason, failure, handed, took, tried: None }.into()
+                }
             }
-            None => {
-                let (failure, handed) = (failure.clone(), handed.clone());
-                let reason = RejectedReason::Refused;
-                ContactRejected { reminder, attempt, reason, failure, handed, took, tried: None }.into()
-            }
-        },
+        }
         Outcome::Unknown { .. } if under_way.is_none() => return Ok(Vec::new()),
         Outcome::Unknown { handed } => {
             let reason = UnknownReason::NoAnswer;

@@ -60,6 +60,8 @@ pub enum ReminderState {
         overdue: Vec<(DocumentNumber, u32)>,
         /// Keyed digest of the address.
         recipient: [u8; 32],
+        /// The message.
+        stamp: Option<MessageStamp>,
     },
 }
 
@@ -74,9 +76,9 @@ pub struct Reminder {
     pub takes: Vec<ItemStep>,
     /// The reminder that a person asked to say again with this one.
     pub retry_of: Option<u64>,
-    /// The first reminder of those that say the same again.
+    /// The first reminder of those that say the same again. After a message that certainly reached nobody this one is the first.
     pub first: u64,
-    /// The message said last, by this reminder or by the one that it says again.
+    /// The message of the reminders that this one says again, where the debtor may have it.
     pub stamp: Option<MessageStamp>,
     /// Attempts started so far.
     pub attempts: u32,
@@ -115,12 +117,23 @@ pub struct Unsettled {
     pub notice: Notice,
     /// The items that it was about, and their steps.
     pub takes: Vec<ItemStep>,
-    /// The message said last.
+    /// The message said last that the debtor may have.
     pub stamp: Option<MessageStamp>,
     /// The steps are not taken yet, so dropping the reminder takes them.
     pub wants_steps: bool,
-    /// The attempt whose outcome stands as unknown, and the claim that may still say the outcome.
-    pub unknown: Option<(u32, Claim)>,
+    /// The attempt whose outcome stands as unknown.
+    pub unknown: Option<UnknownAttempt>,
+}
+
+/// An attempt whose outcome stands as unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownAttempt {
+    /// Its number on the reminder.
+    pub attempt: u32,
+    /// Whoever holds this claim may still say the outcome.
+    pub claim: Claim,
+    /// Keyed digest of the address.
+    pub recipient: [u8; 32],
 }
 
 /// How a reminder ended that nobody need see to.

@@ -356,15 +356,25 @@ fn said_again(world: &mut World, reminder: u64, now: &str) -> dunning::MessageSt
 }
 
 #[test]
-fn a_retry_that_fails_puts_off_no_step_of_the_ladder() {
+fn what_certainly_reached_nobody_is_written_anew() {
     let mut world = owing(march(12));
     world.now = local("2026-03-19T10:00:00");
-    start_mine(&mut world);
+    let first = start_mine(&mut world).stamp.expect("a stamp");
     ends(&mut world, refused_message());
-    let before = next(&world);
-    said_again(&mut world, 1, "2026-04-01T10:00:00");
+    let again = said_again(&mut world, 1, "2026-04-01T10:00:00");
+    assert_eq!((again.day, again.at), (Date::constant(2026, 4, 1), world.now));
+    assert_ne!(again.id, first.id, "another date is another message");
+}
+
+#[test]
+fn what_may_have_arrived_keeps_its_date_although_a_retry_between_was_refused() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    let first = start_mine(&mut world).stamp.expect("a stamp");
+    ends(&mut world, unknown());
+    assert_eq!(said_again(&mut world, 1, "2026-03-20T10:00:00"), first);
     ends(&mut world, refused_message());
-    assert_eq!(next(&world), before);
+    assert_eq!(said_again(&mut world, 2, "2026-03-23T10:00:00"), first);
 }
 
 #[test]
@@ -375,4 +385,42 @@ fn of_another_payment_text_it_is_another_message() {
     ends(&mut world, unknown());
     world.rules.policy.as_mut().expect("a policy").sender.payment = "another IBAN".into();
     assert_ne!(said_again(&mut world, 1, "2026-03-20T10:00:00").id, first.id);
+}
+
+#[test]
+fn a_telephone_number_makes_no_refused_e_mail_address_good() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    ends(&mut world, no_such_user());
+    let before = next(&world);
+    let point = |channel, byte| ContactPoint { channel, address: Sealed(vec![byte]), digest: [byte; 32] };
+    let contact_points = Some(vec![point(Channel::Email, BAD), point(Channel::Phone, 9)]);
+    let change = ProfileChange { contact_points, ..ProfileChange::default() };
+    assert_eq!(world.ask(&party::Command::AmendAccount(change)), Ok(()));
+    assert_eq!(next(&world), before);
+}
+
+#[test]
+fn an_address_that_is_refused_late_is_remembered() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    world.now = local("2026-03-19T10:18:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()), "the outcome is unknown");
+    let late = dunning::Command::RecordContactOutcome { reminder: 1, attempt: 1, claim: MINE, outcome: no_such_user() };
+    assert_eq!(world.ask(&late), Ok(()));
+    assert_eq!(world.account.dunning.refused, [[BAD; 32]]);
+}
+
+#[test]
+fn a_retry_that_fails_puts_off_no_step_of_the_ladder() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    ends(&mut world, refused_message());
+    let before = next(&world);
+    said_again(&mut world, 1, "2026-04-01T10:00:00");
+    ends(&mut world, refused_message());
+    assert_eq!(next(&world), before);
 }
