@@ -64,6 +64,8 @@ refusals! {
             "what reminder {reminder} is about is on hold ({hold}); release the hold first";
         FailedPrecondition NothingOwed { reminder: u64 } = "NOTHING_OWED",
             "what reminder {reminder} is about is covered by credit: the debtor owes nothing";
+        FailedPrecondition NoContactPoint { reminder: u64 } = "NO_CONTACT_POINT",
+            "the account has no address for the channel of reminder {reminder}";
         FailedPrecondition SendingOff = "SENDING_OFF", "sending is off, or no policy is published; switch it on first";
     }
 }

@@ -13,7 +13,7 @@ use super::{
     hours::{Permitted, next_permitted},
     ladder::{self, Contact, Item, ItemStep, LastStep, StepsTaken},
     policy::{Policy, Step, Tone},
-    start::{not_now, still_open, still_owed},
+    start::{not_now, still_open, still_owed, usable},
 };
 use crate::{
     account::Account,
@@ -413,8 +413,14 @@ pub(super) fn retry(
         retry_of: Some(reminder),
         note: note.clone(),
     };
-    let deferred = Schedule::of(account, policy, context)
-        .and_then(|schedule| not_now(account, &schedule, due.reminder, context.now).err());
+    let schedule = Schedule::of(account, policy, context);
+    if let (Some(schedule), Some(profile)) = (&schedule, &account.party.profile) {
+        let channel = schedule.as_heard(account, due.notice.clone(), day).channel;
+        if usable(account, profile, channel).is_none() {
+            return Err(Refusal::NoContactPoint { reminder });
+        }
+    }
+    let deferred = schedule.and_then(|schedule| not_now(account, &schedule, due.reminder, context.now).err());
     Ok([Some(due.into()), deferred.map(Into::into)].into_iter().flatten().collect())
 }
 

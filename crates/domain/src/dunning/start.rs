@@ -139,7 +139,7 @@ pub(super) fn not_now(
 
 /// The address that a message goes to: the first of the channel, in the order given, that no provider has refused. Where all
 /// were refused, the first is tried again.
-fn usable<'p>(account: &Account, profile: &'p Profile, channel: Channel) -> Option<&'p ContactPoint> {
+pub(super) fn usable<'p>(account: &Account, profile: &'p Profile, channel: Channel) -> Option<&'p ContactPoint> {
     let points = || profile.contact_points.iter().filter(|point| point.channel == channel);
     points().find(|point| !account.dunning.refused.contains(&point.digest)).or_else(|| points().next())
 }

@@ -424,3 +424,16 @@ fn a_retry_that_fails_puts_off_no_step_of_the_ladder() {
     ends(&mut world, refused_message());
     assert_eq!(next(&world), before);
 }
+
+#[test]
+fn a_retry_needs_an_address_on_the_channel_of_its_reminder() {
+    let mut world = owing(march(12));
+    reached_at(&mut world, &[]);
+    live_through(&mut world, &nothing(), local("2026-03-10T00:00:00"));
+    let retry = dunning::Command::RetryContact { reminder: 1, note: None };
+    assert_eq!(world.ask(&retry), Err("NO_CONTACT_POINT"));
+    assert_eq!(world.account.dunning.needs_person(), Some(1), "it stays the person's task");
+    reached_at(&mut world, &[GOOD]);
+    live_through(&mut world, &nothing(), local("2026-03-10T00:00:00"));
+    assert_eq!(said(&world), ["2026-03-09 09:00 courtesy"], "with an address the ladder says it");
+}
