@@ -27,10 +27,13 @@ pub use attempt::{
 };
 pub use ladder::{ItemStep, LastStep, StepsTaken};
 pub use policy::{Policy, Tone};
-pub use reminder::{Closing, Nothing, Notice, Reminder, ReminderDue, ReminderState, Unsettled};
+pub use reminder::{Closing, Nothing, Notice, Reminder, ReminderDue, ReminderState, UnknownAttempt, Unsettled};
 pub use silence::Silence;
 
-use crate::{account::Account, command::Context, event::facts, ids::DocumentNumber, refusal::refusals, sealed::Sealed};
+use crate::{
+    account::Account, command::Context, event::facts, ids::DocumentNumber, party::Channel, refusal::refusals,
+    sealed::Sealed,
+};
 
 facts!(Dunning {
     /// reminder.due
@@ -63,6 +66,8 @@ refusals! {
             "what reminder {reminder} is about is on hold ({hold}); release the hold first";
         FailedPrecondition NothingOwed { reminder: u64 } = "NOTHING_OWED",
             "what reminder {reminder} is about is covered by credit: the debtor owes nothing";
+        FailedPrecondition NoContactPoint { reminder: u64 } = "NO_CONTACT_POINT",
+            "the account has no address for the channel of reminder {reminder}";
         FailedPrecondition SendingOff { why: Silence } = "SENDING_OFF", "{why}";
     }
 }
@@ -120,6 +125,8 @@ pub struct Dunning {
     pub closed: Option<(u64, Closing)>,
     /// Keyed digests of addresses of the profile that a provider has refused.
     pub refused: Vec<[u8; 32]>,
+    /// The channels on which a reminder reached nobody, since a new address could help there.
+    pub failed_on: Vec<Channel>,
 }
 
 impl Dunning {
@@ -193,11 +200,14 @@ pub fn evolve(account: &mut Account, fact: &Fact) {
     }
 }
 
-/// The profile has other addresses than `before`. A new address can help: what reached nobody is due again at once.
-pub(crate) fn addresses_changed(account: &mut Account, before: &[[u8; 32]]) {
+/// The profile has other addresses than `before`. A new address can help on a channel on which a reminder reached nobody: what
+/// reached nobody is due again at once.
+pub(crate) fn addresses_changed(account: &mut Account, before: &[(Channel, [u8; 32])]) {
     let now = account.party.addresses();
-    account.dunning.refused.retain(|refused| now.contains(refused));
-    if now.iter().any(|address| !before.contains(address)) {
+    let Dunning { refused, failed_on, .. } = &mut account.dunning;
+    refused.retain(|refused| now.iter().any(|(_, address)| address == refused));
+    if now.iter().any(|address| failed_on.contains(&address.0) && !before.contains(address)) {
+        failed_on.clear();
         account.ledger.items.iter_mut().for_each(|item| item.tried = None);
     }
 }

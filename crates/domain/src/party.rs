@@ -67,9 +67,10 @@ impl Party {
         }
     }
 
-    /// The keyed digests of the addresses that the debtor is reached at.
-    pub(crate) fn addresses(&self) -> Vec<[u8; 32]> {
-        self.profile.iter().flat_map(|profile| &profile.contact_points).map(|point| point.digest).collect()
+    /// The addresses that the debtor is reached at: each one's channel and keyed digest.
+    pub(crate) fn addresses(&self) -> Vec<(Channel, [u8; 32])> {
+        let points = self.profile.iter().flat_map(|profile| &profile.contact_points);
+        points.map(|point| (point.channel, point.digest)).collect()
     }
 
     /// The party after a fact.

@@ -3,14 +3,14 @@
 use super::{
     Dunning, Fact,
     attempt::{
-        Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld, ListedItem,
-        REMEMBERED, RejectedReason, WithheldReason,
+        ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld, ListedItem, REMEMBERED,
+        RejectedReason, WithheldReason,
     },
     ladder::ItemStep,
     policy::Tone,
-    reminder::{Closing, Reminder, ReminderDue, ReminderState, Unsettled},
+    reminder::{Closing, Reminder, ReminderDue, ReminderState, UnknownAttempt, Unsettled},
 };
-use crate::ids::DocumentNumber;
+use crate::{ids::DocumentNumber, party::Channel};
 
 impl Dunning {
     /// Folds a fact. Where a message was sent, or may have been: its tone, and the items that it listed as overdue.
@@ -24,7 +24,7 @@ impl Dunning {
                     notice: notice.clone(),
                     takes: takes.clone(),
                     retry_of: *retry_of,
-                    first: former.map_or(*reminder, |former| former.first),
+                    first: former.filter(|former| former.stamp.is_some()).map_or(*reminder, |former| former.first),
                     stamp: former.and_then(|former| former.stamp.clone()),
                     attempts: 0,
                     failures: 0,
@@ -52,8 +52,8 @@ impl Dunning {
                         send_before: started.send_before,
                         overdue: overdue.map(|item| (item.invoice.clone(), item.instalment)).collect(),
                         recipient: started.recipient,
+                        stamp: started.stamp.clone(),
                     };
-                    open.stamp = started.stamp.clone();
                 }
             }
             Fact::ContactDeferred(ContactDeferred { reminder, until, failure, route, .. }) => {
@@ -77,10 +77,16 @@ impl Dunning {
                 if let Some(open) = self.open.take_if(|open| open.number == *reminder) {
                     match reason {
                         WithheldReason::NoContactPoint => {
-                            self.unsettled = Some(unsettled(&open, None, took.steps.is_empty()));
+                            self.fails_on(open.notice.channel);
+                            self.unsettled = Some(unsettled(&open, took.steps.is_empty()));
                         }
-                        WithheldReason::Settled | WithheldReason::NothingOwed | WithheldReason::Dropped => {
+                        WithheldReason::Dropped => {
                             (self.unsettled, self.closed) = (None, Some((*reminder, closing)));
+                        }
+                        // The ladder's own reminder can be about other items: a person sees to the reminder before it.
+                        WithheldReason::Settled | WithheldReason::NothingOwed => {
+                            self.unsettled.take_if(|unsettled| open.retry_of == Some(unsettled.reminder));
+                            self.closed = Some((*reminder, closing));
                         }
                         // Nothing was said, and what kept the message back passes: a person sees to the reminder before it.
                         WithheldReason::Held | WithheldReason::SendingOff => self.closed = Some((*reminder, closing)),
@@ -91,26 +97,38 @@ impl Dunning {
                 if self.unsettled.take_if(|unsettled| unsettled.reminder == *reminder).is_some() {
                     self.closed = Some((*reminder, Closing::Sent));
                 }
-                return self.close(*reminder, |_, _| None, true);
+                return self.close(*reminder, |_| None, true);
             }
             Fact::ContactRejected(ContactRejected { reminder, reason, took, .. }) => {
+                let mut recipient = self.open_reminder(*reminder).and_then(|open| open.recipient());
                 if let Some(unsettled) = self.unsettled.as_mut().filter(|unsettled| unsettled.reminder == *reminder) {
-                    unsettled.unknown = None;
+                    recipient = unsettled.unknown.take().map(|unknown| unknown.recipient).or(recipient);
+                    if unsettled.first == unsettled.reminder {
+                        unsettled.stamp = None;
+                    }
                 }
                 if *reason == RejectedReason::AddressRefused
-                    && let Some(recipient) = self.open_reminder(*reminder).and_then(|open| open.recipient())
+                    && let Some(recipient) = recipient
                     && !self.refused.contains(&recipient)
                 {
                     self.refused.push(recipient);
                 }
-                return self.close(*reminder, |open, _| Some(unsettled(open, None, took.steps.is_empty())), false);
+                if let Some(channel) = self.open_reminder(*reminder).map(|open| open.notice.channel) {
+                    self.fails_on(channel);
+                }
+                return self.close(*reminder, |open| Some(unsettled(open, took.steps.is_empty())), false);
             }
             Fact::ContactUnknown(ContactUnknown { reminder, .. }) => {
-                let unknown = |open: &Reminder, claim| Some(unsettled(open, Some((open.attempts, claim)), false));
                 return self.close(*reminder, unknown, true);
             }
         }
         None
+    }
+
+    fn fails_on(&mut self, channel: Channel) {
+        if !self.failed_on.contains(&channel) {
+            self.failed_on.push(channel);
+        }
     }
 
     fn open_reminder(&mut self, reminder: u64) -> Option<&mut Reminder> {
@@ -121,13 +139,13 @@ impl Dunning {
     fn close(
         &mut self,
         reminder: u64,
-        unsettled: impl Fn(&Reminder, Claim) -> Option<Unsettled>,
+        unsettled: impl Fn(&Reminder) -> Option<Unsettled>,
         counts: bool,
     ) -> Option<(Tone, Vec<(DocumentNumber, u32)>)> {
         let mut open = self.open.take_if(|open| open.number == reminder)?;
-        let ReminderState::Started { claim, at, overdue, recipient, .. } = &mut open.state else { return None };
-        let (claim, at, overdue, recipient) = (*claim, *at, std::mem::take(overdue), *recipient);
-        self.unsettled = unsettled(&open, claim);
+        let ReminderState::Started { at, overdue, recipient, .. } = &mut open.state else { return None };
+        let (at, overdue, recipient) = (*at, std::mem::take(overdue), *recipient);
+        self.unsettled = unsettled(&open);
         if self.unsettled.is_none() {
             self.closed = Some((reminder, Closing::Sent));
             self.refused.retain(|refused| *refused != recipient);
@@ -141,7 +159,15 @@ impl Dunning {
     }
 }
 
-fn unsettled(open: &Reminder, unknown: Option<(u32, Claim)>, wants_steps: bool) -> Unsettled {
+/// Of a reminder that certainly reached nobody.
+fn unsettled(open: &Reminder, wants_steps: bool) -> Unsettled {
     let (notice, takes, stamp) = (open.notice.clone(), open.takes.clone(), open.stamp.clone());
-    Unsettled { reminder: open.number, first: open.first, notice, takes, stamp, unknown, wants_steps }
+    Unsettled { reminder: open.number, first: open.first, notice, takes, stamp, wants_steps, unknown: None }
+}
+
+/// Of a reminder that may have reached the debtor.
+fn unknown(open: &Reminder) -> Option<Unsettled> {
+    let ReminderState::Started { claim, recipient, ref stamp, .. } = open.state else { return None };
+    let unknown = Some(UnknownAttempt { attempt: open.attempts, claim, recipient });
+    Some(Unsettled { stamp: stamp.clone(), unknown, ..unsettled(open, false) })
 }

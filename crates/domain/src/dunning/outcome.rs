@@ -8,7 +8,7 @@ use super::{
         Claim, Concerns, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, DeferredReason,
         HandOverFailure, HandedOver, LAST_LOOK, Outcome, RejectedReason, UNKNOWN_AFTER, UnknownReason,
     },
-    ladder::StepsTaken,
+    ladder::{ItemStep, StepsTaken},
     reminder::{Reminder, ReminderState, Schedule, day_of},
 };
 use crate::{account::Account, command::Context};
@@ -65,11 +65,10 @@ pub(super) fn record(
         let started = matches!(open.state, ReminderState::Started { claim: winner, .. } if winner == claim);
         open.number == reminder && open.attempts == attempt && started
     });
-    let unknown = account
-        .dunning
-        .unsettled
-        .as_ref()
-        .is_some_and(|unsettled| unsettled.reminder == reminder && unsettled.unknown == Some((attempt, claim)));
+    let unsettled = account.dunning.unsettled.as_ref().filter(|unsettled| unsettled.reminder == reminder);
+    let unknown = unsettled
+        .and_then(|unsettled| unsettled.unknown)
+        .is_some_and(|unknown| (unknown.attempt, unknown.claim) == (attempt, claim));
     let closed = Err(Refusal::AttemptClosed { reminder, attempt });
     if under_way.is_none() && !unknown {
         return closed;
@@ -82,18 +81,17 @@ pub(super) fn record(
         }
         // Behind the newer open reminder nobody could do anything about this one any more.
         Outcome::Rejected { .. } if under_way.is_none() && account.dunning.open.is_some() => return closed,
-        Outcome::Rejected { failure, concerns, handed } => match under_way {
-            Some(open) => {
-                let address = *concerns == Concerns::Recipient;
-                let reason = if address { RejectedReason::AddressRefused } else { RejectedReason::Refused };
-                rejected(account, open, reason, failure, handed.clone(), context).into()
+        Outcome::Rejected { failure, concerns, handed } => {
+            let address = *concerns == Concerns::Recipient;
+            let reason = if address { RejectedReason::AddressRefused } else { RejectedReason::Refused };
+            match under_way {
+                Some(open) => rejected(account, open, reason, failure, handed.clone(), context).into(),
+                None => {
+                    let (failure, handed) = (failure.clone(), handed.clone());
+                    ContactRejected { reminder, attempt, reason, failure, handed, took, tried: None }.into()
+                }
             }
-            None => {
-                let (failure, handed) = (failure.clone(), handed.clone());
-                let reason = RejectedReason::Refused;
-                ContactRejected { reminder, attempt, reason, failure, handed, took, tried: None }.into()
-            }
-        },
+        }
         Outcome::Unknown { .. } if under_way.is_none() => return Ok(Vec::new()),
         Outcome::Unknown { handed } => {
             let reason = UnknownReason::NoAnswer;
@@ -154,7 +152,10 @@ fn rejected(
     handed: Option<HandedOver>,
     context: &Context<'_>,
 ) -> ContactRejected {
-    let StepsTaken { steps, on } = took(open);
+    let StepsTaken { mut steps, on } = took(open);
+    if open.retry_of.is_some() {
+        steps.retain(|step| untouched(account, step));
+    }
     // What a person asked for uses up no rung: the ladder goes on as it would have.
     let policy = context.rules.policy.as_ref().filter(|_| open.retry_of.is_none());
     let schedule = policy.and_then(|policy| Schedule::of(account, policy, context));
@@ -168,4 +169,14 @@ fn rejected(
         took: StepsTaken { steps: Vec::new(), on },
         tried: Some(tried),
     }
+}
+
+/// Whether nothing has been said, or tried, of an item on the ladder at this step or above. What has been tried before keeps its
+/// day, so that a retry that fails does not put off the ladder.
+fn untouched(account: &Account, step: &ItemStep) -> bool {
+    let item =
+        account.ledger.items.iter().find(|item| (&item.invoice, item.instalment) == (&step.invoice, step.instalment));
+    item.is_some_and(|item| {
+        item.tried.is_none() && item.last_step.is_none_or(|last| last.offset_days < step.offset_days)
+    })
 }

@@ -13,7 +13,7 @@ use super::{
     hours::{Permitted, next_permitted},
     ladder::{self, Contact, Item, ItemStep, LastStep, StepsTaken},
     policy::{Policy, Step, Tone},
-    start::{not_now, still_open, still_owed},
+    start::{not_now, still_open, still_owed, usable},
 };
 use crate::{
     account::Account,
@@ -60,6 +60,8 @@ pub enum ReminderState {
         overdue: Vec<(DocumentNumber, u32)>,
         /// Keyed digest of the address.
         recipient: [u8; 32],
+        /// The message.
+        stamp: Option<MessageStamp>,
     },
 }
 
@@ -74,9 +76,9 @@ pub struct Reminder {
     pub takes: Vec<ItemStep>,
     /// The reminder that a person asked to say again with this one.
     pub retry_of: Option<u64>,
-    /// The first reminder of those that say the same again.
+    /// The first reminder of those that say the same again. After a message that certainly reached nobody this one is the first.
     pub first: u64,
-    /// The message said last, by this reminder or by the one that it says again.
+    /// The message of the reminders that this one says again, where the debtor may have it.
     pub stamp: Option<MessageStamp>,
     /// Attempts started so far.
     pub attempts: u32,
@@ -115,12 +117,23 @@ pub struct Unsettled {
     pub notice: Notice,
     /// The items that it was about, and their steps.
     pub takes: Vec<ItemStep>,
-    /// The message said last.
+    /// The message said last that the debtor may have.
     pub stamp: Option<MessageStamp>,
     /// The steps are not taken yet, so dropping the reminder takes them.
     pub wants_steps: bool,
-    /// The attempt whose outcome stands as unknown, and the claim that may still say the outcome.
-    pub unknown: Option<(u32, Claim)>,
+    /// The attempt whose outcome stands as unknown.
+    pub unknown: Option<UnknownAttempt>,
+}
+
+/// An attempt whose outcome stands as unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownAttempt {
+    /// Its number on the reminder.
+    pub attempt: u32,
+    /// Whoever holds this claim may still say the outcome.
+    pub claim: Claim,
+    /// Keyed digest of the address.
+    pub recipient: [u8; 32],
 }
 
 /// How a reminder ended that nobody need see to.
@@ -400,8 +413,14 @@ pub(super) fn retry(
         retry_of: Some(reminder),
         note: note.clone(),
     };
-    let deferred = Schedule::of(account, policy, context)
-        .and_then(|schedule| not_now(account, &schedule, due.reminder, context.now).err());
+    let schedule = Schedule::of(account, policy, context);
+    if let (Some(schedule), Some(profile)) = (&schedule, &account.party.profile) {
+        let channel = schedule.as_heard(account, due.notice.clone(), day).channel;
+        if usable(account, profile, channel).is_none() {
+            return Err(Refusal::NoContactPoint { reminder });
+        }
+    }
+    let deferred = schedule.and_then(|schedule| not_now(account, &schedule, due.reminder, context.now).err());
     Ok([Some(due.into()), deferred.map(Into::into)].into_iter().flatten().collect())
 }
 
@@ -419,7 +438,7 @@ pub(super) fn drop(
             return Err(Refusal::AttemptUnderWay { reminder });
         }
         Some(open) => {
-            let took = StepsTaken { steps: open.takes.clone(), on: day };
+            let took = StepsTaken { steps: still_open(account, &open.takes), on: day };
             ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::Dropped, day) }
         }
         None => {
@@ -461,9 +480,13 @@ fn unsettled(account: &Account, reminder: u64) -> Result<&Unsettled, Refusal> {
     })
 }
 
-/// The hold that keeps all of these items from being chased on a day; `None` where one of them may be.
+/// The hold that keeps all of these items from being chased on a day, or all of them that something is owed for. `None` where
+/// one of them may be chased, and where nothing is owed for those that are free of holds and those that are not.
 pub(super) fn held_by<'a>(account: &'a Account, items: &[ItemStep], day: Date) -> Option<&'a DocumentNumber> {
-    let mut holds = items.iter().map(|item| account.agreement.holding(&item.invoice, day));
-    let first = holds.next()??;
-    holds.all(|hold| hold.is_some()).then_some(&first.hold)
+    let holding = |items: &[ItemStep]| {
+        let mut holds = items.iter().map(|item| account.agreement.holding(&item.invoice, day));
+        let first = holds.next()??;
+        holds.all(|hold| hold.is_some()).then_some(&first.hold)
+    };
+    holding(items).or_else(|| holding(&still_owed(account, items.to_vec(), day)))
 }

@@ -13,7 +13,8 @@ use super::{
     },
     hours::Permitted,
     ladder::{ItemStep, StepsTaken},
-    reminder::{Reminder, ReminderState, Schedule, day_of, held_by},
+    policy::Sender,
+    reminder::{Closing, Reminder, ReminderState, Schedule, day_of, held_by},
 };
 use crate::{
     account::Account,
@@ -23,7 +24,7 @@ use crate::{
     party::{Channel, ContactPoint, Profile},
 };
 
-/// A reminder that waits is withheld as soon as all that it is about is on hold.
+/// A reminder that waits is withheld as soon as all that it is about is on hold, or all of it that something is owed for.
 pub(super) fn held(account: &Account, open: &Reminder, context: &Context<'_>) -> Option<Fact> {
     if matches!(open.state, ReminderState::Started { .. }) || account.agreement.holds.is_empty() {
         return None;
@@ -59,6 +60,10 @@ pub(super) fn start(
             return Ok(vec![ContactWithheld { for_every_creditor: silence == Silence::Held, ..withheld }.into()]);
         }
     };
+    if open.retry_of.is_some_and(|former| account.dunning.closed == Some((former, Closing::Sent))) {
+        // The outcome of the former arrived late: the debtor has the message, so nothing is left to say again.
+        return withheld(WithheldReason::Settled);
+    }
     let (Some(schedule), Some(profile)) = (Schedule::of(account, policy, context), &account.party.profile) else {
         return withheld(WithheldReason::NoContactPoint);
     };
@@ -72,6 +77,9 @@ pub(super) fn start(
         (schedule.notice(account, &due, day), schedule.takes(account, &due))
     };
     let Some(notice) = notice.filter(|_| !takes.is_empty()) else {
+        if let Some(held) = held(account, open, context) {
+            return Ok(vec![held]);
+        }
         let balances = nothing_owed(account, &open.takes, day);
         if balances.is_empty() {
             return withheld(WithheldReason::Settled);
@@ -113,7 +121,7 @@ pub(super) fn start(
         notice,
         stamp: None,
     };
-    let id = message_id(open.first, &started, &policy.sender.email);
+    let id = message_id(open.first, &started, &policy.sender);
     let said_before = open.stamp.as_ref().filter(|before| open.retry_of.is_some() && before.id == id);
     started.stamp = Some(said_before.cloned().unwrap_or(MessageStamp { id, at: now, day }));
     Ok(vec![started.into()])
@@ -137,14 +145,14 @@ pub(super) fn not_now(
 
 /// The address that a message goes to: the first of the channel, in the order given, that no provider has refused. Where all
 /// were refused, the first is tried again.
-fn usable<'p>(account: &Account, profile: &'p Profile, channel: Channel) -> Option<&'p ContactPoint> {
+pub(super) fn usable<'p>(account: &Account, profile: &'p Profile, channel: Channel) -> Option<&'p ContactPoint> {
     let points = || profile.contact_points.iter().filter(|point| point.channel == channel);
     points().find(|point| !account.dunning.refused.contains(&point.digest)).or_else(|| points().next())
 }
 
 /// Names the message by its content, so that a message with the same content has the same name. The name is a hash, since it
-/// must not say whose account it is. The debtor's sealed name is part of it, which no other account has.
-fn message_id(first: u64, started: &ContactStarted, sender: &str) -> String {
+/// must not say whose account it is. The words of the template are no part of the content here. The debtor's sealed name is part of it, which no other account has.
+fn message_id(first: u64, started: &ContactStarted, sender: &Sender) -> String {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
         hash.update((part.len() as u64).to_be_bytes());
@@ -153,9 +161,10 @@ fn message_id(first: u64, started: &ContactStarted, sender: &str) -> String {
     add(&started.name.0);
     add(&started.address.0);
     let notice = &started.notice;
-    for word in [&notice.step, &notice.template, &started.language] {
+    for word in [&notice.step, &notice.template, &started.language, &sender.name, &sender.email, &sender.payment] {
         add(word.as_bytes());
     }
+    add(sender.reply_to.as_deref().unwrap_or_default().as_bytes());
     add(notice.tone.name().as_bytes());
     add(&first.to_be_bytes());
     for item in &started.items {
@@ -170,7 +179,7 @@ fn message_id(first: u64, started: &ContactStarted, sender: &str) -> String {
         add(format!("{minor} {currency}").as_bytes());
     }
     let id: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    match (notice.channel, sender.rsplit_once('@')) {
+    match (notice.channel, sender.email.rsplit_once('@')) {
         (Channel::Email, Some((_, domain))) => format!("{id}@{domain}"),
         _ => id,
     }

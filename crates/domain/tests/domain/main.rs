@@ -10,6 +10,7 @@ mod ladder;
 mod outcomes;
 mod policy;
 mod reaching;
+mod retries;
 mod speaking;
 mod standing;
 mod tone;

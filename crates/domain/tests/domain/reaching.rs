@@ -15,7 +15,7 @@ use saldo_domain::{
 };
 
 use crate::{
-    speaking::{MINE, accept, live_through, local, next, owing, said, start_mine},
+    speaking::{MINE, accept, live_through, local, next, owing, refused_message, said, start_mine},
     world::{World, money, payment},
 };
 
@@ -346,4 +346,94 @@ fn a_reason_is_kept_with_a_retry_and_with_a_drop() {
         _ => None,
     });
     assert_eq!(due.expect("due").note, note);
+}
+
+/// A person has a reminder said again at another time, and the retry is started.
+fn said_again(world: &mut World, reminder: u64, now: &str) -> dunning::MessageStamp {
+    world.now = local(now);
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder, note: None }), Ok(()));
+    start_mine(world).stamp.expect("a stamp")
+}
+
+#[test]
+fn what_certainly_reached_nobody_is_written_anew() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    let first = start_mine(&mut world).stamp.expect("a stamp");
+    ends(&mut world, refused_message());
+    let again = said_again(&mut world, 1, "2026-04-01T10:00:00");
+    assert_eq!((again.day, again.at), (Date::constant(2026, 4, 1), world.now));
+    assert_ne!(again.id, first.id, "another date is another message");
+}
+
+#[test]
+fn what_may_have_arrived_keeps_its_date_although_a_retry_between_was_refused() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    let first = start_mine(&mut world).stamp.expect("a stamp");
+    ends(&mut world, unknown());
+    assert_eq!(said_again(&mut world, 1, "2026-03-20T10:00:00"), first);
+    ends(&mut world, refused_message());
+    assert_eq!(said_again(&mut world, 2, "2026-03-23T10:00:00"), first);
+}
+
+#[test]
+fn of_another_payment_text_it_is_another_message() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    let first = start_mine(&mut world).stamp.expect("a stamp");
+    ends(&mut world, unknown());
+    world.rules.policy.as_mut().expect("a policy").sender.payment = "another IBAN".into();
+    assert_ne!(said_again(&mut world, 1, "2026-03-20T10:00:00").id, first.id);
+}
+
+#[test]
+fn a_telephone_number_makes_no_refused_e_mail_address_good() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    ends(&mut world, no_such_user());
+    let before = next(&world);
+    let point = |channel, byte| ContactPoint { channel, address: Sealed(vec![byte]), digest: [byte; 32] };
+    let contact_points = Some(vec![point(Channel::Email, BAD), point(Channel::Phone, 9)]);
+    let change = ProfileChange { contact_points, ..ProfileChange::default() };
+    assert_eq!(world.ask(&party::Command::AmendAccount(change)), Ok(()));
+    assert_eq!(next(&world), before);
+}
+
+#[test]
+fn an_address_that_is_refused_late_is_remembered() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    world.now = local("2026-03-19T10:18:00");
+    assert_eq!(world.ask(&Command::AdvanceTime), Ok(()), "the outcome is unknown");
+    let late = dunning::Command::RecordContactOutcome { reminder: 1, attempt: 1, claim: MINE, outcome: no_such_user() };
+    assert_eq!(world.ask(&late), Ok(()));
+    assert_eq!(world.account.dunning.refused, [[BAD; 32]]);
+}
+
+#[test]
+fn a_retry_that_fails_puts_off_no_step_of_the_ladder() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    ends(&mut world, refused_message());
+    let before = next(&world);
+    said_again(&mut world, 1, "2026-04-01T10:00:00");
+    ends(&mut world, refused_message());
+    assert_eq!(next(&world), before);
+}
+
+#[test]
+fn a_retry_needs_an_address_on_the_channel_of_its_reminder() {
+    let mut world = owing(march(12));
+    reached_at(&mut world, &[]);
+    live_through(&mut world, &nothing(), local("2026-03-10T00:00:00"));
+    let retry = dunning::Command::RetryContact { reminder: 1, note: None };
+    assert_eq!(world.ask(&retry), Err("NO_CONTACT_POINT"));
+    assert_eq!(world.account.dunning.needs_person(), Some(1), "it stays the person's task");
+    reached_at(&mut world, &[GOOD]);
+    live_through(&mut world, &nothing(), local("2026-03-10T00:00:00"));
+    assert_eq!(said(&world), ["2026-03-09 09:00 courtesy"], "with an address the ladder says it");
 }

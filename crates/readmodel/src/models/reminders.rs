@@ -70,7 +70,7 @@ const REMINDERS: Table = Table {
             Column::new(
                 "superseded_by",
                 Kind::Big,
-                "The newer reminder by which a person need not see to this one; where that one is held back, they do again",
+                "The newer reminder by which a person need not see to this one; where that one is not sent, they can have to again",
             )
             .nullable(),
             Column::new("version", Kind::Big, "Version of the account's newest commit about it"),
@@ -239,10 +239,19 @@ pub struct Reminders {
 /// What a batch did to a reminder from before it that a person should see to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Older {
-    /// The reminder that had superseded it and was held back: first of all, a person should see to it again.
-    pub returned_by: Option<u64>,
+    /// The reminder that had superseded it and was not sent: first of all, a person should see to it again.
+    pub returned_by: Option<Unsaid>,
     /// The reminder that then superseded it.
     pub superseded_by: Option<u64>,
+}
+
+/// A newer reminder that was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsaid {
+    /// Its number.
+    pub reminder: u64,
+    /// Nothing of it is left to say. A retry says the same as the older reminder, so then nobody need see to that one either.
+    pub nothing_left: bool,
 }
 
 impl Older {
@@ -251,11 +260,11 @@ impl Older {
         self.superseded_by.get_or_insert(by);
     }
 
-    /// A newer reminder was held back.
-    fn returned(&mut self, by: u64) {
+    /// A newer reminder was not sent.
+    fn returned(&mut self, by: Unsaid) {
         match self.superseded_by {
             None => self.returned_by = Some(by),
-            Some(newer) if newer == by => self.superseded_by = None,
+            Some(newer) if newer == by.reminder => self.superseded_by = None,
             Some(_) => {}
         }
     }
@@ -263,7 +272,7 @@ impl Older {
 
 impl Model for Reminders {
     const DECLARATION: Declaration =
-        Declaration::new("reminders", 2, &[REMINDERS], &[VIEW, BY_STEP, WITHHELD]).expecting(&[REMEMBERED]);
+        Declaration::new("reminders", 3, &[REMINDERS], &[VIEW, BY_STEP, WITHHELD]).expecting(&[REMEMBERED]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         for event in &accepted.commit.events {
@@ -384,21 +393,29 @@ const CHANGE: &str = "
 
 impl Reminders {
     async fn supersede(&self, writer: &mut Writer<'_>) -> Result<(), ReadModelError> {
-        let by = |of: fn(&Older) -> Option<u64>| {
-            let mut rows = Arrays::of([("tenant", Kind::Id), ("account", Kind::Id), ("newer", Kind::Big)]);
-            for (owner, newer) in self.older.iter().filter_map(|(owner, older)| Some((owner, of(older)?))) {
-                rows.row(&[&owner.tenant.as_str(), &owner.account.as_str(), &(newer as i64)]);
+        const COLUMNS: [(&str, Kind); 3] = [("tenant", Kind::Id), ("account", Kind::Id), ("newer", Kind::Big)];
+        let mut returned = Arrays::of([COLUMNS[0], COLUMNS[1], COLUMNS[2], ("nothing_left", Kind::Bool)]);
+        let mut superseded = Arrays::of(COLUMNS);
+        for (owner, older) in &self.older {
+            let (tenant, account) = (owner.tenant.as_str(), owner.account.as_str());
+            if let Some(Unsaid { reminder, nothing_left }) = older.returned_by {
+                returned.row(&[&tenant, &account, &(reminder as i64), &nothing_left]);
             }
-            rows
-        };
-        let returned = "
+            if let Some(newer) = older.superseded_by {
+                superseded.row(&[&tenant, &account, &(newer as i64)]);
+            }
+        }
+        let return_older = "
             UPDATE {s}.reminders r SET needs_person = true, superseded_by = NULL FROM {rows} AS n
-            WHERE r.tenant = n.tenant AND r.account = n.account AND r.superseded_by = n.newer";
-        writer.run(returned, by(|older| older.returned_by)).await?;
-        let superseded = "
+            WHERE r.tenant = n.tenant AND r.account = n.account AND r.superseded_by = n.newer
+                AND NOT (n.nothing_left AND EXISTS (
+                    SELECT FROM {s}.reminders newer WHERE newer.tenant = n.tenant AND newer.account = n.account
+                        AND newer.reminder = n.newer AND newer.retry_of = r.reminder))";
+        writer.run(return_older, returned).await?;
+        let supersede_older = "
             UPDATE {s}.reminders r SET needs_person = false, superseded_by = n.newer FROM {rows} AS n
             WHERE r.tenant = n.tenant AND r.account = n.account AND r.reminder < n.newer AND r.needs_person";
-        writer.run(superseded, by(|older| older.superseded_by)).await?;
+        writer.run(supersede_older, superseded).await?;
         Ok(())
     }
 
@@ -406,6 +423,19 @@ impl Reminders {
     fn before(&mut self, owner: &Owner, newer: u64) -> impl Iterator<Item = &mut ReminderChange> {
         let key = |reminder| ReminderKey { owner: owner.clone(), reminder };
         self.changes.range_mut(key(0)..key(newer)).map(|(_, change)| change)
+    }
+
+    /// A reminder was not sent, so a person sees to the one before it.
+    fn unsaid(&mut self, owner: &Owner, reminder: u64, nothing_left: bool) {
+        let key = ReminderKey { owner: owner.clone(), reminder };
+        let fell_due = self.changes.get(&key).and_then(|change| change.fell_due.as_ref());
+        if nothing_left && fell_due.is_some_and(|due| due.retry_of.is_some()) {
+            return;
+        }
+        for older in self.before(owner, reminder).filter(|older| older.superseded_by == Some(reminder)) {
+            (older.needs_person, older.superseded_by) = (true, None);
+        }
+        self.older.entry(owner.clone()).or_default().returned(Unsaid { reminder, nothing_left });
     }
 
     fn fold(&mut self, accepted: &Accepted<'_>, fact: &Fact) {
@@ -437,13 +467,14 @@ impl Reminders {
                 self.change(owner, started.reminder, change);
             }
             Fact::ContactWithheld(withheld) => {
-                // Nothing was said, and what kept the message back passes: a person sees to the reminder before it.
-                if matches!(withheld.reason, WithheldReason::Held | WithheldReason::SendingOff) {
-                    let superseded = |older: &&mut ReminderChange| older.superseded_by == Some(withheld.reminder);
-                    for older in self.before(owner, withheld.reminder).filter(superseded) {
-                        (older.needs_person, older.superseded_by) = (true, None);
+                match withheld.reason {
+                    // Nothing was said, and what kept the message back passes: a person sees to the reminder before it.
+                    WithheldReason::Held | WithheldReason::SendingOff => self.unsaid(owner, withheld.reminder, false),
+                    // The ladder's own reminder can be about other items: a person sees to the reminder before it too.
+                    WithheldReason::Settled | WithheldReason::NothingOwed => {
+                        self.unsaid(owner, withheld.reminder, true)
                     }
-                    self.older.entry(owner.clone()).or_default().returned(withheld.reminder);
+                    WithheldReason::NoContactPoint | WithheldReason::Dropped => {}
                 }
                 let by = match &withheld.hold {
                     Some(hold) => format!(": {hold}"),

@@ -92,6 +92,34 @@ pub fn all() -> Vec<(Story, Vec<&'static str>)> {
             &["1 second rejected refused: rcpt 550, v3, needs a person", "2 second withheld held, again 1, v5", FAILED],
         ),
         told(
+            "said-again-and-settled",
+            vec![
+                vec![due(1)],
+                vec![started(1, 1)],
+                vec![refused(1, 1)],
+                vec![again(2, 1)],
+                vec![withheld(2, WithheldReason::Settled)],
+            ],
+            &["1 second rejected refused: rcpt 550, v3", "2 second withheld settled, again 1, v5", FAILED],
+        ),
+        told(
+            "refused-and-the-ladders-next-is-settled",
+            vec![
+                vec![due(1)],
+                vec![started(1, 1)],
+                vec![refused(1, 1)],
+                vec![due(2)],
+                vec![withheld(2, WithheldReason::Settled)],
+                vec![due(3), withheld(3, WithheldReason::NothingOwed)],
+            ],
+            &[
+                "1 second rejected refused: rcpt 550, v3, needs a person",
+                "2 second withheld settled, v5",
+                "3 second withheld nothing_owed, v6",
+                FAILED,
+            ],
+        ),
+        told(
             "said-again-while-sending-is-off-and-dropped",
             vec![
                 vec![due(1)],

@@ -92,7 +92,7 @@ pub async fn public_face(pool: PgPool) -> Outcome {
     );
     assert_eq!(
         texts(&pool, "SELECT concat_ws(' ', reason, reminders) FROM bi.withheld_by_reason ORDER BY 1").await?,
-        ["dropped 2", "held 8", "no_contact_point 2", "sending_off 1", "settled 1"]
+        ["dropped 2", "held 8", "no_contact_point 2", "nothing_owed 1", "sending_off 1", "settled 3"]
     );
     assert_eq!(
         texts(&pool, "SELECT concat_ws(' ', step, status, reminders) FROM bi.reminders_by_step ORDER BY 1").await?,
@@ -101,10 +101,10 @@ pub async fn public_face(pool: PgPool) -> Outcome {
             "second accepted 6",
             "second deferred 1",
             "second due 2",
-            "second rejected 6",
+            "second rejected 8",
             "second started 2",
             "second unknown 3",
-            "second withheld 14",
+            "second withheld 17",
         ]
     );
     let bare = texts(

@@ -54,8 +54,15 @@ impl Rpc for v1::RecordContactOutcomeRequest {
 
 impl Rpc for v1::RetryContactRequest {
     const ROLES: &'static [Role] = OPERATORS;
-    const REFUSALS: &'static [&'static str] =
-        &["REMINDER_UNKNOWN", "ATTEMPT_UNDER_WAY", "NOTHING_TO_SETTLE", "SENDING_OFF", "ON_HOLD", "NOTHING_OWED"];
+    const REFUSALS: &'static [&'static str] = &[
+        "REMINDER_UNKNOWN",
+        "ATTEMPT_UNDER_WAY",
+        "NOTHING_TO_SETTLE",
+        "SENDING_OFF",
+        "ON_HOLD",
+        "NOTHING_OWED",
+        "NO_CONTACT_POINT",
+    ];
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reminder = reminder(self.reminder, fields);

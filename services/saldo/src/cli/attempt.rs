@@ -11,11 +11,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use self::act::Act;
-use super::{Run, values};
-use crate::{
-    Outcome,
-    client::{Target, explain},
-};
+use super::{Run, refusal, values};
+use crate::{Outcome, client::Target};
 
 /// Retry or drop reminders that need a person.
 ///
@@ -26,7 +23,8 @@ pub enum Attempt {
     /// Send a reminder again that certainly reached nobody, or whose outcome is unknown.
     ///
     /// Only the account's newest reminder can be sent again. The account decides again whether and when: a debtor who has
-    /// paid meanwhile gets nothing. Where nothing has changed, the message is the same one, with the same Message-ID.
+    /// paid meanwhile gets nothing. Where the outcome is unknown and nothing has changed, the message is the same one, with
+    /// the same Message-ID. With --all, reminders of accounts without an address are left out.
     #[command(
         after_help = "Examples:\n  saldo attempt retry D-0001 3\n  saldo attempt retry --all --status rejected --reason 'the mail server was down' --dry-run"
     )]
@@ -78,7 +76,8 @@ impl Run for Attempt {
         };
         let (Some(account), Some(reminder)) = (&args.account, args.reminder) else { return all::run(act, args).await };
         let clients = args.target.connect().await?;
-        let done = act.ask(&clients, account, reminder, &args.reason).await.map_err(|status| explain(&status))?;
+        let done =
+            act.ask(&clients, account, reminder, &args.reason).await.map_err(|status| refusal::explained(&status))?;
         if args.json {
             println!("{}", json!({ "version": done.version, "events": done.events, "until": done.until }));
         } else {

@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::client::{StatusDetails, explain};
 
 /// What helps, by the stable reason of the refusal. A reason whose message says it all has no line.
-const ADVICE: [(&str, &str); 30] = [
+const ADVICE: [(&str, &str); 31] = [
     ("ACCOUNT_UNKNOWN", "is its id right? `saldo account open` opens one"),
     ("ACCOUNT_ALREADY_OPEN", "`saldo account show` shows it, and `saldo account amend` changes it"),
     ("CONTACT_POINTS_CHANGED", "`saldo account show` shows them; then amend again"),
@@ -33,6 +33,7 @@ const ADVICE: [(&str, &str); 30] = [
     ("HOLD_UNKNOWN", "`saldo hold list ACCOUNT --all` lists every hold"),
     ("HOLD_RELEASED", "`saldo hold place` places another one"),
     ("HOLD_ID_TAKEN", "`saldo hold list ACCOUNT --all` shows it; another hold needs an id of its own"),
+    ("NO_CONTACT_POINT", "add one: `saldo account amend`"),
     ("REQUEST_ID_REUSED", "leave --request-id out, or choose another"),
     ("ACCOUNT_PARKED", "an operator can help: its history holds what this release cannot read"),
     ("TOKEN_MISSING", "set SALDO_TOKEN or --token"),

@@ -50,18 +50,18 @@ pub async fn run(act: Act, args: AttemptArgs) -> Outcome {
     let asked = stream::iter(&lines)
         .map(|line| async move { (line, act.ask(clients, &line.account, line.reminder, reason).await) });
     let mut asked = std::pin::pin!(asked.buffer_unordered(AT_ONCE));
-    let (mut done, mut settled, mut refused) = (0, 0, Vec::new());
+    let (mut done, mut settled, mut unreachable, mut refused) = (0, 0, 0, Vec::new());
     while let Some((line, answer)) = asked.next().await {
         bar.inc(1);
         match answer {
             Ok(_) => done += 1,
-            // Somebody, or the account itself, was faster.
-            Err(status)
-                if matches!(StatusDetails::of(&status).reason.as_str(), "NOTHING_TO_SETTLE" | "ATTEMPT_UNDER_WAY") =>
-            {
-                settled += 1;
-            }
-            Err(status) => refused.push((line, explain(&status).to_string())),
+            Err(status) => match StatusDetails::of(&status).reason.as_str() {
+                // Somebody, or the account itself, was faster.
+                "NOTHING_TO_SETTLE" | "ATTEMPT_UNDER_WAY" => settled += 1,
+                // The reminder stays in the outbox, which says that an address is missing.
+                "NO_CONTACT_POINT" => unreachable += 1,
+                _ => refused.push((line, explain(&status).to_string())),
+            },
         }
     }
     bar.finish_and_clear();
@@ -69,10 +69,20 @@ pub async fn run(act: Act, args: AttemptArgs) -> Outcome {
         let refused: Vec<_> = (refused.iter())
             .map(|(line, why)| json!({ "account": line.account, "reminder": line.reminder, "why": why }))
             .collect();
-        println!("{}", json!({ "act": act.name(), "done": done, "settled_meanwhile": settled, "refused": refused }));
+        let told = json!({
+            "act": act.name(),
+            "done": done,
+            "settled_meanwhile": settled,
+            "without_address": unreachable,
+            "refused": refused,
+        });
+        println!("{told}");
     } else {
         let verb = if act == Act::Retry { "retried" } else { "dropped" };
         println!("{verb} {}; {settled} settled meanwhile, {} refused", reminders(done), refused.len());
+        if unreachable > 0 {
+            println!("{} left out: the account has no address; `saldo account amend` adds one", reminders(unreachable));
+        }
         for (line, why) in refused.iter().take(MOST_TOLD) {
             eprintln!("refused: reminder {} of {}: {why}", line.reminder, line.account);
         }
