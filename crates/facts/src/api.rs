@@ -140,3 +140,21 @@ pub fn unlisted_to_api(unlisted: &UnlistedItems) -> v1::UnlistedItems {
         overdue_minor: unlisted.overdue,
     }
 }
+
+/// The rule of a profile's language.
+pub fn check_language(text: &str) -> Result<(), &'static str> {
+    let is_code = text.len() == 2 && text.bytes().all(|b| b.is_ascii_lowercase());
+    is_code.then_some(()).ok_or("must be an ISO 639-1 code in lower case, for example es")
+}
+
+/// The rule of a profile's country.
+pub fn check_country(text: &str) -> Result<(), &'static str> {
+    let is_code = text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
+    is_code.then_some(()).ok_or("must be an ISO 3166-1 alpha-2 code in upper case, for example ES")
+}
+
+/// The rule of a profile's time zone.
+pub fn check_time_zone(text: &str) -> Result<(), &'static str> {
+    let is_zone = TimeZone::get(text).is_ok_and(|zone| zone.iana_name().is_some());
+    is_zone.then_some(()).ok_or("must be an IANA time zone, for example Europe/Madrid")
+}

@@ -23,9 +23,9 @@ use saldo_domain::{
 };
 
 pub use api::{
-    REQUEST_DAY_RULE, REQUEST_INSTANT_RULE, channel_from_api, channel_to_api, date_from_api, date_to_api,
-    day_from_request, instant_from_request, line_to_api, listed_from_api, listed_to_api, notice_from_api,
-    notice_to_api, tone_from_api, tone_to_api, unlisted_to_api,
+    REQUEST_DAY_RULE, REQUEST_INSTANT_RULE, channel_from_api, channel_to_api, check_country, check_language,
+    check_time_zone, date_from_api, date_to_api, day_from_request, instant_from_request, line_to_api, listed_from_api,
+    listed_to_api, notice_from_api, notice_to_api, tone_from_api, tone_to_api, unlisted_to_api,
 };
 pub use catalog::{
     CATALOG_FACTS, CatalogEvent, FiscalYearStart, FormatRaised, KeyStoreBound, PolicyPublished, SendingHeld,

@@ -24,7 +24,6 @@ use saldo_domain::{
 
 pub use self::{
     fields::Fields,
-    profile::{check_country, check_language, check_time_zone},
     seal::{AMENDED, Count, OPENED, Seal, UnderKey},
 };
 use crate::{failure::Failure, violations::Violation};

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use jiff::tz::TimeZone;
 use saldo_api::v1;
 use saldo_domain::{
     line::{ONE_LINE, is_one_line},
@@ -10,7 +9,7 @@ use saldo_domain::{
     sealed::Sealed,
 };
 use saldo_facts::{
-    channel_from_api,
+    channel_from_api, check_country, check_language, check_time_zone,
     sealed::{CONTACT_ADDRESS, DISPLAY_NAME},
 };
 
@@ -134,24 +133,6 @@ fn country(profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<String> {
 fn time_zone(profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<String> {
     let text = &profile.time_zone;
     fields.check("profile.time_zone", check_time_zone(text)).map(|()| text.clone())
-}
-
-/// The rule of a profile's language.
-pub fn check_language(text: &str) -> Result<(), &'static str> {
-    let is_code = text.len() == 2 && text.bytes().all(|b| b.is_ascii_lowercase());
-    is_code.then_some(()).ok_or("must be an ISO 639-1 code in lower case, for example es")
-}
-
-/// The rule of a profile's country.
-pub fn check_country(text: &str) -> Result<(), &'static str> {
-    let is_code = text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
-    is_code.then_some(()).ok_or("must be an ISO 3166-1 alpha-2 code in upper case, for example ES")
-}
-
-/// The rule of a profile's time zone.
-pub fn check_time_zone(text: &str) -> Result<(), &'static str> {
-    let is_zone = TimeZone::get(text).is_ok_and(|zone| zone.iana_name().is_some());
-    is_zone.then_some(()).ok_or("must be an IANA time zone, for example Europe/Madrid")
 }
 
 fn contact_points(event_type: &str, profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<Vec<ContactPoint>> {
