@@ -4,9 +4,7 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, civil::date};
 use saldo_domain::{
-    dunning::{
-        ContactDeferred, ContactWithheld, DeferredReason, Notice, ReminderDue, StepsTaken, Tone, WithheldReason,
-    },
+    dunning::{ContactDeferred, ContactWithheld, DeferredReason, Notice, ReminderDue, Tone, WithheldReason},
     event::Event,
     party::Channel,
 };
@@ -361,18 +359,7 @@ fn waits() -> Event {
 }
 
 fn withheld(reason: WithheldReason) -> Event {
-    let took = StepsTaken { steps: Vec::new(), on: date(2026, 3, 2) };
-    ContactWithheld {
-        reminder: 1,
-        reason,
-        took,
-        hold: None,
-        balances: Vec::new(),
-        tried: None,
-        note: None,
-        for_every_creditor: false,
-    }
-    .into()
+    ContactWithheld::of(1, reason, date(2026, 3, 2)).into()
 }
 
 fn histories() -> [(&'static str, Vec<Event>); 3] {

@@ -199,6 +199,23 @@ pub struct ContactWithheld {
     pub for_every_creditor: bool,
 }
 
+impl ContactWithheld {
+    /// Nothing is sent for a reminder, and no step is taken.
+    pub fn of(reminder: u64, reason: WithheldReason, on: Date) -> Self {
+        let took = StepsTaken { steps: Vec::new(), on };
+        Self {
+            reminder,
+            reason,
+            took,
+            hold: None,
+            balances: Vec::new(),
+            tried: None,
+            note: None,
+            for_every_creditor: false,
+        }
+    }
+}
+
 /// contact.deferred
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContactDeferred {

@@ -439,22 +439,13 @@ pub(super) fn drop(
         }
         Some(open) => {
             let took = StepsTaken { steps: still_open(account, &open.takes), on: day };
-            ContactWithheld { took, ..ContactWithheld::of(open, WithheldReason::Dropped, day) }
+            ContactWithheld { took, ..ContactWithheld::of(open.number, WithheldReason::Dropped, day) }
         }
         None => {
             let unsettled = unsettled(account, reminder)?;
             let steps = if unsettled.wants_steps { still_open(account, &unsettled.takes) } else { Vec::new() };
             let took = StepsTaken { steps, on: day };
-            ContactWithheld {
-                reminder,
-                reason: WithheldReason::Dropped,
-                took,
-                hold: None,
-                balances: Vec::new(),
-                tried: None,
-                note: None,
-                for_every_creditor: false,
-            }
+            ContactWithheld { took, ..ContactWithheld::of(reminder, WithheldReason::Dropped, day) }
         }
     };
     Ok(vec![ContactWithheld { note: note.clone(), ..fact }.into()])

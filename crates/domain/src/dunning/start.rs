@@ -12,7 +12,7 @@ use super::{
         SEND_WITHIN, UnlistedItems, WithheldReason,
     },
     hours::Permitted,
-    ladder::{ItemStep, StepsTaken},
+    ladder::ItemStep,
     policy::Sender,
     reminder::{Closing, Reminder, ReminderState, Schedule, day_of, held_by},
 };
@@ -31,7 +31,7 @@ pub(super) fn held(account: &Account, open: &Reminder, context: &Context<'_>) ->
     }
     let day = day_of(account, context, context.now);
     let hold = held_by(account, &still_open(account, &open.takes), day)?;
-    let withheld = ContactWithheld::of(open, WithheldReason::Held, day);
+    let withheld = ContactWithheld::of(open.number, WithheldReason::Held, day);
     Some(ContactWithheld { hold: Some(hold.clone()), ..withheld }.into())
 }
 
@@ -52,11 +52,11 @@ pub(super) fn start(
         return Ok(Vec::new());
     }
     let day = day_of(account, context, now);
-    let withheld = |reason| Ok(vec![ContactWithheld::of(open, reason, day).into()]);
+    let withheld = |reason| Ok(vec![ContactWithheld::of(open.number, reason, day).into()]);
     let policy = match context.rules.speaking() {
         Ok(policy) => policy,
         Err(silence) => {
-            let withheld = ContactWithheld::of(open, WithheldReason::SendingOff, day);
+            let withheld = ContactWithheld::of(open.number, WithheldReason::SendingOff, day);
             return Ok(vec![ContactWithheld { for_every_creditor: silence == Silence::Held, ..withheld }.into()]);
         }
     };
@@ -84,7 +84,7 @@ pub(super) fn start(
         if balances.is_empty() {
             return withheld(WithheldReason::Settled);
         }
-        let withheld = ContactWithheld::of(open, WithheldReason::NothingOwed, day);
+        let withheld = ContactWithheld::of(open.number, WithheldReason::NothingOwed, day);
         return Ok(vec![ContactWithheld { balances, ..withheld }.into()]);
     };
     let window = match not_now(account, &schedule, reminder, now) {
@@ -94,7 +94,8 @@ pub(super) fn start(
     let Some(point) = usable(account, profile, notice.channel) else {
         // The steps of what is still due: what is on hold since is not tried.
         let tried = open.retry_of.is_none().then(|| schedule.tried(account, &takes, day));
-        let withheld = ContactWithheld { tried, ..ContactWithheld::of(open, WithheldReason::NoContactPoint, day) };
+        let withheld =
+            ContactWithheld { tried, ..ContactWithheld::of(open.number, WithheldReason::NoContactPoint, day) };
         return Ok(vec![withheld.into()]);
     };
     let (items, unlisted) = listed(schedule.spoken_of(account, day), &takes, day);
@@ -182,23 +183,6 @@ fn message_id(first: u64, started: &ContactStarted, sender: &Sender) -> String {
     match (notice.channel, sender.email.rsplit_once('@')) {
         (Channel::Email, Some((_, domain))) => format!("{id}@{domain}"),
         _ => id,
-    }
-}
-
-impl ContactWithheld {
-    /// Nothing is sent for an open reminder.
-    pub(super) fn of(open: &Reminder, reason: WithheldReason, on: Date) -> Self {
-        let took = StepsTaken { steps: Vec::new(), on };
-        Self {
-            reminder: open.number,
-            reason,
-            took,
-            hold: None,
-            balances: Vec::new(),
-            tried: None,
-            note: None,
-            for_every_creditor: false,
-        }
     }
 }
 

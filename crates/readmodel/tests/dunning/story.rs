@@ -251,16 +251,7 @@ pub fn no_outcome(reminder: u64, attempt: u32) -> Event {
 }
 
 pub fn withheld(reminder: u64, reason: WithheldReason) -> Event {
-    Event::Dunning(dunning::Fact::ContactWithheld(ContactWithheld {
-        reminder,
-        reason,
-        took: took(),
-        hold: None,
-        balances: Vec::new(),
-        tried: None,
-        note: None,
-        for_every_creditor: false,
-    }))
+    ContactWithheld::of(reminder, reason, took().on).into()
 }
 
 fn took() -> StepsTaken {

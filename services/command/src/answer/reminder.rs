@@ -196,18 +196,7 @@ mod tests {
     use super::*;
 
     fn withheld(reminder: u64) -> Event {
-        let took = StepsTaken { steps: Vec::new(), on: jiff::civil::date(2026, 3, 2) };
-        ContactWithheld {
-            reminder,
-            reason: WithheldReason::Held,
-            took,
-            hold: None,
-            balances: Vec::new(),
-            tried: None,
-            note: None,
-            for_every_creditor: false,
-        }
-        .into()
+        ContactWithheld::of(reminder, WithheldReason::Held, jiff::civil::date(2026, 3, 2)).into()
     }
 
     fn unknown(reminder: u64) -> Event {
