@@ -39,14 +39,20 @@ impl Ledger {
         if context.rules.apply_credit == ApplyCredit::Leave || self.credits.iter().all(|credit| credit.kept) {
             return facts;
         }
-        let mut after = self.clone();
-        facts.iter().for_each(|fact| after.evolve(fact));
         let arisen: HashSet<(&DocumentNumber, u32)> = facts.iter().flat_map(opened).collect();
         let is_arisen = |item: &&OpenItem| arisen.contains(&(&item.invoice, item.instalment));
-        let mut items: Vec<OpenItem> = after.items.iter().filter(is_arisen).cloned().collect();
-        let mut credits: Vec<&UnappliedCredit> = after.credits.iter().filter(|credit| !credit.kept).collect();
+        // Of an account with thousands of items, those alone that the facts open.
+        let mut after = Self {
+            items: self.items.iter().filter(is_arisen).cloned().collect(),
+            credits: self.credits.clone(),
+            ahead: self.ahead.clone(),
+            ..Self::default()
+        };
+        facts.iter().for_each(|fact| after.evolve(fact));
+        let Self { mut items, credits: waiting, ahead, .. } = after;
+        let mut credits: Vec<&UnappliedCredit> = waiting.iter().filter(|credit| !credit.kept).collect();
         credits.sort_by_key(|credit| (credit.date, credit.kind, &credit.document));
-        let mut room = MAX_LINES.min(MAX_OPEN_ITEMS.saturating_sub(after.ahead.len()));
+        let mut room = MAX_LINES.min(MAX_OPEN_ITEMS.saturating_sub(ahead.len()));
         let mut applied = Vec::new();
         for credit in credits {
             let open = items.iter().filter(|item| item.open > 0 && item.currency == credit.currency).take(room);
