@@ -6,16 +6,16 @@ use std::process::ExitCode;
 
 use anstream::println;
 use clap::Args;
-use jiff::{Timestamp, civil::Date};
 use saldo_api::{FieldMask, v1};
-use saldo_facts::{channel_from_api, date_to_api, timestamp_to_api};
+use saldo_facts::channel_from_api;
 use serde_json::json;
 
 use self::contacts::{Edits, NewContacts};
 use super::{
     Run, aging,
     change::{Change, ask},
-    hold, values,
+    hold,
+    values::AsOf,
 };
 use crate::{
     Failure, Outcome,
@@ -79,12 +79,8 @@ pub struct Open {
 pub struct Show {
     /// The account.
     account: String,
-    /// The day of the figures and the open items; absent: today.
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
-    as_of: Option<Date>,
-    /// Use only what was known at this instant for the figures and the open items; absent: everything known now.
-    #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
-    known_at: Option<Timestamp>,
+    #[command(flatten)]
+    view: AsOf,
     /// Also show everything that happened on the account.
     #[arg(long)]
     history: bool,
@@ -206,9 +202,9 @@ impl Show {
         let mut clients = self.target.connect().await?;
         let account_id = self.account;
         let who = ask(&clients, v1::GetAccountRequest { account_id: account_id.clone(), ..Default::default() }).await?;
-        let known_at = self.known_at.map(timestamp_to_api);
+        let known_at = self.view.instant();
         let request = v1::GetAgingRequest {
-            as_of: self.as_of.map(date_to_api),
+            as_of: self.view.day(),
             known_at,
             account_id: account_id.clone(),
             ..Default::default()

@@ -3,11 +3,9 @@
 use std::process::ExitCode;
 
 use anstream::println;
-use jiff::{Timestamp, civil::Date};
 use saldo_api::v1;
-use saldo_facts::{date_to_api, timestamp_to_api};
 
-use super::{Run, values};
+use super::{Run, values::AsOf};
 use crate::{
     Outcome,
     client::{Clients, Target, explain},
@@ -24,12 +22,8 @@ use crate::{
     after_help = "Examples:\n  saldo aging\n  saldo aging --as-of 2013-06-30\n  saldo aging --as-of 2013-06-30 --known-at 2013-07-15T00:00:00Z --json\n  saldo aging --account D-0001"
 )]
 pub struct Aging {
-    /// The day of the ageing; absent: today.
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
-    as_of: Option<Date>,
-    /// Use only what was known at this instant; absent: everything known now.
-    #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
-    known_at: Option<Timestamp>,
+    #[command(flatten)]
+    view: AsOf,
     /// Only this account.
     #[arg(long)]
     account: Option<String>,
@@ -66,8 +60,8 @@ impl Run for Aging {
     async fn run(self) -> Outcome {
         let mut clients = self.target.connect().await?;
         let request = v1::GetAgingRequest {
-            as_of: self.as_of.map(date_to_api),
-            known_at: self.known_at.map(timestamp_to_api),
+            as_of: self.view.day(),
+            known_at: self.view.instant(),
             account_id: self.account.unwrap_or_default(),
             ..Default::default()
         };

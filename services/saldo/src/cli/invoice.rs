@@ -4,12 +4,10 @@ use std::process::ExitCode;
 
 use anstream::println;
 use clap::Args;
-use jiff::{Timestamp, civil::Date};
 use saldo_api::v1;
-use saldo_facts::{date_to_api, timestamp_to_api};
 use serde_json::{Value, json};
 
-use super::{Run, change::ask, values};
+use super::{Run, change::ask, values::AsOf};
 use crate::{Outcome, client::Target, terminal::table};
 
 /// Show an invoice.
@@ -31,12 +29,8 @@ pub struct Show {
     account: String,
     /// The invoice's number.
     number: String,
-    /// Show what was true on this day; absent: today.
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
-    as_of: Option<Date>,
-    /// Use only what was known at this instant; absent: everything known now.
-    #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
-    known_at: Option<Timestamp>,
+    #[command(flatten)]
+    view: AsOf,
     /// Print JSON, amounts in minor units.
     #[arg(long)]
     json: bool,
@@ -57,8 +51,8 @@ impl Show {
         let request = v1::GetInvoiceRequest {
             account_id: self.account,
             number: self.number,
-            as_of: self.as_of.map(date_to_api),
-            known_at: self.known_at.map(timestamp_to_api),
+            as_of: self.view.day(),
+            known_at: self.view.instant(),
             ..Default::default()
         };
         let invoice = ask(&clients, request).await?;

@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 use anstream::println;
 use clap::Args;
-use jiff::{Timestamp, civil::Date};
+use jiff::civil::Date;
 use saldo_api::v1;
 use saldo_domain::money::{Currency, Money, format_minor};
-use saldo_facts::{date_to_api, timestamp_to_api};
+use saldo_facts::date_to_api;
 use serde_json::{Value, json};
 
 use super::{
     Run,
     change::{Change, ask},
     invoice::{allocation_as_json, allocations},
-    values::{self, Part},
+    values::{self, AsOf, Part},
 };
 use crate::{Outcome, client::Target, terminal::table};
 
@@ -167,12 +167,8 @@ pub struct Show {
     account: String,
     /// The payment's reference.
     reference: String,
-    /// Show what was true on this day; absent: today.
-    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
-    as_of: Option<Date>,
-    /// Use only what was known at this instant; absent: everything known now.
-    #[arg(long, value_name = "INSTANT", value_parser = values::instant)]
-    known_at: Option<Timestamp>,
+    #[command(flatten)]
+    view: AsOf,
     /// Print JSON, amounts in minor units.
     #[arg(long)]
     json: bool,
@@ -319,8 +315,8 @@ impl Show {
         let request = v1::GetPaymentRequest {
             account_id: self.account,
             reference: self.reference,
-            as_of: self.as_of.map(date_to_api),
-            known_at: self.known_at.map(timestamp_to_api),
+            as_of: self.view.day(),
+            known_at: self.view.instant(),
             ..Default::default()
         };
         let payment = ask(&clients, request).await?;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Run;
 use crate::{
     Failure, Outcome,
-    client::{Target, explain, patiently},
+    client::{Target, explain},
     config::{Config, Overrides},
     run::stores::Stores,
 };
@@ -123,11 +123,7 @@ async fn hold_in(stores: &Stores, config: &Config, on: bool, reason: String) -> 
 async fn switch(on: bool, args: SwitchArgs) -> Outcome {
     let clients = args.target.connect().await?;
     let request = v1::SetSendingRequest { request_id: Uuid::new_v4().to_string(), on };
-    let answer = patiently(|| {
-        let (mut catalog, request) = (clients.catalog.clone(), request.clone());
-        async move { catalog.set_sending(request).await }
-    });
-    let answer = answer.await.map_err(|status| explain(&status))?.into_inner();
+    let answer = clients.ask_patiently(request).await.map_err(|status| explain(&status))?;
     if args.json {
         println!("{}", json!({ "version": answer.version, "sending": answer.sending, "silence": answer.silence }));
         return Ok(ExitCode::SUCCESS);

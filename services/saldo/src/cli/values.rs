@@ -1,8 +1,31 @@
 //! Values of flags, as people write them. What cannot be read is answered with an example of the right form.
 
+use clap::Args;
 use jiff::{Timestamp, civil::Date};
 use saldo_api::v1;
 use saldo_domain::money::{Currency, InvalidDecimal, Money, parse_decimal};
+use saldo_facts::{date_to_api, timestamp_to_api};
+
+/// The flags of a query on both axes of time.
+#[derive(Args)]
+pub struct AsOf {
+    /// Show what was true on this day; absent: today.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
+    as_of: Option<Date>,
+    /// Use only what was known at this instant; absent: everything known now.
+    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    known_at: Option<Timestamp>,
+}
+
+impl AsOf {
+    pub fn day(&self) -> Option<v1::Date> {
+        self.as_of.map(date_to_api)
+    }
+
+    pub fn instant(&self) -> Option<saldo_api::Timestamp> {
+        self.known_at.map(timestamp_to_api)
+    }
+}
 
 pub fn instant(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| "must be an instant such as 2026-11-27T00:00:00Z or 2026-11-27T09:30:00+01:00".to_owned())

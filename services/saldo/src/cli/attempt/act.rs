@@ -6,7 +6,7 @@ use saldo_facts::timestamp_from_api;
 use tonic::Status;
 use uuid::Uuid;
 
-use crate::client::{Clients, patiently};
+use crate::client::Clients;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
@@ -28,24 +28,15 @@ pub struct Done {
 impl Act {
     /// Asks the account, for as long as it takes.
     pub async fn ask(self, clients: &Clients, account: &str, reminder: u64, note: &str) -> Result<Done, Status> {
-        let request_id = Uuid::new_v4().to_string();
-        let answer = patiently(|| {
-            let mut command = clients.command.clone();
-            let (request_id, account_id, note) = (request_id.clone(), account.to_owned(), note.to_owned());
-            async move {
-                match self {
-                    Self::Retry => {
-                        let request = v1::RetryContactRequest { request_id, account_id, reminder, note };
-                        command.retry_contact(request).await
-                    }
-                    Self::Drop => {
-                        let request = v1::DropContactRequest { request_id, account_id, reminder, note };
-                        command.drop_contact(request).await
-                    }
-                }
+        let (request_id, account_id, note) = (Uuid::new_v4().to_string(), account.to_owned(), note.to_owned());
+        let answer = match self {
+            Self::Retry => {
+                clients.ask_patiently(v1::RetryContactRequest { request_id, account_id, reminder, note }).await
             }
-        });
-        let answer = answer.await?.into_inner();
+            Self::Drop => {
+                clients.ask_patiently(v1::DropContactRequest { request_id, account_id, reminder, note }).await
+            }
+        }?;
         let waits = answer.contact.filter(|contact| contact.state() == State::Deferred).unwrap_or_default();
         Ok(Done {
             version: answer.version,

@@ -14,7 +14,7 @@ use super::{
     rows::Rows,
     words,
 };
-use crate::client::{Clients, StatusDetails, explain, patiently};
+use crate::client::{Clients, StatusDetails, explain};
 
 /// The most numbers of one question.
 const ASKED_AT_ONCE: usize = 1_000;
@@ -105,13 +105,9 @@ async fn find(clients: &Clients, account: &str, kind: Kind, numbers: &[String]) 
             numbers: numbers.to_vec(),
             ..Default::default()
         };
-        let found = patiently(|| {
-            let (mut query, asked) = (clients.query.clone(), asked.clone());
-            async move { query.find_documents(asked).await }
-        });
-        match found.await {
+        match clients.ask_patiently(asked).await {
             Ok(found) => {
-                for item in found.into_inner().items {
+                for item in found.items {
                     by_number.entry(item.document.clone()).or_default().push(item);
                 }
             }
