@@ -1,7 +1,7 @@
 //! The dispatcher on a real Postgres, with accounts and transports that follow a script.
 
 mod accounts;
-mod fixture;
+mod office;
 mod scripted;
 
 use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Duration};
@@ -11,7 +11,7 @@ use saldo_test_postgres::{Outcome, Test, on_a_database};
 use tokio::{sync::watch, time::timeout};
 
 use self::{
-    fixture::Fixture,
+    office::Office,
     scripted::{Scripted, transports},
 };
 
@@ -31,113 +31,113 @@ fn main() -> ExitCode {
     ])
 }
 
-fn test<F: Future<Output = Outcome> + 'static>(name: &'static str, body: fn(Fixture) -> F) -> Test {
-    on_a_database(name, async move |database| body(Fixture::open(&database.url).await?).await)
+fn test<F: Future<Output = Outcome> + 'static>(name: &'static str, body: fn(Office) -> F) -> Test {
+    on_a_database(name, async move |database| body(Office::open(&database.url).await?).await)
 }
 
-async fn one_beside_ten_thousand(fixture: Fixture) -> Outcome {
-    fixture.owe("acme", 10_000, Channel::Email, 60).await?;
-    fixture.owe("beta", 1, Channel::Email, 30).await?;
-    fixture.owe("zeta", 1, Channel::Email, 0).await?;
-    let running = fixture.dispatch(4, transports([Scripted::quick(Channel::Email)])).await?;
+async fn one_beside_ten_thousand(office: Office) -> Outcome {
+    office.owe("acme", 10_000, Channel::Email, 60).await?;
+    office.owe("beta", 1, Channel::Email, 30).await?;
+    office.owe("zeta", 1, Channel::Email, 0).await?;
+    let running = office.dispatch(4, transports([Scripted::quick(Channel::Email)])).await?;
     // Eight are leased at once. Behind those of the first look, everybody had a turn.
-    let asked = fixture.asked(40).await?;
+    let asked = office.asked(40).await?;
     for single in ["beta-1", "zeta-1"] {
         assert!(asked[..16].iter().any(|account| account == single), "{single} is not among {asked:?}");
     }
     running.stop().await
 }
 
-async fn in_turn(fixture: Fixture) -> Outcome {
+async fn in_turn(office: Office) -> Outcome {
     let tenants: BTreeSet<String> = (10..30).map(|number| format!("t{number}")).collect();
     for tenant in &tenants {
-        fixture.owe(tenant, 5, Channel::Email, 10).await?;
+        office.owe(tenant, 5, Channel::Email, 10).await?;
     }
-    let running = fixture.dispatch(4, transports([Scripted::quick(Channel::Email)])).await?;
-    let asked = fixture.asked(100).await?;
+    let running = office.dispatch(4, transports([Scripted::quick(Channel::Email)])).await?;
+    let asked = office.asked(100).await?;
     let first: BTreeSet<&str> = asked[..24].iter().filter_map(|account| account.split('-').next()).collect();
     assert_eq!(first.len(), tenants.len(), "{asked:?}");
     assert_eq!(asked.iter().collect::<BTreeSet<_>>().len(), 100, "each is asked for once");
     running.stop().await
 }
 
-async fn two_dispatchers(fixture: Fixture) -> Outcome {
+async fn two_dispatchers(office: Office) -> Outcome {
     for tenant in ["acme", "beta", "zeta"] {
-        fixture.owe(tenant, 300, Channel::Email, 10).await?;
+        office.owe(tenant, 300, Channel::Email, 10).await?;
     }
     let transports = transports([Scripted::quick(Channel::Email)]);
-    let (one, other) = (fixture.dispatch(16, transports.clone()).await?, fixture.dispatch(16, transports).await?);
-    let asked = fixture.asked(900).await?;
+    let (one, other) = (office.dispatch(16, transports.clone()).await?, office.dispatch(16, transports).await?);
+    let asked = office.asked(900).await?;
     assert_eq!(asked.iter().collect::<BTreeSet<_>>().len(), 900, "each is asked for once");
     one.stop().await?;
     other.stop().await
 }
 
-async fn slow_channel(fixture: Fixture) -> Outcome {
-    fixture.owe("acme", 10, Channel::Email, 60).await?;
-    fixture.owe("acme", 3, Channel::Sms, 0).await?;
+async fn slow_channel(office: Office) -> Outcome {
+    office.owe("acme", 10, Channel::Email, 60).await?;
+    office.owe("acme", 3, Channel::Sms, 0).await?;
     let (release, released) = watch::channel(false);
     let slow = Scripted { released, ..Scripted::quick(Channel::Email) };
-    let running = fixture.dispatch(2, transports([slow, Scripted::quick(Channel::Sms)])).await?;
+    let running = office.dispatch(2, transports([slow, Scripted::quick(Channel::Sms)])).await?;
     // Two mails are stuck, which is as many as may be under way; the short messages go out meanwhile.
-    let mut accepted = fixture.accepted(3).await?;
+    let mut accepted = office.accepted(3).await?;
     accepted.sort();
     assert_eq!(accepted, ["acme-sms-1", "acme-sms-2", "acme-sms-3"]);
     release.send_replace(true);
-    fixture.accepted(13).await?;
+    office.accepted(13).await?;
     running.stop().await
 }
 
-async fn route_down(fixture: Fixture) -> Outcome {
-    fixture.owe("acme", 20, Channel::Email, 10).await?;
+async fn route_down(office: Office) -> Outcome {
+    office.owe("acme", 20, Channel::Email, 10).await?;
     let (open, is_open) = watch::channel(false);
     let (probes, probed) = watch::channel(0);
     let closed = Scripted { is_open, probes: Arc::new(probes), ..Scripted::quick(Channel::Email) };
-    let running = fixture.dispatch(4, transports([closed])).await?;
+    let running = office.dispatch(4, transports([closed])).await?;
     // One probe at a time: the first by the reminder that came first, the others at growing pauses.
     timeout(PATIENCE, probed.clone().wait_for(|probes| *probes >= 3)).await??;
-    assert_eq!(fixture.seen.borrow().asked, Vec::<String>::new());
+    assert_eq!(office.seen.borrow().asked, Vec::<String>::new());
     open.send_replace(true);
-    assert_eq!(fixture.accepted(20).await?.len(), 20);
+    assert_eq!(office.accepted(20).await?.len(), 20);
     running.stop().await
 }
 
-async fn sender_refused(fixture: Fixture) -> Outcome {
-    fixture.owe("acme", 50, Channel::Email, 60).await?;
-    fixture.owe("zeta", 50, Channel::Email, 10).await?;
+async fn sender_refused(office: Office) -> Outcome {
+    office.owe("acme", 50, Channel::Email, 60).await?;
+    office.owe("zeta", 50, Channel::Email, 10).await?;
     let (refuse, refuses) = watch::channel(true);
     let email = Scripted { refuses, ..Scripted::quick(Channel::Email) };
-    let running = fixture.dispatch(2, transports([email])).await?;
+    let running = office.dispatch(2, transports([email])).await?;
     let of = |asked: &[String], tenant: &str| asked.iter().filter(|account| account.starts_with(tenant)).count();
-    fixture.until(|seen| of(&seen.asked, "zeta") == 50).await?;
-    let asked = of(&fixture.seen.borrow().asked, "acme");
+    office.until(|seen| of(&seen.asked, "zeta") == 50).await?;
+    let asked = of(&office.seen.borrow().asked, "acme");
     assert!((1..=4).contains(&asked), "{asked} were asked for in vain");
     refuse.send_replace(false);
-    fixture.accepted(50 - asked).await?;
+    office.accepted(50 - asked).await?;
     running.stop().await
 }
 
-async fn relapsing(fixture: Fixture) -> Outcome {
-    fixture.owe("acme", 200, Channel::Email, 10).await?;
+async fn relapsing(office: Office) -> Outcome {
+    office.owe("acme", 200, Channel::Email, 10).await?;
     let (work, works) = watch::channel(false);
     let (tries, tried) = watch::channel(0);
     let email = Scripted { works, tries: Arc::new(tries), ..Scripted::quick(Channel::Email) };
-    let running = fixture.dispatch(2, transports([email])).await?;
+    let running = office.dispatch(2, transports([email])).await?;
     // Two messages at a time: at first, after the first probe, and after pauses of one, two and four seconds.
     timeout(PATIENCE, tried.clone().wait_for(|tries| *tries >= 7)).await??;
     let lost = *tried.borrow() as usize;
     assert!(lost <= 10, "{lost} messages were begun in vain");
     work.send_replace(true);
-    fixture.accepted(200 - lost - 2).await?;
+    office.accepted(200 - lost - 2).await?;
     running.stop().await
 }
 
-async fn without_transport(fixture: Fixture) -> Outcome {
-    fixture.owe("acme", 2, Channel::Sms, 60).await?;
-    fixture.owe("acme", 1, Channel::Email, 0).await?;
-    let running = fixture.dispatch(2, transports([Scripted::quick(Channel::Email)])).await?;
-    assert_eq!(fixture.accepted(1).await?, ["acme-1"]);
+async fn without_transport(office: Office) -> Outcome {
+    office.owe("acme", 2, Channel::Sms, 60).await?;
+    office.owe("acme", 1, Channel::Email, 0).await?;
+    let running = office.dispatch(2, transports([Scripted::quick(Channel::Email)])).await?;
+    assert_eq!(office.accepted(1).await?, ["acme-1"]);
     running.stop().await?;
-    assert_eq!(fixture.asked(1).await?, ["acme-1"], "nobody asked for the others");
+    assert_eq!(office.asked(1).await?, ["acme-1"], "nobody asked for the others");
     Ok(())
 }

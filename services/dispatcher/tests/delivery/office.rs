@@ -42,7 +42,7 @@ const TEMPLATES: [(&str, &str); 10] = [
     ("formal-demand.en", include_str!("../../../../docs/policy/templates/formal-demand.en.toml")),
 ];
 /// Read models, logs and accounts that a dispatcher works with.
-pub struct Fixture {
+pub struct Office {
     pool: PgPool,
     schema: String,
     log: Arc<dyn Log>,
@@ -55,7 +55,7 @@ pub struct Fixture {
     accounts: JoinHandle<()>,
 }
 
-impl Fixture {
+impl Office {
     /// Over an empty database.
     pub async fn open(url: &str) -> Result<Self, Failure> {
         let pool = PgPool::connect(url).await?;
@@ -146,7 +146,7 @@ impl Fixture {
     }
 }
 
-impl Drop for Fixture {
+impl Drop for Office {
     fn drop(&mut self) {
         self.accounts.abort();
     }
