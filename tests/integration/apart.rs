@@ -56,7 +56,7 @@ impl Site {
         let text = format!(
             "[log]\nkafka = '{}'\ntopic = '{}'\nreplication_factor = 1\nallow_unsafe = true\npartitions = 4\n\
              [database]\nurl = '{database}'\n[keyring]\ndir = '{}'\n[sending]\nsmtp = '{smtp}'\n\
-             [auth]\npublic_keys = ['{}', '{}']\nservice_key = '{}'\n\
+             [auth]\npublic_keys = ['{}']\nservice_public_keys = ['{}']\nservice_key = '{}'\n\
              [tls]\ncertificate = '{}'\nkey = '{}'\nclient_ca = '{}'\n\
              [services]\ncommand = ['https://{}', 'https://{}']\n\
              tls_certificate = '{}'\ntls_key = '{}'\ntls_ca = '{}'\n[tracing]\nfilter = 'warn'\n",
@@ -103,7 +103,7 @@ impl Site {
         let roles = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor];
         let token = self.issuer.issue("somebody", "acme", &roles, HOUR)?;
         let (endpoint, query_endpoint) = (format!("https://{command}"), Some(query.endpoint.clone()));
-        Ok(Target { endpoint, query_endpoint, token, tls: self.tls.clone() })
+        Ok(Target { query_endpoint, tls: self.tls.clone(), ..Target::new(endpoint, token) })
     }
 
     /// A `saldo` command that must succeed.

@@ -83,7 +83,7 @@ impl House {
         let written = format!(
             "[log]\nembedded_url = '{log_url}'\npartitions = 3\n[database]\nurl = '{database}'\n\
              [keyring]\ndir = '{at}/keys'\n[sending]\nsmtp = '{smtp}'\n\
-             [auth]\npublic_keys = ['{at}/issuer.pub.pem', '{at}/service.pub.pem']\nservice_key = '{at}/service.pem'\n\
+             [auth]\npublic_keys = ['{at}/issuer.pub.pem']\nservice_public_keys = ['{at}/service.pub.pem']\nservice_key = '{at}/service.pem'\n\
              [services]\ncommand = ['http://{command}']\n[tracing]\nfilter = 'warn'\n"
         );
         std::fs::write(&config, written)?;
@@ -151,7 +151,7 @@ impl House {
         let token = self.issuer.issue("somebody", "acme", &roles, Duration::from_secs(3_600))?;
         let (endpoint, query_endpoint) =
             (format!("http://{}", self.command), query.map(|query| query.endpoint.clone()));
-        Ok(Target { endpoint, query_endpoint, token, tls: TlsArgs::default() }.connect().await?)
+        Ok(Target { query_endpoint, ..Target::new(endpoint, token) }.connect().await?)
     }
 
     fn keys(&self) -> PathBuf {

@@ -42,7 +42,7 @@ impl Site {
         let command = format!("127.0.0.1:{}", free_port()?);
         let text = format!(
             "[log]\n{log}\npartitions = 2\n[database]\nurl = '{database}'\n[keyring]\ndir = '{}'\n\
-             [auth]\npublic_keys = ['{}', '{}']\nservice_key = '{}'\n[services]\ncommand = ['http://{command}']\n\
+             [auth]\npublic_keys = ['{}']\nservice_public_keys = ['{}']\nservice_key = '{}'\n[services]\ncommand = ['http://{command}']\n\
              [tracing]\nformat = 'json'\n",
             at("keys"),
             at("issuer.pub.pem"),
