@@ -46,7 +46,7 @@ pub struct Answer {
     pub event_types: Vec<String>,
     /// The items that a payment or credit was applied to.
     pub allocations: Vec<AllocationLine>,
-    /// What the command did to a reminder.
+    /// The effect of the command on a reminder.
     pub reminder: Option<ReminderAnswer>,
     /// The versions of the catalog that the decision used.
     pub catalog: CatalogVersions,

@@ -13,7 +13,7 @@ use crate::{
     values::{Axes, date, timestamp},
 };
 
-/// What is unapplied is the negative of what the payment's own item stands at.
+/// The unapplied amount is the negative of the open amount of the payment's own item.
 const PAYMENT: &str = "
     SELECT amount_minor, currency::text, day,
            CASE WHEN ended_known_at <= coalesce($5, 'infinity'::timestamptz) AND ended_on <= $4 THEN ended_on END,

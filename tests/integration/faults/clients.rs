@@ -56,7 +56,7 @@ struct Shared {
     clients: HashMap<&'static str, Vec<Clients>>,
     /// Numbers of documents, debtors and probes.
     next: AtomicU64,
-    /// What is known of accounts, by creditor and account.
+    /// The accounts as the clients know them, by creditor and account.
     book: Mutex<BTreeMap<(&'static str, String), Known>>,
     /// A day that has passed everywhere.
     yesterday: Date,
@@ -470,7 +470,7 @@ impl Shared {
     }
 }
 
-/// What came of one try.
+/// The result of one try.
 enum Tried {
     /// Acknowledged, and where it stands.
     Yes(String),
@@ -485,7 +485,7 @@ fn release(account_id: String, hold_id: String) -> Command {
     Command::Release(v1::ReleaseHoldRequest { request_id, account_id, hold_id, note: String::new() })
 }
 
-/// What the mail server does with a debtor's mail; see [`crate::mailbox::Moody`].
+/// The behaviour of the mail server towards a debtor; see [`crate::mailbox::Moody`].
 fn mood(dice: &mut Dice) -> &'static str {
     match dice.between(0, 99) {
         0..4 => "refused",
