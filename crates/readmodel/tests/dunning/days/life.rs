@@ -154,7 +154,7 @@ impl Life {
     pub fn try_something(&mut self, dice: &mut Dice, index: u64) {
         let (today, any) = (self.today(), dice.below(index + 1));
         let amount = |dice: &mut Dice| 1 + dice.below(900) as i64;
-        let command = match dice.below(20) {
+        let command = match dice.below(21) {
             0..=6 => {
                 let issue_date = today + dice.days(-40, 20);
                 let total = Money { minor: 2 + amount(dice), currency: currency(dice) };
@@ -209,7 +209,13 @@ impl Life {
                 deallocation_date: (dice.below(2) == 0).then(|| today + dice.days(-20, 1)),
                 reason: None,
             },
-            18 => ledger::Command::RefundCredit {
+            18 => ledger::Command::DeallocateCreditNote {
+                credit_note: number("A", any),
+                items: Vec::new(),
+                deallocation_date: (dice.below(2) == 0).then(|| today + dice.days(-20, 1)),
+                reason: None,
+            },
+            19 => ledger::Command::RefundCredit {
                 reference: number("R", index),
                 kind: if dice.below(2) == 0 { CreditKind::Payment } else { CreditKind::CreditNote },
                 document: number(if dice.below(2) == 0 { "P" } else { "A" }, any),

@@ -80,6 +80,10 @@ pub fn changes(commits: &[(Timestamp, Vec<Event>)]) -> Vec<Change> {
                     let from = Some(fact.deallocation_date);
                     of_lines(&mut change, CreditKind::Payment, &fact.reference, fact.currency, &fact.lines, from);
                 }
+                Fact::CreditNoteDeallocated(fact) => {
+                    let (kind, from) = (CreditKind::CreditNote, Some(fact.deallocation_date));
+                    of_lines(&mut change, kind, &fact.credit_note, fact.currency, &fact.lines, from);
+                }
                 Fact::CreditRefunded(fact) => {
                     let money = fact.amount;
                     change(fact.day(), credit(fact.kind, &fact.document), (money.currency, None), money.minor);
