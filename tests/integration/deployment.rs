@@ -112,7 +112,7 @@ impl Deployment {
         let text = format!(
             "[log]\n{log_section}\npartitions = 3\n[database]\nurl = '{database}'\n[keyring]\ndir = '{at}/keys'\n\
              [sending]\nsmtp = '{}'\n[tracing]\n{tracing}\n\
-             [auth]\npublic_keys = ['{at}/issuer.pub.pem', '{at}/service.pub.pem']\nservice_key = '{at}/service.pem'\n\
+             [auth]\npublic_keys = ['{at}/issuer.pub.pem']\nservice_public_keys = ['{at}/service.pub.pem']\nservice_key = '{at}/service.pem'\n\
              [services]\ncommand = [{}]\n{tls_sections}",
             plan.smtp,
             urls.join(", ")

@@ -34,8 +34,8 @@ pub const MAX_REQUEST_ID_LEN: usize = 64;
 /// The rule of [`is_request_id`].
 pub const REQUEST_ID_RULE: &str = "must be 1 to 64 printable ASCII characters without spaces, for example a UUID";
 
-/// The roles that record facts: people and systems of the creditor, and our own services.
-const RECORDERS: &[Role] = &[Role::Writer, Role::Service];
+/// The role that records facts: people and systems of the creditor. Our own services record no money and no profile.
+const RECORDERS: &[Role] = &[Role::Writer];
 /// The role that hands messages over.
 const SENDERS: &[Role] = &[Role::Service];
 /// The role of people who decide where a machine may not.

@@ -33,7 +33,7 @@ use errors::{account_unknown, database, invalid, log_changed, parked};
 use turns::Turns;
 
 /// The roles that may read.
-const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
+const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator];
 
 /// The declaration of a query, implemented for its request. [`QueryRequest`] has what is generated from query.proto: the
 /// rpc's name, its answer, and the fields that queries share.

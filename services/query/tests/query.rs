@@ -255,7 +255,7 @@ async fn outbox(service: &QueryGrpc) -> Outcome {
 
 async fn of_one_account(service: &QueryGrpc) -> Outcome {
     let request = v1::ListRemindersRequest { account_id: "D-1".into(), ..Default::default() };
-    let page = service.list_reminders(by(&[Role::Service], request)).await?.into_inner();
+    let page = service.list_reminders(by(&[Role::Operator], request)).await?.into_inner();
     assert_eq!(listed(&page.reminders), ["D-1 2 unknown", "D-1 1 rejected"]);
     let request = |account: &str| v1::ListAttemptsRequest { account_id: account.into(), ..Default::default() };
     let attempts = service.list_attempts(by(&[Role::Auditor], request("D-1"))).await?.into_inner().attempts;

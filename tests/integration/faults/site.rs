@@ -101,7 +101,7 @@ impl Site {
                  [log]\nkafka = '{brokers}'\ntopic = '{TOPIC}'\nreplication_factor = 1\nallow_unsafe = true\n\
                  partitions = {PARTITIONS}\n[database]\nurl = '{database_url}'\n[keyring]\ndir = '{}'\n\
                  [sending]\nsmtp = 'smtp://127.0.0.1:{mail_port}?tls=none'\n\
-                 [auth]\npublic_keys = ['{}', '{}']\nservice_key = '{}'\n\
+                 [auth]\npublic_keys = ['{}']\nservice_public_keys = ['{}']\nservice_key = '{}'\n\
                  [services]\ncommand = [{}]\n[tracing]\nfilter = 'warn'\n",
                 at(&format!("{name}.data")),
                 at("keys"),
