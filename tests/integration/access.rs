@@ -1,4 +1,4 @@
-//! Who may ask what.
+//! The rights of callers.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -223,7 +223,7 @@ async fn about_an_account(clients: &Clients) -> Vec<(String, Result<(), Status>)
     answers
 }
 
-/// What is ours is not there for another tenant, whatever is asked of it.
+/// Nothing of one tenant is there for another tenant, by any rpc.
 pub async fn another_tenant(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;

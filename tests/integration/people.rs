@@ -37,7 +37,7 @@ async fn read(saldo: &Saldo, args: &[&str]) -> Result<Value, Failure> {
     Ok(serde_json::from_str(&saldo.succeed(&[args, &["--json"]].concat()).await?)?)
 }
 
-/// What a command that must fail says on standard error.
+/// The standard error of a command that must fail.
 async fn refused(saldo: &Saldo, args: &[&str]) -> Result<String, Failure> {
     let output = saldo.command(args).await?;
     assert_eq!(output.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
@@ -85,7 +85,7 @@ pub async fn account(_: Arc<Env>) -> Outcome {
         let error = refused(&saldo, &amend(args)).await?;
         assert!(error.contains(says), "{args:?}: {error}");
     }
-    // Who saw other addresses than there are overwrites nothing.
+    // A person who saw other addresses than there are overwrites nothing.
     let clients = saldo.clients().await?;
     let request = v1::AmendAccountRequest {
         request_id: "stale".into(),
@@ -223,7 +223,7 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
     let future = refused(&saldo, &["payment", "reverse", "D-1", "P-1", "--on", "2027-02-12"]).await?;
     assert!(future.contains("DATE_IN_FUTURE"), "{future}");
 
-    // What a reversal gives back is applied by the next payment, and a repeat under the same id changes nothing.
+    // The next payment applies the money that a reversal gives back, and a repeat under the same id changes nothing.
     saldo.succeed(&["payment", "reverse", "D-1", "P-1", "--on", "2026-02-12", "--reason", "returned"]).await?;
     let shown = read(&saldo, &["payment", "show", "D-1", "P-1"]).await?;
     assert_eq!((shown["reversed_on"].as_str(), shown["unapplied_minor"].as_i64()), (Some("2026-02-12"), Some(0)));

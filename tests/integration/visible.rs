@@ -1,4 +1,4 @@
-//! What an operator sees of processes apart: health, log lines, and who takes over from whom.
+//! The operator's view of separate processes: health, log lines, and the takeover of one by another.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 

@@ -159,7 +159,7 @@ struct Recorded {
     about: Option<(&'static str, DocumentNumber)>,
 }
 
-/// What a batch did to a document.
+/// The changes of a batch to a document.
 #[derive(Debug, Clone, Default)]
 struct DocumentRow {
     /// Present where the batch makes the row.
@@ -182,7 +182,7 @@ struct AllocationRow {
     line: i32,
 }
 
-/// What a batch did to documents, and what it applied and took back.
+/// The changes of a batch to documents, and the allocations that it made and took back.
 #[derive(Debug, Default)]
 pub struct DocumentRows {
     documents: BTreeMap<DocumentKey, DocumentRow>,
@@ -318,7 +318,7 @@ impl DocumentRows {
                     (-line.amount, line.effective_date.max(*deallocation_date))
                 });
             }
-            // What was applied is taken back, not before the day it took effect.
+            // An allocation is taken back, not before the day on which it took effect.
             Fact::PaymentReversed(reversed) => {
                 let (key, day) = (key("payment", &reversed.reference), reversed.day());
                 self.documents.entry(key.clone()).or_default().ended = Some((day, known_at));

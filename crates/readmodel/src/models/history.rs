@@ -67,7 +67,7 @@ pub struct HistoryRow {
     pub effective_date: Option<Date>,
     /// When it was recorded.
     pub recorded_at: Timestamp,
-    /// Who asked.
+    /// The person or system that asked.
     pub actor: String,
     /// One line.
     pub summary: String,

@@ -130,8 +130,8 @@ fn lives() -> Vec<(String, Life)> {
     lives
 }
 
-/// Random histories with facts of the past and the future: at every moment the domain's state says of its day what its facts
-/// say, and afterwards the ageing, the open items and the ladder say the same of any day.
+/// Random histories with facts of the past and the future. At every moment the domain's state says the same of its day as the
+/// facts. Afterwards the ageing, the open items and the ladder say the same of any day.
 pub async fn one_truth(pool: PgPool) -> Outcome {
     let lives = lives();
     let accepted: usize = lives.iter().map(|(_, life)| life.commits.len()).sum();
@@ -173,7 +173,7 @@ async fn set_clock(pool: &PgPool, now: Timestamp) -> Outcome {
     Ok(write_clock(pool, now.duration_since(machine.to_jiff())).await?)
 }
 
-/// What each item that is open on a day was at first, from which day, and what is open of it.
+/// The items that are open on a day: the first amount of each, the day from which it counts, and the open amount.
 fn open_on(changes: &[Change], day: Date) -> BTreeMap<(String, String, u32), (Date, i64, i64)> {
     let with_its_beginning = |(key, (_, _, open)): (Key, (Currency, Option<Date>, i64))| {
         let first = changes.iter().find(|change| change.key == key).expect("what is open came about");
@@ -201,8 +201,8 @@ async fn open_today(
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-/// U13: in the evening in Chicago, when UTC has the next day already, the ageing and the open items of today are those of
-/// Chicago's day: once everything is true, and while much of it lies ahead.
+/// U13: in the evening in Chicago UTC has the next day already. The ageing and the open items of today are those of Chicago's
+/// day, once everything is true, and while much of it lies ahead.
 async fn today_is_the_creditors(pool: &PgPool, lives: &[(String, Life)]) -> Outcome {
     let row = TenantRow {
         tenant: "acme".into(),

@@ -15,7 +15,7 @@ use saldo_api::{
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, body::Body, server::NamedService};
 
-/// What reached the accounts, by account.
+/// The calls that reached the accounts, by account.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub asked: Vec<String>,

@@ -40,7 +40,7 @@ async fn one_beside_ten_thousand(office: Office) -> Outcome {
     office.owe("beta", 1, Channel::Email, 30).await?;
     office.owe("zeta", 1, Channel::Email, 0).await?;
     let running = office.dispatch(4, transports([Scripted::quick(Channel::Email)])).await?;
-    // Eight are leased at once. Behind those of the first look, everybody had a turn.
+    // Eight are leased at once. After the reminders of the first look, every tenant had a turn.
     let asked = office.asked(40).await?;
     for single in ["beta-1", "zeta-1"] {
         assert!(asked[..16].iter().any(|account| account == single), "{single} is not among {asked:?}");

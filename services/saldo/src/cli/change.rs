@@ -1,5 +1,5 @@
-//! What every command that changes an account has in common: the id of the request, patience, the refusal explained, and
-//! the answer printed.
+//! The common part of every command that changes an account: the id of the request, patience, the refusal explained, and the
+//! answer printed.
 
 use std::{fmt::Display, process::ExitCode};
 

@@ -58,7 +58,7 @@ const FLAGS: Names<'static> = &[
     ("void_date", "--on"),
 ];
 
-/// What helps, by the stable reason of the refusal. A reason whose message says it all has no line.
+/// The advice, by the stable reason of the refusal. A reason whose message says it all has no line.
 const ADVICE: &[(&str, &str)] = &[
     ("ACCOUNT_UNKNOWN", "is its id right? `saldo account open` opens one"),
     ("ACCOUNT_ALREADY_OPEN", "`saldo account show` shows it, and `saldo account amend` changes it"),

@@ -231,7 +231,7 @@ impl Life {
         self.ask(command.into());
     }
 
-    /// What the domain's state says of a day that is not before the newest decision.
+    /// The open amounts by the domain's state on a day that is not before the newest decision.
     pub fn says_of(&self, day: Date) -> View {
         let ledger = &self.account.ledger;
         let mut view = View::new();
