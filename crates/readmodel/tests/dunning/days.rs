@@ -131,6 +131,7 @@ impl Life {
             rules: Rules {
                 policy: Some(policy()),
                 languages: vec!["es".into()],
+                words: BTreeMap::new(),
                 sending: false,
                 held: false,
                 time_zone: ZONE.into(),
