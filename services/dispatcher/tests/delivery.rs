@@ -101,6 +101,12 @@ fn main() -> ExitCode {
         trial("u5_a_route_that_fails_at_every_message_is_on_hold_though_it_answers", |office| {
             Box::pin(relapsing(office))
         }),
+        trial("u5_a_creditor_whose_policy_cannot_be_read_here_is_not_asked_for_until_it_can", |office| {
+            Box::pin(unreadable_policy(office))
+        }),
+        trial("u5_a_creditor_whose_policy_has_not_arrived_here_is_not_asked_for_until_it_has", |office| {
+            Box::pin(late_policy(office))
+        }),
         trial("a_reminder_of_a_channel_without_a_transport_waits", |office| Box::pin(without_transport(office))),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), tests);
@@ -208,6 +214,30 @@ async fn relapsing(office: Office) -> Result<(), Failure> {
     running.stop().await
 }
 
+async fn unreadable_policy(office: Office) -> Result<(), Failure> {
+    let faulty = office.publish("acme", 2, office.published, "no policy").await?;
+    office.owe("acme", 5, Channel::Email, 60).await?;
+    office.owe("zeta", 3, Channel::Email, 0).await?;
+    let running = office.dispatch(2, transports([Scripted::quick(Channel::Email)])).await?;
+    assert!(office.asked(3).await?.iter().all(|account| account.starts_with("zeta")), "nobody asked for the others");
+    office.publish("acme", 3, faulty, POLICY).await?;
+    assert_eq!(office.accepted(5).await?.len(), 5);
+    running.stop().await
+}
+
+async fn late_policy(office: Office) -> Result<(), Failure> {
+    // The account decides by version 1, and this dispatcher has read none.
+    office.owe("acme2", 20, Channel::Email, 60).await?;
+    let running = office.dispatch(2, transports([Scripted::quick(Channel::Email)])).await?;
+    office.until(|seen| seen.deferred.len() >= 2).await?;
+    office.owe("zeta", 3, Channel::Email, 0).await?;
+    let asked = office.until(|seen| seen.asked.iter().any(|account| account == "zeta-3")).await?.asked;
+    assert_eq!(asked.iter().filter(|account| account.starts_with("acme2")).count(), 2, "{asked:?}");
+    office.publish("acme2", 1, frame::first_parent(&office.catalog_identity.log_id, "acme2/catalog"), POLICY).await?;
+    assert_eq!(office.accepted(18).await?.len(), 18);
+    running.stop().await
+}
+
 async fn without_transport(office: Office) -> Result<(), Failure> {
     office.owe("acme", 2, Channel::Sms, 60).await?;
     office.owe("acme", 1, Channel::Email, 0).await?;
@@ -226,6 +256,8 @@ struct Office {
     identity: genesis::Identity,
     catalog_log: Arc<dyn Log>,
     catalog_identity: genesis::Identity,
+    /// The hash of acme's first commit in the catalog.
+    published: [u8; 32],
     seen: watch::Receiver<Seen>,
     address: std::net::SocketAddr,
     issuer: Arc<Issuer>,
@@ -237,6 +269,7 @@ struct Office {
 struct Seen {
     asked: Vec<String>,
     accepted: Vec<String>,
+    deferred: Vec<String>,
 }
 
 impl Office {
@@ -249,7 +282,8 @@ impl Office {
         let identity = genesis::create(&log, 1).await?;
         let catalog_log = EmbeddedLog::connect(&url, "catalog").await?;
         let catalog_identity = genesis::create(&catalog_log, 1).await?;
-        publish(&catalog_log, &catalog_identity, "acme").await?;
+        let first = frame::first_parent(&catalog_identity.log_id, &format!("acme/{CHAIN}"));
+        let published = publish(&catalog_log, ("acme", 1, first), POLICY).await?;
         let schema = saldo_readmodel::ensure(&pool, &identity).await?.name().to_owned();
         let caught_up = format!("UPDATE {schema}.checkpoints SET next_offset = 1");
         sqlx::query(AssertSqlSafe(caught_up)).execute(&pool).await?;
@@ -268,6 +302,7 @@ impl Office {
             identity,
             catalog_log: Arc::new(catalog_log),
             catalog_identity,
+            published,
             seen,
             address,
             issuer: Arc::new(Issuer::generate()?),
@@ -291,6 +326,10 @@ impl Office {
         let insert = sqlx::query(AssertSqlSafe(statement));
         insert.bind(tenant).bind(prefix).bind(channel.name()).bind(accounts).bind(minutes).execute(&self.pool).await?;
         Ok(())
+    }
+
+    async fn publish(&self, tenant: &str, version: u64, parent: [u8; 32], policy: &str) -> Result<[u8; 32], Failure> {
+        publish(self.catalog_log.as_ref(), (tenant, version, parent), policy).await
     }
 
     async fn dispatch(&self, concurrency: usize, transports: Transports) -> Result<Running, Failure> {
@@ -352,16 +391,20 @@ impl Running {
     }
 }
 
-/// The documentation's policy and templates, in force for a tenant.
-async fn publish(log: &EmbeddedLog, identity: &genesis::Identity, tenant: &str) -> Result<(), Failure> {
-    let mut events = vec![CatalogEvent::from(PolicyPublished { source: POLICY.to_owned() })];
+/// A policy and the documentation's templates, behind the parent on a tenant's chain; the hash of the record.
+async fn publish(
+    log: &dyn Log,
+    (tenant, version, parent): (&str, u64, [u8; 32]),
+    policy: &str,
+) -> Result<[u8; 32], Failure> {
+    let mut events = vec![CatalogEvent::from(PolicyPublished { source: policy.to_owned() })];
     for (file, source) in TEMPLATES {
         let (name, language) = file.split_once('.').ok_or("NAME.LANGUAGE")?;
         let (name, language, source) = (name.to_owned(), language.to_owned(), source.to_owned());
         events.push(TemplatePublished { name, language, source }.into());
     }
     let commit = Commit {
-        request_id: "1".into(),
+        request_id: version.to_string(),
         method: "PublishPolicy".into(),
         fingerprint: [0; 32],
         command: Vec::new(),
@@ -369,16 +412,16 @@ async fn publish(log: &EmbeddedLog, identity: &genesis::Identity, tenant: &str) 
         actor: "ana".into(),
         actor_roles: Vec::new(),
         recorded_at: Timestamp::UNIX_EPOCH,
-        catalog: CatalogVersions { tenant: 1, system: 0 },
+        catalog: CatalogVersions { tenant: version, system: 0 },
         next_wakeup: None,
         refusal: None,
         events,
     };
     let key = format!("{tenant}/{CHAIN}");
-    let parent = frame::first_parent(&identity.log_id, &key);
-    let value = frame::encode(Kind::Commit, tenant, CHAIN, 1, parent, &commit.encode());
+    let value = frame::encode(Kind::Commit, tenant, CHAIN, version, parent, &commit.encode());
+    let hash = frame::hash(&value);
     log.append(vec![NewRecord { partition: 0, key: key.into(), value: value.into(), trace: None }]).await?;
-    Ok(())
+    Ok(hash)
 }
 
 /// Takes every message, once it is released.
@@ -529,8 +572,10 @@ impl Accounts {
     }
 
     fn record(&self, request: v1::RecordContactOutcomeRequest) -> v1::CommandResponse {
-        if let Some(Recorded::Accepted(_)) = request.outcome {
-            self.0.send_modify(|seen| seen.accepted.push(request.account_id));
+        match request.outcome {
+            Some(Recorded::Accepted(_)) => self.0.send_modify(|seen| seen.accepted.push(request.account_id)),
+            Some(Recorded::Deferred(_)) => self.0.send_modify(|seen| seen.deferred.push(request.account_id)),
+            _ => {}
         }
         v1::CommandResponse::default()
     }
