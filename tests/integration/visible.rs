@@ -43,11 +43,12 @@ impl Site {
         let text = format!(
             "[log]\n{log}\npartitions = 2\n[database]\nurl = '{database}'\n[keyring]\ndir = '{}'\n\
              [auth]\npublic_keys = ['{}', '{}']\nservice_key = '{}'\n[services]\ncommand = ['http://{command}']\n\
-             [tracing]\nformat = 'json'\n",
+             [sending]\nsmtp = 'smtp://127.0.0.1:{}?tls=none'\n[tracing]\nformat = 'json'\n",
             at("keys"),
             at("issuer.pub.pem"),
             at("service.pub.pem"),
             at("service.pem"),
+            free_port()?,
         );
         let config = dir.join("saldo.toml");
         std::fs::write(&config, text)?;
@@ -183,13 +184,7 @@ pub async fn o2_stopped_inside_a_transaction(env: Arc<Env>) -> Outcome {
     let lock = format!("BEGIN; LOCK TABLE rm_{build}.history IN ACCESS EXCLUSIVE MODE");
     sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut blocks).await?;
     clients.command.open_account(open("2", "D-2")).await?;
-    eventually("a transaction that waits", || async {
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
-                                    AND datname = current_database() AND application_name LIKE 'saldo-%')";
-        let Ok(mut look) = PgConnection::connect(&database).await else { return false };
-        sqlx::query_scalar(waits).fetch_one(&mut look).await.unwrap_or(false)
-    })
-    .await?;
+    waits_for_a_lock(&database).await?;
     working.signal("-STOP")?;
     sqlx::raw_sql("COMMIT").execute(&mut blocks).await?;
     // Ten seconds of standing still, and some for the start.
@@ -202,6 +197,62 @@ pub async fn o2_stopped_inside_a_transaction(env: Arc<Env>) -> Outcome {
     clients.command.open_account(open("3", "D-3")).await?;
     known(3, Duration::from_secs(30)).await?;
     for process in [working, other, command] {
+        process.stop().await?;
+    }
+    Ok(())
+}
+
+/// A statement of ours waits for a lock.
+async fn waits_for_a_lock(database: &str) -> Outcome {
+    eventually("a statement that waits", || async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                                    AND datname = current_database() AND application_name LIKE 'saldo-%')";
+        let Ok(mut look) = PgConnection::connect(database).await else { return false };
+        sqlx::query_scalar(waits).fetch_one(&mut look).await.unwrap_or(false)
+    })
+    .await
+}
+
+/// O2: the scheduler that works is stopped in the middle of a statement, and holds its lock. The other one takes over within
+/// seconds, and the stopped one stands by when it goes on.
+pub async fn o2_stopped_scheduler(env: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (site, database) = Site::embedded(dir.path(), &env).await?;
+    let (command, projector) = (site.start("command", 1)?, site.start("projector", 1)?);
+    let working = site.start("scheduler", 1)?;
+    working.says("this scheduler is the active one").await?;
+    let other = site.start("scheduler", 2)?;
+    other.says("this one stands by").await?;
+    command.becomes("readiness", ServingStatus::Serving).await?;
+    let mut clients = site.target()?.connect().await?;
+    let known = async |count: i64, patience: Duration| {
+        let look = || async {
+            let Ok(mut look) = PgConnection::connect(&database).await else { return false };
+            let found = sqlx::query_scalar("SELECT count(*) FROM saldo.wakeups").fetch_one(&mut look).await;
+            found.is_ok_and(|found: i64| found == count)
+        };
+        within(patience, &format!("{count} accounts that the scheduler knows"), look).await
+    };
+    clients.command.open_account(open("1", "D-1")).await?;
+    known(1, Duration::from_secs(30)).await?;
+
+    // It takes over the agenda when it is stopped.
+    let mut blocks = PgConnection::connect(&database).await?;
+    sqlx::raw_sql("BEGIN; LOCK TABLE saldo.wakeups IN EXCLUSIVE MODE").execute(&mut blocks).await?;
+    clients.command.open_account(open("2", "D-2")).await?;
+    waits_for_a_lock(&database).await?;
+    working.signal("-STOP")?;
+    sqlx::raw_sql("COMMIT").execute(&mut blocks).await?;
+    other.says("the scheduler that worked has fallen silent").await?;
+    other.says("this scheduler is the active one").await?;
+    clients.command.open_account(open("3", "D-3")).await?;
+    known(3, Duration::from_secs(30)).await?;
+
+    working.signal("-CONT")?;
+    working.says("this one stands by").await?;
+    clients.command.open_account(open("4", "D-4")).await?;
+    known(4, Duration::from_secs(30)).await?;
+    for process in [working, other, projector, command] {
         process.stop().await?;
     }
     Ok(())
@@ -245,17 +296,30 @@ pub async fn o7_and_o10_from_the_first_line_on(env: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// O10: a broker is killed under a command service, and comes back.
+/// O10: a broker is killed under every service, and comes back.
 pub async fn o10_a_kafka_outage_is_two_lines(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().join("kafka")).await?;
     let log = format!("kafka = '{}'\nreplication_factor = 1\nallow_unsafe = true", broker.brokers);
     let site = Site::lay(dir.path(), &env.database().await?, &log)?;
     site.create_log().await?;
-    let processes = [site.start("command", 1)?, site.start("projector", 1)?];
+    let started: Result<Vec<_>, Failure> = ["command", "projector", "query", "scheduler", "dispatcher"]
+        .map(|service| site.start(service, 1))
+        .into_iter()
+        .collect();
+    let processes = started?;
     for process in &processes {
         process.becomes("", ServingStatus::Serving).await?;
-        process.says("caught up with the log").await?;
+    }
+    // Their last lines before there is something to do.
+    for (process, line) in processes.iter().zip([
+        "caught up with the log",
+        "caught up with the log",
+        "",
+        "this scheduler is the active one",
+        "sending begins",
+    ]) {
+        process.says(line).await?;
     }
     let before: Vec<usize> =
         processes.iter().map(|process| Ok(process.said()?.len())).collect::<Result<_, Failure>>()?;
