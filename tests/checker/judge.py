@@ -18,6 +18,7 @@ BROUGHT = {
     "AllocatePayment": ("payment.allocated", "reference", None),
     "DeallocatePayment": ("payment.deallocated", "reference", None),
     "AllocateCreditNote": ("credit_note.allocated", "credit_note_number", None),
+    "DeallocateCreditNote": ("credit_note.deallocated", "credit_note_number", None),
     "RefundCredit": ("credit.refunded", "reference", "amount_minor"),
     "ReversePayment": ("payment.reversed", "reference", None),
     "PlaceHold": ("hold.placed", "hold", None),

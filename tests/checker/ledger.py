@@ -142,6 +142,8 @@ class Ledger:
             move(body["lines"], 1, account.credits[("credit_note", body["credit_note_number"])])
         elif kind == "payment.deallocated":
             move(body["lines"], -1, account.credits[("payment", body["reference"])])
+        elif kind == "credit_note.deallocated":
+            move(body["lines"], -1, account.credits[("credit_note", body["credit_note_number"])])
         elif kind == "credit.refunded":
             source = {1: "payment", 2: "credit_note"}[body["kind"]]
             credit = account.credits[(source, body["document"])]

@@ -5,6 +5,7 @@
 
 mod account;
 mod aging;
+mod credit;
 mod documents;
 mod errors;
 mod history;
@@ -12,7 +13,6 @@ mod holds;
 mod invoice;
 mod items;
 mod paging;
-mod payment;
 mod reminders;
 mod turns;
 mod values;
