@@ -127,6 +127,11 @@ fn main() -> ExitCode {
             visible::o2_stopped_inside_a_transaction
         ),
         (
+            "visible: o2 a scheduler that is stopped with its lock gives way within seconds",
+            Postgres,
+            visible::o2_stopped_scheduler
+        ),
+        (
             "visible: o7 and o10 a process is alive before it is ready, and says all in one format",
             Postgres,
             visible::o7_and_o10_from_the_first_line_on

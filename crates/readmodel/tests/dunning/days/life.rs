@@ -116,6 +116,7 @@ impl Life {
             rules: Rules {
                 policy: Some(policy()),
                 languages: vec!["es".into()],
+                words: BTreeMap::new(),
                 sending: false,
                 held: false,
                 time_zone: ZONE.into(),
