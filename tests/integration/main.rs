@@ -160,6 +160,12 @@ fn main() -> ExitCode {
         ("people: an account is opened, looked at and amended", Postgres, people::account),
         ("people: an invoice issued ahead is owed and open from its issue date on", Postgres, people::issued_ahead),
         ("people: a payment is recorded, applied, shown and taken back", Postgres, people::payment),
+        (
+            "people: invoices and credit notes are issued, applied, taken back and paid out",
+            Postgres,
+            people::credit_note
+        ),
+        ("people: what happens by itself is told, and holds of the past are", Postgres, people::told),
         ("people: an invoice shows what was applied to it and who was told of it", Postgres, people::invoice),
         ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),
         ("access: what is one tenant's is not there for another", Postgres, access::another_tenant),

@@ -237,7 +237,7 @@ pub async fn replay(_: Arc<Env>) -> Outcome {
     assert_eq!(open_minor(vec!["--as-of".into(), "2026-02-09".into()]).await?, (3, Some(10_000)));
     assert_eq!(open_minor(vec!["--as-of".into(), "2025-12-31".into()]).await?, (3, None));
     let unknown = saldo.command(&["replay", "acme/D-2"]).await?;
-    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no commit of acme/D-2"));
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no account acme/D-2"));
     Ok(())
 }
 
