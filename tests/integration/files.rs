@@ -20,13 +20,13 @@ const INVOICE: &str = "[invoice]\nnumber = '{no}'\namount = '{amount}'\nissue_da
 const PAYMENT: &str = "[payment]\nreference = '{ref}'\namount = '{amount}'\nvalue_date = '{paid}'\ninvoice = '{no}'\n";
 
 /// A folder of files, and a running service.
-struct Desk {
+struct Importer {
     saldo: Saldo,
     /// Goes after the service that writes to it.
     dir: tempfile::TempDir,
 }
 
-impl Desk {
+impl Importer {
     async fn start() -> Result<Self, Failure> {
         let dir = tempfile::tempdir()?;
         let saldo = Saldo::start(&dir.path().join("data"), &[]).await?;
@@ -69,7 +69,7 @@ async fn open_items(clients: &Clients, account: &str) -> Result<Vec<(String, u32
 }
 
 pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let (invoices, payments) = (desk.map("", INVOICE)?, desk.map("-p", PAYMENT)?);
     // The payments import opens accounts, too.
     std::fs::write(&payments, std::fs::read_to_string(&payments)?.replace("{customer}-p", "{customer}"))?;
@@ -109,7 +109,7 @@ pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome 
 }
 
 pub async fn u3_u4_the_file_alone_decides(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let (mut invoices, mut payments) =
         ("customer;no;amount;date;due\n".to_owned(), "customer;ref;amount;paid;no\n".to_owned());
     for customer in 1..=12 {
@@ -152,7 +152,7 @@ pub async fn u3_u4_the_file_alone_decides(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn u7_equal_rows_are_counted(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let sections = "[payment]\nreference = '{paid}-{amount}-{text}'\namount = '{amount}'\nvalue_date = '{paid}'\n";
     for (suffix, sections) in
         [("-a", sections), ("-b", &sections.replace("reference = '{paid}-{amount}-{text}'\n", ""))]
@@ -171,7 +171,7 @@ pub async fn u7_equal_rows_are_counted(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let map = desk.map("", "[payment]\nreference = '{text}-{paid}'\namount = '{amount}'\nvalue_date = '{paid}'\n")?;
     let wrong = "customer;text;amount;paid\n1;X;1,00;20.01.2026\n1;X;1,0O;20.01.2026\n";
     let file = desk.write("payments.csv", wrong)?;
@@ -193,7 +193,7 @@ pub async fn u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost(_: Arc<E
 }
 
 pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let sections = format!("{INVOICE}description = '{{text}}'\n").replace("\n\n", "\n");
     let map = desk.map("", &sections)?;
     // As a German spreadsheet writes it: windows-1252, CR LF, a quote, a line break in a field.
@@ -246,7 +246,7 @@ pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn instalments_and_credit_notes(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let credit = "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n";
     let rows = desk.map("", &format!("{INVOICE}row = 'instalment'\n{credit}"))?;
     // In UTF-16, as some programs export it.
@@ -274,7 +274,7 @@ pub async fn instalments_and_credit_notes(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn dry_run(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let map = desk.map("", INVOICE)?;
     let head = "customer;no;amount;date;due\n";
     let file = desk.write("first.csv", format!("{head}1;A;10,00;01.01.2026;31.01.2026\n"))?;
