@@ -210,6 +210,11 @@ fn main() -> ExitCode {
             files::u3_money_that_does_not_fit_stays_unapplied
         ),
         (
+            "import: a dry run foresees what stays unapplied",
+            Postgres,
+            files::u3_a_dry_run_foresees_what_stays_unapplied
+        ),
+        (
             "import: the file alone decides, however many accounts are in flight",
             Postgres,
             files::u3_u4_the_file_alone_decides
