@@ -206,6 +206,31 @@ pub async fn dev(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
+/// A tool without a configuration must not start a log of its own, and find it empty.
+pub async fn nothing_configured(_: Arc<Env>) -> Outcome {
+    let home = tempfile::tempdir()?;
+    for (args, missing) in [
+        (&["verify"][..], "no log is configured"),
+        (&["replay", "acme/D-1"], "no log is configured"),
+        (&["rebuild"], "no log is configured"),
+        (&["log", "create"], "no log is configured"),
+        (&["log", "upgrade"], "no log is configured"),
+        (&["log", "accept"], "no log is configured"),
+        (&["sending", "hold", "--reason", "x"], "no log is configured"),
+        (&["rebuild", "--kafka", "127.0.0.1:1"], "no database is configured"),
+        (&["verify", "--kafka", "127.0.0.1:1"], "no database is configured"),
+    ] {
+        let mut command = saldo(args)?;
+        command.env("XDG_DATA_HOME", home.path()).env_remove("SALDO_CONFIG");
+        let output = run(command).await?;
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        assert!(error.contains(missing) && error.contains("SALDO_CONFIG"), "{args:?}: {error}");
+        assert!(std::fs::read_dir(home.path())?.next().is_none(), "{args:?} has made something");
+    }
+    Ok(())
+}
+
 /// What was known at an instant, and what was true on a day.
 pub async fn replay(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;

@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Overrides},
     run::{
         belonging::Examined,
-        stores::{Identities, Stores, UPGRADER, holds_commits},
+        stores::{Identities, NotConfigured, Stores, UPGRADER, holds_commits},
     },
 };
 
@@ -84,7 +84,15 @@ impl Run for Log {
             Log::Accept(args) => &args.settings,
         };
         let config = Config::load(settings)?;
-        let stores = Stores::open_for_log(&config, self.sets_rows_back() && config.database.url.is_some()).await?;
+        let stores = match &self {
+            Log::Create(settings) if !config.log.is_named() => {
+                if !config.is_placed(settings) {
+                    return Err(NotConfigured::log(&config).into());
+                }
+                Stores::open_shown(&config).await?
+            }
+            _ => Stores::open_for_tool(&config, self.sets_rows_back() && config.database.url.is_some()).await?,
+        };
         let done = match &self {
             Log::Create(_) => create(&config, &stores).await.map(|()| ExitCode::SUCCESS),
             Log::Upgrade(args) => raise(&config, &stores, args.json).await.map(|()| ExitCode::SUCCESS),
