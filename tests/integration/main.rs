@@ -137,6 +137,11 @@ fn main() -> ExitCode {
         ),
         ("o1: a key store serves its own log alone, and a log has one", Postgres, belonging::o1_whose_key_store),
         (
+            "o1: no key store is made while the catalog cannot name it",
+            Postgres,
+            belonging::o1_whose_key_store_at_an_older_format
+        ),
+        (
             "o1: a key store older than the log is refused until a person decides",
             Postgres,
             belonging::o1_older_key_store
