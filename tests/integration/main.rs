@@ -111,6 +111,11 @@ fn main() -> ExitCode {
         ("running: a file, the environment, flags; faults by their key", Postgres, running::configuration),
         ("running: health is open, reflection is not", Postgres, running::health_and_reflection),
         ("running: dev names its Postgres and stops without a warning", Postgres, running::dev),
+        (
+            "running: the three things that dev shows work, and work again after a restart",
+            Postgres,
+            running::three_things
+        ),
         ("running: a tool without a log says so, and makes none", Postgres, running::nothing_configured),
         ("running: an account replayed on both axes", Postgres, running::replay),
         ("running: a log whose keys are elsewhere is left alone", Postgres, running::keys_elsewhere),
