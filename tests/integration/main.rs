@@ -179,6 +179,7 @@ fn main() -> ExitCode {
         ),
         ("catalog: u13 a creditor's day, for ladder, ageing and bi under one clock", Postgres, catalog::u13_todays_day),
         ("access: every rpc by its declaration, and none without a token", Postgres, access::declared),
+        ("access: a reader's token shows everything and changes nothing", Postgres, access::a_reader),
         ("bad input: a mistyped account id makes no key", Postgres, bad_input::mistyped_accounts),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
