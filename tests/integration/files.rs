@@ -108,6 +108,47 @@ pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome 
     Ok(())
 }
 
+pub async fn u3_a_dry_run_foresees_what_stays_unapplied(_: Arc<Env>) -> Outcome {
+    let desk = Desk::start().await?;
+    let credit = "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n";
+    let invoices = desk.map("", &format!("{INVOICE}{credit}"))?;
+    let payments = desk.map("-p", PAYMENT)?;
+    std::fs::write(&payments, std::fs::read_to_string(&payments)?.replace("{customer}-p", "{customer}"))?;
+    let as_foreseen = async |kind: &str, file: &Path, map: &Path| -> Result<Value, Failure> {
+        let mut said = Vec::new();
+        for more in [&["--dry-run"][..], &[]] {
+            let (code, mut summary) = desk.import(kind, file, map, more).await?;
+            for key in ["seconds", "dry_run"] {
+                summary[key].take();
+            }
+            said.push((code, summary));
+        }
+        assert_eq!(said[0], said[1], "{kind}");
+        Ok(said[1].1["unapplied"].take())
+    };
+    let told = |unapplied: &Value| -> Vec<(u64, i64)> {
+        let one = |one: &Value| Some((one["line"].as_u64()?, one["amount_minor"].as_i64()?));
+        unapplied.as_array().into_iter().flatten().filter_map(one).collect()
+    };
+    // Among invoices, credit notes of more than their invoice has; in the order of the file.
+    let file = desk.write(
+        "invoices.csv",
+        "customer;no;amount;date;due;of\n1;A;10,00;01.01.2026;31.01.2026;\n1;B;20,00;01.01.2026;28.02.2026;\n\
+         1;C;30,00;05.01.2026;15.01.2026;\n1;G1;-25,00;06.01.2026;;C\n1;G2;-7,50;06.01.2026;;C\n",
+    )?;
+    assert_eq!(told(&as_foreseen("invoices", &file, &invoices).await?), [(6, 250)]);
+    // Two for one invoice; the oldest due first; one that is settled by then; an account that is opened.
+    let file = desk.write(
+        "payments.csv",
+        "customer;ref;amount;paid;no\n1;P1;6,00;01.02.2026;A\n1;P2;6,00;01.02.2026;A\n1;P3;15,00;01.02.2026;\n\
+         1;P4;9,00;02.02.2026;B\n2;P5;7,00;01.02.2026;\n1;P6;1,00;02.02.2026;none\n",
+    )?;
+    let first = as_foreseen("payments", &file, &payments).await?;
+    assert_eq!(told(&first), [(3, 200), (5, 400), (6, 700), (7, 100)]);
+    assert_eq!(as_foreseen("payments", &file, &payments).await?, first, "of payments that are present, too");
+    Ok(())
+}
+
 pub async fn u3_u4_the_file_alone_decides(_: Arc<Env>) -> Outcome {
     let desk = Importer::start().await?;
     let (mut invoices, mut payments) =
@@ -211,7 +252,7 @@ pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
     let named = ["--encoding", "windows-1252"];
     let (code, summary) = desk.import("invoices", &file, &map, &named).await?;
     assert_eq!((code, counts(&summary)), (3, [1, 0, 0, 0, 2]), "{summary}");
-    let expected = "customer;no;amount;date;due;text;line;reason\r\n\
+    let expected = "customer;no;amount;date;due;text;saldo_line;saldo_reason\r\n\
         1;A-2;zehn;01.01.2026;31.01.2026;\"sagt \"\"nein\"\" \u{fc}brigens\";4;amount: must be a number such as 1.234,50\r\n\
         1;A-3;5,00;2026-01-01;31.01.2026;x;5;";
     let written = std::fs::read(&rejected)?;

@@ -6,5 +6,5 @@ mod session;
 mod transaction;
 
 pub use lock::Lock;
-pub use session::as_session;
+pub use session::{as_session, others};
 pub use transaction::{begin, begin_long};
