@@ -1,6 +1,6 @@
 //! Accounts that live through random commands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::{
     Timestamp, ToSpan,
