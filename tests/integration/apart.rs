@@ -9,8 +9,9 @@ use std::{
 
 use saldo::client::{Clients, Target, TlsArgs};
 use saldo_auth::{Issuer, Role};
+use saldo_postgres::Lock;
 use saldo_test_certificates::{Authority, VALID};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{
     Failure, Outcome, conformance,
@@ -187,8 +188,13 @@ pub async fn services(env: Arc<Env>) -> Outcome {
     let mail = Moody::start(0).await?;
     let site = Site::lay(dir.path(), &env, &mail.url()).await?;
     // A scheduler that was stopped keeps its lock, and says nothing.
-    let mut silent = PgConnection::connect(&site.database).await?;
-    sqlx::query("SELECT pg_advisory_lock(hashtext('saldo_scheduler'))").execute(&mut silent).await?;
+    let mut silent = Lock::open(&PgPool::connect(&site.database).await?, "saldo_scheduler").await?;
+    assert!(silent.try_take().await?);
+    // An analyst can take every advisory lock, and can give a session any name.
+    let mut analyst = PgConnection::connect(&site.database).await?;
+    for lock in ["saldo_scheduler", "saldo_projector", "saldo_readmodel", "saldo_rebuild"] {
+        sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(lock).execute(&mut analyst).await?;
+    }
     let mut commands = vec![
         site.start("command", 1, &site.commands[0].clone())?,
         site.start("command", 2, &site.commands[1].clone())?,
@@ -211,7 +217,7 @@ pub async fn services(env: Arc<Env>) -> Outcome {
     site.succeed(&two, &["policy", "publish", &policy]).await?;
     site.succeed(&two, &["sending", "on"]).await?;
     reminded(&clients, 0..10).await?;
-    assert!(silent.ping().await.is_err(), "its session was ended");
+    assert!(silent.session().ping().await.is_err(), "its session was ended");
 
     // The first of each is gone, without a word; the second goes on alone.
     for number in [4, 2, 0] {
@@ -224,8 +230,8 @@ pub async fn services(env: Arc<Env>) -> Outcome {
     owes(&clients, 10..20).await?;
     reminded(&clients, 10..20).await?;
     let is_heard: bool = sqlx::query_scalar(
-        "SELECT state_change > clock_timestamp() - interval '5 seconds' FROM pg_locks JOIN pg_stat_activity USING (pid)
-         WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) | objid::bigint = hashtext('saldo_scheduler')",
+        "SELECT state_change > clock_timestamp() - interval '5 seconds' FROM saldo.locks JOIN pg_stat_activity USING (pid)
+         WHERE name = 'saldo_scheduler'",
     )
     .fetch_one(&mut PgConnection::connect(&site.database).await?)
     .await?;
