@@ -69,7 +69,7 @@ impl Served {
         Ok(Self { dir, child, target, accounts, catalog, database })
     }
 
-    /// What `saldo log upgrade --json` says.
+    /// The answer of `saldo log upgrade --json`.
     fn upgrade(&self) -> Result<serde_json::Value, Failure> {
         let output = saldo(&["log", "upgrade", "--json", "--config"])?.arg(config(self.dir.path())).output()?;
         serde_json::from_slice(&output.stdout)
@@ -112,8 +112,8 @@ fn settings(id: &str, time_zone: &str) -> v1::PublishSettingsRequest {
     v1::PublishSettingsRequest { request_id: id.into(), settings: Some(settings) }
 }
 
-/// Whatever this release writes on a log of an older one, that one reads. A newer fact is refused until the format is raised;
-/// then the same request succeeds, and every account is decided anew.
+/// An older release can read everything that this release writes on its log. A newer fact is refused until the format is
+/// raised; then the same request succeeds, and every account is decided anew.
 pub async fn format_gate(env: Arc<Env>) -> Outcome {
     let served = Served::start(&env).await?;
     let mut clients = served.target.connect().await?;

@@ -280,7 +280,8 @@ pub async fn dry_run(_: Arc<Env>) -> Outcome {
     let file = desk.write("first.csv", format!("{head}1;A;10,00;01.01.2026;31.01.2026\n"))?;
     desk.import("invoices", &file, &map, &[]).await?;
     let before = desk.saldo.verify().await?["records"].as_u64();
-    // Present; recorded before with other content; new; repeated; no amount; an account that is opened.
+    // In order: a row that is present, one that was recorded before with other content, a new row, its repeat, a row with a
+    // faulty amount, and one whose account is opened.
     let rows = "1;A;10,00;01.01.2026;31.01.2026\n1;B;5,00;01.01.2026;31.01.2026\n1;B;5,00;01.01.2026;31.01.2026\n\
                 1;C;x;01.01.2026;31.01.2026\n2;A;10,00;01.01.2026;31.01.2026\n;;;;\n";
     let file = desk.write("second.csv", format!("{head}{rows}"))?;

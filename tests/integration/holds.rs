@@ -25,7 +25,7 @@ pub async fn whole_life(_: Arc<Env>) -> Outcome {
     let placed: serde_json::Value = serde_json::from_str(&saldo.succeed(&place).await?)?;
     assert_eq!((placed["hold"].as_str(), placed["events"][0].as_str()), (Some("H-1"), Some("hold.placed")));
 
-    // What comes due meanwhile is withheld, and the hold is named; nobody else is kept waiting.
+    // Reminders that come due meanwhile are withheld, and the hold is named. Other accounts are not kept waiting.
     speaking(&saldo, dir.path()).await?;
     becomes(&clients, "D-2", "accepted").await?;
     let held = becomes(&clients, "D-1", "withheld").await?;

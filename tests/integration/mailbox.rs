@@ -165,7 +165,7 @@ impl Mailpit {
         format!("smtp://127.0.0.1:{}?tls=none", self.smtp)
     }
 
-    /// What its API answers.
+    /// The answer of its API.
     pub async fn get(&self, path: &str) -> Result<String, Failure> {
         get(self.web, path).await
     }

@@ -1,6 +1,7 @@
 //! Saldo from outside, against real servers: an Apache Kafka and a Postgres that the harness starts.
 
 mod access;
+mod adapters;
 mod analysts;
 mod apart;
 mod bad_input;
@@ -11,6 +12,7 @@ mod commands;
 mod conformance;
 mod crash_points;
 mod crashes;
+mod deployment;
 mod env;
 mod faults;
 mod files;
@@ -36,12 +38,12 @@ use std::{process::ExitCode, sync::Arc};
 use env::Env;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// What a test may fail with.
+/// The error of a test.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-/// What a test returns.
+/// The result of a test.
 pub type Outcome = Result<(), Failure>;
 
-/// What a test cannot run without.
+/// The servers and programs that a test cannot run without.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Postgres,
@@ -72,20 +74,20 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let mut tests = tests![
         ("embedded log: conformance", Postgres, conformance::embedded),
-        ("embedded log: its connections are cut and it goes on", Postgres, conformance::embedded_cut_off),
-        ("embedded log: cut and regrown, it is refused", Postgres, conformance::embedded_regrown),
+        ("embedded log: its connections are cut and it goes on", Postgres, adapters::embedded_cut_off),
+        ("embedded log: cut and regrown, it is refused", Postgres, adapters::embedded_regrown),
         ("kafka: conformance", Kafka, conformance::kafka),
-        ("kafka: the broker is killed and comes back", OwnKafka, conformance::kafka_broker_killed),
-        ("kafka: cut and regrown, it is refused", OwnKafka, conformance::kafka_regrown),
-        ("o4: kafka: a broker that comes back with an older log is noticed", OwnKafka, conformance::o4_kafka_older_log),
-        ("kafka: records were deleted, and the error says where", Kafka, conformance::kafka_deleted),
-        ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
+        ("kafka: the broker is killed and comes back", OwnKafka, adapters::kafka_broker_killed),
+        ("kafka: cut and regrown, it is refused", OwnKafka, adapters::kafka_regrown),
+        ("o4: kafka: a broker that comes back with an older log is noticed", OwnKafka, adapters::o4_kafka_older_log),
+        ("kafka: records were deleted, and the error says where", Kafka, adapters::kafka_deleted),
+        ("kafka: an unsafe topic is refused", Kafka, adapters::kafka_unsafe),
         (
             "kafka: o13 more replicas than brokers are refused by their setting",
             Kafka,
-            conformance::o13_more_replicas_than_brokers
+            adapters::o13_more_replicas_than_brokers
         ),
-        ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
+        ("kafka: a topic made anew is another log", Kafka, adapters::kafka_other_log),
         (
             "commands: invoices, payments and reversals are answered and read back",
             Postgres,
@@ -159,6 +161,12 @@ fn main() -> ExitCode {
         ("people: an account is opened, looked at and amended", Postgres, people::account),
         ("people: an invoice issued ahead is owed and open from its issue date on", Postgres, people::issued_ahead),
         ("people: a payment is recorded, applied, shown and taken back", Postgres, people::payment),
+        (
+            "people: invoices and credit notes are issued, applied, taken back and paid out",
+            Postgres,
+            people::credit_note
+        ),
+        ("people: what happens by itself is told, and holds of the past are", Postgres, people::told),
         ("people: an invoice shows what was applied to it and who was told of it", Postgres, people::invoice),
         ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),
         ("access: what is one tenant's is not there for another", Postgres, access::another_tenant),

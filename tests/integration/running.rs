@@ -40,8 +40,8 @@ fn configured(config: &Path, args: &[&str]) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Without keys there is no start; without a topic neither. Then it serves on a real Kafka and Postgres, writes its lines
-/// as JSON, answers a token of `saldo token`, and stops in order.
+/// A service refuses to start where keys or topic are missing. Then it serves on a real Kafka and Postgres, writes its lines as
+/// JSON, answers a token of `saldo token`, and stops in order.
 pub async fn serve(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let (config, key, public) = (dir.path().join("saldo.toml"), dir.path().join("key.pem"), dir.path().join("pub.pem"));
@@ -130,7 +130,7 @@ pub async fn configuration(env: Arc<Env>) -> Outcome {
         (&[][..], &[][..], "listen"),
         (&[listen], &[], "queue is 0"),
         (&[queue], &[], "listen"),
-        // What is read without a fault goes on to the next: there are no keys.
+        // A configuration without a fault leads to the next error: there are no keys.
         (&[queue, listen], &[], "auth.public_keys"),
         (&[queue], &["--listen", "127.0.0.1:1"], "auth.public_keys"),
         (&[queue, ("SALDO__LISTEN", "elsewhere")], &["--listen", "127.0.0.1:1"], "auth.public_keys"),
@@ -206,7 +206,7 @@ pub async fn dev(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What was known at an instant, and what was true on a day.
+/// An account as known at an instant, and as true on a day.
 pub async fn replay(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;
@@ -237,11 +237,11 @@ pub async fn replay(_: Arc<Env>) -> Outcome {
     assert_eq!(open_minor(vec!["--as-of".into(), "2026-02-09".into()]).await?, (3, Some(10_000)));
     assert_eq!(open_minor(vec!["--as-of".into(), "2025-12-31".into()]).await?, (3, None));
     let unknown = saldo.command(&["replay", "acme/D-2"]).await?;
-    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no commit of acme/D-2"));
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no account acme/D-2"));
     Ok(())
 }
 
-/// The log is there and the keys are not: nothing is sealed under new ones, and no name is taken for erased.
+/// The log is there, but its keys are elsewhere: values are not sealed under new keys, and names are not taken for erased.
 pub async fn keys_elsewhere(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;
@@ -270,7 +270,7 @@ pub async fn keys_elsewhere(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What a query cannot be asked is the caller's fault and no outage.
+/// A query that cannot be asked is the caller's fault and no outage.
 pub async fn odd_questions(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;
@@ -297,7 +297,7 @@ pub async fn odd_questions(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// Who reads the first lines only, as `head` does, hears no more of it: the command ends as it would have.
+/// A reader such as `head` takes the first lines only. The command then ends as it would have, without an error.
 pub async fn closed_pipe(_: Arc<Env>) -> Outcome {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy");
     for args in [&["policy", "validate", example, "--samples"][..], &["completions", "bash"]] {
@@ -367,7 +367,7 @@ pub async fn policy(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What a draft would say to an account, day by day, in the debtor's own hours.
+/// The contacts that a draft would bring to an account, day by day, in the debtor's own hours.
 pub async fn preview(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;

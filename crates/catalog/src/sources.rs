@@ -18,7 +18,7 @@ pub const POLICY: &str = "policy.toml";
 pub struct Source {
     /// `policy.toml`, or `templates/NAME.LANGUAGE.toml`.
     pub name: String,
-    /// What stands in it.
+    /// The text of the file.
     pub text: String,
 }
 

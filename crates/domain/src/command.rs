@@ -1,4 +1,4 @@
-//! What can be asked of an account, and what a decision may know besides the account.
+//! The commands of an account, and the context of their decisions.
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
@@ -36,7 +36,7 @@ macro_rules! subjects {
 }
 subjects!(Party: party, Ledger: ledger, Dunning: dunning, Agreement: agreement);
 
-/// What the creditor has published.
+/// The creditor's rules, from the catalog.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The policy in force.
@@ -49,7 +49,7 @@ pub struct Rules {
     pub held: bool,
     /// The IANA name of the time zone that the creditor's days are counted in; UTC where it is empty.
     pub time_zone: String,
-    /// What becomes of credit that waits when an item arises.
+    /// The use of credit that waits when an item arises.
     pub apply_credit: ApplyCredit,
 }
 
@@ -75,12 +75,12 @@ impl Rules {
     }
 }
 
-/// What a decision may know besides the account: never a clock of its own.
+/// The context of a decision. A decision has no clock of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'c> {
     /// The instant of the decision.
     pub now: Timestamp,
-    /// What the creditor has published.
+    /// The creditor's rules, from the catalog.
     pub rules: &'c Rules,
     /// The time zones, by their IANA names.
     pub zones: fn(&str) -> Option<TimeZone>,

@@ -1,7 +1,7 @@
 //! Dunning: when the ladder speaks, whether it may, and what became of it.
 //!
 //! A reminder falls due, is started, and is closed: accepted, rejected, unknown or withheld. An account has at most one open
-//! reminder. A reminder's steps count as taken once it is closed, and not before; a reminder that certainly reached nobody
+//! reminder. A reminder's steps count as taken from the moment when it is closed. A reminder that certainly reached nobody
 //! takes no step.
 
 pub mod attempt;
@@ -72,7 +72,7 @@ refusals! {
     }
 }
 
-/// What can be asked about reminders.
+/// The commands about reminders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Asks whether a reminder may be sent now, and claims it.
@@ -90,7 +90,7 @@ pub enum Command {
         attempt: u32,
         /// The claim that the attempt was started with.
         claim: Claim,
-        /// What became of the attempt.
+        /// The outcome of the attempt.
         outcome: Outcome,
     },
     /// A person has the newest reminder said again that reached nobody for certain, or whose outcome is unknown.
@@ -109,7 +109,7 @@ pub enum Command {
     },
 }
 
-/// What an account remembers of its reminders.
+/// The part of the account's state that is about reminders.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dunning {
     /// How many reminders there ever were.

@@ -5,6 +5,7 @@ pub mod arising;
 pub mod balance;
 pub mod credit;
 pub mod days;
+pub mod deallocation;
 pub mod invoice;
 pub mod payment;
 pub mod refund;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use allocation::{AllocatedBy, AllocationLine, Designation, Excess};
 pub use arising::ApplyCredit;
 pub use balance::{AppliedAhead, Owed};
-pub use credit::{CreditNoteAllocated, InvoiceCredited};
+pub use credit::{CreditNoteAllocated, CreditNoteDeallocated, InvoiceCredited};
 pub use invoice::{Instalment, InvoiceIssued, InvoiceVoided};
 pub use payment::{PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed};
 pub use refund::CreditRefunded;
@@ -57,6 +58,8 @@ facts!(Ledger {
     PaymentDeallocated,
     /// credit_note.allocated
     CreditNoteAllocated,
+    /// credit_note.deallocated
+    CreditNoteDeallocated,
     /// credit.refunded
     CreditRefunded,
 });
@@ -88,8 +91,8 @@ refusals! {
             asked_minor: i128,
             available_minor: i128,
         } = "OVER_ALLOCATION",
-            "{} {currency} is designated, but {} has only {} {currency}",
-            major(*asked_minor, *currency), source(invoice), major(*available_minor, *currency);
+            "{} {currency} is designated, but {}",
+            major(*asked_minor, *currency), limit(invoice, *available_minor, *currency);
         FailedPrecondition BeforeCredit { counts_from: Date } = "BEFORE_CREDIT",
             "the credit counts from {counts_from}; it is not applied, taken back or refunded before that day";
         FailedPrecondition ItemNotOpen { invoice: DocumentNumber, instalment: Option<u32> } = "ITEM_NOT_OPEN",
@@ -104,9 +107,13 @@ refusals! {
         FailedPrecondition NothingUnapplied { reference: DocumentNumber } = "NOTHING_UNAPPLIED",
             "nothing of {reference} is unapplied";
         FailedPrecondition NothingAllocated { reference: DocumentNumber } = "NOTHING_ALLOCATED",
-            "nothing of payment {reference} is applied";
-        NotFound AllocationUnknown { invoice: DocumentNumber, instalment: Option<u32> } = "ALLOCATION_UNKNOWN",
-            "the payment is not applied to invoice {invoice}{}", part(*instalment);
+            "nothing of {reference} is applied";
+        NotFound AllocationUnknown {
+            document: DocumentNumber,
+            invoice: DocumentNumber,
+            instalment: Option<u32>,
+        } = "ALLOCATION_UNKNOWN",
+            "{document} is not applied to invoice {invoice}{}", part(*instalment);
         AlreadyExists RefundReferenceTaken { reference: DocumentNumber, same_content: bool } = "REFUND_REFERENCE_TAKEN",
             "refund reference {reference} is taken on this account{}", content(*same_content);
         FailedPrecondition RefundExceedsCredit { asked: Money, available_minor: i64 } = "REFUND_EXCEEDS_CREDIT",
@@ -139,15 +146,20 @@ fn major(minor: i128, currency: Currency) -> String {
     format_minor(minor.try_into().unwrap_or(i64::MAX), currency)
 }
 
-fn source(invoice: &Option<DocumentNumber>) -> String {
-    invoice.as_ref().map_or_else(|| "the payment".to_owned(), |invoice| format!("invoice {invoice}"))
+/// What an amount is too much for: what is open on the invoice, or without one the credit itself.
+fn limit(invoice: &Option<DocumentNumber>, available_minor: i128, currency: Currency) -> String {
+    let available = major(available_minor, currency);
+    match invoice {
+        Some(invoice) => format!("invoice {invoice} has only {available} {currency}"),
+        None => format!("only {available} {currency} can be applied"),
+    }
 }
 
 fn part(instalment: Option<u32>) -> String {
     instalment.map_or_else(String::new, |number| format!(", instalment {number}"))
 }
 
-/// What can be asked of the ledger.
+/// The commands of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Records an invoice. The instalments ascend and sum to the total; [`invoice::schedule`] makes them so.
@@ -189,13 +201,13 @@ pub enum Command {
     RecordPayment {
         /// The payment's reference.
         reference: DocumentNumber,
-        /// What was paid.
+        /// The amount of the payment.
         amount: Money,
         /// The day the payment counts from.
         value_date: Date,
         /// Empty: oldest due first.
         designations: Vec<Designation>,
-        /// What becomes of designated amounts that do not fit.
+        /// The rule for designated amounts that do not fit.
         excess: Excess,
         /// Nothing is applied until an allocation names the payment.
         keep_unapplied: bool,
@@ -232,6 +244,17 @@ pub enum Command {
         /// The day that the allocation counts from; absent: the creditor's day of the decision.
         allocation_date: Option<Date>,
     },
+    /// Takes allocations of a credit note back: its credit is unapplied again, and the items are open again.
+    DeallocateCreditNote {
+        /// The credit note.
+        credit_note: DocumentNumber,
+        /// As in [`Command::DeallocatePayment`].
+        items: Vec<(DocumentNumber, Option<u32>)>,
+        /// From this day the credit is unapplied again; absent: the creditor's day of the decision.
+        deallocation_date: Option<Date>,
+        /// Free text.
+        reason: Option<Sealed>,
+    },
     /// Records that unapplied credit was paid out to the debtor.
     RefundCredit {
         /// The refund's reference.
@@ -240,7 +263,7 @@ pub enum Command {
         kind: CreditKind,
         /// Payment reference or credit note number.
         document: DocumentNumber,
-        /// What was paid out.
+        /// The amount that was paid out.
         amount: Money,
         /// The day the money left.
         refund_date: Date,
@@ -273,7 +296,7 @@ pub struct OpenItem {
     pub due_date: Date,
     /// From this day all that is open is open: from the issue date, or from the newest day on which something was taken back.
     pub open_from: Date,
-    /// What is left, in minor units; positive.
+    /// The rest, in minor units; positive.
     pub open: i64,
     /// The highest step of the dunning ladder that the item has taken.
     pub last_step: Option<LastStep>,
@@ -287,7 +310,7 @@ pub struct OpenItem {
 }
 
 named!(
-    /// What kind of document left a credit.
+    /// The kind of document that left a credit.
     #[derive(PartialOrd, Ord)]
     CreditKind {
         /// A payment.
@@ -308,20 +331,20 @@ pub struct UnappliedCredit {
     pub currency: Currency,
     /// The day the credit counts from: all of it, where a part was taken back from items.
     pub date: Date,
-    /// What is left, in minor units; positive.
+    /// The rest, in minor units; positive.
     pub remaining: i64,
     /// The credit is left alone until an allocation names it.
     pub kept: bool,
 }
 
-/// What is open and what is unapplied: bounded by [`MAX_OPEN_ITEMS`], never by the length of the history.
+/// The state of the ledger: open items and unapplied credit. [`MAX_OPEN_ITEMS`] bounds it, however long the history is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// What is open, in the order of [`allocation::order`].
+    /// The open items, in the order of [`allocation::order`].
     pub items: Vec<OpenItem>,
-    /// What is not applied, by kind and document.
+    /// The credit that is not applied, by kind and document.
     pub credits: Vec<UnappliedCredit>,
-    /// What is applied to items that were not issued on the day of the decision.
+    /// The credit that is applied to items that were not issued on the day of the decision.
     pub ahead: Vec<AppliedAhead>,
     /// Every currency ever invoiced.
     pub currencies: BTreeSet<Currency>,
@@ -331,7 +354,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// What is open in a currency less what is unapplied, in minor units.
+    /// The open items of a currency less its unapplied credit, in minor units.
     pub fn balance(&self, currency: Currency) -> i128 {
         let open: i128 =
             self.items.iter().filter(|item| item.currency == currency).map(|item| i128::from(item.open)).sum();
@@ -344,7 +367,7 @@ impl Ledger {
         open - credit
     }
 
-    /// What is open of one invoice, in minor units.
+    /// The open amount of one invoice, in minor units.
     pub fn open_of(&self, invoice: &DocumentNumber) -> i128 {
         self.items.iter().filter(|item| item.invoice == *invoice).map(|item| i128::from(item.open)).sum()
     }
@@ -391,10 +414,15 @@ impl Ledger {
                 Ok(self.with_credit_applied(vec![deallocated.into()], day, context))
             }
             Command::AllocateCreditNote { credit_note, designations, allocation_date } => {
-                let unknown = || Refusal::CreditNoteUnknown { credit_note: credit_note.clone() };
-                let note = documents.credit_note(credit_note).ok_or_else(unknown)?;
-                let day = days::of_credit(*allocation_date, note.counts_from, today)?;
+                let note = credit::known(documents, credit_note)?;
+                let day = days::of_credit(*allocation_date, note.free_from, today)?;
                 self.allocate(documents, (CreditKind::CreditNote, credit_note), designations, (day, today))
+            }
+            Command::DeallocateCreditNote { credit_note, items, deallocation_date, reason } => {
+                let days = (*deallocation_date, today);
+                let deallocated = self.deallocate_note(documents, credit_note, items, days, reason)?;
+                let day = deallocated.deallocation_date;
+                Ok(self.with_credit_applied(vec![deallocated.into()], day, context))
             }
             Command::RefundCredit { reference, kind, document, amount, refund_date, reason } => {
                 self.refund(documents, reference, (*kind, document), *amount, (*refund_date, today), reason)
@@ -425,7 +453,18 @@ impl Ledger {
             Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, decided_on, .. }) => {
                 self.apply_as_decided((CreditKind::CreditNote, credit_note), *currency, lines, *decided_on);
             }
-            Fact::PaymentDeallocated(deallocated) => self.unapply(deallocated),
+            Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, lines, deallocation_date, .. }) => {
+                self.unapply((CreditKind::Payment, reference), *currency, lines, *deallocation_date);
+            }
+            Fact::CreditNoteDeallocated(CreditNoteDeallocated {
+                credit_note,
+                currency,
+                lines,
+                deallocation_date,
+                ..
+            }) => {
+                self.unapply((CreditKind::CreditNote, credit_note), *currency, lines, *deallocation_date);
+            }
             Fact::CreditRefunded(CreditRefunded { kind, document, amount, .. }) => {
                 self.pay_out(*kind, document, amount.minor);
             }

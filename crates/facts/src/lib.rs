@@ -50,6 +50,7 @@ declare::facts! {
         PaymentReversed,
         PaymentDeallocated,
         CreditNoteAllocated,
+        CreditNoteDeallocated,
         CreditRefunded,
     }
     Dunning dunning_facts {
@@ -80,7 +81,7 @@ pub enum DecodeError {
     Malformed {
         /// The message or field.
         what: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
 }

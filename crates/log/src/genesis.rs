@@ -37,7 +37,7 @@ pub async fn create(log: &dyn Log, partitions: u32) -> Result<Identity, LogError
         getrandom::fill(&mut log_id).map_err(|error| LogError::Unavailable(error.to_string()))?;
         append(log, 0, partitions, &log_id).await?;
     }
-    // Whoever came first on partition 0 has drawn the id; the others follow from it.
+    // The writer that came first on partition 0 has drawn the id; the ids of the other partitions follow from it.
     let first = read(log, &[0], partitions).await?;
     let log_id = first.get(&0).copied().unwrap_or_default();
     for partition in 1..partitions {

@@ -1,4 +1,4 @@
-//! What every user of Postgres here needs: sessions that do not outlive their process for long, transactions that nobody cuts
+//! The common part of all users of Postgres: sessions that do not outlive their process for long, transactions that nobody cuts
 //! short, and the lock of the one process that works.
 
 mod lock;

@@ -4,9 +4,9 @@
 //! It is a row and no advisory lock. Whoever may connect to a database can take any advisory lock in it, so an analyst could keep
 //! every process from working.
 //!
-//! A process that was stopped, or whose host has vanished, keeps its sessions: the lock, and the rows that a transaction of
-//! its pool has locked. Whoever takes over ends all of them. If the former process goes on after that, it finds its sessions
-//! gone and waits like the others.
+//! A process that was stopped, or whose host has vanished, keeps its sessions: the lock, and the rows that a transaction of its
+//! pool has locked. The process that takes over ends all of them. If the former process goes on after that, it finds its
+//! sessions gone and waits like the others.
 
 use std::time::Duration;
 

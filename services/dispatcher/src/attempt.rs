@@ -171,7 +171,7 @@ async fn start(
     Ok(read(answer.into_inner(), claim, asked))
 }
 
-/// What the account's answer allows to the holder of `claim`, who asked at that moment.
+/// The account's answer, for the holder of `claim`, who asked at that moment.
 fn read(answer: CommandResponse, claim: [u8; 16], asked: Moment) -> Result<Started, &'static str> {
     let contact: ContactAnswer = answer.contact.unwrap_or_default();
     match contact.state() {

@@ -1,4 +1,4 @@
-//! What people and machines see of the dispatcher's work: progress and trouble in the log, figures for the meter.
+//! The dispatcher's work, as people and machines see it: progress and trouble in the log, figures for the meter.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     progress: Mutex<Progress>,
 }
 
-/// What the log was not told yet.
+/// The counts that the log was not told yet.
 #[derive(Default)]
 struct Progress {
     /// Jobs that have ended since the beginning.

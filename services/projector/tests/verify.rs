@@ -18,15 +18,13 @@ use saldo_log::{
 };
 use saldo_projector::{End, Phase, Progress, ProjectorError, Rebuild, Report, rebuild, verify, verify_within};
 use saldo_readmodel::ReadModelError;
+use saldo_test_postgres::{Failure, Outcome, on_a_database};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Outcome = Result<(), Failure>;
-
 fn main() -> ExitCode {
     let name = "what_stands_elsewhere_than_the_log_says_is_found_and_nothing_is_changed";
-    saldo_test_postgres::main(name, async |server| checked(&server.url, &server.dir).await)
+    saldo_test_postgres::main([on_a_database(name, async |database| checked(&database.url, &database.dir).await)])
 }
 
 async fn checked(url: &str, dir: &Path) -> Outcome {
@@ -95,7 +93,7 @@ async fn compares_what_was_left(log: &EmbeddedLog, identity: &Identity, pool: &P
     Ok(())
 }
 
-/// What an earlier release made is in force until all of this one's stands beside it. There is nothing to compare.
+/// Tables of an earlier release are in force until all tables of this one stand beside them. There is nothing to compare.
 async fn replaces_an_earlier_form(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
     let live = async || sqlx::query_as::<_, (i64, i32)>("SELECT number, format FROM saldo.live").fetch_one(pool).await;
     let (number, form) = live().await?;

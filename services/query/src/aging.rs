@@ -46,7 +46,7 @@ impl Query for v1::GetAgingRequest {
     }
 }
 
-/// What is asked.
+/// The request, checked.
 struct Asked<'a> {
     axes: Axes,
     tenant: &'a str,
@@ -81,7 +81,7 @@ const NEXT: &str = "
       AND (account COLLATE \"C\", currency::text COLLATE \"C\") > ($5, $7)
     ORDER BY account COLLATE \"C\", currency::text COLLATE \"C\" LIMIT $8";
 
-/// Behind every account.
+/// A text that sorts after every account.
 const BEHIND_ALL: &str = "\u{10FFFF}";
 
 type Rows = Vec<v1::AgingRow>;
@@ -131,7 +131,7 @@ async fn next_page(
             rows.push(row(found)?);
         }
         let Some(last) = last.filter(|_| rows.len() as i64 <= size) else { return Ok((rows, Rows::new())) };
-        // Behind every currency of the last account.
+        // The page goes on after every currency of the last account.
         (from, currency) = (last, "~".to_owned());
         accounts *= 2;
     }

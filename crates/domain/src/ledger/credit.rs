@@ -7,7 +7,7 @@ use super::{
     days, invoice, same_currency,
 };
 use crate::{
-    document::Documents,
+    document::{CreditNote, Documents},
     ids::DocumentNumber,
     money::{Currency, Money},
     sealed::Sealed,
@@ -46,12 +46,28 @@ pub struct CreditNoteAllocated {
     pub credit_note: DocumentNumber,
     /// The credit note's currency.
     pub currency: Currency,
-    /// Who decided.
+    /// The person or rule that decided the allocation.
     pub allocated_by: AllocatedBy,
     /// Where the credit went; at least one.
     pub lines: Vec<AllocationLine>,
     /// The creditor's day of the decision, where an item arose or a line counts from a later day.
     pub decided_on: Option<Date>,
+}
+
+/// credit_note.deallocated: allocations of a credit note are taken back. Its credit is unapplied until an allocation names the
+/// credit note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreditNoteDeallocated {
+    /// The credit note.
+    pub credit_note: DocumentNumber,
+    /// The credit note's currency.
+    pub currency: Currency,
+    /// From this day the credit is unapplied again; a line that counts from a later day was never in effect.
+    pub deallocation_date: Date,
+    /// The allocations taken back; at least one.
+    pub lines: Vec<AllocationLine>,
+    /// Free text.
+    pub reason: Option<Sealed>,
 }
 
 impl Ledger {
@@ -89,6 +105,24 @@ impl Ledger {
         Ok(vec![credited.into()])
     }
 
+    pub(super) fn deallocate_note(
+        &self,
+        documents: &dyn Documents,
+        credit_note: &DocumentNumber,
+        items: &[(DocumentNumber, Option<u32>)],
+        (deallocation_date, today): (Option<Date>, Date),
+        reason: &Option<Sealed>,
+    ) -> Result<CreditNoteDeallocated, Refusal> {
+        let note = known(documents, credit_note)?;
+        Ok(CreditNoteDeallocated {
+            credit_note: credit_note.clone(),
+            currency: note.amount.currency,
+            deallocation_date: days::of_credit(deallocation_date, note.counts_from, today)?,
+            lines: self.to_take_back(documents, credit_note, &note.lines, items)?,
+            reason: reason.clone(),
+        })
+    }
+
     pub(super) fn add_credit(
         &mut self,
         kind: CreditKind,
@@ -102,7 +136,7 @@ impl Ledger {
         self.credits.sort_by(|a, b| (a.kind, &a.document).cmp(&(b.kind, &b.document)));
     }
 
-    /// What is left of a payment or a credit note.
+    /// The rest of a payment or a credit note.
     pub(super) fn unapplied(&self, kind: CreditKind, document: &DocumentNumber) -> Option<&UnappliedCredit> {
         self.credits.iter().find(|credit| credit.kind == kind && credit.document == *document)
     }
@@ -142,4 +176,10 @@ impl Ledger {
         let lines = allocation::designated(self, documents, designations, currency, available, day)?;
         Ok((AllocatedBy::Designation, lines))
     }
+}
+
+/// The credit note of a number, unless it is unknown.
+pub(super) fn known(documents: &dyn Documents, credit_note: &DocumentNumber) -> Result<CreditNote, Refusal> {
+    let unknown = || Refusal::CreditNoteUnknown { credit_note: credit_note.clone() };
+    documents.credit_note(credit_note).ok_or_else(unknown)
 }

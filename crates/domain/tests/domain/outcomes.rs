@@ -1,4 +1,4 @@
-//! What became of a message: taken, refused or unknown, told late or never, and what a person makes of it.
+//! Outcomes of a message: taken, refused or unknown, told late or never, and settled by a person.
 
 use std::collections::BTreeSet;
 

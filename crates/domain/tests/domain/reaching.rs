@@ -1,4 +1,4 @@
-//! A reminder that reached nobody: it takes no step, it comes again when that can help, and never for ever.
+//! A reminder that reached nobody takes no step. It comes again when that can help, and not for ever.
 
 use std::collections::BTreeSet;
 

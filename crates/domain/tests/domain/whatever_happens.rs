@@ -1,4 +1,4 @@
-//! What holds of reminders whatever happens.
+//! Invariants of reminders after random events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::{
     world::{World, invoice, money, number, payment, reversal},
 };
 
-/// What happens to the account while time passes.
+/// An event on the account while time passes.
 #[derive(Debug, Clone)]
 enum Turn {
     /// Time passes, and what is due is sent.
@@ -31,7 +31,7 @@ enum Turn {
     Wake,
     /// The reminder that waits is started, and then under way.
     Start,
-    /// What became of the attempt under way.
+    /// The outcome of the attempt under way.
     Settle(Became),
     Pay(i64),
     Reverse(usize),
@@ -89,7 +89,7 @@ fn hold_terms(of: Option<usize>, from: Option<Date>, until: Option<Date>) -> Hol
     HoldTerms { scope: of.map_or(HoldScope::Account, of_one), from, until, reason: HoldReason::Complaint }
 }
 
-/// What the turns have made so far.
+/// The results of the events so far.
 #[derive(Default)]
 struct Made {
     payments: usize,
@@ -311,9 +311,9 @@ proptest! {
         prop_assert_eq!(kept_back(&once), kept_back(&often));
     }
 
-    /// Whatever happens: never two contacts a day, never outside the window, never a level before the one below it, never
-    /// about nothing or about what is on hold, never milder than what was heard, each step on hold told once, and no started
-    /// attempt without its outcome in the end.
+    /// After random events there are never two contacts a day, and none outside the window. Levels come in order, and tones
+    /// never get milder. A contact is about something, and nothing on hold is listed. Each step on hold is told once. Every
+    /// started attempt has its outcome in the end.
     #[test]
     fn whatever_happens_nobody_is_chased_wrongly(turns in turns()) {
         let mut world = owing(Date::constant(2026, 1, 20));

@@ -7,8 +7,8 @@ use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued, PaymentAllocated,
-        PaymentDeallocated, PaymentRecorded,
+        AllocationLine, CreditNoteAllocated, CreditNoteDeallocated, CreditRefunded, Fact, InvoiceCredited,
+        InvoiceIssued, PaymentAllocated, PaymentDeallocated, PaymentRecorded,
     },
     money::{Currency, Money},
 };
@@ -159,7 +159,7 @@ struct Recorded {
     about: Option<(&'static str, DocumentNumber)>,
 }
 
-/// What a batch did to a document.
+/// The changes of a batch to a document.
 #[derive(Debug, Clone, Default)]
 struct DocumentRow {
     /// Present where the batch makes the row.
@@ -182,7 +182,7 @@ struct AllocationRow {
     line: i32,
 }
 
-/// What a batch did to documents, and what it applied and took back.
+/// The changes of a batch to documents, and the allocations that it made and took back.
 #[derive(Debug, Default)]
 pub struct DocumentRows {
     documents: BTreeMap<DocumentKey, DocumentRow>,
@@ -306,7 +306,19 @@ impl DocumentRows {
                     (-line.amount, line.effective_date.max(*deallocation_date))
                 });
             }
-            // What was applied is taken back, not before the day it took effect.
+            Fact::CreditNoteDeallocated(CreditNoteDeallocated {
+                credit_note,
+                currency,
+                deallocation_date,
+                lines,
+                ..
+            }) => {
+                let key = key("credit_note", credit_note);
+                self.allocate(&key, accepted.position, *currency, lines, |line| {
+                    (-line.amount, line.effective_date.max(*deallocation_date))
+                });
+            }
+            // An allocation is taken back, not before the day on which it took effect.
             Fact::PaymentReversed(reversed) => {
                 let (key, day) = (key("payment", &reversed.reference), reversed.day());
                 self.documents.entry(key.clone()).or_default().ended = Some((day, known_at));

@@ -108,7 +108,7 @@ struct HoldKey {
     hold: DocumentNumber,
 }
 
-/// What a batch did to a hold.
+/// The changes of a batch to a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HoldRow {
     /// Present where the batch makes the row.
@@ -119,7 +119,7 @@ struct HoldRow {
     position: CommitPosition,
 }
 
-/// What a batch did to holds.
+/// The changes of a batch to holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holds {
     changes: BTreeMap<HoldKey, HoldRow>,

@@ -1,6 +1,6 @@
 //! The money: every change of every item, on both axes of time, and what is open of each item with all that is known.
 //!
-//! What a payment or a credit note brings is first all unapplied; applying it moves it to the invoice's item. So the buckets
+//! The money of a payment or a credit note is first all unapplied; applying it moves it to the invoice's item. So the buckets
 //! of an ageing plus what is unapplied are the balance by construction.
 
 mod aging;
@@ -13,8 +13,8 @@ use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided,
-        PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
+        AllocationLine, CreditNoteAllocated, CreditNoteDeallocated, CreditRefunded, Fact, InvoiceCredited,
+        InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
     },
     money::Currency,
 };
@@ -173,7 +173,7 @@ pub struct LedgerRow {
     pub line: i32,
 }
 
-/// What a batch did to an item.
+/// The changes of a batch to an item.
 #[derive(Debug, Clone, Copy)]
 pub struct ItemChange {
     /// The batch makes the row. A document's number is used once for ever, so nobody else can have made it.
@@ -184,7 +184,7 @@ pub struct ItemChange {
     pub issue_date: Date,
     /// When it falls due; `None` for credit.
     pub due_date: Option<Date>,
-    /// What it was at first, where the row is new.
+    /// The first amount, where the row is new.
     pub original: i64,
     /// The sum of the batch's entries.
     pub change: i64,
@@ -231,7 +231,7 @@ fn open(account: &Account) -> impl Iterator<Item = OpenAmount<'_>> {
     items.chain(credits)
 }
 
-/// What a batch adds to the ledger, and what that comes to for each item.
+/// The rows that a batch adds to the ledger, and their sum for each item.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// In log order.
@@ -360,7 +360,7 @@ impl Lines<'_> {
         self.line += 1;
     }
 
-    /// Entries of one event. What a payment or credit brings is first all unapplied; applying it moves it to the item.
+    /// Entries of one event. The money of a payment or credit is first all unapplied; applying it moves it to the item.
     fn post(&mut self, fact: &Fact) {
         match fact {
             Fact::InvoiceIssued(InvoiceIssued { number, total, issue_date, instalments, .. }) => {
@@ -403,27 +403,43 @@ impl Lines<'_> {
                 self.apply("credit_note", credit_note, *currency, lines);
             }
             Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
-                self.take_back(reference, *currency, lines, *deallocation_date);
+                self.take_back("payment", reference, *currency, lines, *deallocation_date);
+            }
+            Fact::CreditNoteDeallocated(CreditNoteDeallocated {
+                credit_note,
+                currency,
+                deallocation_date,
+                lines,
+                ..
+            }) => {
+                self.take_back("credit_note", credit_note, *currency, lines, *deallocation_date);
             }
             Fact::CreditRefunded(refunded @ CreditRefunded { kind, document, amount, .. }) => {
                 let day = refunded.day();
                 self.push(credit(kind.name(), document, amount.currency, day), day, amount.minor);
             }
-            // What was applied is first unapplied again, and then all of it goes.
+            // Applied money is first unapplied again, and then all of it goes.
             Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, lines, .. }) => {
-                self.take_back(reference, amount.currency, lines, reversed.day());
+                self.take_back("payment", reference, amount.currency, lines, reversed.day());
                 let payment = credit("payment", reference, amount.currency, reversed.day());
                 self.push(payment, reversed.day(), amount.minor);
             }
         }
     }
 
-    /// What was applied is unapplied again from a day on, and not before the day it took effect.
-    fn take_back(&mut self, reference: &DocumentNumber, currency: Currency, lines: &[AllocationLine], from: Date) {
+    /// Applied money is unapplied again from a day on, and not before the day on which it took effect.
+    fn take_back(
+        &mut self,
+        kind: &'static str,
+        document: &DocumentNumber,
+        currency: Currency,
+        lines: &[AllocationLine],
+        from: Date,
+    ) {
         for line in lines {
             let day = line.effective_date.max(from);
             self.push(applied(line, currency), day, line.amount);
-            self.push(credit("payment", reference, currency, day), day, -line.amount);
+            self.push(credit(kind, document, currency, day), day, -line.amount);
         }
     }
 

@@ -1,374 +1,35 @@
 //! One truth about a day: the domain, the ageing, the open items and the ladder say the same of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod life;
+mod reference;
 
-use jiff::{
-    SignedDuration, Timestamp, ToSpan,
-    civil::{Date, Time, Weekday},
-    tz::TimeZone,
-};
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
 use saldo_domain::{
-    Context, Decision, Rules,
-    account::Account,
-    command::Command,
-    document::{Document, DocumentKey},
-    dunning::{
-        Policy, Tone,
-        policy::{Contact, Sender, Step, Window},
-        preview::{PlannedContact, preview},
-    },
+    Context, Rules,
+    dunning::preview::{PlannedContact, preview},
     event::Event,
-    handle,
-    ids::DocumentNumber,
-    ledger::{self, AllocationLine, ApplyCredit, CreditKind, Designation, Excess, Fact, invoice::schedule},
+    ledger::{self, ApplyCredit, Excess, invoice::schedule},
     money::{Currency, Money},
-    party::{self, Channel, ContactPoint, DebtorKind, Profile},
-    sealed::Sealed,
 };
 use saldo_facts::event_type;
 use saldo_readmodel::{TenantRow, ensure, write_clock, write_tenants};
+use saldo_test_postgres::{Failure, Outcome};
 use sqlx::{PgPool, Row};
 
+use self::{
+    life::{Dice, Life, ZONE, number, zone},
+    reference::{Change, Key, View, aged, changes, view},
+};
 use crate::{
-    Failure, Outcome,
     story::Story,
     tables::{IDENTITY, log, write},
 };
 
 const ACCOUNTS: u64 = 24;
 const COMMANDS: u64 = 70;
-/// West of UTC: in the evening its day is the one before UTC's.
-const ZONE: &str = "America/Chicago";
-
-/// Draws the same numbers in every run (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    fn days(&mut self, from: i64, to: i64) -> jiff::Span {
-        (from + self.below((to - from + 1) as u64) as i64).days()
-    }
-}
-
-fn number(kind: &str, index: u64) -> DocumentNumber {
-    DocumentNumber::new(format!("{kind}-{index}")).expect("a number")
-}
-
-fn currency(dice: &mut Dice) -> Currency {
-    Currency::new(if dice.below(4) == 0 { "USD" } else { "EUR" }).expect("a currency")
-}
-
-/// Every day and hour, one step after another for two years.
-fn policy() -> Policy {
-    let days = [0, 1, 2, 3, 4, 5, 6].map(|day| Weekday::from_monday_zero_offset(day).expect("a weekday")).into();
-    let step = |index: i32| Step {
-        name: format!("s{index}"),
-        offset_days: -20 + index * 30,
-        tone: Tone::Friendly,
-        channel: Channel::Email,
-        template: "t".into(),
-    };
-    Policy {
-        sender: Sender {
-            name: "Ejemplo, S.L.".into(),
-            email: "cobros@example.com".into(),
-            reply_to: None,
-            payment: "IBAN".into(),
-            language: "es".into(),
-        },
-        contact: Contact {
-            time_zone: "debtor".into(),
-            windows: vec![Window { days, from: Time::midnight(), to: Time::midnight() }],
-            min_distance_days: 1,
-            max_per_day: 1,
-            max_per_week: 7,
-            backoff_minutes: Vec::new(),
-            may_soften: false,
-        },
-        steps: (0..20).map(step).collect(),
-    }
-}
-
-fn zone(name: &str) -> Option<TimeZone> {
-    TimeZone::get(name).ok()
-}
-
-/// An account that lives through random commands, each decided on its day.
-struct Life {
-    account: Account,
-    documents: HashMap<DocumentKey, Document>,
-    rules: Rules,
-    now: Timestamp,
-    commits: Vec<(Timestamp, Vec<Event>)>,
-}
-
-/// An item or a credit, and what of it is open.
-type Key = (&'static str, String, u32);
-type View = BTreeMap<Key, (Currency, Option<Date>, i64)>;
-
-impl Life {
-    fn new(debtors_zone: &str, apply_credit: ApplyCredit) -> Self {
-        let point = ContactPoint { channel: Channel::Email, address: Sealed(vec![7]), digest: [7; 32] };
-        let profile = Profile {
-            display_name: Sealed(vec![1]),
-            kind: DebtorKind::Business,
-            language: "es".into(),
-            time_zone: debtors_zone.into(),
-            country: "ES".into(),
-            contact_points: vec![point],
-        };
-        let mut life = Self {
-            account: Account::default(),
-            documents: HashMap::new(),
-            // Nothing is sent while it lives; what would be said is previewed at the end.
-            rules: Rules {
-                policy: Some(policy()),
-                languages: vec!["es".into()],
-                sending: false,
-                held: false,
-                time_zone: ZONE.into(),
-                apply_credit,
-            },
-            now: "2026-01-05T03:30:00Z".parse().expect("an instant"),
-            commits: Vec::new(),
-        };
-        life.ask(party::Command::OpenAccount(profile).into());
-        life
-    }
-
-    fn context(&self) -> Context<'_> {
-        Context { now: self.now, rules: &self.rules, zones: zone }
-    }
-
-    fn today(&self) -> Date {
-        self.context().today()
-    }
-
-    fn ask(&mut self, command: Command) {
-        let context = Context { now: self.now, rules: &self.rules, zones: zone };
-        let Decision { events, .. } = handle(&mut self.account, &self.documents, &command, &context);
-        for event in &events {
-            for key in Document::touched(event) {
-                let after = Document::evolve(&key, self.documents.remove(&key), event);
-                self.documents.extend(after.map(|document| (key, document)));
-            }
-        }
-        if !events.is_empty() {
-            self.commits.push((self.now, events));
-        }
-    }
-
-    /// A random command; many are refused.
-    fn try_something(&mut self, dice: &mut Dice, index: u64) {
-        let (today, any) = (self.today(), dice.below(index + 1));
-        let amount = |dice: &mut Dice| 1 + dice.below(900) as i64;
-        let command = match dice.below(20) {
-            0..=6 => {
-                let issue_date = today + dice.days(-40, 20);
-                let total = Money { minor: 2 + amount(dice), currency: currency(dice) };
-                let first = issue_date + dice.days(0, 60);
-                let (half, rest) = (total.minor / 2, total.minor - total.minor / 2);
-                let instalments = schedule(total, issue_date, None, &[(first, half), (first + dice.days(1, 40), rest)]);
-                let instalments = instalments.expect("a schedule");
-                let number = number("F", index);
-                ledger::Command::IssueInvoice { number, total, issue_date, instalments, description: None }
-            }
-            7..=11 => {
-                let designation = |dice: &mut Dice| Designation {
-                    invoice: number("F", dice.below(index + 1)),
-                    instalment: (dice.below(2) == 0).then_some(2),
-                    amount: 1 + dice.below(60) as i64,
-                };
-                let designations: Vec<_> = (0..dice.below(3)).map(|_| designation(dice)).collect();
-                ledger::Command::RecordPayment {
-                    reference: number("P", index),
-                    amount: Money { minor: 120 + amount(dice), currency: currency(dice) },
-                    value_date: today + dice.days(-30, 2),
-                    keep_unapplied: designations.is_empty() && dice.below(4) == 0,
-                    designations,
-                    excess: Excess::Unapplied,
-                    remittance: None,
-                }
-            }
-            12 | 13 => ledger::Command::CreditInvoice {
-                credit_note: number("A", index),
-                invoice: number("F", any),
-                amount: Money { minor: amount(dice), currency: currency(dice) },
-                credit_date: today + dice.days(-20, 2),
-                reason: None,
-            },
-            14 => {
-                let number = number("F", any);
-                let void_date = today + dice.days(-10, 20);
-                ledger::Command::VoidInvoice { number, void_date, reason: None }
-            }
-            15 => ledger::Command::AllocatePayment {
-                reference: number("P", any),
-                designations: Vec::new(),
-                allocation_date: (dice.below(2) == 0).then(|| today + dice.days(-20, 1)),
-            },
-            16 => {
-                let credit_note = number("A", any);
-                ledger::Command::AllocateCreditNote { credit_note, designations: Vec::new(), allocation_date: None }
-            }
-            17 => ledger::Command::DeallocatePayment {
-                reference: number("P", any),
-                items: Vec::new(),
-                deallocation_date: (dice.below(2) == 0).then(|| today + dice.days(-20, 1)),
-                reason: None,
-            },
-            18 => ledger::Command::RefundCredit {
-                reference: number("R", index),
-                kind: if dice.below(2) == 0 { CreditKind::Payment } else { CreditKind::CreditNote },
-                document: number(if dice.below(2) == 0 { "P" } else { "A" }, any),
-                amount: Money { minor: amount(dice), currency: currency(dice) },
-                refund_date: today + dice.days(-5, 1),
-                reason: None,
-            },
-            _ => {
-                let reversal_date = today + dice.days(-10, 2);
-                ledger::Command::ReversePayment { reference: number("P", any), reversal_date, reason: None }
-            }
-        };
-        self.ask(command.into());
-    }
-
-    /// What the domain's state says of a day that is not before the newest decision.
-    fn says_of(&self, day: Date) -> View {
-        let ledger = &self.account.ledger;
-        let mut view = View::new();
-        for item in ledger.items.iter().filter(|item| item.issue_date <= day) {
-            let key = ("invoice", item.invoice.to_string(), item.instalment);
-            view.insert(key, (item.currency, Some(item.due_date), item.open));
-        }
-        let credits = ledger.credits.iter().map(|one| (one.kind, &one.document, one.currency, one.remaining));
-        let ahead = ledger.ahead.iter().filter(|one| one.from > day);
-        for (kind, document, currency, amount) in
-            credits.chain(ahead.map(|one| (one.kind, &one.document, one.currency, one.amount)))
-        {
-            let credit = view.entry((kind.name(), document.to_string(), 0)).or_insert((currency, None, 0));
-            credit.2 -= amount;
-        }
-        view
-    }
-}
-
-/// The reference: a change of an item from a day on, known from an instant on.
-struct Change {
-    day: Date,
-    known_at: Timestamp,
-    key: Key,
-    of: (Currency, Option<Date>),
-    amount: i64,
-}
-
-/// Every change that the facts of a life say, written from the meaning of the facts.
-fn changes(commits: &[(Timestamp, Vec<Event>)]) -> Vec<Change> {
-    let mut changes = Vec::new();
-    for (known_at, events) in commits {
-        let mut change = |day: Date, key: Key, of: (Currency, Option<Date>), amount: i64| {
-            changes.push(Change { day, known_at: *known_at, key, of, amount });
-        };
-        for event in events {
-            let Event::Ledger(fact) = event else { continue };
-            let credit = |kind: CreditKind, document: &DocumentNumber| (kind.name(), document.to_string(), 0);
-            let of_lines = |change: &mut dyn FnMut(Date, Key, (Currency, Option<Date>), i64),
-                            kind,
-                            document,
-                            currency,
-                            lines: &[AllocationLine],
-                            taken_back: Option<Date>| {
-                for line in lines {
-                    let sign = if taken_back.is_some() { 1 } else { -1 };
-                    let day = taken_back.map_or(line.effective_date, |from| from.max(line.effective_date));
-                    let item = ("invoice", line.invoice.to_string(), line.instalment);
-                    change(day, item, (currency, Some(line.due_date)), sign * line.amount);
-                    change(day, credit(kind, document), (currency, None), -sign * line.amount);
-                }
-            };
-            match fact {
-                Fact::InvoiceIssued(fact) => {
-                    for part in &fact.instalments {
-                        let item = ("invoice", fact.number.to_string(), part.number);
-                        change(fact.issue_date, item, (fact.total.currency, Some(part.due_date)), part.amount);
-                    }
-                }
-                Fact::InvoiceVoided(fact) => {
-                    for part in &fact.instalments {
-                        let item = ("invoice", fact.number.to_string(), part.number);
-                        change(fact.day(), item, (fact.currency, Some(part.due_date)), -part.amount);
-                    }
-                }
-                Fact::InvoiceCredited(fact) => {
-                    let (kind, money) = (CreditKind::CreditNote, fact.amount);
-                    change(fact.day(), credit(kind, &fact.credit_note), (money.currency, None), -money.minor);
-                    of_lines(&mut change, kind, &fact.credit_note, money.currency, &fact.lines, None);
-                }
-                Fact::PaymentRecorded(fact) => {
-                    let key = credit(CreditKind::Payment, &fact.reference);
-                    change(fact.day(), key, (fact.amount.currency, None), -fact.amount.minor);
-                }
-                Fact::PaymentAllocated(fact) => {
-                    of_lines(&mut change, CreditKind::Payment, &fact.reference, fact.currency, &fact.lines, None);
-                }
-                Fact::CreditNoteAllocated(fact) => {
-                    of_lines(&mut change, CreditKind::CreditNote, &fact.credit_note, fact.currency, &fact.lines, None);
-                }
-                Fact::PaymentDeallocated(fact) => {
-                    let from = Some(fact.deallocation_date);
-                    of_lines(&mut change, CreditKind::Payment, &fact.reference, fact.currency, &fact.lines, from);
-                }
-                Fact::CreditRefunded(fact) => {
-                    let money = fact.amount;
-                    change(fact.day(), credit(fact.kind, &fact.document), (money.currency, None), money.minor);
-                }
-                Fact::PaymentReversed(fact) => {
-                    let (kind, money) = (CreditKind::Payment, fact.amount);
-                    of_lines(&mut change, kind, &fact.reference, money.currency, &fact.lines, Some(fact.day()));
-                    change(fact.day(), credit(kind, &fact.reference), (money.currency, None), money.minor);
-                }
-            }
-        }
-    }
-    changes
-}
-
-/// What was true on a day, as known at an instant.
-fn view(changes: &[Change], day: Date, known_at: Option<Timestamp>) -> View {
-    let mut view = View::new();
-    for change in changes {
-        if change.day <= day && known_at.is_none_or(|at| change.known_at <= at) {
-            let (currency, due_date) = change.of;
-            view.entry(change.key.clone()).or_insert((currency, due_date, 0)).2 += change.amount;
-        }
-    }
-    view.retain(|_, (_, _, open)| *open != 0);
-    view
-}
-
-/// not_due, d1_30, d31_60, d61_90, d91_plus, unapplied, by currency.
-fn aged(view: &View, day: Date) -> BTreeMap<String, [i64; 6]> {
-    let mut figures: BTreeMap<String, [i64; 6]> = BTreeMap::new();
-    for (currency, due_date, open) in view.values() {
-        let bucket = due_date.map_or(5, |due| match due.until(day).map_or(0, |span| span.get_days()) {
-            ..=0 => 0,
-            1..=30 => 1,
-            31..=60 => 2,
-            61..=90 => 3,
-            _ => 4,
-        });
-        figures.entry(currency.to_string()).or_default()[bucket] += open;
-    }
-    figures.retain(|_, figures| *figures != [0; 6]);
-    figures
-}
 
 async fn aging(
     pool: &PgPool,
@@ -469,8 +130,8 @@ fn lives() -> Vec<(String, Life)> {
     lives
 }
 
-/// Random histories with facts of the past and the future: at every moment the domain's state says of its day what its facts
-/// say, and afterwards the ageing, the open items and the ladder say the same of any day.
+/// Random histories with facts of the past and the future. At every moment the domain's state says the same of its day as the
+/// facts. Afterwards the ageing, the open items and the ladder say the same of any day.
 pub async fn one_truth(pool: PgPool) -> Outcome {
     let lives = lives();
     let accepted: usize = lives.iter().map(|(_, life)| life.commits.len()).sum();
@@ -512,7 +173,7 @@ async fn set_clock(pool: &PgPool, now: Timestamp) -> Outcome {
     Ok(write_clock(pool, now.duration_since(machine.to_jiff())).await?)
 }
 
-/// What each item that is open on a day was at first, from which day, and what is open of it.
+/// The items that are open on a day: the first amount of each, the day from which it counts, and the open amount.
 fn open_on(changes: &[Change], day: Date) -> BTreeMap<(String, String, u32), (Date, i64, i64)> {
     let with_its_beginning = |(key, (_, _, open)): (Key, (Currency, Option<Date>, i64))| {
         let first = changes.iter().find(|change| change.key == key).expect("what is open came about");
@@ -540,8 +201,8 @@ async fn open_today(
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-/// U13: in the evening in Chicago, when UTC has the next day already, the ageing and the open items of today are those of
-/// Chicago's day: once everything is true, and while much of it lies ahead.
+/// U13: in the evening in Chicago UTC has the next day already. The ageing and the open items of today are those of Chicago's
+/// day, once everything is true, and while much of it lies ahead.
 async fn today_is_the_creditors(pool: &PgPool, lives: &[(String, Life)]) -> Outcome {
     let row = TenantRow {
         tenant: "acme".into(),

@@ -1,13 +1,11 @@
 //! Everything that becomes of reminders, and the rows that tell it.
 
 use saldo_domain::dunning::{ReminderState, WithheldReason};
+use saldo_test_postgres::Outcome;
 
-use crate::{
-    Outcome,
-    story::{
-        Story, accepted, again, deferred, due, given_up, no_answer, no_outcome, refused, started, started_friendlier,
-        waits, withheld,
-    },
+use crate::story::{
+    Story, accepted, again, deferred, due, given_up, no_answer, no_outcome, refused, started, started_friendlier,
+    waits, withheld,
 };
 
 const FAILED: &str = "1.1 rejected refused: rcpt 550";
@@ -218,7 +216,7 @@ pub fn one_batch_tells_the_story() -> Outcome {
     Ok(())
 }
 
-/// What is open, and what a person should look at, is what the domain says is.
+/// The domain says the same of open reminders and of reminders that a person should look at.
 pub fn the_domain_says_the_same() -> Outcome {
     for (story, _) in all() {
         let contacts = story.account().dunning;

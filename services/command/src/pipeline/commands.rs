@@ -38,7 +38,7 @@ use super::{
 use crate::{
     failure::{Failure, StartError},
     metrics::CommandMetrics,
-    skew::Standing,
+    skew::ClockState,
 };
 
 /// Between two looks at how far the log is read.
@@ -182,8 +182,8 @@ impl Commands {
     }
 
     /// Whether this machine's clock may decide, and how that changes.
-    pub fn clock(&self) -> watch::Receiver<Standing> {
-        self.check.standing()
+    pub fn clock(&self) -> watch::Receiver<ClockState> {
+        self.check.state()
     }
 
     /// The instant of a decision that is made now. Fails while nothing may be decided.

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anstream::println;
 use saldo_api::v1;
 
-use super::{Run, values::AsOf};
+use super::{Run, refusal::explained, values::AsOf};
 use crate::{
     Outcome,
-    client::{Clients, Target, explain},
+    client::{Clients, Target},
     terminal::table,
 };
 
@@ -65,7 +65,7 @@ impl Run for Aging {
             account_id: self.account.unwrap_or_default(),
             ..Default::default()
         };
-        let report = fetch(&mut clients, request).await.map_err(|status| explain(&status))?;
+        let report = fetch(&mut clients, request).await.map_err(|status| explained(&status))?;
         if self.json {
             let rows: Vec<_> = report.rows.iter().map(as_json).collect();
             let totals: Vec<_> = report.totals.iter().map(as_json).collect();

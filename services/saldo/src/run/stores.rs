@@ -155,7 +155,7 @@ impl Stores {
     }
 }
 
-/// Who raises the format of a log, as the history of the catalog names it.
+/// The actor that raises the format of a log, as the history of the catalog names it.
 pub const UPGRADER: &str = "saldo log";
 
 #[derive(Debug, Clone, Copy)]

@@ -182,8 +182,8 @@ fn acceptor(certified: &Certified) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(tls))
 }
 
-/// A certificate that is expired, for another name or of an unknown authority is not our server's. Nothing of the mail is
-/// said, neither with TLS from the first byte nor after STARTTLS.
+/// A certificate that is expired, for another name or of an unknown authority is not our server's. The mail stays unsaid, with
+/// TLS from the first byte as well as after STARTTLS.
 #[tokio::test]
 async fn a_wrong_certificate_is_no_hand_over() {
     let dir = tempfile::tempdir().expect("a folder");

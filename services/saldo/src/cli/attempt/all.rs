@@ -13,13 +13,17 @@ use saldo_facts::timestamp_from_api;
 use serde_json::json;
 
 use super::{
-    super::outbox::{self, Line},
+    super::{
+        change::ask,
+        outbox::{self, Line},
+        refusal::explained_naming,
+    },
     AttemptArgs,
-    act::Act,
+    act::{Act, NAMES},
 };
 use crate::{
     Failure, Outcome,
-    client::{Clients, StatusDetails, explain},
+    client::{Clients, StatusDetails},
     terminal::progress,
 };
 
@@ -60,7 +64,7 @@ pub async fn run(act: Act, args: AttemptArgs) -> Outcome {
                 "NOTHING_TO_SETTLE" | "ATTEMPT_UNDER_WAY" => settled += 1,
                 // The reminder stays in the outbox, which says that an address is missing.
                 "NO_CONTACT_POINT" => unreachable += 1,
-                _ => refused.push((line, explain(&status).to_string())),
+                _ => refused.push((line, explained_naming(&status, NAMES))),
             },
         }
     }
@@ -98,8 +102,7 @@ async fn wanted(clients: &Clients, args: &AttemptArgs) -> Result<Vec<Line>, Fail
     let mut request = v1::ListRemindersRequest { outbox: true, page_size: PAGE, ..Default::default() };
     let mut found = Vec::new();
     loop {
-        let page = clients.query.clone().list_reminders(request.clone()).await;
-        let page = page.map_err(|status| explain(&status))?.into_inner();
+        let page = ask(clients, request.clone()).await?;
         found.extend(page.reminders.into_iter().filter(|view| is_wanted(view, args.status.as_deref(), args.since)));
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {

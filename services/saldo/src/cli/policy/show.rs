@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::{
     Outcome,
-    cli::sending,
-    client::{Target, explain},
+    cli::{change::ask, sending},
+    client::Target,
     terminal::table,
 };
 
@@ -28,9 +28,8 @@ pub struct ShowArgs {
 }
 
 pub async fn show(args: ShowArgs) -> Outcome {
-    let mut clients = args.target.connect().await?;
-    let answer = clients.catalog.get_catalog(v1::GetCatalogRequest {}).await;
-    let answer = answer.map_err(|status| explain(&status))?.into_inner();
+    let clients = args.target.connect().await?;
+    let answer = ask(&clients, v1::GetCatalogRequest {}).await?;
     if let Some(dir) = &args.into {
         write(dir, &answer.files)?;
     }
