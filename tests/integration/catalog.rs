@@ -17,6 +17,7 @@ use saldo_api::v1;
 use saldo_clock::Clock;
 use saldo_domain::event::Event;
 use saldo_facts::{CatalogEvent, Commit, Format, StoredEvent};
+use saldo_keyring::{Keyring, WhereMissing};
 use saldo_log::{Log, embedded::EmbeddedLog, genesis};
 use sqlx::{Connection, PgConnection};
 use tonic::Code;
@@ -45,8 +46,10 @@ impl Served {
         let (log, database) = (env.database().await?, env.database().await?);
         let accounts = EmbeddedLog::connect(&log, "saldo.accounts").await?;
         let catalog = EmbeddedLog::connect(&log, "saldo.catalog").await?;
-        genesis::create(&accounts, 2).await?;
+        let identity = genesis::create(&accounts, 2).await?;
         genesis::create(&catalog, 1).await?;
+        // That release has made the key store, too.
+        Keyring::open(&dir.path().join("data/keyring"), identity.log_id, WhereMissing::Create)?;
         let public = dir.path().join("pub.pem");
         std::fs::write(&public, token(dir.path(), &["--public-key"])?.stdout)?;
         let listen = format!("127.0.0.1:{}", free_port()?);

@@ -114,6 +114,12 @@ fn main() -> ExitCode {
         ("running: a file, the environment, flags; faults by their key", Postgres, running::configuration),
         ("running: health is open, reflection is not", Postgres, running::health_and_reflection),
         ("running: dev names its Postgres and stops without a warning", Postgres, running::dev),
+        (
+            "running: the three things that dev shows work, and work again after a restart",
+            Postgres,
+            running::three_things
+        ),
+        ("running: a tool without a log says so, and makes none", Postgres, running::nothing_configured),
         ("running: an account replayed on both axes", Postgres, running::replay),
         ("running: a log whose keys are elsewhere is left alone", Postgres, running::keys_elsewhere),
         ("running: odd questions are the caller's fault", Postgres, running::odd_questions),
@@ -128,6 +134,11 @@ fn main() -> ExitCode {
             visible::o2_stopped_inside_a_transaction
         ),
         (
+            "visible: o2 a scheduler that is stopped with its lock gives way within seconds",
+            Postgres,
+            visible::o2_stopped_scheduler
+        ),
+        (
             "visible: o7 and o10 a process is alive before it is ready, and says all in one format",
             Postgres,
             visible::o7_and_o10_from_the_first_line_on
@@ -138,6 +149,11 @@ fn main() -> ExitCode {
             visible::o10_a_kafka_outage_is_two_lines
         ),
         ("o1: a key store serves its own log alone, and a log has one", Postgres, belonging::o1_whose_key_store),
+        (
+            "o1: no key store is made while the catalog cannot name it",
+            Postgres,
+            belonging::o1_whose_key_store_at_an_older_format
+        ),
         (
             "o1: a key store older than the log is refused until a person decides",
             Postgres,
@@ -177,6 +193,7 @@ fn main() -> ExitCode {
         ),
         ("catalog: u13 a creditor's day, for ladder, ageing and bi under one clock", Postgres, catalog::u13_todays_day),
         ("access: every rpc by its declaration, and none without a token", Postgres, access::declared),
+        ("access: a reader's token shows everything and changes nothing", Postgres, access::a_reader),
         ("bad input: a mistyped account id makes no key", Postgres, bad_input::mistyped_accounts),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
@@ -223,6 +240,11 @@ fn main() -> ExitCode {
             "import: what an invoice has no room for stays unapplied, and the report says so",
             Postgres,
             files::u3_money_that_does_not_fit_stays_unapplied
+        ),
+        (
+            "import: a dry run foresees what stays unapplied",
+            Postgres,
+            files::u3_a_dry_run_foresees_what_stays_unapplied
         ),
         (
             "import: the file alone decides, however many accounts are in flight",

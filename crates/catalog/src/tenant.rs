@@ -137,6 +137,7 @@ impl TenantCatalog {
                 self.unreadable.policy = None;
                 let rules = Arc::make_mut(&mut self.rules);
                 rules.languages = published.languages();
+                rules.words = published.words();
                 rules.policy = Some(published.policy);
                 let named = published.templates.into_iter();
                 self.templates = Arc::new(named.map(|one| ((one.name.clone(), one.language.clone()), one)).collect());

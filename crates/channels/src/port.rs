@@ -18,7 +18,7 @@ pub trait Transport: Send + Sync {
 
     /// The longest that the provider may take once the last look has allowed the message. After this time the dispatcher
     /// drops the hand-over, and its outcome is unknown. Before the last look a hand-over is dropped when the time to send is
-    /// over. An outcome that comes later than [`saldo_domain::dunning::attempt::UNKNOWN_AFTER`] is too late for the account.
+    /// over. An outcome that comes later than [`saldo_domain::dunning::attempt::unknown_after`] is too late for the account.
     fn patience(&self) -> Duration;
 
     /// How many messages are handed over at once.

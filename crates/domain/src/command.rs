@@ -1,5 +1,7 @@
 //! The commands of an account, and the context of their decisions.
 
+use std::collections::BTreeMap;
+
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{
@@ -43,6 +45,8 @@ pub struct Rules {
     pub policy: Option<Policy>,
     /// The languages that its templates are written in.
     pub languages: Vec<String>,
+    /// A digest of the words of each template, by its name and language.
+    pub words: BTreeMap<(String, String), [u8; 32]>,
     /// The creditor's switch. While it is off, nothing is sent and ladders stand still.
     pub sending: bool,
     /// The operator has held sending for every creditor. Nothing is sent then, whatever the switch says.
@@ -57,6 +61,7 @@ pub struct Rules {
 pub static NO_RULES: Rules = Rules {
     policy: None,
     languages: Vec::new(),
+    words: BTreeMap::new(),
     sending: false,
     held: false,
     time_zone: String::new(),

@@ -7,6 +7,6 @@ mod tables;
 mod transaction;
 
 pub use lock::Lock;
-pub use session::as_session;
+pub use session::{as_session, others};
 pub use tables::begin_making;
 pub use transaction::{begin, begin_long};

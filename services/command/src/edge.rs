@@ -24,6 +24,7 @@ use saldo_domain::{
 
 pub use self::{
     fields::Fields,
+    profile::{check_address, check_line},
     seal::{AMENDED, Count, OPENED, Seal, UnderKey},
 };
 use crate::{failure::Failure, violations::Violation};

@@ -70,7 +70,7 @@ impl Metrics {
             on_hold: meter
                 .u64_gauge("saldo.dispatcher.on_hold")
                 .with_description(
-                    "Routes on hold, by channel: of all messages, or of some tenant whose sender is refused",
+                    "Routes on hold, by channel: of all messages, or of some tenant whose sender is refused or whose catalog cannot be read",
                 )
                 .with_unit("{route}")
                 .build(),
@@ -78,9 +78,9 @@ impl Metrics {
         }
     }
 
-    /// So many routes of a channel are on hold: the whole channel, and tenants' senders.
-    pub(crate) fn on_hold(&self, channel: Channel, whole: u64, senders: u64) {
-        for (route, count) in [("all", whole), ("some", senders)] {
+    /// So many routes of a channel are on hold: the whole channel, and routes of single tenants.
+    pub(crate) fn on_hold(&self, channel: Channel, whole: u64, tenants: u64) {
+        for (route, count) in [("all", whole), ("some", tenants)] {
             self.on_hold.record(count, &[KeyValue::new("channel", channel.name()), KeyValue::new("route", route)]);
         }
     }

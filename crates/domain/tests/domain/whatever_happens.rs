@@ -176,6 +176,8 @@ struct Rules {
     /// The tone that each item has heard, where a message listed it as overdue.
     heard: BTreeMap<ItemKey, Tone>,
     under_way: Option<ContactStarted>,
+    /// The attempt whose outcome is unknown: its reminder and day, and what the items had heard before it.
+    unknown: Option<(u64, Date, BTreeMap<ItemKey, Tone>)>,
     /// The reminder that fell due last: when, its steps, and whether a person asked for it.
     due_at: Timestamp,
     due: Vec<(ItemKey, i32)>,
@@ -253,8 +255,26 @@ impl Rules {
                     dunning::Fact::ContactDeferred(ContactDeferred { attempt: 0, .. }) => {}
                     dunning::Fact::ContactDeferred(deferred) => self.over(deferred.reminder, deferred.attempt, false),
                     dunning::Fact::ContactAccepted(accepted) => self.over(accepted.reminder, accepted.attempt, true),
-                    dunning::Fact::ContactRejected(rejected) => self.over(rejected.reminder, rejected.attempt, false),
-                    dunning::Fact::ContactUnknown(unknown) => self.over(unknown.reminder, unknown.attempt, true),
+                    dunning::Fact::ContactRejected(rejected) => {
+                        // A message that may have been sent turns out to have reached nobody.
+                        if let Some((_, day, heard)) = self.unknown.take_if(|(of, ..)| *of == rejected.reminder) {
+                            self.contacts.remove(&day);
+                            self.heard = heard;
+                        }
+                        self.over(rejected.reminder, rejected.attempt, false);
+                    }
+                    dunning::Fact::ContactUnknown(unknown) => {
+                        let day = self.under_way.as_ref().expect("an attempt under way").day;
+                        self.unknown = Some((unknown.reminder, day, self.heard.clone()));
+                        self.over(unknown.reminder, unknown.attempt, true);
+                    }
+                }
+                for step in fact.steps_before() {
+                    let key = (step.invoice.clone(), step.instalment);
+                    match step.last {
+                        Some(last) => self.rungs.insert(key, last.offset_days),
+                        None => self.rungs.remove(&key),
+                    };
                 }
                 for step in fact.took().into_iter().flat_map(|took| &took.steps) {
                     self.rungs.insert((step.invoice.clone(), step.instalment), step.offset_days);

@@ -70,8 +70,15 @@ const VIEW: View = View {
         Shown::Column("version"),
         Shown::Column("partition"),
         Shown::Column("record_offset"),
+        Shown::Computed(
+            "stands_today",
+            "released_on IS NULL AND coalesce(from_date <= today, true) AND coalesce(until_date >= today, true)",
+            "Whether it keeps anything from being chased today, by the creditor's own day",
+        ),
     ],
-    rest: "",
+    rest: "CROSS JOIN LATERAL (
+      SELECT coalesce((SELECT t.today FROM bi.tenants t WHERE t.tenant = holds.tenant),
+                      (SELECT today FROM bi.clock)) AS today) day",
 };
 
 /// Holds that stand. The domain forgets a hold some time after its last day.

@@ -5,7 +5,7 @@ mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp, civil::Date};
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use jiff_sqlx::ToSqlx;
 use saldo_domain::{
     Context, Rules,
@@ -76,6 +76,31 @@ async fn open_items(
     .await?;
     let read = |row: &sqlx::postgres::PgRow| -> Result<_, sqlx::Error> {
         Ok(((row.try_get(0)?, row.try_get(1)?, row.try_get::<i32, _>(2)? as u32), row.try_get(3)?))
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
+/// What is unapplied of each payment and credit note on a day, by the documents and what was applied of them.
+async fn by_documents(pool: &PgPool, account: &str, day: Date) -> Result<BTreeMap<(String, String), i64>, Failure> {
+    let rows = sqlx::query(
+        "SELECT kind, document, unapplied FROM (
+             SELECT d.kind, d.document, (d.amount_minor
+                 - coalesce((SELECT sum(a.amount_minor) FROM bi.allocations a WHERE a.account = d.account
+                             AND a.kind = d.kind AND a.document = d.document AND a.effective_date <= $2), 0)
+                 - coalesce((SELECT sum(r.amount_minor) FROM bi.documents r WHERE r.account = d.account
+                             AND r.kind = 'refund' AND r.about_kind = d.kind AND r.about = d.document
+                             AND r.counts_from <= $2), 0))::bigint AS unapplied
+             FROM bi.documents d
+             WHERE d.account = $1 AND d.kind IN ('payment', 'credit_note') AND d.counts_from <= $2
+               AND coalesce(d.ended_on > $2, true)) credit
+         WHERE unapplied <> 0",
+    )
+    .bind(account)
+    .bind(day.to_sqlx())
+    .fetch_all(pool)
+    .await?;
+    let read = |row: &sqlx::postgres::PgRow| -> Result<_, sqlx::Error> {
+        Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))
     };
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
@@ -162,6 +187,17 @@ pub async fn one_truth(pool: PgPool) -> Outcome {
                 })
                 .collect();
             assert_eq!(open_items(&pool, name, day, known_at).await?, items, "{name} on {day}, {known_at:?}");
+        }
+        // On the newest days too: what is dated ahead counts already.
+        for ahead in -1..3i64 {
+            let day = life.today().saturating_add(ahead.days());
+            let mut expected = view(&all, day, None);
+            expected.retain(|(kind, ..), _| *kind != "invoice");
+            let unapplied: BTreeMap<_, _> = expected
+                .into_iter()
+                .map(|((kind, document, _), (.., open))| ((kind.to_owned(), document), -open))
+                .collect();
+            assert_eq!(by_documents(&pool, name, day).await?, unapplied, "{name} on {day}");
         }
         compare_with_ladder(life, &all);
     }

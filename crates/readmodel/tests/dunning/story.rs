@@ -214,6 +214,7 @@ pub fn refused(reminder: u64, attempt: u32) -> Event {
         handed: None,
         took: took(),
         tried: None,
+        steps_before: Vec::new(),
     }))
 }
 
@@ -227,6 +228,7 @@ pub fn given_up(reminder: u64, attempt: u32) -> Event {
         handed: None,
         took: took(),
         tried: None,
+        steps_before: Vec::new(),
     }))
 }
 

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use anstream::println;
 use jiff::Timestamp;
 use saldo_api::v1;
-use saldo_domain::dunning::attempt::{UNKNOWN_AFTER, WithheldReason};
+use saldo_domain::{
+    dunning::attempt::{WithheldReason, unknown_after},
+    party::Channel,
+};
 use saldo_facts::timestamp_from_api;
 use serde::Serialize;
 
@@ -44,7 +47,7 @@ pub struct Line {
     step: String,
     status: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    reason: String,
+    pub reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
     attempts: u32,
@@ -165,9 +168,10 @@ impl Line {
 pub fn line(view: v1::ReminderView) -> Line {
     let read = |at: Option<saldo_api::Timestamp>| timestamp_from_api(at?).ok();
     let shown = |at: Timestamp| at.round(jiff::Unit::Second).unwrap_or(at).to_string();
-    // A message under way has its outcome by then.
     let started = view.status == "started";
-    let until = read(view.until).map(|at| if started { at.checked_add(UNKNOWN_AFTER).unwrap_or(at) } else { at });
+    // A message under way has its outcome by then.
+    let patience = Channel::parse(&view.channel).filter(|_| started).map(unknown_after).unwrap_or_default();
+    let until = read(view.until).map(|at| at.checked_add(patience).unwrap_or(at));
     Line {
         account: view.account_id,
         reminder: view.reminder,

@@ -69,7 +69,7 @@ impl Run for Replay {
     async fn run(self) -> Outcome {
         let config = Config::load(&self.settings)?;
         telemetry::start(&config.tracing)?;
-        let stores = Stores::open_shown(&config).await?;
+        let stores = Stores::open_for_tool(&config, false).await?;
         let identity = genesis::open(stores.log.as_ref()).await?;
         let text = self.account.to_string();
         let chain = read(stores.log.as_ref(), &identity, &text).await;

@@ -91,7 +91,7 @@ async fn hold(on: bool, args: HoldArgs) -> Outcome {
         return Err(format!("--reason: say why, in at most {MAX_REASON} bytes").into());
     }
     let config = Config::load(&args.settings)?;
-    let stores = Stores::open_for_log(&config, false).await?;
+    let stores = Stores::open_for_tool(&config, false).await?;
     let changed = hold_in(&stores, &config, on, args.reason).await;
     stores.close().await;
     let changed = changed?;

@@ -95,9 +95,9 @@ impl Endpoint {
     ) -> Result<Self, Failure> {
         let port = services.first().map_or(0, |service| service.port());
         let listen = config.listen(port);
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| format!("listen {listen}: {error}; is another instance running?"))?;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            format!("listen {listen}: {error}; is another instance running? Name another address with --listen")
+        })?;
         Self::over(listener, services, tls).await
     }
 

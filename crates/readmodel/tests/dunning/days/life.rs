@@ -1,6 +1,6 @@
 //! Accounts that live through random commands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::{
     Timestamp, ToSpan,
@@ -116,6 +116,7 @@ impl Life {
             rules: Rules {
                 policy: Some(policy()),
                 languages: vec!["es".into()],
+                words: BTreeMap::new(),
                 sending: false,
                 held: false,
                 time_zone: ZONE.into(),

@@ -9,6 +9,7 @@ use anstream::{eprintln, println};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use saldo_api::v1;
+use saldo_domain::dunning::WithheldReason;
 use saldo_facts::timestamp_from_api;
 use serde_json::json;
 
@@ -38,13 +39,17 @@ pub async fn run(act: Act, args: AttemptArgs) -> Outcome {
     let clients = args.target.connect().await?;
     let lines = wanted(&clients, &args).await?;
     if args.dry_run {
+        let (lines, unreachable): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| can_go(act, &line.reason));
         if args.json {
-            println!("{}", json!({ "would": act.name(), "reminders": lines }));
-        } else if lines.is_empty() {
+            println!("{}", json!({ "would": act.name(), "reminders": lines, "without_address": unreachable.len() }));
+        } else if lines.is_empty() && unreachable.is_empty() {
             println!("no such reminder needs a person");
         } else {
             println!("{}", outbox::shown(&lines));
             println!("would {} {}", act.name(), reminders(lines.len()));
+            if !unreachable.is_empty() {
+                println!("{}", without_address(unreachable.len()));
+            }
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -85,7 +90,7 @@ pub async fn run(act: Act, args: AttemptArgs) -> Outcome {
         let verb = if act == Act::Retry { "retried" } else { "dropped" };
         println!("{verb} {}; {settled} settled meanwhile, {} refused", reminders(done), refused.len());
         if unreachable > 0 {
-            println!("{} left out: the account has no address; `saldo account amend` adds one", reminders(unreachable));
+            println!("{}", without_address(unreachable));
         }
         for (line, why) in refused.iter().take(MOST_TOLD) {
             eprintln!("refused: reminder {} of {}: {why}", line.reminder, line.account);
@@ -118,6 +123,15 @@ fn is_wanted(view: &v1::ReminderView, status: Option<&str>, since: Option<Timest
         && since.is_none_or(|since| changed_at.is_some_and(|at| at >= since))
 }
 
+/// A reminder that had no address cannot be retried: with an address on its channel a newer one takes its place.
+fn can_go(act: Act, reason: &str) -> bool {
+    act != Act::Retry || reason != WithheldReason::NoContactPoint.name()
+}
+
+fn without_address(count: usize) -> String {
+    format!("{} left out: the account has no address; `saldo account amend` adds one", reminders(count))
+}
+
 fn reminders(count: usize) -> String {
     if count == 1 { "1 reminder".to_owned() } else { format!("{count} reminders") }
 }
@@ -141,5 +155,7 @@ mod tests {
         assert!(!is_wanted(&view, Some("rejected"), None));
         assert!(!is_wanted(&view, None, since(101)));
         assert!(!is_wanted(&v1::ReminderView { needs_person: false, ..view }, None, None));
+        assert!(!can_go(Act::Retry, "no_contact_point") && can_go(Act::Drop, "no_contact_point"));
+        assert!(can_go(Act::Retry, "refused: rcpt 550"));
     }
 }

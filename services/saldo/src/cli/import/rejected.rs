@@ -98,7 +98,7 @@ mod tests {
         let file = "\u{feff}\"a\";\"n\";\"x\";\"d\"\r\n\"A\";\"1\";\"5\";\"2026-01-01\"\r\n\"Bär; \"\"B\"\"\";2;;2026-01-01\r\n";
         let why = "\"amount: must be a number such as 1234.50\"";
         let expected = format!(
-            "\u{feff}\"a\";\"n\";\"x\";\"d\";\"line\";\"reason\"\r\n\"Bär; \"\"B\"\"\";2;;2026-01-01;\"3\";{why}\r\n"
+            "\u{feff}\"a\";\"n\";\"x\";\"d\";\"saldo_line\";\"saldo_reason\"\r\n\"Bär; \"\"B\"\"\";2;;2026-01-01;\"3\";{why}\r\n"
         );
         assert_eq!(String::from_utf8(written(&rows(file.as_bytes()))).expect("UTF-8"), expected);
         let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
@@ -131,6 +131,14 @@ mod tests {
     }
 
     #[test]
+    fn the_line_of_a_rejected_row_is_its_line_in_the_file_that_was_imported() {
+        let first = String::from_utf8(written(&rows(b"a;n;x;d\nA;1;5;2026-01-01\nB;2\n"))).expect("UTF-8");
+        assert!(first.contains("\nB;2;3;"), "{first}");
+        let second = String::from_utf8(written(&rows(first.as_bytes()))).expect("UTF-8");
+        assert!(second.contains("\nB;2;2;"), "the row is on line 2 of the first file of rejected rows: {second}");
+    }
+
+    #[test]
     fn a_rejected_cell_begins_no_formula_and_is_imported_as_it_was() {
         let cells = [
             "=1+1",
@@ -154,11 +162,7 @@ mod tests {
         }
         assert!(out.contains("\nBär;1;"), "{out}");
         let second = rows(out.as_bytes());
-        let content = |rows: &Rows| {
-            (0..rows.len())
-                .map(|row| rows.columns(row).expect("text").into_iter().map(String::from).collect::<Vec<_>>())
-                .collect::<Vec<_>>()
-        };
+        let content = |rows: &Rows| (0..rows.len()).map(|row| rows.columns(row).expect("text")).collect::<Vec<_>>();
         assert_eq!(content(&second), content(&first));
         assert_eq!(written(&second), out.as_bytes(), "once is enough");
     }

@@ -8,6 +8,7 @@ use saldo_api::v1;
 use saldo_facts::timestamp_from_api;
 use serde_json::json;
 
+use super::folder;
 use crate::{
     Outcome,
     cli::{change::ask, sending},
@@ -31,7 +32,7 @@ pub async fn show(args: ShowArgs) -> Outcome {
     let clients = args.target.connect().await?;
     let answer = ask(&clients, v1::GetCatalogRequest {}).await?;
     if let Some(dir) = &args.into {
-        write(dir, &answer.files)?;
+        folder::write(dir, &answer.files)?;
     }
     let changes: Vec<(u64, String, &str, &str)> = answer
         .changes
@@ -78,27 +79,4 @@ pub async fn show(args: ShowArgs) -> Outcome {
         (None, None) => println!("no policy is published"),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn write(dir: &std::path::Path, files: &[v1::PolicyFile]) -> Result<(), String> {
-    let failed = |path: &std::path::Path, error: std::io::Error| format!("{}: {error}", path.display());
-    if dir.exists() && std::fs::read_dir(dir).map_err(|error| failed(dir, error))?.next().is_some() {
-        return Err(format!("{} is not empty", dir.display()));
-    }
-    let templates = dir.join("templates");
-    std::fs::create_dir_all(&templates).map_err(|error| failed(&templates, error))?;
-    for file in files {
-        // The service accepts only names of these two shapes. Another name could lead out of the folder.
-        let known = file.name == saldo_catalog::sources::POLICY
-            || saldo_catalog::sources::template_name(&file.name).is_some_and(|(name, _)| !name.contains('/'));
-        if !known {
-            return Err(format!(
-                "the service sent a file with an unexpected name, which is not written: {:?}",
-                file.name
-            ));
-        }
-        let path = dir.join(&file.name);
-        std::fs::write(&path, &file.source).map_err(|error| failed(&path, error))?;
-    }
-    Ok(())
 }
