@@ -2,6 +2,7 @@
 
 mod access;
 mod adapters;
+mod analysts;
 mod apart;
 mod bad_input;
 mod belonging;
@@ -206,6 +207,12 @@ fn main() -> ExitCode {
         ("read models: a row that was changed is found", Postgres, readmodels::tampered),
         ("read models: a name that was changed is found and not repeated", Postgres, readmodels::tampered_name),
         ("read models: the analysts' role reads bi and nothing personal", Postgres, readmodels::role),
+        (
+            "analysts: a creditor's analyst sees that creditor's rows alone, however it asks",
+            Postgres,
+            analysts::one_tenant
+        ),
+        ("analysts: they can neither write nor stop anything", Postgres, analysts::nothing_else),
         (
             "talking: from a due date to a message in a mailbox, and the history knows it all",
             Postgres,

@@ -39,6 +39,13 @@ const SCHEMA: &[&str] = &[
         value bytea NOT NULL,
         appended_at timestamptz NOT NULL,
         PRIMARY KEY (topic, partition, record_offset))",
+    // Nobody but the log's owner connects to it: an analyst of the same server has no business here.
+    "DO $$ BEGIN
+       IF has_database_privilege('public', current_database(), 'CONNECT') THEN
+         EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+       END IF;
+     EXCEPTION WHEN insufficient_privilege THEN NULL;
+     END $$",
 ];
 
 struct Waiting {
@@ -74,12 +81,7 @@ impl EmbeddedLog {
             .connect(database_url)
             .await
             .map_err(unavailable)?;
-        let mut transaction = saldo_postgres::begin(&pool).await.map_err(unavailable)?;
-        // Two processes may start at once; CREATE IF NOT EXISTS alone can still collide.
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_log'))")
-            .execute(&mut *transaction)
-            .await
-            .map_err(unavailable)?;
+        let mut transaction = saldo_postgres::begin_making(&pool).await.map_err(unavailable)?;
         for statement in SCHEMA {
             sqlx::query(*statement).execute(&mut *transaction).await.map_err(unavailable)?;
         }

@@ -3,8 +3,10 @@
 
 mod lock;
 mod session;
+mod tables;
 mod transaction;
 
 pub use lock::Lock;
 pub use session::{as_session, others};
+pub use tables::begin_making;
 pub use transaction::{begin, begin_long};

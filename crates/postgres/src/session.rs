@@ -15,17 +15,25 @@ const VANISHED: [(&str, &str); 4] = [
     ("tcp_user_timeout", "25000"),
 ];
 
+/// The longest that a statement waits for a lock. An analyst's transaction can keep a table for hours. Whoever needs the table for
+/// itself then fails, says why, and tries again, and does not stand still with everybody behind it.
+const LONGEST_WAIT: (&str, &str) = ("lock_timeout", "30000");
+
 /// The sessions of one part of a process. They bear one name, which no other part's sessions have: whoever takes over from the
 /// part finds and ends all of them ([`crate::Lock`]).
 pub fn as_session(options: PgConnectOptions) -> PgConnectOptions {
     let mut part = Uuid::new_v4().simple().to_string();
     part.truncate(12);
-    options.application_name(&format!("{PREFIX}{}-{part}", std::process::id())).options(VANISHED)
+    options
+        .application_name(&format!("{PREFIX}{}-{part}", std::process::id()))
+        .options(VANISHED)
+        .options([LONGEST_WAIT])
 }
 
 /// How many sessions of other parts and processes the database of a pool has.
 pub async fn others(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    let statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+    let statement =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user
                      AND starts_with(application_name, $1) AND application_name <> current_setting('application_name')";
     sqlx::query_scalar(statement).bind(PREFIX).fetch_one(pool).await
 }

@@ -7,6 +7,7 @@ mod build;
 mod compare;
 mod declare;
 mod live;
+mod readers;
 mod value;
 mod writer;
 

@@ -19,9 +19,6 @@ const REMOVED_AT_ONCE: i64 = 10_000;
 const TABLE: &[&str] = &[
     // "Already there, skipping" is no news for anybody.
     "SET LOCAL client_min_messages = warning",
-    // Every service makes its tables under this lock, since they share a schema.
-    "SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))",
-    "CREATE SCHEMA IF NOT EXISTS saldo",
     "CREATE TABLE IF NOT EXISTS saldo.jobs (
         tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, reminder bigint NOT NULL,
         version bigint NOT NULL, taken_until timestamptz NOT NULL, PRIMARY KEY (tenant, account, reminder, version))",
@@ -188,7 +185,7 @@ fn job(row: PgRow) -> Result<Job, sqlx::Error> {
 
 /// Makes the table where it is missing.
 pub(crate) async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut transaction = saldo_postgres::begin(pool).await?;
+    let mut transaction = saldo_postgres::begin_making(pool).await?;
     for statement in TABLE {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }

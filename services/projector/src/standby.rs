@@ -29,7 +29,7 @@ pub async fn become_active(
     metrics: &Metrics,
 ) -> Result<Active, ProjectorError> {
     let mut lock = Lock::open(pool, "saldo_projector").await?;
-    let (mut last, mut since) = (None, Instant::now());
+    let (mut last, mut since, mut stuck) = (None, Instant::now(), false);
     while !lock.try_take().await? {
         if last.is_none() {
             tracing::info!("another projector works; this one stands by");
@@ -37,12 +37,21 @@ pub async fn become_active(
         let done = done(identity, lock.session()).await?;
         metrics.looks_on(done);
         if last != Some(done) || done >= ends(log, identity).await?.iter().sum() {
-            (last, since) = (Some(done), Instant::now());
+            (last, since, stuck) = (Some(done), Instant::now(), false);
         }
         if since.elapsed() >= STANDSTILL {
             let sessions = lock.end_holder(Duration::ZERO).await?;
             if sessions > 0 {
                 tracing::warn!(sessions, "the projector that worked stands still: its sessions were ended");
+            } else {
+                // Counted at each look: the alarm rings where this goes on.
+                saldo_telemetry::interrupted(1);
+                if !std::mem::replace(&mut stuck, true) {
+                    tracing::error!(
+                        "the read models stand still, and another projector that has not fallen silent keeps their lock: see what \
+                         it waits for, or end it"
+                    );
+                }
             }
         }
         sleep(LOOK).await;

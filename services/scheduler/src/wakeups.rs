@@ -13,9 +13,6 @@ const SYNC_PAGE: i64 = 2_000;
 const TABLE: &[&str] = &[
     // "Already there, skipping" is no news for anybody.
     "SET LOCAL client_min_messages = warning",
-    // Every service makes its tables under this lock, since they share a schema.
-    "SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))",
-    "CREATE SCHEMA IF NOT EXISTS saldo",
     "CREATE TABLE IF NOT EXISTS saldo.wakeups (
         tenant text COLLATE \"C\" NOT NULL, account text COLLATE \"C\" NOT NULL, wakeup_at timestamptz,
         account_version bigint NOT NULL, catalog_version bigint NOT NULL, system_version bigint NOT NULL DEFAULT 0,
@@ -100,7 +97,7 @@ pub enum Update {
 
 /// Makes the table where it is missing.
 pub async fn ensure(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut transaction = saldo_postgres::begin(pool).await?;
+    let mut transaction = saldo_postgres::begin_making(pool).await?;
     for statement in TABLE {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }

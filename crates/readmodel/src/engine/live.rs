@@ -4,13 +4,18 @@
 //! wants another version of a model fills that model in a build beside the live one. The swap moves the tables of all other
 //! models over in one transaction, and repoints the views.
 
+use std::time::Duration;
+
 use saldo_log::{acceptor::Position, genesis::Identity};
+use saldo_postgres::Lock;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Declaration, Schema,
     batch::{CHECKPOINTS, ENGINE},
     build::all_models,
+    readers,
 };
 use crate::{DECLARATIONS, ReadModelError, tenants};
 
@@ -40,19 +45,6 @@ const BASE: &[&str] = &[
         format int NOT NULL)",
 ];
 
-/// The role that may read `bi`.
-const ROLE: &str = "
-CREATE SCHEMA IF NOT EXISTS bi;
-COMMENT ON SCHEMA bi IS 'Saldo for analysts: stable names; amounts in minor units beside their currency';
-DO $$ BEGIN
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'saldo_bi') THEN CREATE ROLE saldo_bi NOLOGIN; END IF;
-EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
-END $$;
-";
-const GRANTS: &str = "
-GRANT USAGE ON SCHEMA bi TO saldo_bi;
-GRANT SELECT ON ALL TABLES IN SCHEMA bi TO saldo_bi;
-";
 /// For the query service: which models stand still, and where.
 const SERVED_MODELS: &str =
     "CREATE OR REPLACE VIEW saldo.models AS SELECT model, version, superseded_by, stood_at FROM {s}.models;\n";
@@ -60,9 +52,8 @@ const SERVED_MODELS: &str =
 /// Makes what is missing: the base, and a build with all models where there is none. A build that an earlier release made
 /// stays in force: [`Schema::lacks`] says what must be made anew. Safe to run by several processes at once.
 pub async fn ensure(pool: &PgPool, identity: &Identity) -> Result<Schema, ReadModelError> {
-    let mut transaction = saldo_postgres::begin(pool).await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('saldo_readmodel'))").execute(&mut *transaction).await?;
-    for statement in BASE.iter().chain(&tenants::TABLES) {
+    let mut transaction = saldo_postgres::begin_making(pool).await?;
+    for statement in BASE.iter().chain(&[readers::TABLE]).chain(&tenants::TABLES) {
         sqlx::query(*statement).execute(&mut *transaction).await?;
     }
     let schema = match in_force(&mut transaction).await? {
@@ -206,23 +197,29 @@ async fn point(transaction: &mut PgConnection, schema: &Schema) -> Result<Schema
     .fetch_one(&mut *transaction)
     .await?;
     let faces: String = std::iter::once(&&ENGINE).chain(DECLARATIONS).map(|one| Declaration::face(one)).collect();
-    let sql = format!("{ROLE}{SERVED_MODELS}{}{}{faces}{GRANTS}", CHECKPOINTS.served(), tenants::FACE)
+    let (roles, readers) = (readers::ROLES, readers::face());
+    let sql = format!("{roles}{SERVED_MODELS}{}{}{faces}{readers}", CHECKPOINTS.served(), tenants::FACE)
         .replace("{s}", schema.name());
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(transaction).await?;
     Ok(Schema { epoch, ..schema.clone() })
 }
 
-/// The right to rebuild, until the connection is closed. `None` where somebody else has it.
-pub async fn only_rebuild(pool: &PgPool) -> Result<Option<PgConnection>, ReadModelError> {
-    let mut connection = pool.acquire().await?.detach();
-    // A process that was killed a moment ago may still hold it.
-    sqlx::query("SET lock_timeout = '10s'").execute(&mut connection).await?;
-    let locked = sqlx::query("SELECT pg_advisory_lock(hashtext('saldo_rebuild'))").execute(&mut connection).await;
-    match locked.map_err(ReadModelError::from) {
-        Ok(_) => Ok(Some(connection)),
-        Err(error) if error.is_lock_timeout() => Ok(None),
-        Err(error) => Err(error),
+/// How long the right to rebuild is asked for: a process that was killed a moment ago may still hold it.
+const ASKED_FOR: Duration = Duration::from_secs(10);
+/// Between two questions.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// The right to rebuild, until it is dropped. `None` where somebody else has it.
+pub async fn only_rebuild(pool: &PgPool) -> Result<Option<Lock>, ReadModelError> {
+    let mut lock = Lock::open(pool, "saldo_rebuild").await?;
+    let since = Instant::now();
+    while !lock.try_take().await? {
+        if since.elapsed() >= ASKED_FOR {
+            return Ok(None);
+        }
+        sleep(ASK_EVERY).await;
     }
+    Ok(Some(lock))
 }
 
 /// The build in force, locked until the transaction ends, and the offsets behind its rows. There are no offsets where the build

@@ -162,11 +162,7 @@ mod tests {
         }
         assert!(out.contains("\nBär;1;"), "{out}");
         let second = rows(out.as_bytes());
-        let content = |rows: &Rows| {
-            (0..rows.len())
-                .map(|row| rows.columns(row).expect("text").into_iter().map(String::from).collect::<Vec<_>>())
-                .collect::<Vec<_>>()
-        };
+        let content = |rows: &Rows| (0..rows.len()).map(|row| rows.columns(row).expect("text")).collect::<Vec<_>>();
         assert_eq!(content(&second), content(&first));
         assert_eq!(written(&second), out.as_bytes(), "once is enough");
     }
