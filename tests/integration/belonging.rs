@@ -174,7 +174,7 @@ pub async fn o1_whose_key_store(env: Arc<Env>) -> Outcome {
     // The log holds no account yet.
     let other = dir.path().join("others").display().to_string();
     let said = house.refuses("command", &["--keyring-dir", &other]).await?;
-    assert!(said.contains("holds no key"), "{said}");
+    assert!(said.contains("log.keys is missing"), "{said}");
     assert!(!Path::new(&other).join("master.key").exists(), "no store is made beside the log's");
 
     let theirs_dir = tempfile::tempdir()?;

@@ -17,7 +17,7 @@ use saldo_api::v1;
 use saldo_clock::Clock;
 use saldo_domain::event::Event;
 use saldo_facts::{CatalogEvent, Commit, Format, StoredEvent};
-use saldo_log::{Log, embedded::EmbeddedLog, genesis};
+use saldo_log::{Log, embedded::EmbeddedLog, genesis, keys::LogKeys};
 use sqlx::{Connection, PgConnection};
 use tonic::Code;
 
@@ -45,8 +45,10 @@ impl Served {
         let (log, database) = (env.database().await?, env.database().await?);
         let accounts = EmbeddedLog::connect(&log, "saldo.accounts").await?;
         let catalog = EmbeddedLog::connect(&log, "saldo.catalog").await?;
-        genesis::create(&accounts, 2).await?;
-        genesis::create(&catalog, 1).await?;
+        let keys = LogKeys::at(dir.path().join("data/keyring").join(saldo_log::keys::FILE));
+        keys.finish(genesis::begin(&accounts, 2, || keys.begin(), &keys).await?)?;
+        genesis::complete(&accounts, &keys).await?;
+        genesis::create(&catalog, 1, &keys).await?;
         let public = dir.path().join("pub.pem");
         std::fs::write(&public, token(dir.path(), &["--public-key"])?.stdout)?;
         let listen = format!("127.0.0.1:{}", free_port()?);

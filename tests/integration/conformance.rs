@@ -15,6 +15,7 @@ use saldo_log::{
     frame::{self, Kind, MAX_COMMIT_BYTES, partition_of},
     genesis::{self, Identity},
     kafka::{KafkaConfig, KafkaLog},
+    keys::LogKeys,
     same::{Changed, Trust, until_changed},
 };
 
@@ -25,6 +26,10 @@ use crate::{
 };
 
 const PARTITIONS: u32 = 4;
+
+fn keys() -> LogKeys {
+    LogKeys::fixed([3; 32])
+}
 
 pub async fn embedded(env: Arc<Env>) -> Outcome {
     let url = env.database().await?;
@@ -48,7 +53,7 @@ pub async fn kafka(env: Arc<Env>) -> Outcome {
 
 /// The trace that a record was written under comes back beside its value, which it is no part of.
 async fn trace_beside_the_value(log: &dyn Log) -> Outcome {
-    let identity = genesis::open(log).await?;
+    let identity = genesis::open(log, &keys()).await?;
     let trace: Box<str> = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into();
     let traced = NewRecord { trace: Some(trace.clone()), ..new(&identity, "acme/traced", b"value".to_vec()) };
     let from = log.end(traced.partition).await?;
@@ -69,20 +74,26 @@ fn config(brokers: &str, topic: &str) -> KafkaConfig {
 
 async fn absent_then_other(log: &dyn Log) -> Outcome {
     assert!(
-        matches!(genesis::open(log).await, Err(LogError::Absent(_))),
+        matches!(genesis::open(log, &keys()).await, Err(LogError::Absent(_))),
         "a log that is not there is said to be absent"
     );
-    genesis::create(log, PARTITIONS).await?;
+    genesis::create(log, PARTITIONS, &keys()).await?;
     Ok(())
 }
 
 async fn suite(one: Arc<dyn Log>, two: Arc<dyn Log>) -> Outcome {
     // Created by two at once, it is one log; created again, nothing changes.
-    let (a, b) = tokio::join!(genesis::create(one.as_ref(), PARTITIONS), genesis::create(two.as_ref(), PARTITIONS));
+    let keys = keys();
+    let (a, b) = tokio::join!(
+        genesis::create(one.as_ref(), PARTITIONS, &keys),
+        genesis::create(two.as_ref(), PARTITIONS, &keys)
+    );
     let identity = a?;
-    assert_eq!(identity, b?);
-    assert_eq!(identity, genesis::create(one.as_ref(), PARTITIONS).await?);
-    assert_eq!(identity, genesis::open(two.as_ref()).await?);
+    let others =
+        [b?, genesis::create(one.as_ref(), PARTITIONS, &keys).await?, genesis::open(two.as_ref(), &keys).await?];
+    assert!(others.iter().all(|other| (other.log_id, other.partitions) == (identity.log_id, identity.partitions)));
+    let foreign = genesis::open(two.as_ref(), &LogKeys::fixed([4; 32])).await;
+    assert!(matches!(foreign, Err(LogError::NotALog { .. })), "the Genesis binds the first key: {foreign:?}");
 
     order_and_any_offset(one.as_ref(), &identity).await?;
     concurrent_writers(&one, &two, &identity).await?;
@@ -95,7 +106,7 @@ async fn suite(one: Arc<dyn Log>, two: Arc<dyn Log>) -> Outcome {
 
 fn commit(key: &str, version: u64, parent: [u8; 32], payload: &[u8]) -> Vec<u8> {
     let (tenant, account) = key.split_once('/').expect("tenant/account");
-    frame::encode(Kind::Commit, tenant, account, version, parent, payload)
+    frame::encode(Kind::Commit, tenant, account, version, parent, payload, &keys())
 }
 
 fn new(identity: &Identity, key: &str, value: Vec<u8>) -> NewRecord {
@@ -280,7 +291,7 @@ async fn resuming(log: &dyn Log, identity: &Identity) -> Outcome {
     let mut other = before[before.len() - 1].clone();
     other.value = Bytes::from_static(b"another record");
     assert!(Acceptor::resume(identity, partition, position, heads).judge(&other).is_err(), "another record is noticed");
-    let other_log = Identity { log_id: [9; 16], partitions: identity.partitions };
+    let other_log = Identity { log_id: [9; 16], ..identity.clone() };
     assert!(Acceptor::new(&other_log, partition).judge(&records[0]).is_err(), "another log is noticed");
     Ok(())
 }
@@ -294,7 +305,7 @@ async fn beyond_the_end(log: &dyn Log) -> Outcome {
 pub async fn embedded_cut_off(env: Arc<Env>) -> Outcome {
     let url = env.database().await?;
     let log = EmbeddedLog::connect(&url, "saldo.accounts").await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await?;
     for round in 0..5u8 {
         sqlx::query(
@@ -320,7 +331,7 @@ pub async fn embedded_cut_off(env: Arc<Env>) -> Outcome {
 pub async fn embedded_regrown(env: Arc<Env>) -> Outcome {
     let url = env.database().await?;
     let log = EmbeddedLog::connect(&url, "saldo.accounts").await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     log.append((0..10u8).map(|n| new(&identity, "acme/cut", vec![n])).collect()).await?;
     let mut acceptor = Acceptor::new(&identity, 0);
     for record in read(&log, 0, 0).await? {
@@ -347,7 +358,7 @@ pub async fn kafka_broker_killed(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().to_owned()).await?;
     let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     let mut tail = log.tail(&[(0, 0)]).await?;
     log.append(vec![new(&identity, "acme/before", b"before".to_vec())]).await?;
     broker.kill();
@@ -373,7 +384,7 @@ pub async fn kafka_regrown(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().to_owned()).await?;
     let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     for n in 0..10u8 {
         log.append(vec![new(&identity, "acme/cut", vec![n])]).await?;
     }
@@ -404,7 +415,7 @@ pub async fn o4_kafka_older_log(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().to_owned()).await?;
     let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     for n in 0..10u8 {
         log.append(vec![new(&identity, "acme/cut", vec![n])]).await?;
     }
@@ -430,7 +441,7 @@ pub async fn o4_kafka_older_log(_: Arc<Env>) -> Outcome {
 pub async fn kafka_deleted(env: Arc<Env>) -> Outcome {
     let (brokers, topic) = (&env.kafka().await?.brokers, topic());
     let log = KafkaLog::connect(config(brokers, &topic)).await?;
-    let identity = genesis::create(&log, 2).await?;
+    let identity = genesis::create(&log, 2, &keys()).await?;
     let key = (0..).map(|n| format!("acme/D-{n}")).find(|key| partition_of(key, 2) == 1).ok_or("no key")?;
     log.append((0..5u8).map(|n| new(&identity, &key, vec![n])).collect()).await?;
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
@@ -476,7 +487,7 @@ fn keep_batches(broker: &std::path::Path, batches: usize) -> Outcome {
 pub async fn kafka_unsafe(env: Arc<Env>) -> Outcome {
     let brokers = &env.kafka().await?.brokers;
     let topic = topic();
-    genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1).await?;
+    genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1, &keys()).await?;
     let refused = KafkaLog::connect(KafkaConfig { allow_unsafe: false, ..config(brokers, &topic) }).await;
     let Err(LogError::Unsafe { faults, .. }) = refused else { return Err("an unsafe topic was taken".into()) };
     let faults = faults.join("; ");
@@ -492,7 +503,7 @@ pub async fn kafka_unsafe(env: Arc<Env>) -> Outcome {
         ("max.message.bytes", "1000"),
     ] {
         let topic = crate::conformance::topic();
-        genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1).await?;
+        genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1, &keys()).await?;
         let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set(setting, value);
         for altered in admin.alter_configs([&change], &AdminOptions::new()).await? {
             altered.map_err(|(_, code)| format!("{setting}: {code}"))?;
@@ -522,9 +533,9 @@ pub async fn o13_more_replicas_than_brokers(env: Arc<Env>) -> Outcome {
 pub async fn kafka_other_log(env: Arc<Env>) -> Outcome {
     let brokers = &env.kafka().await?.brokers;
     let (old, new_topic) = (topic(), topic());
-    let old = genesis::create(&KafkaLog::connect(config(brokers, &old)).await?, 1).await?;
+    let old = genesis::create(&KafkaLog::connect(config(brokers, &old)).await?, 1, &keys()).await?;
     let log = KafkaLog::connect(config(brokers, &new_topic)).await?;
-    let other = genesis::create(&log, 1).await?;
+    let other = genesis::create(&log, 1, &keys()).await?;
     assert_ne!(old.log_id, other.log_id);
     let record = read(&log, 0, 0).await?.remove(0);
     assert!(Acceptor::new(&old, 0).judge(&record).is_err(), "a topic made anew is another log");

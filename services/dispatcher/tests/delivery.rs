@@ -34,6 +34,7 @@ use saldo_log::{
     embedded::EmbeddedLog,
     frame::{self, Kind},
     genesis,
+    keys::LogKeys,
 };
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
@@ -246,9 +247,9 @@ impl Office {
         let url = server.url(&database);
         let pool = PgPool::connect(&url).await?;
         let log = EmbeddedLog::connect(&url, "accounts").await?;
-        let identity = genesis::create(&log, 1).await?;
+        let identity = genesis::create(&log, 1, &LogKeys::fixed([3; 32])).await?;
         let catalog_log = EmbeddedLog::connect(&url, "catalog").await?;
-        let catalog_identity = genesis::create(&catalog_log, 1).await?;
+        let catalog_identity = genesis::create(&catalog_log, 1, &identity.keys).await?;
         publish(&catalog_log, &catalog_identity, "acme").await?;
         let schema = saldo_readmodel::ensure(&pool, &identity).await?.name().to_owned();
         let caught_up = format!("UPDATE {schema}.checkpoints SET next_offset = 1");
@@ -300,7 +301,7 @@ impl Office {
         let dispatcher = Dispatcher {
             pool: self.pool.clone(),
             log: self.log.clone(),
-            identity: self.identity,
+            identity: self.identity.clone(),
             catalog,
             clients: ServiceClients::new([channel], self.issuer.clone(), "dispatcher"),
             clock: Clock::system(),
@@ -376,7 +377,7 @@ async fn publish(log: &EmbeddedLog, identity: &genesis::Identity, tenant: &str) 
     };
     let key = format!("{tenant}/{CHAIN}");
     let parent = frame::first_parent(&identity.log_id, &key);
-    let value = frame::encode(Kind::Commit, tenant, CHAIN, 1, parent, &commit.encode());
+    let value = frame::encode(Kind::Commit, tenant, CHAIN, 1, parent, &commit.encode(), &identity.keys);
     log.append(vec![NewRecord { partition: 0, key: key.into(), value: value.into(), trace: None }]).await?;
     Ok(())
 }

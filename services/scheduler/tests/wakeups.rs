@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use saldo_facts::CatalogVersions;
-use saldo_log::genesis::Identity;
+use saldo_log::{genesis::Identity, keys::LogKeys};
 use saldo_scheduler::{
     SchedulerError,
     wakeups::{self, Answer, Chain, Checkpoint, Key, Update},
@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
-const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
+const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1, keys: LogKeys::NONE };
 const ACCOUNTS: i64 = 1_500;
 const ROUNDS: u64 = 12;
 

@@ -3,13 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 
 use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options};
-use saldo_log::{acceptor::Position, genesis::Identity};
+use saldo_log::{acceptor::Position, genesis::Identity, keys::LogKeys};
 use saldo_readmodel::{Accepted, Applied, Move, Opened, Rows, Schema, apply, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::{Failure, Outcome, stories, story::Story};
 
-pub const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
+pub const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1, keys: LogKeys::NONE };
 
 /// Runs a test on a server of its own.
 pub fn run<F: Future<Output = Outcome>>(body: fn(PgPool) -> F) -> Outcome {
