@@ -9,6 +9,9 @@ mod document;
 #[path = "../../services/saldo/src/cli/import/format.rs"]
 #[allow(dead_code)]
 mod format;
+#[path = "../../services/saldo/src/cli/import/formula.rs"]
+#[allow(dead_code)]
+mod formula;
 #[path = "../../services/saldo/src/cli/import/map.rs"]
 #[allow(dead_code)]
 mod map;

@@ -5,13 +5,14 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use saldo_auth::Verifier;
+use saldo_auth::{PublicKey, Scope, Verifier};
 use saldo_facts::ConsistencyToken;
 use tonic::{Request, metadata::MetadataValue, service::Interceptor};
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let key = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n";
-    Verifier::new([key]).expect("a key")
+    let key = PublicKey { name: "key".into(), pem: key.into(), scope: Scope::everything() };
+    Verifier::new([key], std::time::Duration::from_secs(3600)).expect("a key")
 });
 
 fuzz_target!(|data: &[u8]| {

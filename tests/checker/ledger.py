@@ -24,6 +24,7 @@ class Item:
     open: int
     due: tuple
     currency: str
+    issued: tuple
 
 
 @dataclass
@@ -34,6 +35,8 @@ class Account:
     credits: dict = field(default_factory=dict)
     # reminder: status
     reminders: dict = field(default_factory=dict)
+    # Reminders that a person may have said again, or drop: they reached nobody, or nobody knows.
+    tasks: set = field(default_factory=set)
     # (reminder, attempt): (status, message id, hash)
     attempts: dict = field(default_factory=dict)
     # hold: [terms, released]
@@ -48,6 +51,12 @@ class Account:
             and (terms["from"] is None or day(terms["from"]) <= today)
             and (terms["until"] is None or today <= day(terms["until"]))
         ]
+
+    def owed(self, currency, today):
+        """What is owed in a currency on a day. What is not issued yet counts from its day; the money that settled it does already."""
+        items = [item for item in self.items.values() if item.currency == currency]
+        ahead = sum(item.original for item in items if item.issued > today)
+        return sum(item.open for item in items) - ahead + sum(rest for own, rest in self.credits.values() if own == currency)
 
     def balances(self):
         """Currency: (open, unapplied)."""
@@ -109,7 +118,7 @@ class Ledger:
                 name = (body["number"], part["number"])
                 assert name not in account.items, f"{name} is there already"
                 amount = part["amount_minor"]
-                account.items[name] = Item(amount, amount, day(part["due_date"]), body["currency"])
+                account.items[name] = Item(amount, amount, day(part["due_date"]), body["currency"], day(body["issue_date"]))
         elif kind == "invoice.voided":
             for part in body["instalments"]:
                 item = account.items[(body["number"], part["number"])]
@@ -133,6 +142,8 @@ class Ledger:
             move(body["lines"], 1, account.credits[("credit_note", body["credit_note_number"])])
         elif kind == "payment.deallocated":
             move(body["lines"], -1, account.credits[("payment", body["reference"])])
+        elif kind == "credit_note.deallocated":
+            move(body["lines"], -1, account.credits[("credit_note", body["credit_note_number"])])
         elif kind == "credit.refunded":
             source = {1: "payment", 2: "credit_note"}[body["kind"]]
             credit = account.credits[(source, body["document"])]
@@ -146,6 +157,8 @@ class Ledger:
         elif kind == "reminder.due":
             open_ones = [n for n, status in account.reminders.items() if status in ("due", "deferred", "started")]
             assert not open_ones, f"reminder {open_ones} is open still"
+            former = body["retry_of"]
+            assert not former or former in account.tasks, f"reminder {former} ({account.reminders.get(former)}) is said again"
             account.reminders[body["reminder"]] = "due"
         elif kind.startswith("contact."):
             self.contact(account, kind.removeprefix("contact."), body)
@@ -177,6 +190,10 @@ class Ledger:
             for item in body["items"]:
                 held = account.held(item["invoice_number"], day(body["day"]))
                 assert not held, f"reminder {reminder} lists {item['invoice_number']}, which is on hold by {held}"
+                ours = account.items[(item["invoice_number"], item["instalment"])]
+                assert ours.issued <= day(body["day"]), f"reminder {reminder} lists {item['invoice_number']} before its issue date"
+                owed = account.owed(ours.currency, day(body["day"]))
+                assert owed > 0, f"reminder {reminder} lists {item['invoice_number']}, and {owed} {ours.currency} is owed"
             account.attempts[key] = (status, body["stamp"] and body["stamp"]["id"], None)
         elif attempt:
             former, name, _ = account.attempts[key]
@@ -186,4 +203,13 @@ class Ledger:
             handed = body.get("handed") or {"message_id": name, "sha256": b""}
             assert handed["message_id"] == name, f"attempt {key} was to be {name} and is {handed['message_id']}"
             account.attempts[key] = (status, handed["message_id"], handed["sha256"].hex())
+        elif status == "withheld" and before not in ("due", "deferred"):
+            # A person is done with a closed one, which stays as it ended.
+            assert body["reason"] == "dropped" and reminder in account.tasks, f"reminder {reminder} was {before} and is dropped"
+            status = before
+        for_a_person = status in ("rejected", "unknown") or body.get("reason") == "no_contact_point"
+        if for_a_person and body.get("reason") != "dropped":
+            account.tasks.add(reminder)
+        else:
+            account.tasks.discard(reminder)
         account.reminders[reminder] = status

@@ -63,7 +63,7 @@ def opened(event):
 class World:
     """One partition, one account: opened, an invoice, a payment, a refusal, a reminder that was accepted, a lost race."""
 
-    def __init__(self):
+    def __init__(self, ended="accepted"):
         genesis = {"log_id": LOG_ID, "partition": 0, "partition_count": 1, "format": 1}
         self.values = [(b"genesis", frame(0, "", "", 0, bytes(32), encode("GenesisPayload", genesis)))]
         self.head, self.version = chains.first_parent(LOG_ID, "acme/D-1"), 0
@@ -73,7 +73,7 @@ class World:
         self.commit(
             "b", "IssueInvoice",
             [("invoice.issued", {
-                "number": "F-1", "currency": "EUR", "total_minor": 1_000,
+                "number": "F-1", "currency": "EUR", "total_minor": 1_000, "issue_date": date(1),
                 "instalments": [{"number": 1, "due_date": date(1), "amount_minor": 400}, {"number": 2, "due_date": date(2), "amount_minor": 600}],
             })],
             {"document": "F-1", "minor": 1_000, "currency": "EUR"},
@@ -96,7 +96,8 @@ class World:
         started = {"reminder": 1, "attempt": 1, "stamp": {"id": self.mail}}
         self.commit("f", "StartContactAttempt", [("contact.started", started)])
         handed = {"message_id": self.mail, "sha256": b"\x07" * 32}
-        self.commit("g", "RecordContactOutcome", [("contact.accepted", {"reminder": 1, "attempt": 1, "handed": handed})])
+        outcome = {"reminder": 1, "attempt": 1, "handed": handed}
+        self.commit("g", "RecordContactOutcome", [(f"contact.{ended}", outcome)])
         terms = {"invoices": ["F-1"], "from": date(3), "reason": "complaint"}
         self.commit("h", "PlaceHold", [("hold.placed", {"hold": "H-1", "terms": terms})], {"document": "H-1"})
         self.mails = [{"to": "fine@D-1.example.com", "message_id": self.mail, "sha256": "07" * 32}]
@@ -108,6 +109,7 @@ class World:
         self.links = [{"reset": 1, "held": 1, "late": 1, "throttled": 1}]
         self.ends = [{"process": "command-1", "pid": 1, "signal": 9, "code": None}]
         self.plan = dict(SMALL)
+        self.ended = ended
         self.stored = self.as_stored()
 
     def append(self, tenant, account, version, parent, payload):
@@ -145,8 +147,8 @@ class World:
             "credits": {(*key, "payment", "P-1"): ("EUR", 0)},
             "open_items": {(*key, "F-1", 2): ("EUR", 550)},
             "aging": {(*key, "EUR"): (550, 0)},
-            "reminders": {(*key, 1): "accepted"},
-            "attempts": {(*key, 1, 1): "accepted"},
+            "reminders": {(*key, 1): self.ended},
+            "attempts": {(*key, 1, 1): self.ended},
             "holds": {(*key, "H-1"): (["F-1"], "2026-01-03", None, "complaint", False)},
             "parked": [],
         }
@@ -274,7 +276,95 @@ class Planted(unittest.TestCase):
 
     def test_a_mail_that_came_twice(self):
         self.world.mails *= 2
-        self.found("no contact twice", "who was reached has the mail")
+        self.found("no contact twice")
+
+    def again(self, status, **more):
+        """What the first reminder says is said again, and that ends so."""
+        world = self.world
+        world.commit("p", "RetryContact", [("reminder.due", {"reminder": 2, "retry_of": 1, "saying": {"step": "first"}})], {"document": 1})
+        world.commit("q", "StartContactAttempt", [("contact.started", {"reminder": 2, "attempt": 1, "stamp": {"id": world.mail}})])
+        ended = {"reminder": 2, "attempt": 1} | more
+        world.commit("r", "RecordContactOutcome", [(f"contact.{status}", ended)])
+        world.stored["reminders"][("acme", "D-1", 2)] = world.stored["attempts"][("acme", "D-1", 2, 1)] = status
+        world.stored["heads"]["acme/D-1"] = (world.head, world.version)
+
+    def become(self, status):
+        """The first reminder ended otherwise."""
+        self.world = World(ended=status)
+
+    def test_what_was_sent_is_not_said_again(self):
+        self.again("unknown")
+        self.assertIn("the ledger adds up", self.world.judge().violations)
+
+    def test_what_is_unknown_is_said_again_once_for_each_time_a_person_asked(self):
+        self.become("unknown")
+        self.again("accepted", handed={"message_id": self.world.mail, "sha256": b"\x07" * 32})
+        self.found()
+        self.world.mails *= 2
+        self.found()
+        self.world.mails += self.world.mails[:1]
+        self.found("no contact twice")
+
+    def test_what_is_said_again_in_other_words_has_another_name(self):
+        self.become("unknown")
+        self.again("accepted", handed={"message_id": self.world.mail, "sha256": b"\x07" * 32})
+        self.world.mails.append(self.world.mails[0] | {"sha256": "08" * 32})
+        self.found("the same message says the same")
+
+    def test_a_person_who_was_told_another_reminder(self):
+        self.become("unknown")
+        self.again("unknown")
+        self.world.ask("p")["content"]["document"] = 2
+        self.found("what was asked is what was done")
+
+    def test_a_reminder_that_was_dropped_although_it_was_sent_or_twice(self):
+        for status, times, found in (("accepted", 1, True), ("unknown", 1, False), ("rejected", 1, False), ("unknown", 2, True)):
+            world = World(ended=status)
+            for request in "yz"[:times]:
+                world.commit(request, "DropContact", [("contact.withheld", {"reminder": 1, "reason": "dropped"})], {"document": 1})
+            violations = world.judge().violations
+            self.assertEqual("the ledger adds up" in violations, found, (status, times))
+            self.assertNotIn("reminders are equal", violations)
+
+    def test_a_reminder_that_was_dropped_is_not_said_again(self):
+        self.become("unknown")
+        self.world.commit("y", "DropContact", [("contact.withheld", {"reminder": 1, "reason": "dropped"})], {"document": 1})
+        self.again("unknown")
+        self.assertIn("the ledger adds up", self.world.judge().violations)
+
+    def chased(self, day, **item):
+        """Whether it is found that a second reminder lists an item on a day."""
+        world = copy.deepcopy(self.world)
+        world.commit("y", "AdvanceTime", [("reminder.due", {"reminder": 2, "saying": {"step": "second"}})])
+        listed = {"reminder": 2, "attempt": 1, "day": date(day), "items": [item]}
+        world.commit("z", "StartContactAttempt", [("contact.started", listed)])
+        return "the ledger adds up" in world.judge().violations
+
+    def pay(self, reference, minor):
+        paid = ("payment.recorded", {"reference": reference, "currency": "EUR", "amount_minor": minor})
+        self.world.commit(reference, "RecordPayment", [paid], {"document": reference, "minor": minor, "currency": "EUR"})
+
+    def test_somebody_who_was_chased_and_owes_nothing(self):
+        item = {"invoice_number": "F-1", "instalment": 2}
+        self.pay("P-2", 549)
+        self.assertFalse(self.chased(2, **item))
+        self.pay("P-3", 1)
+        self.assertTrue(self.chased(2, **item))
+        # What is issued later is not owed yet.
+        part = {"number": 1, "due_date": date(20), "amount_minor": 900}
+        issued = {"number": "F-2", "currency": "EUR", "total_minor": 900, "issue_date": date(10), "instalments": [part]}
+        content = {"document": "F-2", "minor": 900, "currency": "EUR"}
+        self.world.commit("n", "IssueInvoice", [("invoice.issued", issued)], content)
+        self.assertTrue(self.chased(2, **item))
+        self.assertFalse(self.chased(10, invoice_number="F-2", instalment=1))
+
+    def test_somebody_who_was_chased_before_the_issue_date(self):
+        part = {"number": 1, "due_date": date(20), "amount_minor": 900}
+        issued = {"number": "F-2", "currency": "EUR", "total_minor": 900, "issue_date": date(10), "instalments": [part]}
+        content = {"document": "F-2", "minor": 900, "currency": "EUR"}
+        self.world.commit("n", "IssueInvoice", [("invoice.issued", issued)], content)
+        for day, found in ((9, True), (10, False)):
+            self.assertEqual(self.chased(day, invoice_number="F-2", instalment=1), found)
 
     def test_a_mail_that_never_came_and_one_that_nobody_decided(self):
         self.world.mails[0] = self.world.mails[0] | {"message_id": "other@example.com"}

@@ -140,6 +140,9 @@ async fn about_an_account(clients: &Clients) -> Vec<(String, Result<(), Status>)
         v1::AllocateCreditNoteRequest {
             request_id: request_id(), account_id: account_id(), credit_note_number: "C-1".into(), ..Default::default()
         };
+        v1::DeallocateCreditNoteRequest {
+            request_id: request_id(), account_id: account_id(), credit_note_number: "C-1".into(), ..Default::default()
+        };
         v1::RefundCreditRequest {
             request_id: request_id(),
             account_id: account_id(),
@@ -209,6 +212,7 @@ async fn about_an_account(clients: &Clients) -> Vec<(String, Result<(), Status>)
             ..Default::default()
         };
         v1::GetPaymentRequest { account_id: account_id(), reference: "P-1".into(), ..Default::default() };
+        v1::GetCreditNoteRequest { account_id: account_id(), number: "C-1".into(), ..Default::default() };
         v1::GetAccountRequest { account_id: account_id(), ..Default::default() };
         v1::ListHistoryRequest { account_id: account_id(), ..Default::default() };
         v1::ListRemindersRequest { account_id: account_id(), ..Default::default() };

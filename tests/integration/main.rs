@@ -10,6 +10,7 @@ mod commands;
 mod conformance;
 mod crash_points;
 mod crashes;
+mod deployment;
 mod env;
 mod faults;
 mod files;

@@ -32,8 +32,23 @@ pub struct Saldo {
 /// `saldo` with these arguments.
 pub fn saldo(args: &[&str]) -> Result<Command, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.env(AS_SALDO, "1").args(args).stdin(Stdio::null());
+    command.env(AS_SALDO, "1").stdin(Stdio::null());
+    with(&mut command, args);
     Ok(command)
+}
+
+/// Adds arguments. A database's URL holds a password, and goes into the environment.
+fn with(command: &mut Command, args: &[&str]) {
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match (*arg, args.as_slice().first()) {
+            ("--database-url", Some(url)) => {
+                command.env("SALDO__DATABASE__URL", url);
+                args.next();
+            }
+            _ => drop(command.arg(arg)),
+        }
+    }
 }
 
 /// A program that the kernel ends with the thread that started it, however that ends, where the system can do so.
@@ -83,7 +98,8 @@ impl Saldo {
     /// The same, with these variables in its environment.
     pub async fn start_with(data_dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Result<Self, Failure> {
         let mut command = saldo(&["dev", "--json", "--data-dir"])?;
-        command.arg(data_dir).args(args);
+        command.arg(data_dir);
+        with(&mut command, args);
         if !args.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }

@@ -129,7 +129,7 @@ pub async fn o13_mutual(_: Arc<Env>) -> Outcome {
     }
     let health = |tls: TlsArgs| {
         let mut command = crate::process::saldo(&["health", "--endpoint", &saldo.target.endpoint])?;
-        command.envs(crate::apart::tls_variables(&tls));
+        command.envs(crate::deployment::tls_variables(&tls));
         Ok::<_, Failure>(async move { tokio::task::spawn_blocking(move || command.output()).await })
     };
     assert!(health(right.tls.clone())?.await??.status.success());

@@ -75,7 +75,7 @@ mod tests {
         let declared = |roles, reasons| Declared { service: "CommandService", method: "ReleaseHold", roles, reasons };
         let reasons: &[&str] = &["HOLD_UNKNOWN", "HOLD_RELEASED"];
         let found = |one| contradictions(&[one]).into_iter().filter(|text| text.contains("ReleaseHold")).count();
-        assert_eq!(found(declared(&[Role::Writer, Role::Service], reasons)), 0);
+        assert_eq!(found(declared(&[Role::Writer], reasons)), 0);
         assert_eq!(found(declared(&[Role::Reader], reasons)), 1);
         assert_eq!(found(declared(&[Role::Reader], &[])), 2);
     }

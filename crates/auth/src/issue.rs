@@ -95,13 +95,24 @@ impl Issuer {
         roles: &[Role],
         lifetime: Duration,
     ) -> Result<String, IssuerError> {
-        self.sign(subject, tenant, roles, expiry(lifetime)?)
+        let now = now()?;
+        let life = i64::try_from(lifetime.as_secs()).map_err(|_| IssuerError::Sign)?;
+        self.sign(subject, tenant, roles, now, now.saturating_add(life))
     }
 
-    pub(crate) fn sign(&self, subject: &str, tenant: &str, roles: &[Role], exp: i64) -> Result<String, IssuerError> {
+    pub(crate) fn sign(
+        &self,
+        subject: &str,
+        tenant: &str,
+        roles: &[Role],
+        iat: i64,
+        exp: i64,
+    ) -> Result<String, IssuerError> {
         let claims = Claims {
             sub: subject.to_owned(),
             aud: AUDIENCE.to_owned(),
+            iss: None,
+            iat: Some(iat),
             exp,
             nbf: None,
             tenant: tenant.to_owned(),
@@ -111,14 +122,18 @@ impl Issuer {
     }
 
     pub(crate) fn encode(&self, claims: &Claims) -> Result<String, IssuerError> {
+        self.encode_with(Header::new(Algorithm::EdDSA), claims)
+    }
+
+    pub(crate) fn encode_with(&self, header: Header, claims: &Claims) -> Result<String, IssuerError> {
         let pem = self.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| IssuerError::Sign)?;
         let key = EncodingKey::from_ed_pem(pem.as_bytes()).map_err(|_| IssuerError::Sign)?;
-        encode(&Header::new(Algorithm::EdDSA), claims, &key).map_err(|_| IssuerError::Sign)
+        encode(&header, claims, &key).map_err(|_| IssuerError::Sign)
     }
 }
 
 #[allow(clippy::disallowed_methods, reason = "a token's life is real time, whatever clock decisions have")]
-fn expiry(lifetime: Duration) -> Result<i64, IssuerError> {
+fn now() -> Result<i64, IssuerError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| IssuerError::Sign)?;
-    i64::try_from((now + lifetime).as_secs()).map_err(|_| IssuerError::Sign)
+    i64::try_from(now.as_secs()).map_err(|_| IssuerError::Sign)
 }

@@ -3,6 +3,7 @@
 
 mod declared;
 mod issue;
+mod scope;
 mod verify;
 
 use std::fmt;
@@ -13,7 +14,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 pub use declared::{Declared, contradictions};
 pub use issue::{Issuer, IssuerError};
-pub use verify::{KeyError, Verifier};
+pub use scope::Scope;
+pub use verify::{KeyError, PublicKey, Verifier};
 
 /// The audience every token must name.
 pub const AUDIENCE: &str = "saldo";
@@ -21,7 +23,8 @@ pub const AUDIENCE: &str = "saldo";
 pub const ERROR_DOMAIN: &str = "saldo";
 
 /// What a caller may do. Roles are not ranked: a caller has those its token names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Role {
     /// Records facts.
     Writer,
@@ -55,6 +58,14 @@ impl Role {
     }
 }
 
+impl TryFrom<String> for Role {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        Self::parse(&name).ok_or("must be writer, reader, operator, auditor or service")
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -76,6 +87,11 @@ pub struct Caller {
 struct Claims {
     sub: String,
     aud: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iss: Option<String>,
+    /// When it was signed, from which its life counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
     exp: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,

@@ -83,7 +83,7 @@ impl Tokens {
 
 #[cfg(test)]
 mod tests {
-    use saldo_auth::Verifier;
+    use saldo_auth::{PublicKey, Scope, Verifier};
     use tonic::service::Interceptor;
 
     use super::*;
@@ -96,7 +96,9 @@ mod tests {
 
     fn tokens() -> (Tokens, Verifier) {
         let issuer = Arc::new(Issuer::generate().expect("key"));
-        let verifier = Verifier::new([issuer.public_pem().expect("pem").as_str()]).expect("verifier");
+        let (name, pem) = ("service.pub.pem".to_owned(), issuer.public_pem().expect("pem"));
+        let key = PublicKey { name, pem, scope: Scope::services() };
+        let verifier = Verifier::new([key], LIFETIME).expect("verifier");
         (Tokens { issuer, subject: "scheduler".into(), kept: Mutex::default() }, verifier)
     }
 

@@ -14,7 +14,7 @@ use crate::{
     dunning::LastStep,
     event::Event,
     ids::DocumentNumber,
-    ledger::{self, AllocationLine, CreditKind, Instalment},
+    ledger::{self, AllocationLine, CreditKind, Instalment, deallocation},
     money::Money,
     party,
 };
@@ -77,6 +77,10 @@ pub struct CreditNote {
     pub credit_date: Date,
     /// The day the credit counts from.
     pub counts_from: Date,
+    /// From this day all that is unapplied is unapplied, as of a payment.
+    pub free_from: Date,
+    /// Where the credit went so far.
+    pub lines: Vec<AllocationLine>,
 }
 
 /// A payment as later commands see it.
@@ -196,6 +200,7 @@ impl Document {
                 ledger::Fact::PaymentReversed(fact) => key(DocumentKind::Payment, &fact.reference),
                 ledger::Fact::PaymentDeallocated(fact) => key(DocumentKind::Payment, &fact.reference),
                 ledger::Fact::CreditNoteAllocated(fact) => key(DocumentKind::CreditNote, &fact.credit_note),
+                ledger::Fact::CreditNoteDeallocated(fact) => key(DocumentKind::CreditNote, &fact.credit_note),
                 ledger::Fact::CreditRefunded(fact) => key(DocumentKind::Refund, &fact.reference),
             }],
             Event::Dunning(fact) => {
@@ -255,6 +260,8 @@ impl Document {
                 amount: credited.amount,
                 credit_date: credited.credit_date,
                 counts_from: credited.day(),
+                free_from: credited.day(),
+                lines: credited.lines.clone(),
             })),
             ledger::Fact::PaymentRecorded(recorded) => Some(Document::Payment(Payment {
                 amount: recorded.amount,
@@ -277,13 +284,23 @@ impl Document {
             }),
             ledger::Fact::PaymentDeallocated(deallocated) => changed(before, |document| {
                 if let Document::Payment(payment) = document {
-                    let taken: HashSet<_> =
-                        deallocated.lines.iter().map(|line| (&line.invoice, line.instalment)).collect();
-                    payment.lines.retain(|line| !taken.contains(&(&line.invoice, line.instalment)));
-                    payment.free_from = payment.free_from.max(deallocated.free_from());
+                    take_back(&mut payment.lines, &deallocated.lines);
+                    let free_from = deallocation::free_from(&deallocated.lines, deallocated.deallocation_date);
+                    payment.free_from = payment.free_from.max(free_from);
                 }
             }),
-            ledger::Fact::CreditNoteAllocated(_) => before,
+            ledger::Fact::CreditNoteAllocated(allocated) => changed(before, |document| {
+                if let Document::CreditNote(note) = document {
+                    note.lines.extend(allocated.lines.iter().cloned());
+                }
+            }),
+            ledger::Fact::CreditNoteDeallocated(deallocated) => changed(before, |document| {
+                if let Document::CreditNote(note) = document {
+                    take_back(&mut note.lines, &deallocated.lines);
+                    let free_from = deallocation::free_from(&deallocated.lines, deallocated.deallocation_date);
+                    note.free_from = note.free_from.max(free_from);
+                }
+            }),
             ledger::Fact::CreditRefunded(refunded) if key.kind == DocumentKind::Refund => {
                 Some(Document::Refund(Refund {
                     kind: refunded.kind,
@@ -304,6 +321,12 @@ impl Document {
             }),
         }
     }
+}
+
+/// Lines without those that were taken back.
+fn take_back(lines: &mut Vec<AllocationLine>, back: &[AllocationLine]) {
+    let taken: HashSet<_> = back.iter().map(|line| (&line.invoice, line.instalment)).collect();
+    lines.retain(|line| !taken.contains(&(&line.invoice, line.instalment)));
 }
 
 /// The document after a change of it, where there is one.

@@ -5,6 +5,7 @@ pub mod arising;
 pub mod balance;
 pub mod credit;
 pub mod days;
+pub mod deallocation;
 pub mod invoice;
 pub mod payment;
 pub mod refund;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use allocation::{AllocatedBy, AllocationLine, Designation, Excess};
 pub use arising::ApplyCredit;
 pub use balance::{AppliedAhead, Owed};
-pub use credit::{CreditNoteAllocated, InvoiceCredited};
+pub use credit::{CreditNoteAllocated, CreditNoteDeallocated, InvoiceCredited};
 pub use invoice::{Instalment, InvoiceIssued, InvoiceVoided};
 pub use payment::{PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed};
 pub use refund::CreditRefunded;
@@ -57,6 +58,8 @@ facts!(Ledger {
     PaymentDeallocated,
     /// credit_note.allocated
     CreditNoteAllocated,
+    /// credit_note.deallocated
+    CreditNoteDeallocated,
     /// credit.refunded
     CreditRefunded,
 });
@@ -88,8 +91,8 @@ refusals! {
             asked_minor: i128,
             available_minor: i128,
         } = "OVER_ALLOCATION",
-            "{} {currency} is designated, but {} has only {} {currency}",
-            major(*asked_minor, *currency), source(invoice), major(*available_minor, *currency);
+            "{} {currency} is designated, but {}",
+            major(*asked_minor, *currency), limit(invoice, *available_minor, *currency);
         FailedPrecondition BeforeCredit { counts_from: Date } = "BEFORE_CREDIT",
             "the credit counts from {counts_from}; it is not applied, taken back or refunded before that day";
         FailedPrecondition ItemNotOpen { invoice: DocumentNumber, instalment: Option<u32> } = "ITEM_NOT_OPEN",
@@ -104,9 +107,13 @@ refusals! {
         FailedPrecondition NothingUnapplied { reference: DocumentNumber } = "NOTHING_UNAPPLIED",
             "nothing of {reference} is unapplied";
         FailedPrecondition NothingAllocated { reference: DocumentNumber } = "NOTHING_ALLOCATED",
-            "nothing of payment {reference} is applied";
-        NotFound AllocationUnknown { invoice: DocumentNumber, instalment: Option<u32> } = "ALLOCATION_UNKNOWN",
-            "the payment is not applied to invoice {invoice}{}", part(*instalment);
+            "nothing of {reference} is applied";
+        NotFound AllocationUnknown {
+            document: DocumentNumber,
+            invoice: DocumentNumber,
+            instalment: Option<u32>,
+        } = "ALLOCATION_UNKNOWN",
+            "{document} is not applied to invoice {invoice}{}", part(*instalment);
         AlreadyExists RefundReferenceTaken { reference: DocumentNumber, same_content: bool } = "REFUND_REFERENCE_TAKEN",
             "refund reference {reference} is taken on this account{}", content(*same_content);
         FailedPrecondition RefundExceedsCredit { asked: Money, available_minor: i64 } = "REFUND_EXCEEDS_CREDIT",
@@ -139,8 +146,13 @@ fn major(minor: i128, currency: Currency) -> String {
     format_minor(minor.try_into().unwrap_or(i64::MAX), currency)
 }
 
-fn source(invoice: &Option<DocumentNumber>) -> String {
-    invoice.as_ref().map_or_else(|| "the payment".to_owned(), |invoice| format!("invoice {invoice}"))
+/// What an amount is too much for: what is open on the invoice, or without one the credit itself.
+fn limit(invoice: &Option<DocumentNumber>, available_minor: i128, currency: Currency) -> String {
+    let available = major(available_minor, currency);
+    match invoice {
+        Some(invoice) => format!("invoice {invoice} has only {available} {currency}"),
+        None => format!("only {available} {currency} can be applied"),
+    }
 }
 
 fn part(instalment: Option<u32>) -> String {
@@ -231,6 +243,17 @@ pub enum Command {
         designations: Vec<Designation>,
         /// The day that the allocation counts from; absent: the creditor's day of the decision.
         allocation_date: Option<Date>,
+    },
+    /// Takes allocations of a credit note back: its credit is unapplied again, and the items are open again.
+    DeallocateCreditNote {
+        /// The credit note.
+        credit_note: DocumentNumber,
+        /// As in [`Command::DeallocatePayment`].
+        items: Vec<(DocumentNumber, Option<u32>)>,
+        /// From this day the credit is unapplied again; absent: the creditor's day of the decision.
+        deallocation_date: Option<Date>,
+        /// Free text.
+        reason: Option<Sealed>,
     },
     /// Records that unapplied credit was paid out to the debtor.
     RefundCredit {
@@ -391,10 +414,15 @@ impl Ledger {
                 Ok(self.with_credit_applied(vec![deallocated.into()], day, context))
             }
             Command::AllocateCreditNote { credit_note, designations, allocation_date } => {
-                let unknown = || Refusal::CreditNoteUnknown { credit_note: credit_note.clone() };
-                let note = documents.credit_note(credit_note).ok_or_else(unknown)?;
-                let day = days::of_credit(*allocation_date, note.counts_from, today)?;
+                let note = credit::known(documents, credit_note)?;
+                let day = days::of_credit(*allocation_date, note.free_from, today)?;
                 self.allocate(documents, (CreditKind::CreditNote, credit_note), designations, (day, today))
+            }
+            Command::DeallocateCreditNote { credit_note, items, deallocation_date, reason } => {
+                let days = (*deallocation_date, today);
+                let deallocated = self.deallocate_note(documents, credit_note, items, days, reason)?;
+                let day = deallocated.deallocation_date;
+                Ok(self.with_credit_applied(vec![deallocated.into()], day, context))
             }
             Command::RefundCredit { reference, kind, document, amount, refund_date, reason } => {
                 self.refund(documents, reference, (*kind, document), *amount, (*refund_date, today), reason)
@@ -425,7 +453,18 @@ impl Ledger {
             Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, decided_on, .. }) => {
                 self.apply_as_decided((CreditKind::CreditNote, credit_note), *currency, lines, *decided_on);
             }
-            Fact::PaymentDeallocated(deallocated) => self.unapply(deallocated),
+            Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, lines, deallocation_date, .. }) => {
+                self.unapply((CreditKind::Payment, reference), *currency, lines, *deallocation_date);
+            }
+            Fact::CreditNoteDeallocated(CreditNoteDeallocated {
+                credit_note,
+                currency,
+                lines,
+                deallocation_date,
+                ..
+            }) => {
+                self.unapply((CreditKind::CreditNote, credit_note), *currency, lines, *deallocation_date);
+            }
             Fact::CreditRefunded(CreditRefunded { kind, document, amount, .. }) => {
                 self.pay_out(*kind, document, amount.minor);
             }

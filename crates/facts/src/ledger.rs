@@ -4,8 +4,9 @@ use saldo_api::v1;
 use saldo_domain::{
     dunning::LastStep,
     ledger::{
-        AllocatedBy, AllocationLine, CreditKind, CreditNoteAllocated, CreditRefunded, Instalment, InvoiceCredited,
-        InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
+        AllocatedBy, AllocationLine, CreditKind, CreditNoteAllocated, CreditNoteDeallocated, CreditRefunded,
+        Instalment, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentDeallocated,
+        PaymentRecorded, PaymentReversed,
     },
     money::{Currency, format_minor},
 };
@@ -181,6 +182,20 @@ fact! {
     date: |fact| Some(fact.deallocation_date),
     summary: |PaymentDeallocated { reference, currency, lines, .. }| {
         format!("Payment {reference} no longer applied: {}", to(lines, *currency))
+    },
+}
+
+fact! {
+    "credit_note.deallocated" [2] CreditNoteDeallocated {
+        1 => credit_note,
+        2 => currency,
+        3 => deallocation_date,
+        4 => lines,
+        5 => reason,
+    }
+    date: |fact| Some(fact.deallocation_date),
+    summary: |CreditNoteDeallocated { credit_note, currency, lines, .. }| {
+        format!("Credit note {credit_note} no longer applied: {}", to(lines, *currency))
     },
 }
 

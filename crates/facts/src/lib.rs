@@ -50,6 +50,7 @@ declare::facts! {
         PaymentReversed,
         PaymentDeallocated,
         CreditNoteAllocated,
+        CreditNoteDeallocated,
         CreditRefunded,
     }
     Dunning dunning_facts {

@@ -6,8 +6,8 @@ use saldo_domain::{
     agreement::{HoldAmended, HoldPlaced, HoldReleased},
     dunning::{ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, ContactWithheld, ReminderDue},
     ledger::{
-        CreditRefunded, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentDeallocated, PaymentRecorded,
-        PaymentReversed,
+        CreditNoteDeallocated, CreditRefunded, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentDeallocated,
+        PaymentRecorded, PaymentReversed,
     },
     party::{AccountAmended, AccountOpened},
     sealed::Sealed,
@@ -21,7 +21,8 @@ pub const DISPLAY_NAME: &str = "display_name";
 pub const CONTACT_ADDRESS: &str = "contact_points.address";
 /// The description of invoice.issued.
 pub const DESCRIPTION: &str = "description";
-/// The reason of invoice.credited, invoice.voided, payment.deallocated, payment.reversed and credit.refunded.
+/// The reason of invoice.credited, invoice.voided, payment.deallocated, credit_note.deallocated, payment.reversed and
+/// credit.refunded.
 pub const REASON: &str = "reason";
 /// The note of hold.placed, hold.amended and hold.released, and of reminder.due and contact.withheld.
 pub const NOTE: &str = "note";
@@ -45,6 +46,7 @@ pub const FIELDS: &[(&str, &[&str])] = &[
     (InvoiceVoided::TYPE, &[REASON]),
     (PaymentRecorded::TYPE, &[REMITTANCE]),
     (PaymentDeallocated::TYPE, &[REASON]),
+    (CreditNoteDeallocated::TYPE, &[REASON]),
     (PaymentReversed::TYPE, &[REASON]),
     (CreditRefunded::TYPE, &[REASON]),
     (ReminderDue::TYPE, &[NOTE]),

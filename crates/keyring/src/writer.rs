@@ -4,7 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, RwLock,
@@ -107,9 +107,10 @@ pub(crate) fn start(
     if missing == WhereMissing::Refuse && std::fs::metadata(&path).map_or(0, |found| found.len()) == 0 {
         return Err(KeyringError::Missing { path: dir.display().to_string() });
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, error))?;
+    saldo_private_files::folder(dir).map_err(|error| failed(dir, error))?;
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
     let mut file = file.map_err(|error| failed(&path, error))?;
+    saldo_private_files::close_file(&file).map_err(|error| failed(&path, error))?;
     let master = {
         let lock_file = file.try_clone().map_err(|error| failed(&path, error))?;
         let _lock = Lock::take(&path, &lock_file)?;

@@ -3,17 +3,21 @@
 mod reminder;
 mod snapshot;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use saldo_api::v1;
 use saldo_auth::ERROR_DOMAIN;
 use saldo_domain::{
     account::Account,
     command::Command,
     event::Event,
-    ledger::{self, AllocationLine, CreditNoteAllocated, InvoiceCredited, PaymentAllocated},
+    ids::DocumentNumber,
+    ledger::{AllocationLine, CreditKind, Fact},
+    money::Currency,
     refusal::{Refusal, RefusalKind},
 };
-use saldo_facts::{CatalogVersions, Commit, ConsistencyToken, event_type, line_to_api, timestamp_to_api};
+use saldo_facts::{
+    CatalogVersions, Commit, ConsistencyToken, date_to_api, effective_date, event_type, line_to_api, timestamp_to_api,
+};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -31,6 +35,21 @@ pub struct Refused {
     pub details: Vec<(String, String)>,
 }
 
+/// A part of a payment or a credit note that was applied to an instalment, or taken back from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The kind of the document.
+    pub kind: CreditKind,
+    /// Payment reference or credit note number.
+    pub document: DocumentNumber,
+    /// The document's currency.
+    pub currency: Currency,
+    /// The part, and from which day on it was applied or taken back.
+    pub line: AllocationLine,
+    /// The part was taken back.
+    pub is_back: bool,
+}
+
 /// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -44,8 +63,10 @@ pub struct Answer {
     pub next_wakeup: Option<Timestamp>,
     /// Types of the events, in order.
     pub event_types: Vec<String>,
-    /// The items that a payment or credit was applied to.
-    pub allocations: Vec<AllocationLine>,
+    /// What was applied and taken back.
+    pub moved: Vec<Moved>,
+    /// The day that the first fact of the ledger or of holds is true of.
+    pub effective_date: Option<Date>,
     /// What the command did to a reminder.
     pub reminder: Option<ReminderAnswer>,
     /// The versions of the catalog that the decision used.
@@ -63,7 +84,10 @@ impl Answer {
             recorded_at: commit.recorded_at,
             next_wakeup: commit.next_wakeup,
             event_types: commit.events.iter().map(|event| event_type(event).to_owned()).collect(),
-            allocations: commit.events.iter().flat_map(allocations).cloned().collect(),
+            moved: commit.events.iter().flat_map(moved).collect(),
+            effective_date: (commit.events.iter())
+                .find(|event| matches!(event, Event::Ledger(_) | Event::Agreement(_)))
+                .and_then(effective_date),
             reminder: ReminderAnswer::of(commit),
             catalog: commit.catalog,
             refused: commit.refusal.as_ref().map(|refusal| Refused {
@@ -89,7 +113,8 @@ impl Answer {
             recorded_at: now,
             next_wakeup,
             event_types: Vec::new(),
-            allocations: Vec::new(),
+            moved: Vec::new(),
+            effective_date: None,
             reminder: ReminderAnswer::of_nothing(command, account),
             catalog,
             refused: None,
@@ -116,10 +141,12 @@ impl Answer {
             next_wakeup: self.next_wakeup.map(timestamp_to_api),
             replayed,
             event_types: self.event_types,
-            allocations: self.allocations.iter().map(line_to_api).collect(),
+            allocations: self.moved.iter().filter(|one| !one.is_back).map(|one| line_to_api(&one.line)).collect(),
             contact: self.reminder.map(ReminderAnswer::into_api),
             policy_version: self.catalog.tenant,
             system_version: self.catalog.system,
+            moved: self.moved.into_iter().map(Moved::into_api).collect(),
+            effective_date: self.effective_date.map(date_to_api),
         })
     }
 }
@@ -145,11 +172,55 @@ impl Refused {
     }
 }
 
-fn allocations(event: &Event) -> &[AllocationLine] {
-    match event {
-        Event::Ledger(ledger::Fact::InvoiceCredited(InvoiceCredited { lines, .. }))
-        | Event::Ledger(ledger::Fact::PaymentAllocated(PaymentAllocated { lines, .. }))
-        | Event::Ledger(ledger::Fact::CreditNoteAllocated(CreditNoteAllocated { lines, .. })) => lines,
-        _ => &[],
+impl Moved {
+    fn into_api(self) -> v1::MovedCredit {
+        let Self { kind, document, currency, line, is_back } = self;
+        v1::MovedCredit {
+            kind: kind.name().to_owned(),
+            document: document.to_string(),
+            invoice_number: line.invoice.to_string(),
+            instalment: line.instalment,
+            due_date: Some(date_to_api(line.due_date)),
+            amount_minor: if is_back { -line.amount } else { line.amount },
+            currency: currency.to_string(),
+            effective_date: Some(date_to_api(line.effective_date)),
+        }
     }
+}
+
+/// What a fact applied or took back. What was taken back is so from the fact's day on, and not before the day it took effect.
+fn moved(event: &Event) -> Vec<Moved> {
+    let Event::Ledger(fact) = event else { return Vec::new() };
+    let (kind, document, currency, lines, back) = match fact {
+        Fact::InvoiceCredited(fact) => {
+            (CreditKind::CreditNote, &fact.credit_note, fact.amount.currency, &fact.lines, None)
+        }
+        Fact::PaymentAllocated(fact) => (CreditKind::Payment, &fact.reference, fact.currency, &fact.lines, None),
+        Fact::CreditNoteAllocated(fact) => {
+            (CreditKind::CreditNote, &fact.credit_note, fact.currency, &fact.lines, None)
+        }
+        Fact::PaymentDeallocated(fact) => {
+            (CreditKind::Payment, &fact.reference, fact.currency, &fact.lines, Some(fact.deallocation_date))
+        }
+        Fact::CreditNoteDeallocated(fact) => {
+            (CreditKind::CreditNote, &fact.credit_note, fact.currency, &fact.lines, Some(fact.deallocation_date))
+        }
+        Fact::PaymentReversed(fact) => {
+            (CreditKind::Payment, &fact.reference, fact.amount.currency, &fact.lines, Some(fact.day()))
+        }
+        Fact::InvoiceIssued(_) | Fact::InvoiceVoided(_) | Fact::PaymentRecorded(_) | Fact::CreditRefunded(_) => {
+            return Vec::new();
+        }
+    };
+    let one = |line: &AllocationLine| Moved {
+        kind,
+        document: document.clone(),
+        currency,
+        line: AllocationLine {
+            effective_date: back.map_or(line.effective_date, |day| line.effective_date.max(day)),
+            ..line.clone()
+        },
+        is_back: back.is_some(),
+    };
+    lines.iter().map(one).collect()
 }

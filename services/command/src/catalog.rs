@@ -31,7 +31,7 @@ use crate::{failure::Failure, pipeline::Commands, violations::Violation};
 /// Who publishes.
 const PUBLISHERS: &[Role] = &[Role::Operator];
 /// Who may see what is in force.
-const VIEWERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
+const VIEWERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator];
 
 /// The declaration of an rpc of the catalog, implemented for its request. The service serves every rpc of catalog.proto
 /// through it, so a missing declaration does not compile.

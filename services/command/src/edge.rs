@@ -34,8 +34,8 @@ pub const MAX_REQUEST_ID_LEN: usize = 64;
 /// What [`is_request_id`] wants.
 pub const REQUEST_ID_RULE: &str = "must be 1 to 64 printable ASCII characters without spaces, for example a UUID";
 
-/// Those who record facts: people and systems of the creditor, and our own services.
-const RECORDERS: &[Role] = &[Role::Writer, Role::Service];
+/// Those who record facts: people and systems of the creditor. Our own services record no money and no profile.
+const RECORDERS: &[Role] = &[Role::Writer];
 /// Those who hand messages over.
 const SENDERS: &[Role] = &[Role::Service];
 /// Those who decide what a machine may not.

@@ -19,15 +19,13 @@ use saldo_log::{
 };
 use saldo_projector::{End, Phase, Progress, ProjectorError, Rebuild, Report, rebuild, verify, verify_within};
 use saldo_readmodel::ReadModelError;
+use saldo_test_postgres::{Failure, Outcome, on_a_database};
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Outcome = Result<(), Failure>;
-
 fn main() -> ExitCode {
     let name = "what_stands_elsewhere_than_the_log_says_is_found_and_nothing_is_changed";
-    saldo_test_postgres::main(name, async |server| checked(&server.url, &server.dir).await)
+    saldo_test_postgres::main([on_a_database(name, async |database| checked(&database.url, &database.dir).await)])
 }
 
 async fn checked(url: &str, dir: &Path) -> Outcome {

@@ -5,6 +5,7 @@
 
 mod account;
 mod aging;
+mod credit;
 mod documents;
 mod errors;
 mod history;
@@ -12,7 +13,6 @@ mod holds;
 mod invoice;
 mod items;
 mod paging;
-mod payment;
 mod reminders;
 mod turns;
 mod values;
@@ -33,7 +33,7 @@ use errors::{account_unknown, database, invalid, log_changed, parked};
 use turns::Turns;
 
 /// Who may read.
-const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator, Role::Service];
+const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator];
 
 /// The declaration of a query, implemented for its request. [`QueryRequest`] has what is generated from query.proto: the
 /// rpc's name, its answer, and the fields that queries share.

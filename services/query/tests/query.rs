@@ -7,22 +7,19 @@ use saldo_auth::{Caller, Role};
 use saldo_facts::ConsistencyToken;
 use saldo_log::{genesis::Identity, keys::LogKeys};
 use saldo_query::QueryGrpc;
-use saldo_test_postgres::Server;
+use saldo_test_postgres::{Database, Failure, Outcome, on_a_database};
 use sqlx::{AssertSqlSafe, PgPool};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-type Outcome = Result<(), Failure>;
-
 const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1, keys: LogKeys::NONE };
 
 fn main() -> ExitCode {
-    saldo_test_postgres::main("reminders_attempts_totals_and_o5_the_cost_of_aging", with_rows)
+    saldo_test_postgres::main([on_a_database("reminders_attempts_totals_and_o5_the_cost_of_aging", with_rows)])
 }
 
-async fn with_rows(server: Server) -> Outcome {
-    let pool = PgPool::connect(&server.url).await?;
+async fn with_rows(database: Database) -> Outcome {
+    let pool = PgPool::connect(&database.url).await?;
     let outcome = asked(&pool).await;
     pool.close().await;
     outcome
@@ -258,7 +255,7 @@ async fn outbox(service: &QueryGrpc) -> Outcome {
 
 async fn of_one_account(service: &QueryGrpc) -> Outcome {
     let request = v1::ListRemindersRequest { account_id: "D-1".into(), ..Default::default() };
-    let page = service.list_reminders(by(&[Role::Service], request)).await?.into_inner();
+    let page = service.list_reminders(by(&[Role::Operator], request)).await?.into_inner();
     assert_eq!(listed(&page.reminders), ["D-1 2 unknown", "D-1 1 rejected"]);
     let request = |account: &str| v1::ListAttemptsRequest { account_id: account.into(), ..Default::default() };
     let attempts = service.list_attempts(by(&[Role::Auditor], request("D-1"))).await?.into_inner().attempts;

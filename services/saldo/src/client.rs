@@ -24,8 +24,11 @@ pub struct Target {
     /// The query service's endpoint, if it is another one.
     #[arg(long, env = "SALDO_QUERY_ENDPOINT", value_name = "URL")]
     pub query_endpoint: Option<String>,
-    /// A token; `saldo dev` prints one, `saldo token` makes one.
-    #[arg(long, env = "SALDO_TOKEN", hide_env_values = true, value_name = "JWT")]
+    /// A file that holds the token, instead of SALDO_TOKEN. `saldo dev` prints a token, `saldo token` makes one.
+    #[arg(long, env = "SALDO_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The token itself. It comes from no flag: every user of the machine can read the flags of a process.
+    #[arg(skip)]
     pub token: String,
     /// TLS of both endpoints.
     #[command(flatten)]
@@ -86,6 +89,19 @@ pub enum ClientError {
         /// The transport's message.
         why: String,
     },
+    /// There is none.
+    #[error(
+        "no token: set SALDO_TOKEN, or name a file that holds one with --token-file; `saldo token` makes one for trials"
+    )]
+    NoToken,
+    /// The file of the token.
+    #[error("--token-file {path}: {error}")]
+    TokenFile {
+        /// Its path.
+        path: String,
+        /// What went wrong.
+        error: std::io::Error,
+    },
     /// The token or the URL cannot be used.
     #[error(transparent)]
     Client(#[from] saldo_client::ClientError),
@@ -97,12 +113,24 @@ pub enum ClientError {
 impl Target {
     /// One endpoint for every service.
     pub fn new(endpoint: String, token: String) -> Self {
-        Self { endpoint, query_endpoint: None, token, tls: TlsArgs::default() }
+        Self { endpoint, query_endpoint: None, token_file: None, token, tls: TlsArgs::default() }
+    }
+
+    fn bearer(&self) -> Result<Bearer, ClientError> {
+        if !self.token.is_empty() {
+            return Ok(Bearer::new(&self.token)?);
+        }
+        let token = match &self.token_file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| ClientError::TokenFile { path: path.display().to_string(), error })?,
+            None => std::env::var("SALDO_TOKEN").unwrap_or_default(),
+        };
+        if token.trim().is_empty() { Err(ClientError::NoToken) } else { Ok(Bearer::new(&token)?) }
     }
 
     /// Connects at once to every service.
     pub async fn connect(&self) -> Result<Clients, ClientError> {
-        let bearer = Bearer::new(&self.token)?;
+        let bearer = self.bearer()?;
         let authorized = |channel| InterceptedService::new(channel, bearer.clone());
         let channel = connect(&self.endpoint, &self.tls).await?;
         let query = match &self.query_endpoint {

@@ -26,19 +26,20 @@ use figment::{
 };
 use serde::Deserialize;
 
+pub use self::{
+    access::KeyFile,
+    error::ConfigError,
+    flags::{MailServer, Overrides},
+    secret::Secret,
+    telemetry::{TelemetryConfig, TracingConfig, TracingFormat},
+    tls::TlsConfig,
+};
 use self::{
     access::{AuthConfig, ServicesConfig},
     error::{readable, within},
     log::LogConfig,
     sending::SendingConfig,
     stores::{DatabaseConfig, KeyringConfig},
-};
-pub use self::{
-    error::ConfigError,
-    flags::Overrides,
-    secret::Secret,
-    telemetry::{TelemetryConfig, TracingConfig, TracingFormat},
-    tls::TlsConfig,
 };
 
 /// Everything a process can be told.
@@ -84,6 +85,7 @@ impl Default for Config {
 impl Config {
     /// Reads file, environment and flags.
     pub fn load(flags: &Overrides) -> Result<Self, ConfigError> {
+        flags.check()?;
         let mut settings = Figment::new();
         if let Some(path) = &flags.config {
             readable(path)?;
@@ -97,6 +99,7 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         within("queue", self.queue as u64, 1_000_000)?;
+        self.auth.check()?;
         self.sending.check()?;
         self.telemetry.check()?;
         self.tls.files()?;
@@ -196,10 +199,17 @@ mod tests {
 
     #[test]
     fn flags_do_not_print_a_database_url() {
-        let flags = Overrides { database_url: Some("postgres://u:hunter2@h/d".into()), ..Overrides::default() };
+        let flags = Overrides { database_url: Some("postgres://u@hunter2/d".into()), ..Overrides::default() };
         assert!(!format!("{flags:?}").contains("hunter2"));
         let config = Config::load(&flags).expect("valid");
-        assert_eq!(config.database.url.expect("set").expose(), "postgres://u:hunter2@h/d");
+        assert_eq!(config.database.url.expect("set").expose(), "postgres://u@hunter2/d");
+    }
+
+    #[test]
+    fn a_password_in_a_flag_is_refused_and_not_repeated() {
+        let flags = Overrides { database_url: Some("postgres://u:hunter2@h/d".into()), ..Overrides::default() };
+        let error = Config::load(&flags).expect_err("refused").to_string();
+        assert!(error.contains("SALDO__DATABASE__URL") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod calls;
 pub mod grpc;
 mod guard;
 mod incoming;
+mod keys;
 pub mod resources;
 pub mod service;
 pub mod start;

@@ -62,7 +62,7 @@ pub enum SchedulerError {
     NoAgenda(sqlx::Error),
     /// The command service refuses the scheduler itself, whatever the account.
     #[error(
-        "the command service refuses the scheduler itself ({code}, {reason:?}): is the public key of its tokens among auth.public_keys there?"
+        "the command service refuses the scheduler itself ({code}, {reason:?}): is the public key of its tokens among auth.service_public_keys there?"
     )]
     Refused {
         /// The status code.

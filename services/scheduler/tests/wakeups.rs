@@ -8,24 +8,22 @@ use saldo_scheduler::{
     SchedulerError,
     wakeups::{self, Answer, Chain, Checkpoint, Key, Update},
 };
-use saldo_test_postgres::Server;
+use saldo_test_postgres::{Database, Outcome, on_a_database};
 use sqlx::{AssertSqlSafe, PgPool};
-
-type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1, keys: LogKeys::NONE };
 const ACCOUNTS: i64 = 1_500;
 const ROUNDS: u64 = 12;
 
 fn main() -> ExitCode {
-    saldo_test_postgres::main(
+    saldo_test_postgres::main([on_a_database(
         "o9_agenda_and_answers_never_wait_for_each_other_and_older_answers_are_found",
-        on_a_server,
-    )
+        all,
+    )])
 }
 
-async fn on_a_server(server: Server) -> Outcome {
-    let pool = PgPool::connect(&server.url).await?;
+async fn all(database: Database) -> Outcome {
+    let pool = PgPool::connect(&database.url).await?;
     let outcome = async {
         agenda_and_answers(&pool).await?;
         older_answers(&pool).await

@@ -1,4 +1,4 @@
-//! Commands as clients ask them: every kind that moves money, and holds.
+//! Commands as clients ask them: every kind that moves money, holds, and what a person does about a reminder.
 
 use prost::Message;
 use saldo::client::Clients;
@@ -25,6 +25,10 @@ pub enum Command {
     Pay(v1::RecordPaymentRequest),
     /// What is unapplied of one is applied.
     Allocate(v1::AllocatePaymentRequest),
+    /// What was applied of one is taken back.
+    Deallocate(v1::DeallocatePaymentRequest),
+    /// What is unapplied of one is paid out.
+    Refund(v1::RefundCreditRequest),
     /// A payment that bounced.
     Reverse(v1::ReversePaymentRequest),
     /// Dunning stops for a while.
@@ -33,6 +37,10 @@ pub enum Command {
     Amend(v1::AmendHoldRequest),
     /// A hold ends.
     Release(v1::ReleaseHoldRequest),
+    /// A person has a reminder said again.
+    Retry(v1::RetryContactRequest),
+    /// A person is done with a reminder.
+    Drop(v1::DropContactRequest),
 }
 
 macro_rules! each {
@@ -44,10 +52,14 @@ macro_rules! each {
             Command::Void($request) => $then,
             Command::Pay($request) => $then,
             Command::Allocate($request) => $then,
+            Command::Deallocate($request) => $then,
+            Command::Refund($request) => $then,
             Command::Reverse($request) => $then,
             Command::Hold($request) => $then,
             Command::Amend($request) => $then,
             Command::Release($request) => $then,
+            Command::Retry($request) => $then,
+            Command::Drop($request) => $then,
         }
     };
 }
@@ -62,10 +74,14 @@ impl Command {
             Command::Void(_) => "VoidInvoice",
             Command::Pay(_) => "RecordPayment",
             Command::Allocate(_) => "AllocatePayment",
+            Command::Deallocate(_) => "DeallocatePayment",
+            Command::Refund(_) => "RefundCredit",
             Command::Reverse(_) => "ReversePayment",
             Command::Hold(_) => "PlaceHold",
             Command::Amend(_) => "AmendHold",
             Command::Release(_) => "ReleaseHold",
+            Command::Retry(_) => "RetryContact",
+            Command::Drop(_) => "DropContact",
         }
     }
 
@@ -104,8 +120,12 @@ impl Command {
                 (&request.credit_note_number, Some(&request.invoice_number), money(&request.amount))
             }
             Command::Pay(request) => (&request.reference, None, money(&request.amount)),
+            Command::Refund(request) => (&request.reference, None, money(&request.amount)),
+            Command::Retry(v1::RetryContactRequest { reminder, .. })
+            | Command::Drop(v1::DropContactRequest { reminder, .. }) => return json!({ "document": reminder }),
             Command::Void(v1::VoidInvoiceRequest { invoice_number: document, .. })
             | Command::Allocate(v1::AllocatePaymentRequest { reference: document, .. })
+            | Command::Deallocate(v1::DeallocatePaymentRequest { reference: document, .. })
             | Command::Reverse(v1::ReversePaymentRequest { reference: document, .. })
             | Command::Hold(v1::PlaceHoldRequest { hold_id: document, .. })
             | Command::Amend(v1::AmendHoldRequest { hold_id: document, .. })
@@ -132,10 +152,14 @@ impl Command {
                 Command::Void(request) => client.void_invoice(timed(request)).await,
                 Command::Pay(request) => client.record_payment(timed(request)).await,
                 Command::Allocate(request) => client.allocate_payment(timed(request)).await,
+                Command::Deallocate(request) => client.deallocate_payment(timed(request)).await,
+                Command::Refund(request) => client.refund_credit(timed(request)).await,
                 Command::Reverse(request) => client.reverse_payment(timed(request)).await,
                 Command::Hold(request) => client.place_hold(timed(request)).await,
                 Command::Amend(request) => client.amend_hold(timed(request)).await,
                 Command::Release(request) => client.release_hold(timed(request)).await,
+                Command::Retry(request) => client.retry_contact(timed(request)).await,
+                Command::Drop(request) => client.drop_contact(timed(request)).await,
             }
         };
         match tokio::time::timeout(TRY, sent).await {

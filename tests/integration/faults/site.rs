@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     Failure, Outcome,
+    deployment::make_keys,
     env::{free_port, within},
     kafka::{Door, Kafka, Shape},
     mailbox::Moody,
@@ -59,12 +60,7 @@ pub struct Site {
 impl Site {
     /// Lays everything out under a folder and starts it.
     pub async fn lay(dir: &Path) -> Result<Self, Failure> {
-        let key = |name: &str| {
-            let issuer = Issuer::read_or_create(&dir.join(format!("{name}.pem")))?;
-            std::fs::write(dir.join(format!("{name}.pub.pem")), issuer.public_pem()?)?;
-            Ok::<_, Failure>(issuer)
-        };
-        let (issuer, _) = (key("issuer")?, key("service")?);
+        let issuer = make_keys(dir)?;
         let mail = Moody::start(0).await?;
         let database = Database::start(&dir.join("postgres")).await?;
         let mut planned = Vec::new();
@@ -105,7 +101,7 @@ impl Site {
                  [log]\nkafka = '{brokers}'\ntopic = '{TOPIC}'\nreplication_factor = 1\nallow_unsafe = true\n\
                  partitions = {PARTITIONS}\n[database]\nurl = '{database_url}'\n[keyring]\ndir = '{}'\n\
                  [sending]\nsmtp = 'smtp://127.0.0.1:{mail_port}?tls=none'\n\
-                 [auth]\npublic_keys = ['{}', '{}']\nservice_key = '{}'\n\
+                 [auth]\npublic_keys = ['{}']\nservice_public_keys = ['{}']\nservice_key = '{}'\n\
                  [services]\ncommand = [{}]\n[tracing]\nfilter = 'warn'\n",
                 at(&format!("{name}.data")),
                 at("keys"),

@@ -104,6 +104,7 @@ fn opened(fact: &Fact) -> Vec<(&DocumentNumber, u32)> {
         }
         Fact::PaymentReversed(reversed) => items_of(&reversed.lines),
         Fact::PaymentDeallocated(deallocated) => items_of(&deallocated.lines),
+        Fact::CreditNoteDeallocated(deallocated) => items_of(&deallocated.lines),
         _ => Vec::new(),
     }
 }

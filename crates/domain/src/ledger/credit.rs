@@ -7,7 +7,7 @@ use super::{
     days, invoice, same_currency,
 };
 use crate::{
-    document::Documents,
+    document::{CreditNote, Documents},
     ids::DocumentNumber,
     money::{Currency, Money},
     sealed::Sealed,
@@ -54,6 +54,22 @@ pub struct CreditNoteAllocated {
     pub decided_on: Option<Date>,
 }
 
+/// credit_note.deallocated: allocations of a credit note are taken back. Its credit is unapplied until an allocation names the
+/// credit note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreditNoteDeallocated {
+    /// The credit note.
+    pub credit_note: DocumentNumber,
+    /// The credit note's currency.
+    pub currency: Currency,
+    /// From this day the credit is unapplied again; a line that counts from a later day was never in effect.
+    pub deallocation_date: Date,
+    /// The allocations taken back; at least one.
+    pub lines: Vec<AllocationLine>,
+    /// Free text.
+    pub reason: Option<Sealed>,
+}
+
 impl Ledger {
     pub(super) fn credit(
         &self,
@@ -87,6 +103,24 @@ impl Ledger {
             counts_from: days::apart(day, credit_date),
         };
         Ok(vec![credited.into()])
+    }
+
+    pub(super) fn deallocate_note(
+        &self,
+        documents: &dyn Documents,
+        credit_note: &DocumentNumber,
+        items: &[(DocumentNumber, Option<u32>)],
+        (deallocation_date, today): (Option<Date>, Date),
+        reason: &Option<Sealed>,
+    ) -> Result<CreditNoteDeallocated, Refusal> {
+        let note = known(documents, credit_note)?;
+        Ok(CreditNoteDeallocated {
+            credit_note: credit_note.clone(),
+            currency: note.amount.currency,
+            deallocation_date: days::of_credit(deallocation_date, note.counts_from, today)?,
+            lines: self.to_take_back(documents, credit_note, &note.lines, items)?,
+            reason: reason.clone(),
+        })
     }
 
     pub(super) fn add_credit(
@@ -142,4 +176,10 @@ impl Ledger {
         let lines = allocation::designated(self, documents, designations, currency, available, day)?;
         Ok((AllocatedBy::Designation, lines))
     }
+}
+
+/// The credit note of a number, unless it is unknown.
+pub(super) fn known(documents: &dyn Documents, credit_note: &DocumentNumber) -> Result<CreditNote, Refusal> {
+    let unknown = || Refusal::CreditNoteUnknown { credit_note: credit_note.clone() };
+    documents.credit_note(credit_note).ok_or_else(unknown)
 }

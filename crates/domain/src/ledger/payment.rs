@@ -1,12 +1,10 @@
 //! Payments: recorded, applied, and taken back.
 
-use std::collections::HashSet;
-
 use jiff::civil::Date;
 
 use super::{
-    AllocatedBy, AllocationLine, CreditKind, Currencies, Designation, Excess, Fact, Ledger, Refusal, UnappliedCredit,
-    days,
+    AllocatedBy, AllocationLine, CreditKind, Currencies, Designation, Excess, Fact, Ledger, Refusal, days,
+    deallocation::on_the_ladder,
 };
 use crate::{
     document::{Documents, Payment},
@@ -146,23 +144,12 @@ impl Ledger {
     ) -> Result<PaymentDeallocated, Refusal> {
         let payment = standing(documents, reference)?;
         let day = days::of_credit(deallocation_date, payment.counts_from, today)?;
-        if payment.lines.is_empty() {
-            return Err(Refusal::NothingAllocated { reference: reference.clone() });
-        }
-        let applied: HashSet<_> = payment.lines.iter().flat_map(named_by).collect();
-        if let Some((invoice, instalment)) = items.iter().find(|(no, part)| !applied.contains(&(no, *part))) {
-            return Err(Refusal::AllocationUnknown { invoice: invoice.clone(), instalment: *instalment });
-        }
-        let named: HashSet<_> = items.iter().map(|(invoice, instalment)| (invoice, *instalment)).collect();
-        let taken = |line: &&AllocationLine| named.is_empty() || named_by(line).iter().any(|name| named.contains(name));
-        let lines: Vec<AllocationLine> = payment.lines.iter().filter(taken).cloned().collect();
-        self.room_for_items(lines.len())?;
-        self.room_for_credit()?;
+        let lines = self.to_take_back(documents, reference, &payment.lines, items)?;
         Ok(PaymentDeallocated {
             reference: reference.clone(),
             currency: payment.amount.currency,
             deallocation_date: day,
-            lines: on_the_ladder(documents, lines),
+            lines,
             reason: reason.clone(),
         })
     }
@@ -199,46 +186,6 @@ impl Ledger {
         self.ahead.retain(|ahead| ahead.kind != CreditKind::Payment || ahead.document != reversed.reference);
         self.restore(&reversed.lines, reversed.amount.currency, reversed.day());
     }
-
-    /// The money of the lines is unapplied again, and kept: a person goes on with it.
-    pub(super) fn unapply(&mut self, deallocated: &PaymentDeallocated) {
-        let PaymentDeallocated { reference, currency, deallocation_date, lines, .. } = deallocated;
-        let minor = lines.iter().fold(0i64, |sum, line| sum.saturating_add(line.amount));
-        let free_from = deallocated.free_from();
-        let of_payment =
-            |credit: &&mut UnappliedCredit| credit.kind == CreditKind::Payment && credit.document == *reference;
-        match self.credits.iter_mut().find(of_payment) {
-            Some(credit) => {
-                credit.remaining = credit.remaining.saturating_add(minor);
-                credit.date = credit.date.max(free_from);
-                credit.kept = true;
-            }
-            None => {
-                let amount = Money { minor, currency: *currency };
-                self.add_credit(CreditKind::Payment, reference, amount, free_from, true);
-            }
-        }
-        let taken: HashSet<_> = lines.iter().map(|line| (&line.invoice, line.instalment)).collect();
-        self.ahead.retain(|ahead| {
-            let of_payment = ahead.kind == CreditKind::Payment && ahead.document == *reference;
-            !(of_payment && taken.contains(&(&ahead.invoice, ahead.instalment)))
-        });
-        self.restore(lines, *currency, *deallocation_date);
-    }
-}
-
-/// The lines, with the step of the ladder that each instalment goes on with.
-fn on_the_ladder(documents: &dyn Documents, lines: Vec<AllocationLine>) -> Vec<AllocationLine> {
-    let on_ladder = |line: AllocationLine| {
-        let invoice = documents.invoice(&line.invoice);
-        AllocationLine { last_step: invoice.and_then(|invoice| invoice.last_step(line.instalment)), ..line }
-    };
-    lines.into_iter().map(on_ladder).collect()
-}
-
-/// The names by which a line can be chosen: its invoice, or its instalment alone.
-fn named_by(line: &AllocationLine) -> [(&DocumentNumber, Option<u32>); 2] {
-    [(&line.invoice, None), (&line.invoice, Some(line.instalment))]
 }
 
 /// Whether what was designated is among what was applied.
@@ -263,13 +210,6 @@ impl Payment {
                 self.lines.is_empty() || self.lines.iter().any(named)
             }
         }
-    }
-}
-
-impl PaymentDeallocated {
-    /// From this day all that was taken back is unapplied.
-    pub fn free_from(&self) -> Date {
-        self.lines.iter().map(|line| line.effective_date).fold(self.deallocation_date, Date::max)
     }
 }
 

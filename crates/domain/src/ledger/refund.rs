@@ -2,7 +2,7 @@
 
 use jiff::civil::Date;
 
-use super::{CreditKind, Fact, Ledger, Refusal, days, payment, same_currency};
+use super::{CreditKind, Fact, Ledger, Refusal, credit, days, payment, same_currency};
 use crate::{
     document::{Documents, Refund},
     ids::DocumentNumber,
@@ -52,17 +52,14 @@ impl Ledger {
         }
         let credit_date = match kind {
             CreditKind::Payment => payment::standing(documents, document)?.free_from,
-            CreditKind::CreditNote => {
-                let note = documents.credit_note(document);
-                note.ok_or_else(|| Refusal::CreditNoteUnknown { credit_note: document.clone() })?.counts_from
-            }
+            CreditKind::CreditNote => credit::known(documents, document)?.free_from,
         };
         let day = days::of_credit(Some(refund_date), credit_date, today)?;
         let nothing = || Refusal::NothingUnapplied { reference: document.clone() };
-        let credit = self.unapplied(kind, document).ok_or_else(nothing)?;
-        same_currency(credit.currency, amount.currency)?;
-        if amount.minor > credit.remaining {
-            return Err(Refusal::RefundExceedsCredit { asked: amount, available_minor: credit.remaining });
+        let left = self.unapplied(kind, document).ok_or_else(nothing)?;
+        same_currency(left.currency, amount.currency)?;
+        if amount.minor > left.remaining {
+            return Err(Refusal::RefundExceedsCredit { asked: amount, available_minor: left.remaining });
         }
         let refunded = CreditRefunded {
             reference: reference.clone(),

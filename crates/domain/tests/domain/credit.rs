@@ -44,6 +44,15 @@ fn deallocate(reference: &str, items: &[(&str, Option<u32>)]) -> ledger::Command
     }
 }
 
+fn deallocate_note(note: &str, items: &[(&str, Option<u32>)]) -> ledger::Command {
+    ledger::Command::DeallocateCreditNote {
+        credit_note: number(note),
+        items: items.iter().map(|(invoice, instalment)| (number(invoice), *instalment)).collect(),
+        deallocation_date: None,
+        reason: None,
+    }
+}
+
 fn refund(reference: &str, kind: CreditKind, document: &str, minor: i64) -> ledger::Command {
     ledger::Command::RefundCredit {
         reference: number(reference),
@@ -174,6 +183,56 @@ fn u1_an_allocation_can_be_taken_back_whole_or_by_item() {
 }
 
 #[test]
+fn u1_an_allocation_of_a_credit_note_can_be_taken_back_and_applied_elsewhere() {
+    let mut world = World::opened();
+    world.ask(&invoice("F-1", &[(day(10), 300), (day(20), 300)])).expect("issued");
+    world.ask(&credit_note("A-1", "F-1", 700)).expect("credited");
+    world.ask(&invoice("F-2", &[(day(25), 300)])).expect("issued");
+    assert_eq!((world.open(), world.unapplied()), (vec![200], 0), "600 of it for F-1, and 100 for F-2");
+    assert_eq!(world.ask(&deallocate_note("A-9", &[])), Err("CREDIT_NOTE_UNKNOWN"));
+    assert_eq!(world.ask(&deallocate_note("A-1", &[("F-1", Some(3))])), Err("ALLOCATION_UNKNOWN"));
+    world.ask(&deallocate_note("A-1", &[("F-1", Some(2)), ("F-2", None)])).expect("by item");
+    assert_eq!((world.open(), world.unapplied()), (vec![300, 300], 400), "not applied again by itself");
+    let too_early = ledger::Command::AllocateCreditNote {
+        credit_note: number("A-1"),
+        designations: vec![],
+        allocation_date: Some(day(31)),
+    };
+    assert_eq!(world.ask(&too_early), Err("BEFORE_CREDIT"), "until the 1st of February it was elsewhere");
+    world.ask(&deallocate_note("A-1", &[])).expect("the rest");
+    assert_eq!((world.open(), world.unapplied()), (vec![300, 300, 300], 700));
+    assert_eq!(world.ask(&deallocate_note("A-1", &[])), Err("NOTHING_ALLOCATED"));
+    let early = world.ask(&refund("R-1", CreditKind::CreditNote, "A-1", 100));
+    assert_eq!(early, Err("BEFORE_CREDIT"), "and so on the 20th of January");
+    world.ask(&allocate_note("A-1")).expect("oldest first");
+    assert_eq!((world.open(), world.unapplied()), (vec![200], 0));
+    assert_eq!(impossible(&world), Vec::<String>::new());
+}
+
+#[test]
+fn u1_an_invoice_is_voided_once_the_allocation_of_its_credit_note_is_taken_back() {
+    let mut world = World::opened();
+    world.ask(&invoice("F-1", &[(day(10), 300)])).expect("issued");
+    world.ask(&credit_note("A-1", "F-1", 100)).expect("credited");
+    let void = ledger::Command::VoidInvoice { number: number("F-1"), void_date: day(20), reason: None };
+    assert_eq!(world.ask(&void), Err("INVOICE_HAS_ALLOCATIONS"));
+    world.ask(&deallocate_note("A-1", &[])).expect("taken back");
+    world.ask(&void).expect("voided");
+    assert_eq!((world.open(), world.unapplied()), (vec![], 100));
+    assert_eq!(impossible(&world), Vec::<String>::new());
+}
+
+#[test]
+fn u1_other_credit_that_waits_is_applied_to_what_a_credit_note_no_longer_settles() {
+    let mut world = World::opened();
+    world.ask(&invoice("F-1", &[(day(10), 300)])).expect("issued");
+    world.ask(&credit_note("A-1", "F-1", 300)).expect("credited");
+    world.ask(&payment("P-1", money(200, "EUR"), &[])).expect("paid although nothing is open");
+    world.ask(&deallocate_note("A-1", &[])).expect("taken back");
+    assert_eq!((world.open(), world.unapplied()), (vec![100], 300), "the payment is applied, the credit note waits");
+}
+
+#[test]
 fn u1_an_item_that_a_deallocation_opens_goes_on_with_the_step_it_had() {
     let mut world = owing(march(12));
     live_through(&mut world, &BTreeSet::new(), local("2026-03-21T00:00:00"));
@@ -296,6 +355,8 @@ enum Turn {
     Deallocate(u32),
     Allocate(u32),
     Credit(u32, i64),
+    DeallocateNote(u32),
+    AllocateNote(u32),
 }
 
 fn turns() -> impl Strategy<Value = Vec<(i64, Turn)>> {
@@ -306,6 +367,8 @@ fn turns() -> impl Strategy<Value = Vec<(i64, Turn)>> {
         1 => (1..6u32).prop_map(Turn::Deallocate),
         1 => (1..6u32).prop_map(Turn::Allocate),
         1 => (1..6u32, 1..9_000i64).prop_map(|(of, minor)| Turn::Credit(of, minor)),
+        1 => (1..6u32).prop_map(Turn::DeallocateNote),
+        1 => (1..6u32).prop_map(Turn::AllocateNote),
     ];
     prop::collection::vec((1..30 * 24i64, turn), 1..30)
 }
@@ -333,6 +396,8 @@ proptest! {
                 Turn::Reverse(of) => world.ask(&reversal(&format!("P-{of}"))),
                 Turn::Deallocate(of) => world.ask(&deallocate(&format!("P-{of}"), &[])),
                 Turn::Allocate(of) => world.ask(&allocate(&format!("P-{of}"))),
+                Turn::DeallocateNote(of) => world.ask(&deallocate_note(&format!("A-{of}"), &[])),
+                Turn::AllocateNote(of) => world.ask(&allocate_note(&format!("A-{of}"))),
                 Turn::Credit(of, minor) => world.ask(&credit_note(&format!("A-{index}"), &format!("G-{of}"), minor)),
             };
         }

@@ -55,6 +55,9 @@ fn changes(world: &World) -> Vec<(Date, Item, i64)> {
             Fact::PaymentDeallocated(back) => {
                 lines("payment", back.reference.to_string(), &back.lines, Some(back.deallocation_date));
             }
+            Fact::CreditNoteDeallocated(back) => {
+                lines("credit_note", back.credit_note.to_string(), &back.lines, Some(back.deallocation_date));
+            }
             Fact::CreditRefunded(refund) => {
                 all.push((refund.day(), (kind(refund.kind), refund.document.to_string(), 0), refund.amount.minor));
             }

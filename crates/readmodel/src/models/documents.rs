@@ -7,8 +7,8 @@ use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued, PaymentAllocated,
-        PaymentDeallocated, PaymentRecorded,
+        AllocationLine, CreditNoteAllocated, CreditNoteDeallocated, CreditRefunded, Fact, InvoiceCredited,
+        InvoiceIssued, PaymentAllocated, PaymentDeallocated, PaymentRecorded,
     },
     money::{Currency, Money},
 };
@@ -302,6 +302,18 @@ impl DocumentRows {
             }
             Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
                 let key = key("payment", reference);
+                self.allocate(&key, accepted.position, *currency, lines, |line| {
+                    (-line.amount, line.effective_date.max(*deallocation_date))
+                });
+            }
+            Fact::CreditNoteDeallocated(CreditNoteDeallocated {
+                credit_note,
+                currency,
+                deallocation_date,
+                lines,
+                ..
+            }) => {
+                let key = key("credit_note", credit_note);
                 self.allocate(&key, accepted.position, *currency, lines, |line| {
                     (-line.amount, line.effective_date.max(*deallocation_date))
                 });

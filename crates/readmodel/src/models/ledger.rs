@@ -13,8 +13,8 @@ use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, CreditNoteAllocated, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided,
-        PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
+        AllocationLine, CreditNoteAllocated, CreditNoteDeallocated, CreditRefunded, Fact, InvoiceCredited,
+        InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
     },
     money::Currency,
 };
@@ -403,7 +403,16 @@ impl Lines<'_> {
                 self.apply("credit_note", credit_note, *currency, lines);
             }
             Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
-                self.take_back(reference, *currency, lines, *deallocation_date);
+                self.take_back("payment", reference, *currency, lines, *deallocation_date);
+            }
+            Fact::CreditNoteDeallocated(CreditNoteDeallocated {
+                credit_note,
+                currency,
+                deallocation_date,
+                lines,
+                ..
+            }) => {
+                self.take_back("credit_note", credit_note, *currency, lines, *deallocation_date);
             }
             Fact::CreditRefunded(refunded @ CreditRefunded { kind, document, amount, .. }) => {
                 let day = refunded.day();
@@ -411,7 +420,7 @@ impl Lines<'_> {
             }
             // What was applied is first unapplied again, and then all of it goes.
             Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, lines, .. }) => {
-                self.take_back(reference, amount.currency, lines, reversed.day());
+                self.take_back("payment", reference, amount.currency, lines, reversed.day());
                 let payment = credit("payment", reference, amount.currency, reversed.day());
                 self.push(payment, reversed.day(), amount.minor);
             }
@@ -419,11 +428,18 @@ impl Lines<'_> {
     }
 
     /// What was applied is unapplied again from a day on, and not before the day it took effect.
-    fn take_back(&mut self, reference: &DocumentNumber, currency: Currency, lines: &[AllocationLine], from: Date) {
+    fn take_back(
+        &mut self,
+        kind: &'static str,
+        document: &DocumentNumber,
+        currency: Currency,
+        lines: &[AllocationLine],
+        from: Date,
+    ) {
         for line in lines {
             let day = line.effective_date.max(from);
             self.push(applied(line, currency), day, line.amount);
-            self.push(credit("payment", reference, currency, day), day, -line.amount);
+            self.push(credit(kind, document, currency, day), day, -line.amount);
         }
     }
 

@@ -1,13 +1,11 @@
 //! Everything that becomes of reminders, and the rows that tell it.
 
 use saldo_domain::dunning::{ReminderState, WithheldReason};
+use saldo_test_postgres::Outcome;
 
-use crate::{
-    Outcome,
-    story::{
-        Story, accepted, again, deferred, due, given_up, no_answer, no_outcome, refused, started, started_friendlier,
-        waits, withheld,
-    },
+use crate::story::{
+    Story, accepted, again, deferred, due, given_up, no_answer, no_outcome, refused, started, started_friendlier,
+    waits, withheld,
 };
 
 const FAILED: &str = "1.1 rejected refused: rcpt 550";

@@ -1,30 +1,13 @@
 //! The same in Postgres.
 
-use std::os::unix::fs::PermissionsExt;
-
-use saldo_embedded_postgres::{ChildCommand, EmbeddedPostgres, Options};
 use saldo_log::{acceptor::Position, genesis::Identity, keys::LogKeys};
 use saldo_readmodel::{Accepted, Applied, Move, Opened, Rows, Schema, apply, ensure};
+use saldo_test_postgres::{Failure, Outcome};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
-use crate::{Failure, Outcome, stories, story::Story};
+use crate::{stories, story::Story};
 
 pub const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1, keys: LogKeys::NONE };
-
-/// Runs a test on a server of its own.
-pub fn run<F: Future<Output = Outcome>>(body: fn(PgPool) -> F) -> Outcome {
-    tokio::runtime::Runtime::new()?.block_on(async {
-        let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o711)).tempdir()?;
-        let options = Options::new(dir.path().join("data"), ChildCommand::this_binary(["child"])?);
-        let server = EmbeddedPostgres::start(options, |_| {}).await?;
-        server.ensure_database("saldo").await?;
-        let pool = PgPool::connect(&server.url("saldo")).await?;
-        let outcome = body(pool.clone()).await;
-        pool.close().await;
-        server.stop().await?;
-        outcome
-    })
-}
 
 /// Every story's commits in one log, turn by turn: which story, and which commit of it.
 pub fn log(stories: &[Story]) -> Vec<(&Story, usize)> {
@@ -166,7 +149,8 @@ pub async fn cancelled(pool: PgPool) -> Outcome {
             begun = saldo_postgres::begin(&pool) => drop(begun?),
             () = some_time(turns * 10) => {}
         }
-        let open = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'";
+        let open = "SELECT count(*) FROM pg_stat_activity
+                    WHERE state = 'idle in transaction' AND datname = current_database()";
         let mut looks = 0;
         while sqlx::query_scalar::<_, i64>(open).fetch_one(&mut watch).await? > 0 {
             looks += 1;

@@ -5,8 +5,8 @@ use saldo_auth::Role;
 use saldo_domain::{
     command::Command,
     ledger::{
-        self, CreditKind, CreditRefunded, Excess, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentDeallocated,
-        PaymentRecorded, PaymentReversed, invoice,
+        self, CreditKind, CreditNoteDeallocated, CreditRefunded, Excess, InvoiceCredited, InvoiceIssued, InvoiceVoided,
+        PaymentDeallocated, PaymentRecorded, PaymentReversed, invoice,
     },
 };
 use saldo_facts::{
@@ -229,6 +229,38 @@ impl Rpc for v1::AllocateCreditNoteRequest {
     }
 
     fn clear_personal(&mut self) {}
+}
+
+impl Rpc for v1::DeallocateCreditNoteRequest {
+    const ROLES: &'static [Role] = RECORDERS;
+    const REFUSALS: &'static [&'static str] = &[
+        "CREDIT_NOTE_UNKNOWN",
+        "BEFORE_CREDIT",
+        "DATE_IN_FUTURE",
+        "NOTHING_ALLOCATED",
+        "ALLOCATION_UNKNOWN",
+        "TOO_MANY_OPEN_ITEMS",
+    ];
+
+    fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
+        let credit_note = fields.number("credit_note_number", &self.credit_note_number);
+        let items = fields.allocated_items("items", &self.items);
+        let deallocation_date = fields.optional_date("deallocation_date", self.deallocation_date);
+        let reason = fields.free_text("reason", CreditNoteDeallocated::TYPE, REASON, &self.reason);
+        Some(
+            ledger::Command::DeallocateCreditNote {
+                credit_note: credit_note?,
+                items: items?,
+                deallocation_date: deallocation_date?,
+                reason: reason?,
+            }
+            .into(),
+        )
+    }
+
+    fn clear_personal(&mut self) {
+        self.reason.clear();
+    }
 }
 
 impl Rpc for v1::RefundCreditRequest {

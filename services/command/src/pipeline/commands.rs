@@ -113,7 +113,7 @@ impl Commands {
         basis: Basis,
         options: Options,
     ) -> Result<(Self, Running), StartError> {
-        std::fs::create_dir_all(&options.store_dir)
+        saldo_private_files::folder(&options.store_dir)
             .map_err(|error| store_error(&options.store_dir, error.to_string()))?;
         saldo_telemetry::foreign_records("accounts", 0);
         let runtime = Handle::current();

@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition, backends::FileBackend};
 use saldo_domain::{
     account::Account,
     document::{Document, DocumentKey},
@@ -160,7 +160,8 @@ struct Changed {
 impl Store {
     /// Opens the file. A store of another log, or one that an other release folded, is emptied.
     pub fn open(path: &Path, log_id: [u8; 16]) -> Result<Self, StoreError> {
-        let database = Database::builder().set_cache_size(STORE_CACHE).create(path)?;
+        let file = FileBackend::new(saldo_private_files::open(path)?)?;
+        let database = Database::builder().set_cache_size(STORE_CACHE).create_with_backend(file)?;
         let transaction = database.begin_write()?;
         let stale = stale(&transaction.open_table(META)?, log_id)?;
         if let Some(why) = stale {

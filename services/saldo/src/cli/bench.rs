@@ -23,7 +23,7 @@ use std::{
 
 use anstream::println;
 use saldo_api::v1;
-use saldo_auth::{Issuer, Role, Verifier};
+use saldo_auth::{Issuer, PublicKey, Role, Scope, Verifier};
 use saldo_clock::Clock;
 use saldo_facts::date_to_api;
 
@@ -33,7 +33,7 @@ use crate::{
     Failure, Outcome,
     client::{Clients, Target},
     config::{Config, Overrides, TlsConfig},
-    run::{stores::Stores, system::System, telemetry},
+    run::{start::EXPLORING, stores::Stores, system::System, telemetry},
     terminal::{progress, table},
 };
 
@@ -123,8 +123,9 @@ fn prepare(args: &Bench) -> Result<(Config, tempfile::TempDir), Failure> {
 async fn paths(args: &Bench) -> Outcome {
     let (config, dir) = prepare(args)?;
     let issuer = Issuer::generate()?;
-    let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Reader], Duration::from_secs(86_400))?;
-    let verifier = Verifier::new([issuer.public_pem()?.as_str()])?;
+    let token = issuer.issue("bench", "bench", &[Role::Writer, Role::Reader], EXPLORING)?;
+    let key = PublicKey { name: "the key of the bench".to_owned(), pem: issuer.public_pem()?, scope: Scope::people() };
+    let verifier = Verifier::new([key], EXPLORING)?;
     let mut system = System::start_shown(&config, &issuer, Clock::system()).await?;
     // The bare topic is in the same Kafka, or in the same embedded database.
     let mut bare = config.clone();

@@ -5,7 +5,6 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
-    time::Duration,
 };
 
 use anstream::println;
@@ -18,14 +17,13 @@ use super::Run;
 use crate::{
     Failure, Outcome,
     cli::{serve, token::creditor},
-    config::{Config, ConfigError, Overrides, Secret},
-    run::{service::Service, system::System, telemetry},
+    config::{Config, ConfigError, MailServer, Overrides, Secret},
+    run::{service::Service, start::EXPLORING, system::System, telemetry},
 };
 
 const ALL_ROLES: [Role; 5] = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor, Role::Service];
 /// A port that the system chooses.
 const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-const TOKEN_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The configuration that `dev` writes into its folder for other commands.
 const CONFIG_FILE: &str = "dev.toml";
@@ -45,10 +43,9 @@ pub struct Dev {
     /// The tenant of the printed token.
     #[arg(long, default_value = "acme")]
     tenant: String,
-    /// Send to this mail server instead of the built-in one: smtps://user:password@host, smtp://user:password@host:587, or
-    /// smtp://host:25?tls=none.
-    #[arg(long, value_name = "URL", env = "SALDO_SMTP", hide_env_values = true)]
-    smtp: Option<String>,
+    /// Mails go there instead of to the built-in server.
+    #[command(flatten)]
+    mail_server: MailServer,
     /// Address of the page that shows the built-in mail server's mails.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8025")]
     mail_page: SocketAddr,
@@ -64,7 +61,7 @@ impl Run for Dev {
     async fn run(self) -> Outcome {
         let mut config = load(&self.settings)?;
         config.log.allow_unsafe = true;
-        config.sending.smtp = self.smtp.clone().map(Secret::new).or(config.sending.smtp);
+        config.sending.smtp = self.mail_server.url()?.or(config.sending.smtp);
         if self.settings.kafka.is_some() && config.log.replication_factor == 3 {
             config.log.replication_factor = 1;
         }
@@ -75,7 +72,7 @@ impl Run for Dev {
         })?;
         let key = config.data_dir.join("dev-key.pem");
         let issuer = Issuer::read_or_create(&key)?;
-        let token = issuer.issue("dev", creditor(&self.tenant)?.as_str(), &ALL_ROLES, TOKEN_LIFE)?;
+        let token = issuer.issue("dev", creditor(&self.tenant)?.as_str(), &ALL_ROLES, EXPLORING)?;
         let sink =
             match &config.sending.smtp {
                 Some(_) => None,

@@ -5,6 +5,7 @@
 mod document;
 mod dry_run;
 mod format;
+mod formula;
 mod load;
 mod map;
 mod plan;

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use self::{publish::PublishArgs, show::ShowArgs};
 use super::Run;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, config::MailServer};
 
 /// Check a dunning policy and its templates, try its messages, and put it in force.
 #[derive(clap::Parser)]
@@ -40,7 +40,7 @@ pub enum Policy {
     ///
     /// Reads the folder and needs no service. Nothing is recorded.
     #[command(
-        after_help = "Exit code 0: the mail server accepted the message; 3: the server refused it, or did not answer.\n\nExamples:\n  saldo policy try docs/policy --step first-reminder --language es --to me@example.com --smtp 'smtp://localhost:1025?tls=none'\n  saldo policy try docs/policy --step courtesy --language en --to me@example.com --smtp smtps://user:password@mail.example.com"
+        after_help = "Exit code 0: the mail server accepted the message; 3: the server refused it, or did not answer.\n\nExamples:\n  saldo policy try docs/policy --step first-reminder --language es --to me@example.com --smtp 'smtp://localhost:1025?tls=none'\n  SALDO_SMTP=smtps://user:password@mail.example.com saldo policy try docs/policy --step courtesy --language en --to me@example.com"
     )]
     Try(TryArgs),
     /// Put a policy and its templates in force.
@@ -72,9 +72,8 @@ pub struct TryArgs {
     /// The address of the message.
     #[arg(long, value_name = "ADDRESS")]
     to: String,
-    /// The mail server: smtps://user:password@host, smtp://user:password@host:587 (STARTTLS), or smtp://host:25?tls=none.
-    #[arg(long, env = "SALDO_SMTP", hide_env_values = true, value_name = "URL")]
-    smtp: Server,
+    #[command(flatten)]
+    mail_server: MailServer,
     /// PEM file of the authorities that certify the mail server; absent: the authorities that browsers trust.
     #[arg(long, value_name = "FILE")]
     smtp_ca: Option<PathBuf>,
@@ -141,9 +140,11 @@ async fn send_sample(args: TryArgs) -> Outcome {
         id: uuid::Uuid::new_v4().to_string(),
         date: Clock::system().now(),
     };
+    let url = args.mail_server.url()?.ok_or("--smtp is missing: name the mail server there, or in SALDO_SMTP")?;
+    let server: Server = url.expose().parse().map_err(|error| format!("the mail server: {error}"))?;
     let server = match args.smtp_ca {
-        None => args.smtp,
-        Some(ca) => args.smtp.trusting(ca).map_err(|error| format!("--smtp-ca: {error}"))?,
+        None => server,
+        Some(ca) => server.trusting(ca).map_err(|error| format!("--smtp-ca: {error}"))?,
     };
     let outcome = server.hand_over(&mail.build()?).await;
     if args.json {

@@ -36,7 +36,7 @@ const ADVICE: [(&str, &str); 31] = [
     ("NO_CONTACT_POINT", "add one: `saldo account amend`"),
     ("REQUEST_ID_REUSED", "leave --request-id out, or choose another"),
     ("ACCOUNT_PARKED", "an operator can help: its history holds what this release cannot read"),
-    ("TOKEN_MISSING", "set SALDO_TOKEN or --token"),
+    ("TOKEN_MISSING", "set SALDO_TOKEN or --token-file"),
     ("TOKEN_INVALID", "copy the whole token again; `saldo dev` prints one, `saldo token` makes one"),
     ("TOKEN_EXPIRED", "`saldo token` makes a new one"),
     ("ROLE_MISSING", "ask an operator for a token with it"),

@@ -133,11 +133,7 @@ async fn configured(flags: Overrides, services: &[Service]) -> Outcome {
 }
 
 async fn serve(config: &Config, services: &[Service]) -> Outcome {
-    let mut keys = Vec::new();
-    for path in &config.auth.public_keys {
-        keys.push(std::fs::read_to_string(path).map_err(|e| format!("auth.public_keys: {}: {e}", path.display()))?);
-    }
-    let start = Start::new(config, services, &keys, Clock::system())?;
+    let start = Start::new(config, services, None, Clock::system())?;
     let endpoint = Endpoint::open(config, services, start.server_tls.clone()).await?;
     let start = async {
         let stage = |stage| tracing::info!("{}", progress::postgres_stage(&stage));

@@ -19,6 +19,12 @@ pub enum ConfigError {
     /// A key that makes no sense without another.
     #[error("configuration: {key} is set and {missing} is not")]
     Half { key: &'static str, missing: &'static str },
+    /// The list of processes shows the flags of each to every user of the machine.
+    #[error(
+        "{flag}: the URL holds a password, and every user of this machine can read the flags of a process; set {variable} in the \
+         environment instead"
+    )]
+    PasswordInFlag { flag: &'static str, variable: &'static str },
     #[error(
         "configuration: log.tls_ca: this saldo was built without TLS for Kafka; build it with `--features kafka-tls` (which takes perl and make)"
     )]

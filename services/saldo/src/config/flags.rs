@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use figment::{Figment, providers::Serialized};
 use serde::Serialize;
 
-use super::secret::Secret;
+use super::{error::ConfigError, secret::Secret};
 
 /// Absent flags leave the file's and the environment's settings.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -13,7 +13,7 @@ pub struct Overrides {
     /// Kafka bootstrap servers instead of the embedded log.
     #[arg(long, value_name = "HOST:PORT,…")]
     pub kafka: Option<String>,
-    /// Postgres instead of the embedded one.
+    /// Postgres instead of the embedded one. A URL with a password goes into SALDO__DATABASE__URL or the file instead.
     #[arg(long, value_name = "URL")]
     pub database_url: Option<Secret>,
     /// Folder for local files.
@@ -37,6 +37,14 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// A password does not come from a flag.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match &self.database_url {
+            Some(url) => no_password("--database-url", "SALDO__DATABASE__URL", url),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn over(&self, settings: Figment) -> Figment {
         fn set<T: Serialize>(settings: Figment, key: &str, value: &Option<T>) -> Figment {
             match value {
@@ -51,5 +59,30 @@ impl Overrides {
         let settings = set(settings, "data_dir", &self.data_dir);
         let settings = set(settings, "keyring.dir", &self.keyring_dir);
         set(settings, "listen", &self.listen)
+    }
+}
+
+fn no_password(flag: &'static str, variable: &'static str, url: &Secret) -> Result<(), ConfigError> {
+    if url.holds_password() { Err(ConfigError::PasswordInFlag { flag, variable }) } else { Ok(()) }
+}
+
+/// The variable that a mail server with a password stands in.
+const SMTP: &str = "SALDO_SMTP";
+
+/// A mail server, from `--smtp` or SALDO_SMTP.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MailServer {
+    /// The mail server: smtps://host, smtp://host:587 (STARTTLS), or smtp://host:25?tls=none. A URL with a password,
+    /// smtps://user:password@host, goes into SALDO_SMTP instead.
+    #[arg(long, value_name = "URL")]
+    smtp: Option<Secret>,
+}
+
+impl MailServer {
+    pub fn url(&self) -> Result<Option<Secret>, ConfigError> {
+        if let Some(url) = &self.smtp {
+            return no_password("--smtp", SMTP, url).map(|()| Some(url.clone()));
+        }
+        Ok(std::env::var(SMTP).ok().filter(|url| !url.is_empty()).map(Secret::new))
     }
 }

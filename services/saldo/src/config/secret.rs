@@ -20,6 +20,15 @@ impl Secret {
         &self.0
     }
 
+    /// Whether the value holds a password. A URL can come without.
+    pub fn holds_password(&self) -> bool {
+        let is_one = |key: &str| key.contains("password");
+        match Url::parse(&self.0) {
+            Ok(url) => url.password().is_some() || url.query_pairs().any(|(key, _)| is_one(&key)),
+            Err(_) => is_one(&self.0),
+        }
+    }
+
     /// A URL with its password left out, for people.
     pub fn without_password(&self) -> String {
         let Ok(mut url) = Url::parse(&self.0) else { return "<secret>".to_owned() };
@@ -49,6 +58,16 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_found_wherever_it_stands() {
+        for url in ["smtps://u:hunter2@h", "postgres://h/d?user=u&password=hunter2", "host=h password=hunter2"] {
+            assert!(Secret::new(url).holds_password(), "{url}");
+        }
+        for url in ["smtp://u@h:25?tls=none", "postgres://u@h/d?sslmode=verify-full", "postgres:///d?host=/run"] {
+            assert!(!Secret::new(url).holds_password(), "{url}");
+        }
+    }
 
     #[test]
     fn a_url_is_shown_without_its_password() {

@@ -21,6 +21,7 @@ use super::{
     belonging::check_catalog,
     grpc::{Endpoint, GrpcServices},
     guard::{Fit, Guard},
+    keys::Keys,
     resources::Resources,
     service::Service,
     start::Start,
@@ -76,13 +77,17 @@ impl System {
         endpoint: Endpoint,
         resources: Resources,
     ) -> Result<Self, Failure> {
-        let Start { services, clock, verifier, issuer, transports, server_tls, client_tls } = start;
+        let Start { services, clock, keys, issuer, transports, server_tls, client_tls } = start;
         let Resources { stores, identities, keyring } = resources;
         let identity = identities.accounts.clone();
         let has = |service| services.contains(&service);
         telemetry::log_is_open(&identity);
         let address = endpoint.address;
         let (mut followers, mut pools) = (Vec::new(), Vec::new());
+        let verifier = keys.as_ref().map(Keys::verifier);
+        if let Some(keys) = keys {
+            followers.push(Task::spawn("keys of tokens", |stop| keys.follow(stop)));
+        }
         let (trust, rows, fit) = (Trust::default(), Trust::default(), Fit::default());
         let mut published = None;
         if services.iter().any(|service| service.uses_catalog()) {
@@ -248,11 +253,10 @@ impl System {
     /// Starts every service for exploration: a missing log is created, and a spinner says what the start waits for.
     pub async fn start_shown(config: &Config, key: &Issuer, clock: Clock) -> Result<Self, Failure> {
         let bar = progress::spinner("starting");
-        let keys = [key.public_pem()?];
         let started = async {
             let show = |stage| progress::show_stage(&bar, &stage);
             let now = clock.now();
-            let start = Start::new(config, Service::ALL, &keys, clock)?;
+            let start = Start::new(config, Service::ALL, Some(key), clock)?;
             let endpoint = Endpoint::open(config, Service::ALL, start.server_tls.clone()).await?;
             Self::start(config, start, endpoint, Resources::open(config, Service::ALL, Some(now), show).await?).await
         };

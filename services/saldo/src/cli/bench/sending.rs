@@ -30,7 +30,7 @@ use crate::{
     Failure, Outcome,
     cli::policy::example,
     client::{Clients, Target, explain},
-    config::Config,
+    config::{Config, MailServer},
     run::{system::System, task::Task},
     terminal::{progress, table},
 };
@@ -48,9 +48,8 @@ pub struct SendingArgs {
     /// Connections to the mail server.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
     connections: u32,
-    /// A mail server instead of the built-in one.
-    #[arg(long, value_name = "URL", env = "SALDO_SMTP", hide_env_values = true)]
-    smtp: Option<String>,
+    #[command(flatten)]
+    mail_server: MailServer,
     /// Reminders that fall due in the paced minute; 0 leaves it out.
     #[arg(long, default_value_t = 1_000)]
     paced: usize,
@@ -60,7 +59,8 @@ pub async fn run(bench: &Bench, args: &SendingArgs) -> Outcome {
     let (mut config, dir) = super::prepare(bench)?;
     config.sending.rewakes_per_second = NonZeroU32::MAX;
     let sink = MailSink::start(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), None).await?;
-    let url = args.smtp.clone().unwrap_or_else(|| format!("smtp://{}?tls=none", sink.smtp_address()));
+    let built_in = || format!("smtp://{}?tls=none", sink.smtp_address());
+    let url = args.mail_server.url()?.map_or_else(built_in, |url| url.expose().to_owned());
     let issuer = Arc::new(Issuer::generate()?);
     let system = System::start_shown(&config, &issuer, Clock::system()).await?;
     let measured = measure(&config, args, &system, issuer, &url).await;

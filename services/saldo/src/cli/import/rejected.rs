@@ -1,12 +1,14 @@
-//! FILE.rejected.csv: the rejected rows as they stand in the file, with their line and the reason in two columns behind theirs.
+//! FILE.rejected.csv: the rejected rows as they stand in the file, with their line and the reason in two columns behind theirs. A
+//! cell that a spreadsheet would compute is the one exception ([`super::formula`]).
 
 use std::{
     borrow::Cow,
-    io::ErrorKind,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
 use super::{
+    formula::{defused, defused_text},
     load::ImportError,
     rows::{MARKS, Rows},
     text::Part,
@@ -40,7 +42,8 @@ pub fn write(file: &Path, rows: &Rows, rejected: &[(usize, &str)]) -> Result<Opt
         return Ok(None);
     }
     let path = path_of(file);
-    std::fs::write(&path, bytes(rows, rejected)).map_err(|error| failed(&path, &error))?;
+    let written = saldo_private_files::create(&path).and_then(|mut file| file.write_all(&bytes(rows, rejected)));
+    written.map_err(|error| failed(&path, &error))?;
     Ok(Some(path))
 }
 
@@ -52,12 +55,14 @@ fn bytes(rows: &Rows, rejected: &[(usize, &str)]) -> Vec<u8> {
         false => text.to_owned(),
     };
     let behind = |marks: [&str; 2]| {
-        let [line, reason] = marks.map(quoted);
+        let [line, reason] = marks.map(|text| quoted(&defused_text(text)));
         Part::Ours(Cow::Owned(format!("{delimiter}{line}{delimiter}{reason}{end}")))
     };
-    let header = [Part::Raw(rows.raw_header()), behind(MARKS)];
-    let marked =
-        |(row, reason): &(usize, &str)| [Part::Raw(rows.raw(*row)), behind([&rows.line(*row).to_string(), reason])];
+    let as_in_the_file = |record| Part::Raw(defused(record, delimiter as u8, rows.has_marks()));
+    let header = [as_in_the_file(rows.raw_header()), behind(MARKS)];
+    let marked = |(row, reason): &(usize, &str)| {
+        [as_in_the_file(rows.raw(*row)), behind([&rows.line(*row).to_string(), reason])]
+    };
     rows.text().write(header.into_iter().chain(rejected.iter().flat_map(marked)))
 }
 
@@ -125,6 +130,39 @@ mod tests {
         assert_eq!(corrected.read(1).expect_err("not corrected").why, "the row has 2 columns, the header 4");
     }
 
+    #[test]
+    fn a_rejected_cell_begins_no_formula_and_is_imported_as_it_was() {
+        let cells = [
+            "=1+1",
+            "\"=cmd|' /C calc'!A1\"",
+            "+1+1",
+            "-2+3",
+            "@SUM(A1)",
+            "\"\t=1\"",
+            "'=1",
+            "Bär",
+            "=\"\"",
+            "\"=1\"x",
+        ];
+        let file: String = cells.iter().map(|cell| format!("{cell};1;-5,00;-2026\n")).collect();
+        let first = rows(format!("a;n;x;d\n{file}").as_bytes());
+        let out = String::from_utf8(written(&first)).expect("UTF-8");
+        for line in out.lines().skip(1) {
+            let cell = line.trim_start_matches('"');
+            assert!(!cell.starts_with(['=', '+', '-', '@', '\t']), "{line}");
+            assert!(line.contains(";-5,00;-2026;"), "numbers stay numbers: {line}");
+        }
+        assert!(out.contains("\nBär;1;"), "{out}");
+        let second = rows(out.as_bytes());
+        let content = |rows: &Rows| {
+            (0..rows.len())
+                .map(|row| rows.columns(row).expect("text").into_iter().map(String::from).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(content(&second), content(&first));
+        assert_eq!(written(&second), out.as_bytes(), "once is enough");
+    }
+
     proptest! {
         /// A row that is rejected again is written again, whatever it holds.
         #[test]
@@ -137,7 +175,7 @@ mod tests {
             let Ok(first) = Rows::of(text, Map::parse(MAP).expect("a map")) else { return Ok(()) };
             prop_assume!(!rejected(&first).is_empty());
             let second = rows(&written(&first));
-            let reasons = |rows: &Rows| rejected(rows).into_iter().map(|(row, why)| (rows.raw(row).to_vec(), why)).collect::<Vec<_>>();
+            let reasons = |rows: &Rows| rejected(rows).into_iter().map(|(row, why)| (rows.columns(row), why)).collect::<Vec<_>>();
             prop_assert_eq!(reasons(&first), reasons(&second));
         }
     }

@@ -1,13 +1,14 @@
 //! The rows of a CSV file: cut out, in columns, and each as it stands in the file.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use encoding_rs::Encoding;
 
 use super::{
     document::Entry,
+    formula::restored,
     map::{Kind, Map, MapError},
-    records::{Record, Records, fields},
+    records::{Field, Record, Records, fields},
     row::{Fault, Row},
     text::Text,
 };
@@ -54,6 +55,7 @@ impl Rows {
         let has_marks = header.ends_with(&MARKS.map(String::from)) && !MARKS.iter().any(|mark| map.names(mark));
         if has_marks {
             header.truncate(header.len() - MARKS.len());
+            header.iter_mut().for_each(|name| *name = restored(std::mem::take(name).into()).into_owned());
         }
         map.check_columns(&header)?;
         Ok(Self { text, map, header, header_record, has_marks, records })
@@ -127,9 +129,20 @@ impl Rows {
             let rule = "text stands behind a closing quote; write a quote inside a quoted field twice";
             return Err(nowhere(rule.to_owned()));
         }
-        let decode = |bytes| self.text.decode(bytes).map_err(|why| nowhere(format!("the row {why}")));
-        let columns = fields.iter().map(|field| decode(&field.content)).collect::<Result<Vec<_>, _>>()?;
+        let columns = self.texts(&fields).map_err(|why| nowhere(format!("the row {why}")))?;
         Row { map: &self.map, header: &self.header, columns: &columns }.read()
+    }
+
+    fn texts<'f>(&self, fields: &'f [Field<'_>]) -> Result<Vec<Cow<'f, str>>, String> {
+        let text = |field: &'f Field<'_>| self.text.decode(&field.content);
+        let own = |text| if self.has_marks { restored(text) } else { text };
+        fields.iter().map(|field| text(field).map(own)).collect()
+    }
+
+    #[cfg(test)]
+    pub fn columns(&self, index: usize) -> Result<Vec<String>, String> {
+        let fields = fields(self.raw(index), self.map.format.delimiter as u8);
+        Ok(self.texts(&fields)?.into_iter().map(Cow::into_owned).collect())
     }
 }
 

@@ -110,7 +110,7 @@ impl Text {
         let mut out = Vec::new();
         for part in parts {
             match part {
-                Part::Raw(bytes) => out.extend_from_slice(bytes),
+                Part::Raw(bytes) => out.extend_from_slice(&bytes),
                 Part::Ours(text) if self.is_turned() => out.extend_from_slice(text.as_bytes()),
                 Part::Ours(text) => out.extend_from_slice(&self.encoding.encode(&text).0),
             }
@@ -142,7 +142,7 @@ impl Text {
 /// A part of a file that is written.
 pub enum Part<'p> {
     /// Bytes of the file that was read.
-    Raw(&'p [u8]),
+    Raw(Cow<'p, [u8]>),
     /// Text of ours.
     Ours(Cow<'p, str>),
 }
@@ -173,7 +173,7 @@ mod tests {
         ] {
             let text = Text::of(bytes.clone(), name).expect("text");
             assert_eq!(text.decode(text.bytes()).expect("text"), TEXT);
-            assert_eq!(text.write([Part::Raw(text.bytes())].into_iter()), bytes, "{}", text.encoding());
+            assert_eq!(text.write([Part::Raw(text.bytes().into())].into_iter()), bytes, "{}", text.encoding());
         }
     }
 
