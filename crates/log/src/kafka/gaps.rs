@@ -2,7 +2,7 @@
 //! transactions, but whoever can write the topic can leave markers there.
 //!
 //! Readers count offsets without gaps. So each place without a record becomes a record with an empty value, which is void. A gap is
-//! certain once a later record came; at the end of the log, once a fresh reader has met the end and no record.
+//! certain once a later record came; at the end of the log, once a fresh reader has met the end and no record for a while.
 
 use std::{
     collections::BTreeMap,
@@ -81,11 +81,11 @@ impl Gapless {
         let quiet = self.at_end.iter().find(|(_, since)| since.elapsed() >= QUIET).map(|(partition, _)| *partition);
         let Some(partition) = quiet else { return };
         let next = self.places.get(&partition).copied().unwrap_or_default();
-        match gap(config, consumer, partition, next) {
-            Ok(Some(gap)) => self.gap = Some((partition, gap)),
-            Ok(None) => {}
+        match behind(config, consumer, partition, next) {
+            Ok(Behind::NoGap) => {}
+            Ok(Behind::Gap(gap)) => self.gap = Some((partition, gap)),
             // Asked again after a while.
-            Err(_) => return self.at_end(partition),
+            Ok(Behind::Unsure) | Err(_) => return self.at_end(partition),
         }
         self.at_end.remove(&partition);
     }
@@ -96,26 +96,41 @@ fn marker(partition: u32, offset: u64, appended_at: Timestamp) -> Record {
     Record { partition, offset, key, value: Bytes::new(), appended_at, trace: None }
 }
 
-/// The offsets from `next` on to the end, where none of them has a record.
-fn gap(config: &KafkaConfig, asker: &Asker, partition: u32, next: u64) -> Result<Option<Range<u64>>, KafkaError> {
-    // Asked first: a fresh reader that meets the end behind this has met every record before it.
-    let (_, end) = asker.fetch_watermarks(&config.topic, partition as i32, PATIENCE)?;
-    let gap = next..end.max(0) as u64;
+/// What stands at the end of a partition behind the last record that was read.
+enum Behind {
+    /// Nothing, or records, which the tail reads too.
+    NoGap,
+    /// No record at these offsets.
+    Gap(Range<u64>),
+    /// It could not be found out.
+    Unsure,
+}
+
+/// Looks behind `next`. A fresh reader that meets the end has met every record before it. A leader that is new may not know the end of
+/// its partition for a moment, so the end is asked before and after, and the reader waits a while more.
+fn behind(config: &KafkaConfig, asker: &Asker, partition: u32, next: u64) -> Result<Behind, KafkaError> {
+    let end = || asker.fetch_watermarks(&config.topic, partition as i32, PATIENCE).map(|(_, end)| end.max(0) as u64);
+    let gap = next..end()?;
     if gap.is_empty() {
-        return Ok(None);
+        return Ok(Behind::NoGap);
     }
     let reader = tail::open(config, &Places::from([(partition, next)]))?;
-    let until = Instant::now() + PATIENCE;
+    let (mut until, mut met_end) = (Instant::now() + PATIENCE, false);
     while let Some(left) = until.checked_duration_since(Instant::now()) {
         match reader.poll(left) {
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(Some(gap)),
-            // The tail reads it too.
-            Some(Ok(_)) => return Ok(None),
+            Some(Err(KafkaError::PartitionEOF(_))) if met_end => {}
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                if end()? < gap.end {
+                    return Ok(Behind::Unsure);
+                }
+                (until, met_end) = (Instant::now() + QUIET, true);
+            }
+            Some(Ok(_)) => return Ok(Behind::NoGap),
             Some(Err(error)) => return Err(error),
             None => {}
         }
     }
-    Ok(None)
+    Ok(if met_end { Behind::Gap(gap) } else { Behind::Unsure })
 }
 
 #[cfg(test)]
