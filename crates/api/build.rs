@@ -44,7 +44,7 @@ fn rpcs(descriptors: &FileDescriptorSet) -> String {
     code
 }
 
-/// What is generated for the request of an rpc.
+/// Generates the code for the request of an rpc.
 fn request(descriptors: &FileDescriptorSet, service: &str, rpc: &MethodDescriptorProto) -> String {
     let (method, request, answer) = (rpc.name(), last(rpc.input_type()), last(rpc.output_type()));
     let mut messages = descriptors.file.iter().flat_map(|file| &file.message_type);

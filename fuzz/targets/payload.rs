@@ -1,4 +1,4 @@
-//! What a commit says stays the same however often it is written and read, and every fold takes it without a panic.
+//! A commit stays the same however often it is written and read, and every fold takes it without a panic.
 //!
 //! Input: 0 and a payload as it stands; or 1 and events, each a byte for its type, two for its length, and its body.
 #![no_main]
@@ -57,7 +57,7 @@ fn stable<E: StoredEvent + Clone + PartialEq + std::fmt::Debug>(payload: &[u8]) 
     Some(read)
 }
 
-/// What the projector, the command service and a query do with it, twice over, as the chain may go on.
+/// The work of the projector, the command service and a query on the commit, twice over, as the chain may go on.
 fn fold(commit: &Commit) {
     let owner = Owner { tenant: "acme".into(), account: "A".into() };
     let (mut rows, mut account) = (Rows::default(), Account::default());

@@ -1,5 +1,5 @@
-//! A policy's files are read or their faults named; a policy without fault can be lived by: an account goes through its
-//! ladder, and each contact is within the policy's budget, its tones never milder.
+//! A policy's files are read, or their faults are named. An account can go through the ladder of a policy without fault: each
+//! contact is within the policy's budget, and the tones never get milder.
 //!
 //! Input: `policy.toml`, then the name and text of each template, parted by NUL.
 #![no_main]

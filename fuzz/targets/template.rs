@@ -1,4 +1,5 @@
-//! Whatever a template says, making a message of it ends, is bounded, and is a message; and what was found sound renders.
+//! Any template can be made into a message: the work ends, is bounded, and gives a message. A template that was found sound
+//! renders.
 //!
 //! Input: subject, text, HTML and the debtor's name, parted by NUL. libFuzzer's time-out watches the time.
 #![no_main]

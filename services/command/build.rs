@@ -19,8 +19,6 @@ const SOURCES: [&str; 7] = [
     "src/pipeline/store",
     "src/pipeline/fold.rs",
 ];
-/// Subjects of the domain whose state is a part of its own. All other code counts for the part `documents`.
-const SUBJECTS: [&str; 4] = ["party", "ledger", "dunning", "agreement"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut files = Vec::new();
@@ -29,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         collect(Path::new(source), &mut files)?;
     }
     files.sort();
-    let mut parts: BTreeMap<&str, Sha256> = BTreeMap::new();
+    let mut parts: BTreeMap<String, Sha256> = BTreeMap::new();
     for file in files {
         let hash = parts.entry(part_of(&file)).or_default();
         // Comments, empty lines and indentation change no state.
@@ -62,12 +60,15 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn part_of(file: &Path) -> &'static str {
+/// A folder of the domain is a subject, whose state is a part of its own. The file beside it belongs to it. All other code
+/// counts for the part `documents`.
+fn part_of(file: &Path) -> String {
     let Ok(rest) = file.strip_prefix(SOURCES[0]) else {
-        return if file.starts_with("src/answer") || file == Path::new(SOURCES[2]) { "answers" } else { "documents" };
+        return if file.starts_with("src/answer") || file == Path::new(SOURCES[2]) { "answers" } else { "documents" }
+            .into();
     };
     let first = rest.components().next().map(|first| first.as_os_str().to_string_lossy().into_owned());
     let first = first.unwrap_or_default();
     let subject = first.strip_suffix(".rs").unwrap_or(&first);
-    SUBJECTS.into_iter().find(|known| *known == subject).unwrap_or("documents")
+    if Path::new(SOURCES[0]).join(subject).is_dir() { subject.to_owned() } else { "documents".into() }
 }

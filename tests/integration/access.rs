@@ -1,4 +1,4 @@
-//! Who may ask what.
+//! The rights of callers.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -45,6 +45,46 @@ async fn call_empty(channel: &Channel, rpc: &str, token: Option<&str>) -> Result
     let codec = Codec::<v1::ListParkedRequest, v1::ListParkedRequest>::default();
     let answer = grpc.unary(request, format!("/collections.v1.{rpc}").parse::<PathAndQuery>()?, codec).await;
     Ok(answer.map(|_| ()))
+}
+
+/// Who only reads sees everything on the command line, and changes nothing.
+pub async fn a_reader(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let mut clients = saldo.clients().await?;
+    clients.command.open_account(open("1", "D-1")).await?;
+    let issued = clients.command.issue_invoice(invoice("2", "D-1", "F-1", 10_000)).await?.into_inner();
+    let seen = v1::GetAccountRequest { account_id: "D-1".into(), consistency_token: issued.consistency_token };
+    clients.query.get_account(seen).await?;
+    let token = Issuer::read(&dir.path().join("dev-key.pem"))?.issue("auditor", "acme", &[Role::Reader], HOUR)?;
+    let run = async |args: &[&str]| -> Result<(Option<i32>, String), Failure> {
+        let mut command = saldo.prepare(args)?;
+        command.env("SALDO_TOKEN", &token);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+    };
+    for (args, word) in [
+        (&["aging", "--as-of", "2026-02-10"][..], "100.00"),
+        (&["account", "show", "D-1"], "Ana Gil"),
+        (&["account", "show", "D-1", "--history"], "F-1"),
+        (&["invoice", "show", "D-1", "F-1"], "F-1"),
+        (&["outbox"], ""),
+        (&["policy", "show"], ""),
+        (&["hold", "list"], ""),
+    ] {
+        let (code, said) = run(args).await?;
+        assert!(code == Some(0) && said.contains(word), "{args:?}: {said}");
+    }
+    for (args, role) in [
+        (&["payment", "record", "D-1", "P-1", "5.00 EUR", "--value-date", "2026-02-01"][..], "writer"),
+        (&["account", "amend", "D-1", "--name", "Eva"], "writer"),
+        (&["sending", "on"], "operator"),
+    ] {
+        let (code, said) = run(args).await?;
+        assert!(code == Some(1) && said.contains(role), "{args:?}: {said}");
+    }
+    Ok(())
 }
 
 /// Every rpc of every service is declared, needs a token that is good, and a role of its declaration. Then the request is
@@ -223,7 +263,7 @@ async fn about_an_account(clients: &Clients) -> Vec<(String, Result<(), Status>)
     answers
 }
 
-/// What is ours is not there for another tenant, whatever is asked of it.
+/// Nothing of one tenant is there for another tenant, by any rpc.
 pub async fn another_tenant(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;

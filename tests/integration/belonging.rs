@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use saldo_log::{embedded::EmbeddedLog, genesis, keys::LogKeys};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tonic::Code;
 
@@ -51,6 +52,30 @@ pub async fn o1_whose_key_store(env: Arc<Env>) -> Outcome {
         let said = house.refuses(service, &["--keyring-dir", &foreign]).await?;
         assert!(said.contains("belongs to log"), "{service}: {said}");
     }
+    Ok(())
+}
+
+/// The catalog of a log that an older release has created cannot name its key store yet: none is made, so that no two are.
+pub async fn o1_whose_key_store_at_an_older_format(env: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let (log, database) = (env.database().await?, env.database().await?);
+    let house = Deployment::configure(dir.path(), log, database, Plan::default())?;
+    let (ours, other) = (house.keys(), dir.path().join("others"));
+    let keys = LogKeys::at(ours.join(saldo_log::keys::FILE));
+    let accounts = EmbeddedLog::connect(&house.log, "saldo.accounts").await?;
+    keys.finish(genesis::begin(&accounts, 3, || keys.begin(), &keys).await?)?;
+    genesis::complete(&accounts, &keys).await?;
+    genesis::create(&EmbeddedLog::connect(&house.log, "saldo.catalog").await?, 1, &keys).await?;
+    let said = house.refuses("command", &["--keyring-dir", &ours.display().to_string()]).await?;
+    assert!(said.contains("is not made") && said.contains("`saldo log upgrade`"), "{said}");
+    let said = house.refuses("command", &["--keyring-dir", &other.display().to_string()]).await?;
+    assert!(said.contains("log.keys is missing"), "{said}");
+    assert!(!ours.join("master.key").exists() && !other.join("master.key").exists());
+    house.succeeds(&["log", "upgrade"]).await?;
+    let command = house.start("command", 1)?;
+    command.serves().await?;
+    let said = house.refuses("command", &["--keyring-dir", &other.display().to_string()]).await?;
+    assert!(said.contains("log.keys is missing"), "{said}");
     Ok(())
 }
 
@@ -129,7 +154,7 @@ pub async fn o4_older_log(env: Arc<Env>) -> Outcome {
     let mail = Moody::start(0).await?;
     let house = Deployment::embedded(dir.path(), &env, Plan { smtp: &mail.url(), ..Plan::default() }).await?;
     let start = || ["command", "projector", "scheduler", "dispatcher", "query"].map(|service| house.start(service, 1));
-    let processes = start().into_iter().collect::<Result<Vec<_>, _>>()?;
+    let mut processes = start().into_iter().collect::<Result<Vec<_>, _>>()?;
     for process in &processes {
         process.serves().await?;
     }
@@ -163,6 +188,12 @@ pub async fn o4_older_log(env: Arc<Env>) -> Outcome {
     let asked = saldo_api::v1::GetAccountRequest { account_id: "D-1".into(), consistency_token: String::new() };
     let status = clients.query.get_account(asked).await.expect_err("the log is another one");
     assert_eq!(reason(&status), "LOG_CHANGED");
+    // What still runs, though it is NOT_SERVING, would go on with what it remembers.
+    let said = house.ends_with(1, &["log", "accept", "--older-log"]).await?;
+    assert!(said.contains("another process uses key store") && said.contains("Stop every process"), "{said}");
+    drop(processes.drain(..2));
+    let said = house.ends_with(1, &["log", "accept", "--older-log"]).await?;
+    assert!(said.contains("sessions in the database") && said.contains("Nothing was changed"), "{said}");
     drop(processes);
 
     // Started again by whoever supervises them, they still refuse it.

@@ -17,6 +17,7 @@ use saldo_api::v1;
 use saldo_clock::Clock;
 use saldo_domain::event::Event;
 use saldo_facts::{CatalogEvent, Commit, Format, StoredEvent};
+use saldo_keyring::{Keyring, WhereMissing};
 use saldo_log::{Log, embedded::EmbeddedLog, genesis, keys::LogKeys};
 use sqlx::{Connection, PgConnection};
 use tonic::Code;
@@ -47,8 +48,10 @@ impl Served {
         let catalog = EmbeddedLog::connect(&log, "saldo.catalog").await?;
         let keys = LogKeys::at(dir.path().join("data/keyring").join(saldo_log::keys::FILE));
         keys.finish(genesis::begin(&accounts, 2, || keys.begin(), &keys).await?)?;
-        genesis::complete(&accounts, &keys).await?;
+        let identity = genesis::complete(&accounts, &keys).await?;
         genesis::create(&catalog, 1, &keys).await?;
+        // That release has made the key store, too.
+        Keyring::open(&dir.path().join("data/keyring"), identity.log_id, WhereMissing::Create)?;
         let public = dir.path().join("pub.pem");
         std::fs::write(&public, token(dir.path(), &["--public-key"])?.stdout)?;
         let listen = format!("127.0.0.1:{}", free_port()?);
@@ -71,7 +74,7 @@ impl Served {
         Ok(Self { dir, child, target, accounts, catalog, database })
     }
 
-    /// What `saldo log upgrade --json` says.
+    /// The answer of `saldo log upgrade --json`.
     fn upgrade(&self) -> Result<serde_json::Value, Failure> {
         let output = saldo(&["log", "upgrade", "--json", "--config"])?.arg(config(self.dir.path())).output()?;
         serde_json::from_slice(&output.stdout)
@@ -114,8 +117,8 @@ fn settings(id: &str, time_zone: &str) -> v1::PublishSettingsRequest {
     v1::PublishSettingsRequest { request_id: id.into(), settings: Some(settings) }
 }
 
-/// Whatever this release writes on a log of an older one, that one reads. A newer fact is refused until the format is raised;
-/// then the same request succeeds, and every account is decided anew.
+/// An older release can read everything that this release writes on its log. A newer fact is refused until the format is
+/// raised; then the same request succeeds, and every account is decided anew.
 pub async fn format_gate(env: Arc<Env>) -> Outcome {
     let served = Served::start(&env).await?;
     let mut clients = served.target.connect().await?;

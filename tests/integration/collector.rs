@@ -15,7 +15,7 @@ use crate::{
 /// Names a collector to run, where it stands elsewhere.
 const NAMED: &str = "SALDO_TEST_COLLECTOR";
 
-/// What differs for a test: ports of its own, everything in one file at once.
+/// The settings that differ for a test: ports of its own, everything in one file at once.
 const OVERLAY: &str = "
 receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:<otlp>'}}}}
 processors: {batch: {timeout: 50ms}}
@@ -99,7 +99,7 @@ impl Collector {
         format!("http://127.0.0.1:{}", self.otlp)
     }
 
-    /// What Prometheus reads.
+    /// The text that Prometheus reads.
     pub async fn metrics(&self) -> Result<String, Failure> {
         get(self.web, "/metrics").await
     }

@@ -135,7 +135,7 @@ pub async fn life_of_an_account(_: Arc<Env>) -> Outcome {
     saldo.stop().await
 }
 
-/// What is open after each correction, and what the log itself keeps of it: nothing personal in the clear.
+/// The open items after each correction, and the bytes in the log: nothing personal in the clear.
 pub async fn corrections(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;
@@ -212,7 +212,7 @@ pub async fn corrections(_: Arc<Env>) -> Outcome {
     let again = v1::RefundCreditRequest { request_id: "14".into(), ..refund };
     let again = command.refund_credit(again).await.expect_err("its reference is taken");
     assert_eq!((again.code(), reason(&again)), (Code::AlreadyExists, "REFUND_REFERENCE_TAKEN".into()));
-    // 7,500 + 5,000 paid of 20,000; 4,000 more to F-3; 500 paid out; 3,000 unapplied.
+    // Paid were 7,500 and 5,000 of 20,000. F-3 got 4,000 more, and 500 were paid out, so 3,000 are unapplied.
     let request = v1::ListOpenItemsRequest {
         account_id: account_id(),
         consistency_token: refunded.consistency_token,
@@ -348,7 +348,7 @@ pub async fn full_queue(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// Both instances are sent the same requests at once. Whatever each answers, the log must say the same.
+/// Both instances are sent the same requests at once. The log must agree with every answer of each instance.
 pub async fn two_instances(env: Arc<Env>) -> Outcome {
     let brokers = env.kafka().await?.brokers.clone();
     let topic = conformance::topic();
@@ -439,7 +439,7 @@ pub async fn newer_event(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What a newer release could write: a valid link of the chain with an event version nobody here knows.
+/// A record that a newer release could write: a valid link of the chain with an event version that this release does not know.
 async fn append_newer(log: &dyn Log, keys: &LogKeys, key: &str) -> Result<(), Failure> {
     use prost::Message;
     let identity = genesis::open(log, keys).await?;

@@ -17,7 +17,7 @@ const POINTS: [(&str, &str, usize); 9] = [
     ("command.decided", "accepted", 1),
     ("command.appended", "accepted", 1),
     ("dispatcher.leased", "accepted", 1),
-    // Started and not sent: nobody can know, so nobody claims to.
+    // The message was started and not sent. The outcome cannot be known, so it is unknown.
     ("dispatcher.started", "unknown", 0),
     ("dispatcher.rendered", "unknown", 0),
     ("dispatcher.handed-over", "unknown", 1),

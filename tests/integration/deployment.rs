@@ -290,7 +290,7 @@ impl Drop for Service {
     }
 }
 
-/// What a process printed.
+/// The output of a process.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

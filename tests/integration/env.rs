@@ -1,4 +1,4 @@
-//! What tests share: a runtime, one Postgres and one Kafka a run, started when first needed.
+//! The common servers of all tests: a runtime, one Postgres and one Kafka a run, started when first needed.
 
 use std::{
     path::{Path, PathBuf},
@@ -159,7 +159,7 @@ pub fn free_port() -> Result<u16, Failure> {
     Err("no port is free".into())
 }
 
-/// What an HTTP server of this machine answers.
+/// The answer of an HTTP server of this machine.
 pub async fn get(port: u16, path: &str) -> Result<String, Failure> {
     let mut line = TcpStream::connect(("127.0.0.1", port)).await?;
     line.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await?;

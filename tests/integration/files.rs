@@ -20,13 +20,13 @@ const INVOICE: &str = "[invoice]\nnumber = '{no}'\namount = '{amount}'\nissue_da
 const PAYMENT: &str = "[payment]\nreference = '{ref}'\namount = '{amount}'\nvalue_date = '{paid}'\ninvoice = '{no}'\n";
 
 /// A folder of files, and a running service.
-struct Desk {
+struct Importer {
     saldo: Saldo,
     /// Goes after the service that writes to it.
     dir: tempfile::TempDir,
 }
 
-impl Desk {
+impl Importer {
     async fn start() -> Result<Self, Failure> {
         let dir = tempfile::tempdir()?;
         let saldo = Saldo::start(&dir.path().join("data"), &[]).await?;
@@ -69,7 +69,7 @@ async fn open_items(clients: &Clients, account: &str) -> Result<Vec<(String, u32
 }
 
 pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let (invoices, payments) = (desk.map("", INVOICE)?, desk.map("-p", PAYMENT)?);
     // The payments import opens accounts, too.
     std::fs::write(&payments, std::fs::read_to_string(&payments)?.replace("{customer}-p", "{customer}"))?;
@@ -108,8 +108,49 @@ pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome 
     Ok(())
 }
 
+pub async fn u3_a_dry_run_foresees_what_stays_unapplied(_: Arc<Env>) -> Outcome {
+    let desk = Importer::start().await?;
+    let credit = "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n";
+    let invoices = desk.map("", &format!("{INVOICE}{credit}"))?;
+    let payments = desk.map("-p", PAYMENT)?;
+    std::fs::write(&payments, std::fs::read_to_string(&payments)?.replace("{customer}-p", "{customer}"))?;
+    let as_foreseen = async |kind: &str, file: &Path, map: &Path| -> Result<Value, Failure> {
+        let mut said = Vec::new();
+        for more in [&["--dry-run"][..], &[]] {
+            let (code, mut summary) = desk.import(kind, file, map, more).await?;
+            for key in ["seconds", "dry_run"] {
+                summary[key].take();
+            }
+            said.push((code, summary));
+        }
+        assert_eq!(said[0], said[1], "{kind}");
+        Ok(said[1].1["unapplied"].take())
+    };
+    let told = |unapplied: &Value| -> Vec<(u64, i64)> {
+        let one = |one: &Value| Some((one["line"].as_u64()?, one["amount_minor"].as_i64()?));
+        unapplied.as_array().into_iter().flatten().filter_map(one).collect()
+    };
+    // Among invoices, credit notes of more than their invoice has; in the order of the file.
+    let file = desk.write(
+        "invoices.csv",
+        "customer;no;amount;date;due;of\n1;A;10,00;01.01.2026;31.01.2026;\n1;B;20,00;01.01.2026;28.02.2026;\n\
+         1;C;30,00;05.01.2026;15.01.2026;\n1;G1;-25,00;06.01.2026;;C\n1;G2;-7,50;06.01.2026;;C\n",
+    )?;
+    assert_eq!(told(&as_foreseen("invoices", &file, &invoices).await?), [(6, 250)]);
+    // Two for one invoice; the oldest due first; one that is settled by then; an account that is opened.
+    let file = desk.write(
+        "payments.csv",
+        "customer;ref;amount;paid;no\n1;P1;6,00;01.02.2026;A\n1;P2;6,00;01.02.2026;A\n1;P3;15,00;01.02.2026;\n\
+         1;P4;9,00;02.02.2026;B\n2;P5;7,00;01.02.2026;\n1;P6;1,00;02.02.2026;none\n",
+    )?;
+    let first = as_foreseen("payments", &file, &payments).await?;
+    assert_eq!(told(&first), [(3, 200), (5, 400), (6, 700), (7, 100)]);
+    assert_eq!(as_foreseen("payments", &file, &payments).await?, first, "of payments that are present, too");
+    Ok(())
+}
+
 pub async fn u3_u4_the_file_alone_decides(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let (mut invoices, mut payments) =
         ("customer;no;amount;date;due\n".to_owned(), "customer;ref;amount;paid;no\n".to_owned());
     for customer in 1..=12 {
@@ -152,7 +193,7 @@ pub async fn u3_u4_the_file_alone_decides(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn u7_equal_rows_are_counted(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let sections = "[payment]\nreference = '{paid}-{amount}-{text}'\namount = '{amount}'\nvalue_date = '{paid}'\n";
     for (suffix, sections) in
         [("-a", sections), ("-b", &sections.replace("reference = '{paid}-{amount}-{text}'\n", ""))]
@@ -171,7 +212,7 @@ pub async fn u7_equal_rows_are_counted(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let map = desk.map("", "[payment]\nreference = '{text}-{paid}'\namount = '{amount}'\nvalue_date = '{paid}'\n")?;
     let wrong = "customer;text;amount;paid\n1;X;1,00;20.01.2026\n1;X;1,0O;20.01.2026\n";
     let file = desk.write("payments.csv", wrong)?;
@@ -193,7 +234,7 @@ pub async fn u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost(_: Arc<E
 }
 
 pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let sections = format!("{INVOICE}description = '{{text}}'\n").replace("\n\n", "\n");
     let map = desk.map("", &sections)?;
     // As a German spreadsheet writes it: windows-1252, CR LF, a quote, a line break in a field.
@@ -211,7 +252,7 @@ pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
     let named = ["--encoding", "windows-1252"];
     let (code, summary) = desk.import("invoices", &file, &map, &named).await?;
     assert_eq!((code, counts(&summary)), (3, [1, 0, 0, 0, 2]), "{summary}");
-    let expected = "customer;no;amount;date;due;text;line;reason\r\n\
+    let expected = "customer;no;amount;date;due;text;saldo_line;saldo_reason\r\n\
         1;A-2;zehn;01.01.2026;31.01.2026;\"sagt \"\"nein\"\" \u{fc}brigens\";4;amount: must be a number such as 1.234,50\r\n\
         1;A-3;5,00;2026-01-01;31.01.2026;x;5;";
     let written = std::fs::read(&rejected)?;
@@ -246,7 +287,7 @@ pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn instalments_and_credit_notes(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let credit = "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n";
     let rows = desk.map("", &format!("{INVOICE}row = 'instalment'\n{credit}"))?;
     // In UTF-16, as some programs export it.
@@ -274,13 +315,14 @@ pub async fn instalments_and_credit_notes(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn dry_run(_: Arc<Env>) -> Outcome {
-    let desk = Desk::start().await?;
+    let desk = Importer::start().await?;
     let map = desk.map("", INVOICE)?;
     let head = "customer;no;amount;date;due\n";
     let file = desk.write("first.csv", format!("{head}1;A;10,00;01.01.2026;31.01.2026\n"))?;
     desk.import("invoices", &file, &map, &[]).await?;
     let before = desk.saldo.verify().await?["records"].as_u64();
-    // Present; recorded before with other content; new; repeated; no amount; an account that is opened.
+    // In order: a row that is present, one that was recorded before with other content, a new row, its repeat, a row with a
+    // faulty amount, and one whose account is opened.
     let rows = "1;A;10,00;01.01.2026;31.01.2026\n1;B;5,00;01.01.2026;31.01.2026\n1;B;5,00;01.01.2026;31.01.2026\n\
                 1;C;x;01.01.2026;31.01.2026\n2;A;10,00;01.01.2026;31.01.2026\n;;;;\n";
     let file = desk.write("second.csv", format!("{head}{rows}"))?;

@@ -6,7 +6,7 @@ use saldo_api::v1;
 use sqlx::{Connection, Row};
 
 use crate::{
-    Outcome,
+    Failure, Outcome,
     commands::reason,
     env::{Env, eventually},
     mailbox::Moody,
@@ -25,7 +25,7 @@ pub async fn whole_life(_: Arc<Env>) -> Outcome {
     let placed: serde_json::Value = serde_json::from_str(&saldo.succeed(&place).await?)?;
     assert_eq!((placed["hold"].as_str(), placed["events"][0].as_str()), (Some("H-1"), Some("hold.placed")));
 
-    // What comes due meanwhile is withheld, and the hold is named; nobody else is kept waiting.
+    // Reminders that come due meanwhile are withheld, and the hold is named. Other accounts are not kept waiting.
     speaking(&saldo, dir.path()).await?;
     becomes(&clients, "D-2", "accepted").await?;
     let held = becomes(&clients, "D-1", "withheld").await?;
@@ -67,10 +67,24 @@ pub async fn whole_life(_: Arc<Env>) -> Outcome {
     assert_eq!(sent.step, "first-reminder", "the step that was held back, and no other");
     assert_eq!(server.messages_to("ana@example.com").len(), 1);
 
+    // A hold whose last day is past stood on that day, and stands no more.
+    saldo.succeed(&["hold", "place", "D-2", "--id", "H-9", "--reason", "delivery", "--until", "2026-01-31"]).await?;
+    let stands = async |day: Option<(i32, i32, i32)>| -> Result<Vec<bool>, Failure> {
+        let as_of = day.map(|(year, month, day)| v1::Date { year, month, day });
+        let request = v1::ListHoldsRequest { account_id: "D-2".into(), as_of, ..Default::default() };
+        let answer = clients.query.clone().list_holds(request).await?.into_inner();
+        assert!(answer.as_of.is_some() && (as_of.is_none() || answer.as_of == as_of), "{answer:?}");
+        Ok(answer.holds.iter().map(|hold| hold.stands).collect())
+    };
+    eventually("the hold is listed", || async { stands(None).await.is_ok_and(|stands| stands == [false]) }).await?;
+    assert_eq!(stands(Some((2026, 1, 31))).await?, [true]);
+    assert_eq!(stands(Some((2026, 2, 1))).await?, [false]);
+
     // Analysts see the holds without the note, and the rows are what the log says.
     let mut database = sqlx::PgConnection::connect(&dev_setting(&saldo.config, "url")?).await?;
     let rows = sqlx::query(
-        "SELECT hold, scope, cardinality(invoices), released_on IS NOT NULL FROM bi.holds WHERE account = 'D-1' ORDER BY hold",
+        "SELECT hold, scope, cardinality(invoices), released_on IS NOT NULL FROM bi.holds
+         WHERE account = 'D-1' AND NOT stands_today ORDER BY hold",
     )
     .fetch_all(&mut database)
     .await?;

@@ -50,7 +50,7 @@ pub struct Door {
 pub struct Shape<'s> {
     /// More ways to it.
     pub doors: &'s [Door],
-    /// What it speaks: PLAINTEXT or SSL.
+    /// The protocol: PLAINTEXT or SSL.
     pub protocol: &'s str,
     /// More settings of its own, a line each.
     pub settings: &'s str,

@@ -26,11 +26,11 @@ pub struct Moody {
     /// Where it listens.
     pub address: SocketAddr,
     /// Recipient and bytes of every message that came in whole, taken or not.
-    heard: Arc<Heard>,
+    heard: Arc<Received>,
 }
 
 /// Recipients and bytes.
-type Heard = Mutex<Vec<(String, Vec<u8>)>>;
+type Received = Mutex<Vec<(String, Vec<u8>)>>;
 
 impl Moody {
     /// Starts it, on a port of its own or on one it had before.
@@ -73,7 +73,7 @@ impl Moody {
     }
 }
 
-async fn converse(line: TcpStream, heard: &Heard) -> std::io::Result<()> {
+async fn converse(line: TcpStream, heard: &Received) -> std::io::Result<()> {
     let (reader, mut writer) = line.into_split();
     let mut reader = BufReader::new(reader);
     writer.write_all(b"220 moody\r\n").await?;
@@ -165,7 +165,7 @@ impl Mailpit {
         format!("smtp://127.0.0.1:{}?tls=none", self.smtp)
     }
 
-    /// What its API answers.
+    /// The answer of its API.
     pub async fn get(&self, path: &str) -> Result<String, Failure> {
         get(self.web, path).await
     }

@@ -1,6 +1,7 @@
 //! Saldo from outside, against real servers: an Apache Kafka and a Postgres that the harness starts.
 
 mod access;
+mod adapters;
 mod apart;
 mod bad_input;
 mod belonging;
@@ -37,12 +38,12 @@ use std::{process::ExitCode, sync::Arc};
 use env::Env;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// What a test may fail with.
+/// The error of a test.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-/// What a test returns.
+/// The result of a test.
 pub type Outcome = Result<(), Failure>;
 
-/// What a test cannot run without.
+/// The servers and programs that a test cannot run without.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Postgres,
@@ -73,20 +74,20 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let mut tests = tests![
         ("embedded log: conformance", Postgres, conformance::embedded),
-        ("embedded log: its connections are cut and it goes on", Postgres, conformance::embedded_cut_off),
-        ("embedded log: cut and regrown, it is refused", Postgres, conformance::embedded_regrown),
+        ("embedded log: its connections are cut and it goes on", Postgres, adapters::embedded_cut_off),
+        ("embedded log: cut and regrown, it is refused", Postgres, adapters::embedded_regrown),
         ("kafka: conformance", Kafka, conformance::kafka),
-        ("kafka: the broker is killed and comes back", OwnKafka, conformance::kafka_broker_killed),
-        ("kafka: cut and regrown, it is refused", OwnKafka, conformance::kafka_regrown),
-        ("o4: kafka: a broker that comes back with an older log is noticed", OwnKafka, conformance::o4_kafka_older_log),
-        ("kafka: records were deleted, and the error says where", Kafka, conformance::kafka_deleted),
-        ("kafka: an unsafe topic is refused", Kafka, conformance::kafka_unsafe),
+        ("kafka: the broker is killed and comes back", OwnKafka, adapters::kafka_broker_killed),
+        ("kafka: cut and regrown, it is refused", OwnKafka, adapters::kafka_regrown),
+        ("o4: kafka: a broker that comes back with an older log is noticed", OwnKafka, adapters::o4_kafka_older_log),
+        ("kafka: records were deleted, and the error says where", Kafka, adapters::kafka_deleted),
+        ("kafka: an unsafe topic is refused", Kafka, adapters::kafka_unsafe),
         (
             "kafka: o13 more replicas than brokers are refused by their setting",
             Kafka,
-            conformance::o13_more_replicas_than_brokers
+            adapters::o13_more_replicas_than_brokers
         ),
-        ("kafka: a topic made anew is another log", Kafka, conformance::kafka_other_log),
+        ("kafka: a topic made anew is another log", Kafka, adapters::kafka_other_log),
         (
             "commands: invoices, payments and reversals are answered and read back",
             Postgres,
@@ -124,6 +125,12 @@ fn main() -> ExitCode {
         ("running: a file, the environment, flags; faults by their key", Postgres, running::configuration),
         ("running: health is open, reflection is not", Postgres, running::health_and_reflection),
         ("running: dev names its Postgres and stops without a warning", Postgres, running::dev),
+        (
+            "running: the three things that dev shows work, and work again after a restart",
+            Postgres,
+            running::three_things
+        ),
+        ("running: a tool without a log says so, and makes none", Postgres, running::nothing_configured),
         ("running: an account replayed on both axes", Postgres, running::replay),
         ("running: a log whose keys are elsewhere is left alone", Postgres, running::keys_elsewhere),
         ("running: odd questions are the caller's fault", Postgres, running::odd_questions),
@@ -138,6 +145,11 @@ fn main() -> ExitCode {
             visible::o2_stopped_inside_a_transaction
         ),
         (
+            "visible: o2 a scheduler that is stopped with its lock gives way within seconds",
+            Postgres,
+            visible::o2_stopped_scheduler
+        ),
+        (
             "visible: o7 and o10 a process is alive before it is ready, and says all in one format",
             Postgres,
             visible::o7_and_o10_from_the_first_line_on
@@ -148,6 +160,11 @@ fn main() -> ExitCode {
             visible::o10_a_kafka_outage_is_two_lines
         ),
         ("o1: a key store serves its own log alone, and a log has one", Postgres, belonging::o1_whose_key_store),
+        (
+            "o1: no key store is made while the catalog cannot name it",
+            Postgres,
+            belonging::o1_whose_key_store_at_an_older_format
+        ),
         (
             "o1: a key store older than the log is refused until a person decides",
             Postgres,
@@ -171,6 +188,12 @@ fn main() -> ExitCode {
         ("people: an account is opened, looked at and amended", Postgres, people::account),
         ("people: an invoice issued ahead is owed and open from its issue date on", Postgres, people::issued_ahead),
         ("people: a payment is recorded, applied, shown and taken back", Postgres, people::payment),
+        (
+            "people: invoices and credit notes are issued, applied, taken back and paid out",
+            Postgres,
+            people::credit_note
+        ),
+        ("people: what happens by itself is told, and holds of the past are", Postgres, people::told),
         ("people: an invoice shows what was applied to it and who was told of it", Postgres, people::invoice),
         ("holds: what is on hold is not chased, and the history says why", Postgres, holds::whole_life),
         ("access: what is one tenant's is not there for another", Postgres, access::another_tenant),
@@ -181,6 +204,7 @@ fn main() -> ExitCode {
         ),
         ("catalog: u13 a creditor's day, for ladder, ageing and bi under one clock", Postgres, catalog::u13_todays_day),
         ("access: every rpc by its declaration, and none without a token", Postgres, access::declared),
+        ("access: a reader's token shows everything and changes nothing", Postgres, access::a_reader),
         ("bad input: a mistyped account id makes no key", Postgres, bad_input::mistyped_accounts),
         ("bad input: each gets a clear error and changes nothing", Postgres, bad_input::requests),
         ("bad input: a CSV of every kind of trouble", Postgres, bad_input::csv),
@@ -221,6 +245,11 @@ fn main() -> ExitCode {
             "import: what an invoice has no room for stays unapplied, and the report says so",
             Postgres,
             files::u3_money_that_does_not_fit_stays_unapplied
+        ),
+        (
+            "import: a dry run foresees what stays unapplied",
+            Postgres,
+            files::u3_a_dry_run_foresees_what_stays_unapplied
         ),
         (
             "import: the file alone decides, however many accounts are in flight",

@@ -37,7 +37,7 @@ async fn read(saldo: &Saldo, args: &[&str]) -> Result<Value, Failure> {
     Ok(serde_json::from_str(&saldo.succeed(&[args, &["--json"]].concat()).await?)?)
 }
 
-/// What a command that must fail says on standard error.
+/// The standard error of a command that must fail.
 async fn refused(saldo: &Saldo, args: &[&str]) -> Result<String, Failure> {
     let output = saldo.command(args).await?;
     assert_eq!(output.status.code(), Some(1), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
@@ -85,7 +85,7 @@ pub async fn account(_: Arc<Env>) -> Outcome {
         let error = refused(&saldo, &amend(args)).await?;
         assert!(error.contains(says), "{args:?}: {error}");
     }
-    // Who saw other addresses than there are overwrites nothing.
+    // A person who saw other addresses than there are overwrites nothing.
     let clients = saldo.clients().await?;
     let request = v1::AmendAccountRequest {
         request_id: "stale".into(),
@@ -185,7 +185,10 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
         "from Ana Gil",
     ];
     let text = saldo.succeed(&record).await?;
-    assert!(text.contains("payment P-1 of 50.00 EUR is recorded on D-1") && text.contains("0.00 EUR of it"), "{text}");
+    assert!(
+        text.contains("payment P-1 of 50.00 EUR is recorded on D-1") && text.contains("all of it is applied"),
+        "{text}"
+    );
     let twice = refused(&saldo, &record).await?;
     assert!(twice.contains("PAYMENT_REFERENCE_TAKEN") && twice.contains("saldo payment show"), "{twice}");
     let shown = read(&saldo, &["payment", "show", "D-1", "P-1"]).await?;
@@ -220,7 +223,7 @@ pub async fn payment(_: Arc<Env>) -> Outcome {
     let future = refused(&saldo, &["payment", "reverse", "D-1", "P-1", "--on", "2027-02-12"]).await?;
     assert!(future.contains("DATE_IN_FUTURE"), "{future}");
 
-    // What a reversal gives back is applied by the next payment, and a repeat under the same id changes nothing.
+    // The next payment applies the money that a reversal gives back, and a repeat under the same id changes nothing.
     saldo.succeed(&["payment", "reverse", "D-1", "P-1", "--on", "2026-02-12", "--reason", "returned"]).await?;
     let shown = read(&saldo, &["payment", "show", "D-1", "P-1"]).await?;
     assert_eq!((shown["reversed_on"].as_str(), shown["unapplied_minor"].as_i64()), (Some("2026-02-12"), Some(0)));
@@ -350,5 +353,110 @@ pub async fn invoice(_: Arc<Env>) -> Outcome {
     assert_eq!((listed["reminder"].as_u64(), listed["open_minor"].as_i64()), (Some(1), Some(12_340)));
     assert_eq!((listed["status"].as_str(), listed["step"].as_str()), (Some("accepted"), Some("first-reminder")));
     assert_eq!(saldo.verify().await?["differences"].as_u64(), Some(0));
+    saldo.stop().await
+}
+
+/// Invoices and credit notes by hand: issued, applied elsewhere, paid out and voided, each as a person types it.
+pub async fn credit_note(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    saldo.succeed(&OPEN).await?;
+    let issue = |number: &'static str, parts: &[&'static str]| {
+        [&["invoice", "issue", "D-1", number, "100 EUR", "--issued", "2026-01-01"], parts].concat()
+    };
+    let parts = ["--instalment", "2026-01-28=60", "--instalment", "2026-02-28=40.00 EUR"];
+    assert!(saldo.succeed(&issue("F-1", &parts)).await?.contains("invoice F-1 of 100.00 EUR is issued to D-1"));
+    // A slip is named by its flag.
+    for (args, says) in [
+        (issue("F-2", &["--instalment", "2026-01-28=60"]), "--instalment: "),
+        (issue("F-1", &["--due", "2026-03-31"]), "`saldo invoice show` shows it"),
+        (issue("F-2", &["--due", "2025-03-31"]), "--due: "),
+    ] {
+        let error = refused(&saldo, &args).await?;
+        assert!(error.contains(says), "{args:?}: {error}");
+    }
+    saldo.succeed(&issue("F-2", &["--due", "2026-03-31"])).await?;
+
+    // More than is open of F-1 goes to nothing else by itself, until it is applied to F-2.
+    let credit = ["credit-note", "issue", "D-1", "C-1", "120 EUR", "--invoice", "F-1", "--on", "2026-02-01"];
+    let text = saldo.succeed(&credit).await?;
+    for word in ["credit note C-1 of 120.00 EUR for invoice F-1", "60.00 EUR", "20.00 EUR of it is unapplied"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let twice = refused(&saldo, &credit).await?;
+    assert!(twice.contains("CREDIT_NOTE_NUMBER_TAKEN") && twice.contains("saldo credit-note show"), "{twice}");
+    let unknown = refused(&saldo, &["credit-note", "show", "D-1", "C-9"]).await?;
+    assert!(unknown.contains("CREDIT_NOTE_UNKNOWN") && unknown.contains("--history"), "{unknown}");
+    let over = refused(&saldo, &["credit-note", "allocate", "D-1", "C-1", "--to", "F-2=20.01"]).await?;
+    assert!(over.contains("only 20.00 EUR can be applied") && over.contains("saldo credit-note show"), "{over}");
+    let allocated = read(&saldo, &["credit-note", "allocate", "D-1", "C-1", "--to", "F-2=15"]).await?;
+    assert_eq!(allocated["allocations"][0]["amount_minor"].as_i64(), Some(1_500));
+    let refund = ["credit-note", "refund", "D-1", "C-1", "5 EUR", "--refund", "OUT-1", "--on", "2026-02-02"];
+    saldo.succeed(&refund).await?;
+    let shown = saldo.succeed(&["credit-note", "show", "D-1", "C-1"]).await?;
+    for word in ["for invoice  F-1", "unapplied    0.00 EUR", "Paid out:", "OUT-1"] {
+        assert!(shown.contains(word), "{word} in {shown}");
+    }
+
+    // What was applied to F-1 was meant for another debtor: it is taken back, and F-1 is voided.
+    let applied = refused(&saldo, &["invoice", "void", "D-1", "F-1", "--on", "2026-02-01"]).await?;
+    assert!(applied.contains("INVOICE_HAS_ALLOCATIONS") && applied.contains("credit-note deallocate"), "{applied}");
+    let back = ["credit-note", "deallocate", "D-1", "C-1", "--from", "F-1", "--reason", "of another order"];
+    let text = saldo.succeed(&back).await?;
+    for word in ["Taken back:", "60.00 EUR", "40.00 EUR", "until `saldo credit-note allocate D-1 C-1`"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let again = refused(&saldo, &back).await?;
+    assert!(again.contains("C-1 is not applied to invoice F-1"), "{again}");
+    let today = read(&saldo, &["credit-note", "show", "D-1", "C-1"]).await?;
+    assert_eq!((today["unapplied_minor"].as_i64(), today["invoice"].as_str()), (Some(10_000), Some("F-1")));
+    let yesterday = ["invoice", "void", "D-1", "F-1", "--on", "2026-02-01"];
+    let voided = saldo.succeed(&yesterday).await?;
+    assert!(voided.contains("is voided from ") && !voided.contains("2026-02-01"), "not before it was free: {voided}");
+    assert_eq!(saldo.verify().await?["differences"].as_u64(), Some(0));
+    saldo.stop().await
+}
+
+/// Credit that is applied by itself, and the day that counts, are told where they come about.
+pub async fn told(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    owing(&saldo).await?;
+    saldo.succeed(&["payment", "record", "D-1", "P-1", "140 EUR", "--value-date", "2026-02-10"]).await?;
+    let kept = saldo.succeed(&["payment", "record", "D-1", "P-2", "50 EUR", "--value-date", "2026-02-11"]).await?;
+    assert!(kept.contains("50.00 EUR of it is unapplied; `saldo payment allocate D-1 P-2` applies it"), "{kept}");
+    let back = saldo.succeed(&["payment", "deallocate", "D-1", "P-1", "--from", "F-2"]).await?;
+    let (taken, by_itself) = back.split_once("applied by itself:").ok_or("nothing applied by itself")?;
+    assert!(taken.contains("Taken back:") && taken.contains("40.00 EUR"), "{back}");
+    assert!(by_itself.contains("P-2") && by_itself.contains("40.00 EUR"), "{back}");
+    let today = read(&saldo, &["payment", "show", "D-1", "P-2"]).await?["as_of"].clone();
+    let reversed = saldo.succeed(&["payment", "reverse", "D-1", "P-1", "--on", "2026-02-12"]).await?;
+    let day = format!("is reversed from {} on", today.as_str().unwrap_or_default());
+    assert!(reversed.contains(&day) && reversed.contains("taken back"), "{reversed}");
+
+    // A hold of the past covers nothing, is said to, and does not stand as one.
+    let hold = ["hold", "place", "D-1", "--id", "H-1", "--reason", "legal", "--until", "2026-01-31"];
+    let placed = saldo.succeed(&hold).await?;
+    assert!(placed.contains("its last day 2026-01-31 is past"), "{placed}");
+    saldo.succeed(&["hold", "place", "D-1", "--id", "H-2", "--reason", "legal"]).await?;
+    let holds = |shown: &Value| -> Vec<(String, String)> {
+        let holds = shown["holds"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        holds.iter().map(|hold| (text(&hold["hold"]), text(&hold["state"]))).collect()
+    };
+    let listed = holds(&read(&saldo, &["hold", "list", "D-1"]).await?);
+    assert_eq!(listed, [("H-1".into(), "ended".into()), ("H-2".into(), "stands".into())]);
+    let now = holds(&read(&saldo, &["account", "show", "D-1"]).await?);
+    assert_eq!(now, [("H-2".into(), "stands".into())]);
+    let then = holds(&read(&saldo, &["account", "show", "D-1", "--as-of", "2026-01-31"]).await?);
+    assert_eq!(then, [("H-1".into(), "stands".into()), ("H-2".into(), "stands".into())]);
+    let outbox = saldo.succeed(&["outbox", "D-1"]).await?;
+    assert!(outbox.contains("H-2") && !outbox.contains("H-1"), "{outbox}");
+    let refused_by_flag = refused(
+        &saldo,
+        &["hold", "place", "D-1", "--reason", "legal", "--from", "2026-03-02", "--until", "2026-03-01"],
+    )
+    .await?;
+    assert!(refused_by_flag.contains("--until: must not be before the first day"), "{refused_by_flag}");
     saldo.stop().await
 }

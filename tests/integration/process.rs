@@ -24,7 +24,7 @@ pub struct Saldo {
     child: Child,
     /// Where and as whom (every role, tenant acme).
     pub target: Target,
-    /// What other commands need to reach its stores.
+    /// The configuration by which other commands reach its stores.
     pub config: PathBuf,
     data_dir: PathBuf,
 }
@@ -70,7 +70,7 @@ pub fn dev_setting(config: &Path, key: &str) -> Result<String, Failure> {
     Ok(value.trim_end_matches('"').to_owned())
 }
 
-/// What a process says of itself, or of one of its services, in health.
+/// The health of a process, or of one of its services.
 pub async fn health(endpoint: &str, service: &str) -> Result<ServingStatus, Failure> {
     let channel = Endpoint::from_shared(endpoint.to_owned())?.connect().await?;
     let request = HealthCheckRequest { service: service.to_owned() };

@@ -321,7 +321,7 @@ pub async fn rebuild_is_silent(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// Whatever is changed in the rows, the check finds it and says so by its exit code.
+/// The check finds every change of the rows, and says so by its exit code.
 pub async fn tampered(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;

@@ -22,7 +22,7 @@ use crate::{
     commands::{date, invoice, open, payment},
     conformance,
     env::{Env, free_port},
-    process::{Saldo, ready, saldo},
+    process::{AS_SALDO, Saldo, ready, saldo},
 };
 
 async fn run(mut command: Command) -> Result<Output, Failure> {
@@ -40,8 +40,8 @@ fn configured(config: &Path, args: &[&str]) -> Result<Command, Failure> {
     Ok(command)
 }
 
-/// Without keys there is no start; without a topic neither. Then it serves on a real Kafka and Postgres, writes its lines
-/// as JSON, answers a token of `saldo token`, and stops in order.
+/// A service refuses to start where keys or topic are missing. Then it serves on a real Kafka and Postgres, writes its lines as
+/// JSON, answers a token of `saldo token`, and stops in order.
 pub async fn serve(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let (config, key, public) = (dir.path().join("saldo.toml"), dir.path().join("key.pem"), dir.path().join("pub.pem"));
@@ -130,7 +130,7 @@ pub async fn configuration(env: Arc<Env>) -> Outcome {
         (&[][..], &[][..], "listen"),
         (&[listen], &[], "queue is 0"),
         (&[queue], &[], "listen"),
-        // What is read without a fault goes on to the next: there are no keys.
+        // A configuration without a fault leads to the next error: there are no keys.
         (&[queue, listen], &[], "auth.public_keys"),
         (&[queue], &["--listen", "127.0.0.1:1"], "auth.public_keys"),
         (&[queue, ("SALDO__LISTEN", "elsewhere")], &["--listen", "127.0.0.1:1"], "auth.public_keys"),
@@ -206,7 +206,83 @@ pub async fn dev(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What was known at an instant, and what was true on a day.
+/// What `dev` prints to try, line by line in a shell; twice in one run, and again in a second run over the same folder.
+pub async fn three_things(_: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let data = dir.path().display().to_string();
+    let free = "127.0.0.1:0";
+    let mut urls = Vec::new();
+    for present in [&["0 present", "3 present"][..], &["3 present"]] {
+        let mut command = saldo(&["dev", "--data-dir", &data, "--listen", free, "--mail-page", free])?;
+        command.env("SALDO__TRACING__FILTER", "warn").stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        let guide = tokio::task::spawn_blocking(move || {
+            let lines = std::io::BufRead::lines(std::io::BufReader::new(stdout)).map_while(Result::ok);
+            lines.take_while(|line| !line.starts_with("Mails go out")).collect::<Vec<_>>()
+        });
+        let guide = guide.await?;
+        let url = guide.iter().find_map(|line| line.trim().strip_prefix("Postgres")).ok_or("no Postgres")?;
+        urls.push(url.trim().to_owned());
+        let (exports, things): (Vec<&str>, Vec<&str>) = (guide.iter())
+            .map(|line| line.trim())
+            .filter(|line| line.starts_with("export") || line.contains(" && "))
+            .partition(|line| line.starts_with("export"));
+        assert_eq!((exports.len(), things.len()), (2, 3), "{guide:?}");
+        let shell = async |thing: &str| -> Result<String, Failure> {
+            let mut command = Command::new("sh");
+            command.arg("-c").arg([&exports[..], &[thing]].concat().join("\n"));
+            command.env(AS_SALDO, "1").env("SALDO__TRACING__FILTER", "warn");
+            let output = run(command).await?;
+            assert!(output.status.success(), "{thing}: {}{}", text(&output.stdout), text(&output.stderr));
+            Ok(text(&output.stdout))
+        };
+        for present in present {
+            let said = shell(things[0]).await?;
+            assert!(said.contains(present) && said.contains("1250.00"), "{said}");
+            let said = shell(things[1]).await?;
+            assert!(said.contains("is in force") && said.contains("reminder"), "{said}");
+            let said = shell(things[2]).await?;
+            assert!(said.contains("Ana Gil") && said.contains("the read models equal the log"), "{said}");
+        }
+        Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
+        assert!(tokio::task::spawn_blocking(move || child.wait()).await??.success());
+    }
+    assert_eq!(urls[0], urls[1], "a URL that somebody has noted stays right");
+    // A port that is taken names the flag.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let refused = run(saldo(&["dev", "--data-dir", &data, "--listen", &address, "--mail-page", free])?).await?;
+    assert!(text(&refused.stderr).contains("--listen"), "{}", text(&refused.stderr));
+    Ok(())
+}
+
+/// A tool without a configuration must not start a log of its own, and find it empty.
+pub async fn nothing_configured(_: Arc<Env>) -> Outcome {
+    let home = tempfile::tempdir()?;
+    for (args, missing) in [
+        (&["verify"][..], "no log is configured"),
+        (&["replay", "acme/D-1"], "no log is configured"),
+        (&["rebuild"], "no log is configured"),
+        (&["log", "create"], "no log is configured"),
+        (&["log", "upgrade"], "no log is configured"),
+        (&["log", "accept"], "no log is configured"),
+        (&["sending", "hold", "--reason", "x"], "no log is configured"),
+        (&["rebuild", "--kafka", "127.0.0.1:1"], "no database is configured"),
+        (&["verify", "--kafka", "127.0.0.1:1"], "no database is configured"),
+    ] {
+        let mut command = saldo(args)?;
+        command.env("XDG_DATA_HOME", home.path()).env_remove("SALDO_CONFIG");
+        let output = run(command).await?;
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        assert!(error.contains(missing) && error.contains("SALDO_CONFIG"), "{args:?}: {error}");
+        assert!(std::fs::read_dir(home.path())?.next().is_none(), "{args:?} has made something");
+    }
+    Ok(())
+}
+
+/// An account as known at an instant, and as true on a day.
 pub async fn replay(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;
@@ -237,11 +313,11 @@ pub async fn replay(_: Arc<Env>) -> Outcome {
     assert_eq!(open_minor(vec!["--as-of".into(), "2026-02-09".into()]).await?, (3, Some(10_000)));
     assert_eq!(open_minor(vec!["--as-of".into(), "2025-12-31".into()]).await?, (3, None));
     let unknown = saldo.command(&["replay", "acme/D-2"]).await?;
-    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no commit of acme/D-2"));
+    assert!(!unknown.status.success() && text(&unknown.stderr).contains("no account acme/D-2"));
     Ok(())
 }
 
-/// The log is there and the keys are not: nothing is sealed under new ones, and no name is taken for erased.
+/// The log is there, but its keys are elsewhere: values are not sealed under new keys, and names are not taken for erased.
 pub async fn keys_elsewhere(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;
@@ -274,7 +350,7 @@ pub async fn keys_elsewhere(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What a query cannot be asked is the caller's fault and no outage.
+/// A query that cannot be asked is the caller's fault and no outage.
 pub async fn odd_questions(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;
@@ -301,7 +377,7 @@ pub async fn odd_questions(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// Who reads the first lines only, as `head` does, hears no more of it: the command ends as it would have.
+/// A reader such as `head` takes the first lines only. The command then ends as it would have, without an error.
 pub async fn closed_pipe(_: Arc<Env>) -> Outcome {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy");
     for args in [&["policy", "validate", example, "--samples"][..], &["completions", "bash"]] {
@@ -371,7 +447,7 @@ pub async fn policy(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What a draft would say to an account, day by day, in the debtor's own hours.
+/// The contacts that a draft would bring to an account, day by day, in the debtor's own hours.
 pub async fn preview(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(dir.path(), &[]).await?;

@@ -138,7 +138,7 @@ pub async fn mailbox(_: Arc<Env>) -> Outcome {
     let (status, channel, recipient): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     assert_eq!((status.as_str(), channel.as_str(), recipient.len()), ("accepted", "email", 64));
 
-    // Who pays hears no more; who does not is previewed as what is then said.
+    // A debtor who pays hears no more. The preview of another debtor shows what is then said.
     assert!(saldo.succeed(&["outbox"]).await?.contains("nothing waits"));
     assert!(saldo.succeed(&["outbox", "--all"]).await?.contains("first-reminder"));
     let preview: serde_json::Value = serde_json::from_str(&saldo.succeed(&["preview", "D-1", "--json"]).await?)?;
@@ -224,7 +224,7 @@ pub async fn moods(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What a person publishes is checked whole, and published once.
+/// A publication of a person is checked whole, and published once.
 pub async fn publishing(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let saldo = Saldo::start(&dir.path().join("data"), &[]).await?;

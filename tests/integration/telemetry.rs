@@ -1,4 +1,4 @@
-//! What operations see: traces from a call to a message, metrics that alarms and dashboard go by, and nothing personal.
+//! Telemetry for operations: traces from a call to a message, metrics that alarms and dashboard go by, and nothing personal.
 
 use std::{
     collections::BTreeSet,
@@ -148,7 +148,7 @@ fn names(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("saldo_")).map(str::to_owned).collect()
 }
 
-/// Whoever is called by an alarm finds on the operator's page what it means.
+/// The operator's page explains every alarm.
 pub async fn runbooks(_: Arc<Env>) -> Outcome {
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
     let alarms = std::fs::read_to_string(format!("{deploy}/telemetry/alerts.yaml"))?;

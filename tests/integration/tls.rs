@@ -62,7 +62,7 @@ pub async fn served(_: Arc<Env>) -> Outcome {
     let saldo = serve(dir.path(), "server", None).await?;
     assert!(saldo.target.endpoint.starts_with("https://"), "{}", saldo.target.endpoint);
     let target = Target { tls: trusting(&ca), ..saldo.target.clone() };
-    // Who connects and says nothing keeps nobody else out, and is not kept.
+    // A client that connects and says nothing is dropped, and keeps no other client out.
     let mut silent = TcpStream::connect(target.endpoint.trim_start_matches("https://")).await?;
     let mut before = target.connect().await?;
     before.command.open_account(open("1", "D-1")).await?;
@@ -373,7 +373,7 @@ mod over_kafka {
         server.kill();
         server.run().await?;
         eventually("the log is written with the new certificate", || append(&log, "two")).await?;
-        // What was tried before may stand there too; nothing was missed.
+        // An earlier try may stand there too; no record was missed.
         let read = tail.next(1).await?;
         assert_eq!((read[0].offset, read[0].value.as_ref()), (1, b"two".as_ref()));
 

@@ -1,4 +1,4 @@
-//! What an operator sees of processes apart: health, log lines, and who takes over from whom.
+//! The operator's view of separate processes: health, log lines, and the takeover of one by another.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
@@ -75,13 +75,7 @@ pub async fn o2_stopped_inside_a_transaction(env: Arc<Env>) -> Outcome {
     let lock = format!("BEGIN; LOCK TABLE rm_{build}.history IN ACCESS EXCLUSIVE MODE");
     sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut blocks).await?;
     clients.command.open_account(open("2", "D-2")).await?;
-    eventually("a transaction that waits", || async {
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
-                                    AND datname = current_database() AND application_name LIKE 'saldo-%')";
-        let Ok(mut look) = PgConnection::connect(&deployment.database).await else { return false };
-        sqlx::query_scalar(waits).fetch_one(&mut look).await.unwrap_or(false)
-    })
-    .await?;
+    waits_for_a_lock(&deployment.database).await?;
     working.signal("-STOP")?;
     sqlx::raw_sql("COMMIT").execute(&mut blocks).await?;
     // Ten seconds of standing still, and some for the start.
@@ -94,6 +88,62 @@ pub async fn o2_stopped_inside_a_transaction(env: Arc<Env>) -> Outcome {
     clients.command.open_account(open("3", "D-3")).await?;
     known(3, Duration::from_secs(30)).await?;
     for process in [working, other, command] {
+        process.stop().await?;
+    }
+    Ok(())
+}
+
+/// A statement of ours waits for a lock.
+async fn waits_for_a_lock(database: &str) -> Outcome {
+    eventually("a statement that waits", || async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                                    AND datname = current_database() AND application_name LIKE 'saldo-%')";
+        let Ok(mut look) = PgConnection::connect(database).await else { return false };
+        sqlx::query_scalar(waits).fetch_one(&mut look).await.unwrap_or(false)
+    })
+    .await
+}
+
+/// O2: the scheduler that works is stopped in the middle of a statement, and holds its lock. The other one takes over within
+/// seconds, and the stopped one stands by when it goes on.
+pub async fn o2_stopped_scheduler(env: Arc<Env>) -> Outcome {
+    let dir = tempfile::tempdir()?;
+    let deployment = Deployment::embedded(dir.path(), &env, heard()).await?;
+    let (command, projector) = (deployment.start("command", 1)?, deployment.start("projector", 1)?);
+    let working = deployment.start("scheduler", 1)?;
+    says(&working, "this scheduler is the active one").await?;
+    let other = deployment.start("scheduler", 2)?;
+    says(&other, "this one stands by").await?;
+    command.becomes("readiness", ServingStatus::Serving).await?;
+    let mut clients = deployment.clients(None).await?;
+    let known = async |count: i64, patience: Duration| {
+        let look = || async {
+            let Ok(mut look) = PgConnection::connect(&deployment.database).await else { return false };
+            let found = sqlx::query_scalar("SELECT count(*) FROM saldo.wakeups").fetch_one(&mut look).await;
+            found.is_ok_and(|found: i64| found == count)
+        };
+        within(patience, &format!("{count} accounts that the scheduler knows"), look).await
+    };
+    clients.command.open_account(open("1", "D-1")).await?;
+    known(1, Duration::from_secs(30)).await?;
+
+    // It takes over the agenda when it is stopped.
+    let mut blocks = PgConnection::connect(&deployment.database).await?;
+    sqlx::raw_sql("BEGIN; LOCK TABLE saldo.wakeups IN EXCLUSIVE MODE").execute(&mut blocks).await?;
+    clients.command.open_account(open("2", "D-2")).await?;
+    waits_for_a_lock(&deployment.database).await?;
+    working.signal("-STOP")?;
+    sqlx::raw_sql("COMMIT").execute(&mut blocks).await?;
+    says(&other, "the scheduler that worked has fallen silent").await?;
+    says(&other, "this scheduler is the active one").await?;
+    clients.command.open_account(open("3", "D-3")).await?;
+    known(3, Duration::from_secs(30)).await?;
+
+    working.signal("-CONT")?;
+    says(&working, "this one stands by").await?;
+    clients.command.open_account(open("4", "D-4")).await?;
+    known(4, Duration::from_secs(30)).await?;
+    for process in [working, other, projector, command] {
         process.stop().await?;
     }
     Ok(())
@@ -137,15 +187,24 @@ pub async fn o7_and_o10_from_the_first_line_on(env: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// O10: a broker is killed under a command service, and comes back.
+/// O10: a broker is killed under every service, and comes back.
 pub async fn o10_a_kafka_outage_is_two_lines(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().join("kafka")).await?;
     let deployment = Deployment::on_kafka(dir.path(), &env, &broker.brokers, heard()).await?;
-    let processes = [deployment.start("command", 1)?, deployment.start("projector", 1)?];
-    for process in &processes {
+    // The services, and what each says last before there is something to do.
+    let services = [
+        ("command", "caught up with the log"),
+        ("projector", "caught up with the log"),
+        ("query", ""),
+        ("scheduler", "this scheduler is the active one"),
+        ("dispatcher", "sending begins"),
+    ];
+    let processes: Vec<_> =
+        services.iter().map(|(service, _)| deployment.start(service, 1)).collect::<Result<_, Failure>>()?;
+    for (process, (_, last)) in processes.iter().zip(services) {
         process.becomes("", ServingStatus::Serving).await?;
-        says(process, "caught up with the log").await?;
+        says(process, last).await?;
     }
     let before: Vec<usize> =
         processes.iter().map(|process| Ok(said(process)?.len())).collect::<Result<_, Failure>>()?;

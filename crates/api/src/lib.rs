@@ -21,7 +21,7 @@ pub trait ApiRequest: Message + Clone + Default + 'static {
     const SERVICE: &'static str;
     /// The rpc's name. Commits store it.
     const METHOD: &'static str;
-    /// What the rpc answers with.
+    /// The answer of the rpc.
     type Answer: Message + Default + 'static;
     /// The account that is asked; empty where the request names none.
     fn account_id(&self) -> &str;

@@ -1,10 +1,10 @@
-//! What a service declares of its rpcs, and whether its proto file says the same.
+//! The declarations of a service's rpcs, and the check that its proto file says the same.
 
 use saldo_api::ApiRequest;
 
 use crate::Role;
 
-/// What is declared of an rpc, as data. Each service makes the list of its rpcs from their declarations.
+/// The declaration of an rpc, as data. Each service makes the list of its rpcs from their declarations.
 #[derive(Debug, Clone, Copy)]
 pub struct Declared {
     /// The service's name.
@@ -18,7 +18,7 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Of the rpc with this request.
+    /// Declares the rpc with this request.
     pub const fn of<R: ApiRequest>(roles: &'static [Role], reasons: &'static [&'static str]) -> Self {
         Self { service: R::SERVICE, method: R::METHOD, roles, reasons }
     }

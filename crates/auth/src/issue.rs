@@ -30,7 +30,7 @@ pub enum IssuerError {
     File {
         /// Its path.
         path: String,
-        /// What went wrong.
+        /// The error of the file system.
         error: std::io::Error,
     },
     /// The token could not be signed.

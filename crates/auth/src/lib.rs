@@ -1,5 +1,5 @@
-//! Who is asking: a JWT on every call, verified against configured public keys. Tenant, actor and roles come from it and
-//! from nowhere else.
+//! Callers are known by a JWT on every call, which is verified against configured public keys. Tenant, actor and roles come
+//! from it and from nowhere else.
 
 mod declared;
 mod issue;
@@ -22,7 +22,7 @@ pub const AUDIENCE: &str = "saldo";
 /// The ErrorInfo domain of our errors.
 pub const ERROR_DOMAIN: &str = "saldo";
 
-/// What a caller may do. Roles are not ranked: a caller has those its token names.
+/// A role, which permits some rpcs. Roles are not ranked: a caller has those its token names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Role {
@@ -72,7 +72,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Who asks, from a verified token. Interceptors put it into the request's extensions.
+/// A caller, from a verified token. Interceptors put it into the request's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The token's subject; stands in the commit as its actor.

@@ -19,29 +19,29 @@ pub type Answers = HashMap<String, ([u8; 32], u64)>;
 
 /// One commit on a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct Revision {
     /// The chain's version with it.
     pub version: u64,
     /// When it was decided.
     pub recorded_at: jiff::Timestamp,
-    /// Who asked.
+    /// The person or system that asked for it.
     pub actor: String,
     /// One line.
     pub summary: String,
 }
 
-impl Change {
+impl Revision {
     pub(crate) fn of(commit: &Commit<CatalogEvent>, version: u64, said: &[String]) -> Self {
         Self { version, recorded_at: commit.recorded_at, actor: commit.actor.clone(), summary: said.join("; ") }
     }
 }
 
-/// What a decision about an account of one creditor rests on.
+/// The catalog's part of a decision about an account of one creditor.
 #[derive(Debug, Clone, Default)]
 pub struct InForce {
-    /// What the creditor has published.
+    /// The creditor's chain.
     pub tenant: Arc<TenantCatalog>,
-    /// What the operator has.
+    /// The operator's chain.
     pub system: Arc<SystemCatalog>,
 }
 
@@ -92,7 +92,7 @@ impl State {
         }
     }
 
-    /// What a creditor has in force.
+    /// The chain of a creditor.
     pub fn tenant(&self, tenant: &str) -> &Arc<TenantCatalog> {
         self.tenants.get(tenant).map_or(&self.nothing, |(_, catalog)| catalog)
     }
@@ -102,12 +102,12 @@ impl State {
         self.tenants.iter().map(|(tenant, (_, catalog))| (tenant.as_str(), catalog))
     }
 
-    /// What the operator has in force, for every creditor.
+    /// The operator's chain, which is in force for every creditor.
     pub fn system(&self) -> &Arc<SystemCatalog> {
         &self.system.1
     }
 
-    /// What decisions about a creditor's accounts rest on. The rules say so while sending is held for all.
+    /// Both chains that decisions about a creditor's accounts rest on. The rules say so while sending is held for all.
     pub fn in_force(&self, tenant: &str) -> InForce {
         let mut in_force = InForce { tenant: self.tenant(tenant).clone(), system: self.system().clone() };
         if in_force.system.held.is_some() {

@@ -29,13 +29,13 @@ pub struct Publication {
     pub request_id: String,
     /// The RPC's name, or the tool's.
     pub method: &'static str,
-    /// Of method and request.
+    /// The fingerprint of method and request.
     pub fingerprint: [u8; 32],
-    /// Who asks.
+    /// The person or system that publishes.
     pub actor: String,
     /// With which roles.
     pub actor_roles: Vec<String>,
-    /// What it says. The request is not stored beside it: it stands in these facts whole.
+    /// The facts. The request is not stored beside it: it stands in these facts whole.
     pub events: Vec<CatalogEvent>,
 }
 

@@ -1,4 +1,4 @@
-//! Follows the catalog's log. What is in force is kept in memory: the catalog is small, and read anew at each start.
+//! Follows the catalog's log. The catalog is small: it is read anew at each start and kept in memory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -56,7 +56,7 @@ impl Catalog {
         Ok((Self { state }, follower))
     }
 
-    /// What is in force now.
+    /// The state after the newest commit that was read.
     pub fn state(&self) -> Arc<State> {
         self.state.borrow().clone()
     }

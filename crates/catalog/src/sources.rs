@@ -1,8 +1,11 @@
 //! A policy as people write it: `policy.toml`, and `templates/NAME.LANGUAGE.toml` beside it.
 
+use std::collections::BTreeMap;
+
 use saldo_domain::{dunning::Policy, fault::FieldFault};
 use saldo_templates::Template;
 use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 
 use crate::zone;
 
@@ -18,7 +21,7 @@ pub const POLICY: &str = "policy.toml";
 pub struct Source {
     /// `policy.toml`, or `templates/NAME.LANGUAGE.toml`.
     pub name: String,
-    /// What stands in it.
+    /// The text of the file.
     pub text: String,
 }
 
@@ -90,6 +93,20 @@ impl Published {
         languages.sort();
         languages.dedup();
         languages
+    }
+
+    /// A digest of the words of each template, by its name and language.
+    pub fn words(&self) -> BTreeMap<Named, [u8; 32]> {
+        let digest = |template: &Template| {
+            let mut hash = Sha256::new();
+            for part in [&template.subject, &template.text, template.html.as_deref().unwrap_or_default()] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+            hash.finalize().into()
+        };
+        let named = |template: &Template| ((template.name.clone(), template.language.clone()), digest(template));
+        self.templates.iter().map(named).collect()
     }
 }
 

@@ -3,9 +3,9 @@
 
 use saldo_facts::{CatalogEvent, Commit, Format, FormatRaised, KeyStoreBound, StoredEvent};
 
-use crate::fold::{Answers, Change};
+use crate::fold::{Answers, Revision};
 
-/// What the operator has in force, for every creditor.
+/// The state of the operator's chain, which is in force for every creditor.
 #[derive(Debug, Clone, Default)]
 pub struct SystemCatalog {
     /// The chain's version; 0 where nothing was ever published.
@@ -19,7 +19,7 @@ pub struct SystemCatalog {
     /// Why nothing is sent for any creditor, while that is so.
     pub held: Option<String>,
     /// Every commit there was.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Revision>,
     /// The requests answered.
     pub answers: Answers,
     /// Why a fact of the chain cannot be read by this release.
@@ -93,10 +93,10 @@ impl SystemCatalog {
             }
             said.push(event.declared().summary());
         }
-        self.changes.push(Change::of(commit, self.version, &said));
+        self.changes.push(Revision::of(commit, self.version, &said));
     }
 
-    /// What stands behind an unknown fact may rest on it: only a release that knows the fact goes beyond.
+    /// Later facts may rest on the unknown fact, so only a release that knows the fact goes beyond it.
     fn park(&mut self, why: String) {
         self.unknown_fact.get_or_insert(why);
     }

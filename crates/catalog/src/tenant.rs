@@ -9,19 +9,19 @@ use saldo_facts::{
 use saldo_templates::Template;
 
 use crate::{
-    fold::{Answers, Change},
+    fold::{Answers, Revision},
     settings,
     sources::{POLICY, Published, Source},
 };
 
-/// What one creditor has published.
+/// The state of one creditor's chain.
 #[derive(Debug, Clone, Default)]
 pub struct TenantCatalog {
     /// Its chain's version; 0 where nothing was ever published.
     pub version: u64,
     /// The newest version that this release understands, with everything before it.
     pub understood: u64,
-    /// What decisions need of it.
+    /// The rules, as decisions need them.
     pub rules: Arc<Rules>,
     /// The rules by which nobody is spoken to: for decisions about money while the chain is parked.
     pub silent: Arc<Rules>,
@@ -32,10 +32,10 @@ pub struct TenantCatalog {
     /// The files in force, as they were written.
     pub files: Vec<Source>,
     /// Every commit there was.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Revision>,
     /// The requests answered.
     pub answers: Answers,
-    /// What of the chain this release cannot read.
+    /// The parts of the chain that this release cannot read.
     pub unreadable: Unreadable,
 }
 
@@ -108,7 +108,7 @@ impl TenantCatalog {
         if !files.is_empty() {
             said.extend(self.publish(files));
         }
-        self.changes.push(Change::of(commit, self.version, &said));
+        self.changes.push(Revision::of(commit, self.version, &said));
     }
 
     /// Settings were without fault when they were published. A release that reads them otherwise must not guess.
@@ -137,6 +137,7 @@ impl TenantCatalog {
                 self.unreadable.policy = None;
                 let rules = Arc::make_mut(&mut self.rules);
                 rules.languages = published.languages();
+                rules.words = published.words();
                 rules.policy = Some(published.policy);
                 let named = published.templates.into_iter();
                 self.templates = Arc::new(named.map(|one| ((one.name.clone(), one.language.clone()), one)).collect());

@@ -11,7 +11,7 @@ use crate::{
     operator::{OperatorError, Tool, publish},
 };
 
-/// What a log allowed before, and allows now. Both are the same where nothing was raised.
+/// The format that a log allowed before, and the one that it allows now. Both are the same where nothing was raised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upgraded {
     /// Before.

@@ -18,13 +18,13 @@ pub trait Transport: Send + Sync {
 
     /// The longest that the provider may take once the last look has allowed the message. After this time the dispatcher
     /// drops the hand-over, and its outcome is unknown. Before the last look a hand-over is dropped when the time to send is
-    /// over. An outcome that comes later than [`saldo_domain::dunning::attempt::UNKNOWN_AFTER`] is too late for the account.
+    /// over. An outcome that comes later than [`saldo_domain::dunning::attempt::unknown_after`] is too late for the account.
     fn patience(&self) -> Duration;
 
     /// How many messages are handed over at once.
     fn capacity(&self) -> usize;
 
-    /// Reaches the provider without a message, so that no account is asked for a message that could not leave. Cheap where the
+    /// Reaches the provider without a message. Accounts are asked for messages only if a message can leave. Cheap where the
     /// provider was reached a moment ago. With a sender's address, asks the provider also whether it takes mail from there.
     fn reach<'t>(&'t self, sender: Option<&'t str>) -> BoxFuture<'t, Result<(), RouteFailure>>;
 
@@ -40,14 +40,14 @@ pub trait Transport: Send + Sync {
 /// Everything that a message is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Draft<'d> {
-    /// Names the message by what it says, in lower case hexadecimal digits. What is said again unchanged has the same name, so
-    /// that the channel can mark it as the same message.
+    /// Names the message by what it says, in lower case hexadecimal digits. An unchanged message that is sent again has the
+    /// same name, so that the channel can mark it as the same message.
     pub id: &'d str,
     /// The template in force.
     pub template: &'d Template,
-    /// What the template may speak of.
+    /// The values that the template may use.
     pub variables: &'d Variables,
-    /// Who the message is from.
+    /// The sender of the message.
     pub sender: &'d Sender,
     /// Where the debtor is reached on this channel.
     pub address: &'d str,
@@ -64,7 +64,7 @@ pub struct Message {
     pub from: String,
     /// The recipient's address.
     pub to: String,
-    /// What the content is, as a media type (RFC 6838).
+    /// The media type of the content (RFC 6838).
     pub media_type: &'static str,
     /// The exact bytes that the provider receives.
     pub content: Vec<u8>,
@@ -115,7 +115,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What a failure concerns, and so whom it costs.
+/// The part of a hand-over that a failure concerns. It decides who bears the failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Concerns {
@@ -136,11 +136,11 @@ pub struct RouteFailure {
     pub stage: Stage,
     /// The provider's number for the reason; 0 where it gave none.
     pub code: u32,
-    /// What went wrong. Where the provider gave a number, these are the provider's words.
+    /// The provider's words, or the error. Where the provider gave a number, these are the provider's words.
     pub why: String,
 }
 
-/// What became of one hand-over. It says only what is certain.
+/// The outcome of one hand-over. It says only what is certain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
@@ -157,7 +157,7 @@ pub enum Outcome {
         code: u32,
         /// The provider's words.
         reply: String,
-        /// What the provider refused.
+        /// The part that the provider refused.
         concerns: Concerns,
         /// Whether the content itself had left before the refusal.
         content_left: bool,
@@ -168,16 +168,16 @@ pub enum Outcome {
         stage: Stage,
         /// The provider's number for the reason; 0 where it gave none.
         code: u32,
-        /// What went wrong.
+        /// The provider's words, or the error.
         why: String,
-        /// What failed.
+        /// The part that failed.
         concerns: Concerns,
     },
     /// Certainly not handed over: the last look said no.
     Withdrawn,
     /// The message had begun to leave and no answer came: the provider may or may not have it.
     Unknown {
-        /// What went wrong.
+        /// The provider's words, or the error.
         why: String,
     },
 }

@@ -17,7 +17,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Retries that go on for longer are logged.
 const LOGGED_AFTER: Duration = Duration::from_secs(10);
-/// Of all requests of the process together.
+/// The outage that all requests of the process share.
 static UNANSWERED: Outage = Outage::new("requests are not answered; they are retried", "requests are answered again");
 
 /// Retries for five minutes while the error is transient. A command must keep its request id.

@@ -45,8 +45,8 @@ pub fn is_transient(status: &Status) -> bool {
     may_change && StatusDetails::of(status).reason != TOO_SLOW
 }
 
-/// A status in one line for people: its message, or each field at fault with its rule. Of a call that never came to the service,
-/// every cause: the message of tonic is "transport error" for all of them.
+/// A status in one line for people: its message, or each field at fault with its rule. Adds every cause of a call that never
+/// came to the service: tonic's message is "transport error" for all of them.
 pub fn explain(status: &Status) -> String {
     let mut text = match status.source() {
         Some(cause) if status.details().is_empty() => error_chain(cause),

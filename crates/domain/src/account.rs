@@ -18,17 +18,17 @@ use crate::{
 /// never opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Who owes.
+    /// The debtor.
     pub party: Party,
-    /// What is owed and paid.
+    /// The debts and payments.
     pub ledger: Ledger,
-    /// What is being said to the debtor.
+    /// The reminders and contacts.
     pub dunning: Dunning,
-    /// What is agreed with the debtor.
+    /// The holds.
     pub agreement: Agreement,
 }
 
-/// What one commit will say: what time brought, then what the command did, or why not.
+/// The content of one commit: first the facts that time brought, then those of the command or its refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// In order.

@@ -40,7 +40,7 @@ refusals! {
     }
 }
 
-/// What can be asked about agreements.
+/// The commands about agreements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Places a hold: no dunning of what it covers, from its first day to its last.

@@ -1,4 +1,6 @@
-//! What can be asked of an account, and what a decision may know besides the account.
+//! The commands of an account, and the context of their decisions.
+
+use std::collections::BTreeMap;
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
@@ -36,20 +38,22 @@ macro_rules! subjects {
 }
 subjects!(Party: party, Ledger: ledger, Dunning: dunning, Agreement: agreement);
 
-/// What the creditor has published.
+/// The creditor's rules, from the catalog.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The policy in force.
     pub policy: Option<Policy>,
     /// The languages that its templates are written in.
     pub languages: Vec<String>,
+    /// A digest of the words of each template, by its name and language.
+    pub words: BTreeMap<(String, String), [u8; 32]>,
     /// The creditor's switch. While it is off, nothing is sent and ladders stand still.
     pub sending: bool,
     /// The operator has held sending for every creditor. Nothing is sent then, whatever the switch says.
     pub held: bool,
     /// The IANA name of the time zone that the creditor's days are counted in; UTC where it is empty.
     pub time_zone: String,
-    /// What becomes of credit that waits when an item arises.
+    /// The use of credit that waits when an item arises.
     pub apply_credit: ApplyCredit,
 }
 
@@ -57,6 +61,7 @@ pub struct Rules {
 pub static NO_RULES: Rules = Rules {
     policy: None,
     languages: Vec::new(),
+    words: BTreeMap::new(),
     sending: false,
     held: false,
     time_zone: String::new(),
@@ -75,12 +80,12 @@ impl Rules {
     }
 }
 
-/// What a decision may know besides the account: never a clock of its own.
+/// The context of a decision. A decision has no clock of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'c> {
     /// The instant of the decision.
     pub now: Timestamp,
-    /// What the creditor has published.
+    /// The creditor's rules, from the catalog.
     pub rules: &'c Rules,
     /// The time zones, by their IANA names.
     pub zones: fn(&str) -> Option<TimeZone>,

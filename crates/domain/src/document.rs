@@ -110,7 +110,7 @@ pub struct Refund {
     pub kind: CreditKind,
     /// Payment reference or credit note number.
     pub document: DocumentNumber,
-    /// What was paid out.
+    /// The amount that was paid out.
     pub amount: Money,
     /// The day the money left.
     pub refund_date: Date,
@@ -205,7 +205,8 @@ impl Document {
             }],
             Event::Dunning(fact) => {
                 let steps = fact.took().map(|took| took.steps.as_slice()).unwrap_or_default();
-                let mut invoices: Vec<&DocumentNumber> = steps.iter().map(|step| &step.invoice).collect();
+                let before = fact.steps_before().iter().map(|before| &before.invoice);
+                let mut invoices: Vec<&DocumentNumber> = steps.iter().map(|step| &step.invoice).chain(before).collect();
                 invoices.sort();
                 invoices.dedup();
                 invoices.into_iter().map(|number| key(DocumentKind::Invoice, number)).collect()
@@ -224,12 +225,15 @@ impl Document {
             Event::Party(party::Fact::AccountOpened(_) | party::Fact::AccountAmended(_)) => before,
             Event::Ledger(fact) => Self::after_ledger(key, before, fact),
             Event::Dunning(fact) => changed(before, |document| {
-                if let (Document::Invoice(invoice), Some(took)) = (document, fact.took()) {
-                    for step in took.steps.iter().filter(|step| step.invoice == key.number) {
-                        invoice.last_steps.retain(|(instalment, _)| *instalment != step.instalment);
-                        let last = LastStep { offset_days: step.offset_days, on: took.on };
-                        invoice.last_steps.push((step.instalment, last));
-                    }
+                let Document::Invoice(invoice) = document else { return };
+                let took = fact.took().into_iter().flat_map(|took| {
+                    let last = |offset_days| Some(LastStep { offset_days, on: took.on });
+                    took.steps.iter().map(move |step| (&step.invoice, step.instalment, last(step.offset_days)))
+                });
+                let before = fact.steps_before().iter().map(|step| (&step.invoice, step.instalment, step.last));
+                for (_, instalment, last) in took.chain(before).filter(|(number, ..)| **number == key.number) {
+                    invoice.last_steps.retain(|(number, _)| *number != instalment);
+                    invoice.last_steps.extend(last.map(|last| (instalment, last)));
                 }
             }),
             Event::Agreement(fact) => match fact {

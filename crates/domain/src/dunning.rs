@@ -1,7 +1,7 @@
 //! Dunning: when the ladder speaks, whether it may, and what became of it.
 //!
 //! A reminder falls due, is started, and is closed: accepted, rejected, unknown or withheld. An account has at most one open
-//! reminder. A reminder's steps count as taken once it is closed, and not before; a reminder that certainly reached nobody
+//! reminder. A reminder's steps count as taken from the moment when it is closed. A reminder that certainly reached nobody
 //! takes no step.
 
 pub mod attempt;
@@ -23,11 +23,13 @@ use serde::{Deserialize, Serialize};
 pub use attempt::{
     Claim, Concerns, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown,
     ContactWithheld, DeferredReason, HandOverFailure, HandedOver, ListedItem, MessageStamp, Outcome, RejectedReason,
-    UnknownReason, UnlistedItems, WithheldReason,
+    StepBefore, UnknownReason, UnlistedItems, WithheldReason,
 };
 pub use ladder::{ItemStep, LastStep, StepsTaken};
 pub use policy::{Policy, Tone};
-pub use reminder::{Closing, Nothing, Notice, Reminder, ReminderDue, ReminderState, UnknownAttempt, Unsettled};
+pub use reminder::{
+    Closing, ItemBefore, Nothing, Notice, Reminder, ReminderDue, ReminderState, UnknownAttempt, Unsettled,
+};
 pub use silence::Silence;
 
 use crate::{
@@ -72,7 +74,7 @@ refusals! {
     }
 }
 
-/// What can be asked about reminders.
+/// The commands about reminders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Asks whether a reminder may be sent now, and claims it.
@@ -90,7 +92,7 @@ pub enum Command {
         attempt: u32,
         /// The claim that the attempt was started with.
         claim: Claim,
-        /// What became of the attempt.
+        /// The outcome of the attempt.
         outcome: Outcome,
     },
     /// A person has the newest reminder said again that reached nobody for certain, or whose outcome is unknown.
@@ -109,7 +111,7 @@ pub enum Command {
     },
 }
 
-/// What an account remembers of its reminders.
+/// The part of the account's state that is about reminders.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dunning {
     /// How many reminders there ever were.
@@ -134,6 +136,12 @@ impl Dunning {
     pub fn needs_person(&self) -> Option<u64> {
         self.unsettled.as_ref().filter(|_| self.open.is_none()).map(|unsettled| unsettled.reminder)
     }
+
+    /// The attempt that was counted as a contact until this rejection came. A rejection of an older release left it counted.
+    fn refuted(&self, rejected: &ContactRejected) -> Option<&UnknownAttempt> {
+        let unsettled = self.unsettled.as_ref().filter(|unsettled| unsettled.reminder == rejected.reminder)?;
+        unsettled.unknown.as_ref().filter(|_| rejected.tried.is_some())
+    }
 }
 
 impl Fact {
@@ -145,6 +153,14 @@ impl Fact {
             | Fact::ContactRejected(ContactRejected { took, .. })
             | Fact::ContactUnknown(ContactUnknown { took, .. }) => Some(took),
             Fact::ReminderDue(_) | Fact::ContactStarted(_) | Fact::ContactDeferred(_) => None,
+        }
+    }
+
+    /// The items that did not take a step after all, and the highest step that each has taken.
+    pub fn steps_before(&self) -> &[StepBefore] {
+        match self {
+            Fact::ContactRejected(rejected) => &rejected.steps_before,
+            _ => &[],
         }
     }
 
@@ -179,10 +195,22 @@ pub fn evolve(account: &mut Account, fact: &Fact) {
             item.held_back = item.held_back.max(Some(step.offset_days));
         });
     }
+    let before = match fact {
+        Fact::ContactUnknown(_) => reminder::items_before(account),
+        _ => Vec::new(),
+    };
+    if let Fact::ContactRejected(rejected) = fact
+        && let Some(unknown) = account.dunning.refuted(rejected)
+    {
+        unknown.take_back(&mut account.ledger.items);
+    }
     if let Some((tone, items)) = account.dunning.fold(fact) {
         let heard: HashSet<_> = items.iter().map(|(invoice, instalment)| (invoice, *instalment)).collect();
         let items = account.ledger.items.iter_mut().filter(|item| heard.contains(&(&item.invoice, item.instalment)));
         items.for_each(|item| item.tone_heard = Some(tone));
+        if let Some(unknown) = account.dunning.unsettled.as_mut().and_then(|unsettled| unsettled.unknown.as_mut()) {
+            unknown.before = before;
+        }
     }
     if let Some(tried) = fact.tried() {
         ladder::for_each(&mut account.ledger.items, &tried.steps, |item, rung| {

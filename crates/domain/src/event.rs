@@ -6,13 +6,13 @@ use crate::{agreement, dunning, ledger, party};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "a start of an attempt is large; few events are in memory at once")]
 pub enum Event {
-    /// Who owes, and how they are reached.
+    /// A fact about the debtor.
     Party(party::Fact),
-    /// What is owed and paid.
+    /// A fact of the ledger.
     Ledger(ledger::Fact),
-    /// What was said to the debtor, and what was not.
+    /// A fact about reminders and contacts.
     Dunning(dunning::Fact),
-    /// What was agreed with the debtor.
+    /// A fact about agreements.
     Agreement(agreement::Fact),
 }
 

@@ -5,6 +5,6 @@
 pub struct FieldFault {
     /// Path in what was written.
     pub field: String,
-    /// What it must be.
+    /// The rule that the value breaks.
     pub rule: String,
 }

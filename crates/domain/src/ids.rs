@@ -81,7 +81,7 @@ identifier!(
     TenantId, is_id, Id
 );
 identifier!(
-    /// What one debtor owes one creditor.
+    /// An account: one debtor with one creditor.
     AccountId, is_id, Id
 );
 identifier!(

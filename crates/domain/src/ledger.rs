@@ -159,7 +159,7 @@ fn part(instalment: Option<u32>) -> String {
     instalment.map_or_else(String::new, |number| format!(", instalment {number}"))
 }
 
-/// What can be asked of the ledger.
+/// The commands of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Records an invoice. The instalments ascend and sum to the total; [`invoice::schedule`] makes them so.
@@ -201,13 +201,13 @@ pub enum Command {
     RecordPayment {
         /// The payment's reference.
         reference: DocumentNumber,
-        /// What was paid.
+        /// The amount of the payment.
         amount: Money,
         /// The day the payment counts from.
         value_date: Date,
         /// Empty: oldest due first.
         designations: Vec<Designation>,
-        /// What becomes of designated amounts that do not fit.
+        /// The rule for designated amounts that do not fit.
         excess: Excess,
         /// Nothing is applied until an allocation names the payment.
         keep_unapplied: bool,
@@ -263,7 +263,7 @@ pub enum Command {
         kind: CreditKind,
         /// Payment reference or credit note number.
         document: DocumentNumber,
-        /// What was paid out.
+        /// The amount that was paid out.
         amount: Money,
         /// The day the money left.
         refund_date: Date,
@@ -296,7 +296,7 @@ pub struct OpenItem {
     pub due_date: Date,
     /// From this day all that is open is open: from the issue date, or from the newest day on which something was taken back.
     pub open_from: Date,
-    /// What is left, in minor units; positive.
+    /// The rest, in minor units; positive.
     pub open: i64,
     /// The highest step of the dunning ladder that the item has taken.
     pub last_step: Option<LastStep>,
@@ -310,7 +310,7 @@ pub struct OpenItem {
 }
 
 named!(
-    /// What kind of document left a credit.
+    /// The kind of document that left a credit.
     #[derive(PartialOrd, Ord)]
     CreditKind {
         /// A payment.
@@ -331,20 +331,20 @@ pub struct UnappliedCredit {
     pub currency: Currency,
     /// The day the credit counts from: all of it, where a part was taken back from items.
     pub date: Date,
-    /// What is left, in minor units; positive.
+    /// The rest, in minor units; positive.
     pub remaining: i64,
     /// The credit is left alone until an allocation names it.
     pub kept: bool,
 }
 
-/// What is open and what is unapplied: bounded by [`MAX_OPEN_ITEMS`], never by the length of the history.
+/// The state of the ledger: open items and unapplied credit. [`MAX_OPEN_ITEMS`] bounds it, however long the history is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// What is open, in the order of [`allocation::order`].
+    /// The open items, in the order of [`allocation::order`].
     pub items: Vec<OpenItem>,
-    /// What is not applied, by kind and document.
+    /// The credit that is not applied, by kind and document.
     pub credits: Vec<UnappliedCredit>,
-    /// What is applied to items that were not issued on the day of the decision.
+    /// The credit that is applied to items that were not issued on the day of the decision.
     pub ahead: Vec<AppliedAhead>,
     /// Every currency ever invoiced.
     pub currencies: BTreeSet<Currency>,
@@ -354,7 +354,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// What is open in a currency less what is unapplied, in minor units.
+    /// The open items of a currency less its unapplied credit, in minor units.
     pub fn balance(&self, currency: Currency) -> i128 {
         let open: i128 =
             self.items.iter().filter(|item| item.currency == currency).map(|item| i128::from(item.open)).sum();
@@ -367,7 +367,7 @@ impl Ledger {
         open - credit
     }
 
-    /// What is open of one invoice, in minor units.
+    /// The open amount of one invoice, in minor units.
     pub fn open_of(&self, invoice: &DocumentNumber) -> i128 {
         self.items.iter().filter(|item| item.invoice == *invoice).map(|item| i128::from(item.open)).sum()
     }

@@ -1,6 +1,6 @@
 //! Text of one line: a name, a subject, a header.
 
-/// What text of one line must be.
+/// The rule for text of one line.
 pub const ONE_LINE: &str = "must be one line, without control characters, line separators and direction marks";
 
 /// Whether a text stands on one line, and reads as it is written.

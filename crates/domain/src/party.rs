@@ -26,7 +26,7 @@ refusals! {
     }
 }
 
-/// What can be asked about the party.
+/// The commands about the party.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Opens the account.

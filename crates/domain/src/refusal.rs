@@ -16,9 +16,9 @@ use crate::{
 /// The class of a refusal; it becomes the gRPC status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// What the command names does not exist.
+    /// Something that the command names does not exist.
     NotFound,
-    /// What the command would make exists already.
+    /// Something that the command would make exists already.
     AlreadyExists,
     /// The account's state does not allow the command.
     FailedPrecondition,
@@ -93,16 +93,16 @@ pub(crate) use refusals;
 /// Why a command is not allowed on the account as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Of the party.
+    /// A refusal of the party.
     #[error("{0}")]
     Party(party::Refusal),
-    /// Of the ledger.
+    /// A refusal of the ledger.
     #[error("{0}")]
     Ledger(ledger::Refusal),
-    /// Of dunning.
+    /// A refusal of dunning.
     #[error("{0}")]
     Dunning(dunning::Refusal),
-    /// Of agreements.
+    /// A refusal of agreements.
     #[error("{0}")]
     Agreement(agreement::Refusal),
 }

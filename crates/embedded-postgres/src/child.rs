@@ -74,15 +74,15 @@ async fn start(
     Ok(running)
 }
 
-/// Reads the instructions, then watches for the end of standard input on a thread of its own: an unfinished read of
-/// tokio's standard input would keep the runtime from ending after a signal.
+/// Reads the instructions, then watches for the end of standard input on a thread of its own. An unfinished read of tokio's
+/// standard input would keep the runtime from ending after a signal.
 fn listen_to_parent() -> Result<(Instructions, oneshot::Receiver<()>), ChildError> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(|e| ChildError::Instructions(e.to_string()))?;
     let instructions = serde_json::from_str(&line).map_err(|e| ChildError::Instructions(e.to_string()))?;
     let (gone, parent_gone) = oneshot::channel();
     std::thread::spawn(move || {
-        // Whatever ends it, an error included, the parent is no longer there to be asked.
+        // The parent is gone when it ends, even by an error.
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = gone.send(());
     });

@@ -23,6 +23,8 @@ const START_TRIES: u32 = 3;
 /// Lines of the server's log that an error repeats.
 const LOG_TAIL_LINES: usize = 15;
 const PASSWORD_BYTES: usize = 24;
+/// The folder of the server's own files.
+const CLUSTER: &str = "cluster";
 
 /// Settings unless the caller gives others. The server may hold the log, so it syncs; `-F`, which the library passes,
 /// would turn that off, and a later `-c` wins over it.
@@ -49,6 +51,11 @@ pub(crate) enum ClusterError {
     Start { path: PathBuf, cause: String, log: String },
     #[error("Postgres on {path} does not stop: {cause}\n{log}", path = path.display())]
     Stop { path: PathBuf, cause: String, log: String },
+}
+
+/// Whether a data directory has a cluster already.
+pub fn is_made(data_dir: &Path) -> bool {
+    data_dir.join(CLUSTER).is_dir()
 }
 
 /// A data directory that this process alone may run a server on.
@@ -78,7 +85,7 @@ impl Cluster {
     }
 
     fn home(&self) -> PathBuf {
-        self.data_dir.join("cluster")
+        self.data_dir.join(CLUSTER)
     }
 
     fn library(&self, home: PathBuf, port: u16, configuration: HashMap<String, String>) -> PostgreSQL {
@@ -122,20 +129,39 @@ impl Cluster {
         fs::rename(&partial, self.home()).map_err(|source| ClusterError::File { path: self.home(), source })
     }
 
-    /// Starts the server on a free port of the loopback address.
+    /// Starts the server on the loopback address: on the port of its last start, so that a URL which somebody has noted stays right,
+    /// or on a free one where that port is taken.
     pub(crate) async fn start(&self, settings: &BTreeMap<String, String>) -> Result<(Running, u16), ClusterError> {
         let configuration = configuration(settings)?;
         self.end_previous_server().await?;
         let mut attempt = 1;
+        let mut last = self.last_port();
         loop {
-            let port = free_port().map_err(|e| self.start_failed(format!("no free port on 127.0.0.1: {e}")))?;
+            let port = match last.take() {
+                Some(port) => port,
+                None => free_port().map_err(|e| self.start_failed(format!("no free port on 127.0.0.1: {e}")))?,
+            };
             let mut server = self.library(self.home(), port, configuration.clone());
             match server.start().await {
-                Ok(()) => return Ok((Running { server }, port)),
+                Ok(()) => {
+                    self.note_port(port)?;
+                    return Ok((Running { server }, port));
+                }
                 Err(_) if attempt < START_TRIES => attempt += 1,
                 Err(error) => return Err(self.start_failed(error.to_string())),
             }
         }
+    }
+
+    /// The port of the last start, if it is free. What stands there otherwise is no reason not to start.
+    fn last_port(&self) -> Option<u16> {
+        let port = fs::read_to_string(self.data_dir.join("port")).ok()?.trim().parse().ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(port)
+    }
+
+    fn note_port(&self, port: u16) -> Result<(), ClusterError> {
+        let path = self.data_dir.join("port");
+        fs::write(&path, format!("{port}\n")).map_err(|source| ClusterError::File { path, source })
     }
 
     fn start_failed(&self, cause: String) -> ClusterError {

@@ -44,7 +44,7 @@ impl ChildCommand {
     }
 }
 
-/// What to start.
+/// The options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where the cluster, its password and its lock live. Made if missing; if root, given to the server's user.
@@ -80,13 +80,13 @@ pub enum StartError {
     /// User or directories.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
-    /// Neither a cache directory nor a home is known.
+    /// There is no place for the cache: the environment names neither a cache directory nor a home.
     #[error("no place for the Postgres cache: set HOME or XDG_CACHE_HOME, or name a cache directory")]
     NoCache,
     /// The child could not be run.
     #[error("can't run {program} as the hidden Postgres process: {source}", program = program.display())]
     Spawn {
-        /// What was to be run.
+        /// The program that was to be run.
         program: PathBuf,
         /// The cause.
         source: io::Error,

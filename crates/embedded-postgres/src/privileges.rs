@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The user that owns the server when the parent is root and no other is named.
 pub(crate) const DEFAULT_USER: &str = "nobody";
-/// What `nobody` is where no user database says otherwise, as in a container image made from nothing.
+/// The numbers of `nobody` where no user database says otherwise, as in a container image made from nothing.
 const NOBODY: Account = Account { uid: 65534, gid: 65534 };
 
 const ROOT: u32 = 0;
@@ -46,9 +46,9 @@ pub enum PrivilegeError {
     Foreign {
         /// The directory.
         path: PathBuf,
-        /// Who owns it.
+        /// The owner.
         owner: u32,
-        /// Who would have to.
+        /// The user who would have to own it.
         wanted: u32,
     },
     /// A directory above is closed to the server's user.

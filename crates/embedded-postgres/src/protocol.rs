@@ -1,5 +1,5 @@
-//! What parent and child say to each other: one JSON line of [`Instructions`] to the child's standard input, then
-//! one JSON [`ChildMessage`] a line from its standard output. The end of standard input means "stop".
+//! The protocol between parent and child. One JSON line of [`Instructions`] goes to the child's standard input. Its standard
+//! output has one JSON [`ChildMessage`] a line. The end of standard input means "stop".
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// What the child is to run.
+/// The server that the child is to run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Instructions {
     pub data_dir: PathBuf,
@@ -15,7 +15,7 @@ pub(crate) struct Instructions {
     pub settings: BTreeMap<String, String>,
 }
 
-/// What the child has to say.
+/// A message of the child.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ChildMessage {

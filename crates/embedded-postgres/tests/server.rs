@@ -84,14 +84,22 @@ async fn restart() -> Outcome {
     let server = start(scratch.path()).await?;
     let (one, two) = tokio::join!(server.ensure_database(DATABASE), server.ensure_database(DATABASE));
     one.and(two)?;
-    query(&server.url(DATABASE), "CREATE TABLE t AS SELECT 'kept' AS v; ").await.err();
+    let url = server.url(DATABASE);
+    query(&url, "CREATE TABLE t AS SELECT 'kept' AS v; ").await.err();
     server.stop().await?;
 
     let server = start(scratch.path()).await?;
     server.ensure_database(DATABASE).await?;
-    let kept = query(&server.url(DATABASE), "SELECT v FROM t").await?;
+    assert_eq!(server.url(DATABASE), url, "a URL that somebody has noted stays right");
+    let kept = query(&url, "SELECT v FROM t").await?;
     server.stop().await?;
     assert_eq!(kept, "kept");
+    let port = url.rsplit_once(':').and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default().to_owned();
+    let taken = std::net::TcpListener::bind(format!("127.0.0.1:{port}"))?;
+    let server = start(scratch.path()).await?;
+    assert!(!server.url(DATABASE).contains(&format!(":{port}/")), "a port that is taken is not waited for");
+    server.stop().await?;
+    drop(taken);
     Ok(())
 }
 

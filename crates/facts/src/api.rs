@@ -35,13 +35,13 @@ pub fn instant_from_request(at: prost_types::Timestamp) -> Option<Timestamp> {
     REQUEST_YEARS.contains(&at.to_zoned(TimeZone::UTC).year()).then_some(at)
 }
 
-/// What [`instant_from_request`] wants, for whoever gave something else.
+/// The rule of [`instant_from_request`], for the caller's error.
 pub const REQUEST_INSTANT_RULE: &str = "must be an instant of the years 1900 to 2199";
 
 /// The years that [`day_from_request`] and [`instant_from_request`] take.
 const REQUEST_YEARS: std::ops::RangeInclusive<i16> = 1900..=2199;
 
-/// What [`day_from_request`] wants, for whoever gave something else.
+/// The rule of [`day_from_request`], for the caller's error.
 pub const REQUEST_DAY_RULE: &str = "must be a day of the calendar between 1900-01-01 and 2199-12-31";
 
 /// An allocation line, to the wire.

@@ -71,7 +71,7 @@ pub struct SendingReleased {
 /// How a creditor's organisation works, apart from how it speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// What the creditor is called; empty until it is published.
+    /// The creditor's name; empty until it is published.
     pub name: String,
     /// The IANA name of the time zone whose calendar says which day it is.
     pub time_zone: String,
@@ -79,7 +79,7 @@ pub struct Settings {
     pub languages: Vec<String>,
     /// The first day of the fiscal year.
     pub fiscal_year_start: FiscalYearStart,
-    /// What becomes of credit that waits when an item arises.
+    /// The use of credit that waits when an item arises.
     pub apply_credit: ApplyCredit,
 }
 

@@ -30,7 +30,7 @@ pub trait Fact {
     fn body(&self) -> Vec<u8>;
     /// The day that the fact is true of, where it has one.
     fn effective_date(&self) -> Option<Date>;
-    /// What happened in one line, for people; free of personal data.
+    /// The fact in one line, for people; free of personal data.
     fn summary(&self) -> String;
 }
 
@@ -248,7 +248,7 @@ pub fn effective_date(event: &Event) -> Option<Date> {
     crate::declared(event).effective_date()
 }
 
-/// What happened in one line, for people; free of personal data.
+/// The fact in one line, for people; free of personal data.
 pub fn summarise(event: &Event) -> String {
     crate::declared(event).summary()
 }

@@ -6,7 +6,7 @@ use saldo_domain::{
     dunning::{
         Claim, ContactAccepted, ContactDeferred, ContactRejected, ContactStarted, ContactUnknown, ContactWithheld,
         DeferredReason, HandOverFailure, HandedOver, ItemStep, ListedItem, MessageStamp, Notice, RejectedReason,
-        ReminderDue, StepsTaken, Tone, UnknownReason, UnlistedItems, WithheldReason, attempt::LAST_LOOK,
+        ReminderDue, StepBefore, StepsTaken, Tone, UnknownReason, UnlistedItems, WithheldReason, attempt::LAST_LOOK,
     },
     money::{Currency, format_minor},
     party::Channel,
@@ -54,6 +54,8 @@ message!(Notice { 1 => step, 2 => tone, 3 => channel, 4 => template });
 message!(ItemStep { 1 => invoice, 2 => instalment [rules::instalment], 3 => offset_days });
 
 message!(StepsTaken { 1 => steps, 2 => on });
+
+message!(StepBefore { 1 => invoice, 2 => instalment [rules::instalment], 3 => last });
 
 message!(ListedItem {
     1 => invoice,
@@ -197,7 +199,7 @@ fact! {
 }
 
 fact! {
-    "contact.rejected" [1, 2] ContactRejected {
+    "contact.rejected" [1, 2, 2] ContactRejected {
         1 => reminder [rules::reminder],
         2 => attempt,
         3 => reason,
@@ -205,6 +207,7 @@ fact! {
         5 => handed,
         6 => took,
         7 since 2 => tried,
+        8 since 3 => steps_before,
     }
     date: |_| None,
     summary: |ContactRejected { reminder, attempt, reason, failure, .. }| {

@@ -13,7 +13,7 @@ use crate::NEWEST_FORMAT;
 pub struct Format(u32);
 
 impl Format {
-    /// What every log allows from its start.
+    /// The format that every log allows from its start.
     pub const FIRST: Self = Self(1);
     /// The newest that this release knows.
     pub const NEWEST: Self = Self(NEWEST_FORMAT);

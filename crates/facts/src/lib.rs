@@ -81,7 +81,7 @@ pub enum DecodeError {
     Malformed {
         /// The message or field.
         what: String,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
 }

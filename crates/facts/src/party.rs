@@ -112,11 +112,15 @@ fact! {
             DebtorKind::Business => "business",
         };
         format!(
-            "Account opened: {kind}, {}, {}, {}, {} contact points",
+            "Account opened: {kind}, {}, {}, {}, {}",
             profile.country,
             profile.language,
             profile.time_zone,
-            profile.contact_points.len()
+            match profile.contact_points.len() {
+                0 => "no contact point".to_owned(),
+                1 => "1 contact point".to_owned(),
+                many => format!("{many} contact points"),
+            }
         )
     },
 }

@@ -72,9 +72,9 @@ impl StoredEvent for Event {
 /// The versions of the catalog that a decision used: of the tenant's own chain, and of the operator's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogVersions {
-    /// Of the tenant's chain: the policy version.
+    /// The version of the tenant's chain.
     pub tenant: u64,
-    /// Of the chain of the reserved tenant `system`.
+    /// The version of the chain of the reserved tenant `system`.
     pub system: u64,
 }
 

@@ -104,7 +104,7 @@ fn message_name(kind: &str) -> String {
     kind.split(['.', '_']).map(capital).collect()
 }
 
-/// What foreign readers have is the .proto file.
+/// Readers outside have only the .proto file.
 #[test]
 fn the_proto_files_describe_every_stored_body() {
     let pool = DescriptorPool::decode(saldo_api::DESCRIPTORS).expect("descriptors");

@@ -1,7 +1,7 @@
 //! How much is in a process at once: bounded, and fair between tenants.
 //!
-//! A [`Gate`] stands before a gRPC service and behind the check of tokens, which say whose a request is. So nobody takes up
-//! capacity without a token, and no tenant takes up all of it.
+//! A [`Gate`] stands before a gRPC service and behind the check of tokens, which say whose a request is. So capacity is for
+//! callers with a token alone, and no tenant takes up all of it.
 
 mod capacity;
 mod fair_semaphore;

@@ -22,7 +22,7 @@ use crate::Admission;
 
 /// The longest that a body may take to come. It has a megabyte at most, and takes up capacity all the while.
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(10);
-/// What a client is asked to wait before it sends the request again.
+/// The time that a client is asked to wait before it sends the request again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A body on its way in.

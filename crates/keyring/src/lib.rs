@@ -175,6 +175,11 @@ impl Keyring {
         self.files.check()
     }
 
+    /// Whether no other process has this store open. Whoever opens it meanwhile waits until this keyring is dropped.
+    pub fn is_alone(&self) -> Result<bool, KeyringError> {
+        self.files.is_alone()
+    }
+
     /// How far the log had come when every key of it was here. `None` where nothing is noted, or where the key file is older than
     /// the note.
     pub fn reached(&self) -> Result<Option<Reached>, KeyringError> {

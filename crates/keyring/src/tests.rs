@@ -276,3 +276,18 @@ fn o1_a_store_that_grows_while_it_is_looked_at_has_not_vanished() {
         grown.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[tokio::test]
+async fn a_store_knows_whether_another_process_has_it_open() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (one, two) = (open(dir.path()).expect("open"), open(dir.path()).expect("open"));
+    assert!(!one.is_alone().expect("asked"));
+    drop(two.clone());
+    assert!(!one.is_alone().expect("asked"), "a clone is not the last one");
+    let files = Arc::downgrade(&two.files);
+    drop(two);
+    while files.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(one.is_alone().expect("asked"));
+}

@@ -2,7 +2,7 @@
 //! reading what other processes have appended. So one subject has one key, whoever asked first.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -62,11 +62,25 @@ pub(crate) struct Files {
     opened: (u64, u64),
     /// How far it was read. It never becomes shorter.
     read_to: AtomicU64,
+    /// Locked for as long as the store is open, by each process for all.
+    in_use: File,
 }
+
+/// The file that is locked while the store is open. It stays empty.
+const IN_USE: &str = "in-use";
 
 impl Files {
     pub(crate) fn read_to(&self) -> u64 {
         self.read_to.load(Ordering::Acquire)
+    }
+
+    /// Whether no other process has the store open. From then on the lock is this process's alone.
+    pub(crate) fn is_alone(&self) -> Result<bool, KeyringError> {
+        match self.in_use.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(failed(&self.path.with_file_name(IN_USE), error)),
+        }
     }
 
     /// Fails where the files are not those that were opened.
@@ -108,6 +122,10 @@ pub(crate) fn start(
         return Err(KeyringError::Missing { path: dir.display().to_string() });
     }
     saldo_private_files::folder(dir).map_err(|error| failed(dir, error))?;
+    let in_use = dir.join(IN_USE);
+    let in_use = saldo_private_files::open(&in_use)
+        .and_then(|file| file.lock_shared().map(|()| file))
+        .map_err(|error| failed(&in_use, error))?;
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
     let mut file = file.map_err(|error| failed(&path, error))?;
     saldo_private_files::close_file(&file).map_err(|error| failed(&path, error))?;
@@ -131,6 +149,7 @@ pub(crate) fn start(
         master: dir.join(MASTER),
         opened: (opened.dev(), opened.ino()),
         read_to: AtomicU64::new(0),
+        in_use,
     });
     let dir = dir.to_owned();
     let mut store = Store { dir: dir.clone(), path, file, master, known, log_id, files: files.clone(), read_to: 0 };

@@ -31,7 +31,7 @@ pub struct Position {
     pub last_hash: [u8; 32],
 }
 
-/// What a record is, by the rule.
+/// The verdict of the rule on a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict<'r> {
     /// Record 0.
@@ -40,7 +40,7 @@ pub enum Verdict<'r> {
     Resumed,
     /// It extends its account's chain.
     Accepted {
-        /// What it says.
+        /// The frame.
         frame: Frame<'r>,
         /// SHA-256 of its value: the account's new head.
         hash: [u8; 32],
@@ -101,7 +101,7 @@ impl VoidReason {
 pub struct Diverged {
     /// The partition.
     pub partition: u32,
-    /// What was found.
+    /// The hash that was found.
     pub why: String,
 }
 

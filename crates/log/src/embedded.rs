@@ -170,7 +170,7 @@ async fn append_groups(pool: PgPool, topic: String, mut queue: mpsc::Receiver<Wa
         }
         let outcome = append_group(&pool, &topic, group.iter().flat_map(|waiting| &waiting.records)).await;
         for waiting in group {
-            // Whoever no longer waits finds out by reading.
+            // A caller that no longer waits finds out by reading.
             let _ = waiting.done.send(outcome.clone());
         }
     }

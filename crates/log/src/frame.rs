@@ -23,7 +23,7 @@ const MAGIC: &[u8; 4] = b"SALD";
 const RULE: u8 = 2;
 const FIRST_PARENT: &[u8] = b"saldo/first/1";
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The first record of a partition.
@@ -35,7 +35,7 @@ pub enum Kind {
 /// A frame, read in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
     /// Empty in a Genesis.
     pub tenant: &'a str,

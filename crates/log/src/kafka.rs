@@ -209,7 +209,7 @@ impl KafkaLog {
         let producer = clients.producer.as_ref().map(|_| self.config.new_producer()).transpose()?;
         let asker = std::mem::replace(&mut clients.asker, self.config.new_asker()?);
         let before = std::mem::replace(&mut clients.producer, producer);
-        // What is on its way is still delivered; ending a client may take its time.
+        // Records on their way are still delivered; ending a client may take its time.
         std::thread::spawn(move || {
             let flushed = before.map(|producer| producer.flush(FLUSH));
             if let Some(Err(error)) = flushed {
@@ -220,8 +220,8 @@ impl KafkaLog {
         Ok(())
     }
 
-    /// The producer. One that has met a fatal error takes nothing any more and is replaced: what it had on its way is
-    /// reported as unknown, and the log's rule settles what came of it.
+    /// The producer. A producer that has met a fatal error takes nothing any more and is replaced. The records that it had on
+    /// their way are reported as unknown, and the log's rule settles them.
     fn producer(&self) -> Result<Writer, AppendError> {
         let mut clients = self.clients().map_err(AppendError::Refused)?;
         let Some(open) = &clients.producer else {

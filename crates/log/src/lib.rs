@@ -139,7 +139,7 @@ pub enum LogError {
     NotALog {
         /// The partition.
         partition: u32,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// The topic cannot have as many replicas as it should.

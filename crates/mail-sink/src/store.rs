@@ -13,7 +13,7 @@ use crate::received::Received;
 
 /// Most mails that are kept: a day's reminders of a large creditor.
 pub const MAX_KEPT: usize = 10_000;
-/// Most bytes of their messages: beside the count, so that large ones cannot fill the memory. What is looked at is kept
+/// Most bytes of their messages: beside the count, so that large ones cannot fill the memory. A mail that is looked at is kept
 /// decoded as well and takes about twice as much.
 pub const MAX_KEPT_BYTES: usize = 256 << 20;
 

@@ -25,7 +25,8 @@ const LISTED: usize = 200;
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
-/// For a mail's HTML: its own styles and nothing else; no script, no form, no picture that would tell it was read.
+/// The policy for a mail's HTML: its own styles and nothing else. A script, a form or a picture could tell that the mail was
+/// read.
 const MAIL_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox",
 );
@@ -96,7 +97,7 @@ pub(crate) fn pages(store: Arc<Store>, for_this_machine: bool) -> io::Result<Rou
     Ok(router)
 }
 
-/// Who may ask, and what a browser may do with the answer.
+/// Checks the origin of a request, and tells the browser what it may do with the answer.
 async fn guard(State(pages): State<Arc<Pages>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| host.parse::<Authority>().ok());

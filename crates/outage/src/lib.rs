@@ -1,4 +1,4 @@
-//! What a process says of something that it needs and cannot reach: a line when that begins, a line when it ends, and one a
+//! The lines of a process about something that it needs and cannot reach: one when that begins, one when it ends, and one a
 //! minute between them, however often it is tried.
 
 use std::{

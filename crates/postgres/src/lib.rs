@@ -1,4 +1,4 @@
-//! What every user of Postgres here needs: sessions that do not outlive their process for long, transactions that nobody cuts
+//! The common part of all users of Postgres: sessions that do not outlive their process for long, transactions that nobody cuts
 //! short, and the lock of the one process that works.
 
 mod lock;
@@ -6,5 +6,5 @@ mod session;
 mod transaction;
 
 pub use lock::Lock;
-pub use session::as_session;
+pub use session::{as_session, others};
 pub use transaction::{begin, begin_long};

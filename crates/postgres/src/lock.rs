@@ -1,8 +1,8 @@
 //! Which of several processes works: the one whose session holds an advisory lock. The lock only saves work.
 //!
-//! A process that was stopped, or whose host has vanished, keeps its sessions: the lock, and the rows that a transaction of
-//! its pool has locked. Whoever takes over ends all of them. If the former process goes on after that, it finds its sessions
-//! gone and waits like the others.
+//! A process that was stopped, or whose host has vanished, keeps its sessions: the lock, and the rows that a transaction of its
+//! pool has locked. The process that takes over ends all of them. If the former process goes on after that, it finds its
+//! sessions gone and waits like the others.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! How a session ends whose process is gone without a word.
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 /// How the names of our sessions begin.
@@ -21,4 +21,11 @@ pub fn as_session(options: PgConnectOptions) -> PgConnectOptions {
     let mut part = Uuid::new_v4().simple().to_string();
     part.truncate(12);
     options.application_name(&format!("{PREFIX}{}-{part}", std::process::id())).options(VANISHED)
+}
+
+/// How many sessions of other parts and processes the database of a pool has.
+pub async fn others(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    let statement = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                     AND starts_with(application_name, $1) AND application_name <> current_setting('application_name')";
+    sqlx::query_scalar(statement).bind(PREFIX).fetch_one(pool).await
 }

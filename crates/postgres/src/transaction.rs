@@ -17,8 +17,8 @@ pub async fn begin_long(pool: &PgPool) -> Result<Transaction<'static, Postgres>,
     begin_with(pool, BEGIN_LONG).await
 }
 
-/// In a task of its own. A future that is dropped while the driver waits for the answer to `BEGIN` would leave the transaction
-/// open on its connection, which goes back to the pool: what others then write over that connection is never committed.
+/// In a task of its own. A future may be dropped while the driver waits for the answer to `BEGIN`. The transaction would then
+/// stay open on its connection, which goes back to the pool, and what others write over it is never committed.
 async fn begin_with(pool: &PgPool, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let pool = pool.clone();
     tokio::spawn(async move { pool.begin_with(statement).await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))

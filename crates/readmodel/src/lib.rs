@@ -9,7 +9,7 @@ mod tenants;
 
 pub use engine::{
     Applied, Checkpoint, Expected, MadeFrom, Models, Move, PARKED_TABLE, Parked, Schema, Unread, all_models, apply,
-    begin_anew, ensure, existing, forget, hold, keep, live, made_from, only_rebuild, replace,
+    begin_anew, ensure, existing, forget, keep, live, lock_live, made_from, only_rebuild, replace,
 };
 pub use models::{
     Accepted, CommitPosition, DECLARATIONS, Owner, Rows,

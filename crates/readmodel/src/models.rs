@@ -20,7 +20,7 @@ use saldo_facts::Commit;
 
 use crate::{
     ReadModelError,
-    engine::{Declaration, Models, Standing, Writer},
+    engine::{Declaration, EngineRows, Models, Writer},
 };
 
 /// The list of read models: the field of a batch that holds a model's rows, and the model. A view may show a view of a
@@ -31,7 +31,7 @@ macro_rules! models {
         #[derive(Debug, Default)]
         pub struct Rows {
             /// Heads and parked accounts.
-            pub standing: Standing,
+            pub engine: EngineRows,
             $(
                 #[doc = concat!("Rows of the model `", stringify!($field), "`.")]
                 pub $field: $model,
@@ -73,12 +73,12 @@ models! {
     personal: personal::Personal,
 }
 
-/// What a batch adds to one read model.
+/// The changes of a batch to one read model.
 ///
 /// A batch folds what it does to one row before anything is written, so that rows do not tell where the log was cut into
 /// batches. A row that the batch makes is whole; any other row says what changes.
 pub(crate) trait Model: Default {
-    /// What stands in the database for it.
+    /// The model's tables and views.
     const DECLARATION: Declaration;
 
     /// Adds what a commit says.
@@ -119,7 +119,7 @@ pub struct Accepted<'c> {
     pub position: CommitPosition,
     /// The trace it was written under, as W3C's `traceparent`.
     pub trace: Option<&'c str>,
-    /// What it says.
+    /// The commit.
     pub commit: &'c Commit,
 }
 

@@ -1,7 +1,7 @@
 //! `saldo.tenants` and `saldo.clock`: what SQL must know to say which day it is for a creditor.
 //!
-//! They come from the catalog and from the clock of the services, not from the accounts' log, so they stand outside the builds:
-//! a rebuild neither empties nor compares them. Whoever follows the catalog beside the projector writes them.
+//! They come from the catalog and from the clock of the services. The accounts' log does not hold them, so they stand outside
+//! the builds, and a rebuild leaves them alone. The process that follows the catalog beside the projector writes them.
 
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{PgPool, Postgres, Transaction};
@@ -40,7 +40,7 @@ pub(crate) const TABLES: [&str; 3] = [
     ),
 ];
 
-/// What `bi` shows of them.
+/// The views of `bi` over them.
 pub(crate) const FACE: &str = concat!(
     "\n",
     clock_view!(),
@@ -70,7 +70,7 @@ const NO_SUCH_ZONE: &str = "22023";
 pub struct TenantRow {
     /// The creditor.
     pub tenant: String,
-    /// What it is called.
+    /// The creditor's name.
     pub name: String,
     /// The IANA name of the time zone that its days are counted in.
     pub time_zone: String,

@@ -1,4 +1,4 @@
-//! What a process says while it reads what was written before it started.
+//! The lines of a process while it reads the records that were written before it started.
 
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use tonic::server::NamedService;
 use tower_service::Service;
 
-/// What is counted of calls.
+/// The counters of calls.
 pub trait Tally: Clone + Send + 'static {
     /// How a call ended.
     type Ending: Send;

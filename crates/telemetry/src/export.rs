@@ -35,7 +35,7 @@ pub struct Settings {
     pub sample: f64,
     /// Between two exports of metrics.
     pub interval: Duration,
-    /// What this process is, for example `saldo-command`.
+    /// The name of this process's service, for example `saldo-command`.
     pub service: String,
     /// Its version.
     pub version: &'static str,

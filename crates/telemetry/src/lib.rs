@@ -4,8 +4,8 @@
 //! send them. Spans are made here, and only where an exporter is running and the request is sampled: without one, each
 //! function of [`span`] is a look at one word.
 //!
-//! What is exported holds no personal data and no ids: spans have names that stand in the code, and attributes of a few
-//! fixed words. That is why spans are not made of `tracing`'s, which carry whatever is logged under them.
+//! Exported data hold no personal data and no ids: spans have names that stand in the code, and attributes of a few fixed
+//! words. Spans are therefore not made of `tracing`'s, which carry everything that is logged under them.
 
 mod catching_up;
 mod counted;

@@ -10,7 +10,7 @@ use crate::span::tracer;
 /// The header's name, in gRPC metadata and in Kafka records.
 pub(crate) const HEADER: &str = "traceparent";
 
-/// Of the span that the running future is under, sampled or not, for a request to another service.
+/// The context of the span that the running future is under, sampled or not, for a request to another service.
 pub fn traceparent() -> Option<String> {
     tracer()?;
     Context::map_current(|context| {

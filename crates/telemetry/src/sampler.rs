@@ -6,8 +6,8 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingResult, ShouldSample};
 
-/// What the caller sampled, and nothing that it did not; of what begins here the given share. A span with links is kept:
-/// it is only made where something behind it was.
+/// Samples the calls that the caller samples, and the given share of the traces that begin here. A span with links is kept: it
+/// is only made where something behind it was.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
     share: Sampler,

@@ -30,7 +30,7 @@ pub struct ServerSpans {
 }
 
 impl ServerSpans {
-    /// Of the methods that `known` knows.
+    /// Spans for the methods that `known` knows.
     pub fn new(known: fn(&str) -> Option<&'static str>) -> Self {
         Self { known }
     }

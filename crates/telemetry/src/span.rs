@@ -31,7 +31,7 @@ pub(crate) fn trace_with(tracer: SdkTracer) {
 pub struct Trace(Option<Box<SpanContext>>);
 
 impl Trace {
-    /// Of the span that the running future is under.
+    /// The context of the span that the running future is under.
     pub fn current() -> Self {
         if tracer().is_none() {
             return Self(None);

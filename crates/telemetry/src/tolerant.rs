@@ -10,7 +10,7 @@ use opentelemetry_sdk::{
 };
 use saldo_outage::Outage;
 
-/// What the collector takes nothing of.
+/// The outage of a collector that takes nothing.
 const SPANS: (&str, &str) =
     ("the collector takes no spans; what it does not take is lost", "the collector takes spans again");
 const METRICS: (&str, &str) =

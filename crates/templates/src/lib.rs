@@ -60,7 +60,7 @@ pub struct Parts {
 pub struct RenderError {
     /// `subject`, `text` or `html`.
     pub part: &'static str,
-    /// What went wrong. Never holds the variables' values.
+    /// The fault. Never holds the variables' values.
     pub why: String,
 }
 

@@ -9,9 +9,9 @@ use crate::words::{Language, amount, day};
 /// The values for one message. Amounts and days are text in the message's language already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Variables {
-    /// Who owes.
+    /// The debtor.
     pub debtor: Party,
-    /// Who is owed.
+    /// The creditor.
     pub creditor: Party,
     /// How to pay.
     pub payment: String,
@@ -23,7 +23,7 @@ pub struct Variables {
     pub tone: Tone,
     /// The day the message is written.
     pub today: String,
-    /// What is open, oldest due first.
+    /// The open items, oldest due first.
     pub items: Vec<Item>,
     /// How many more open items there are.
     pub more: u32,
@@ -52,7 +52,7 @@ pub(crate) const NAMES: [&str; 15] = [
     "overdue",
 ];
 
-/// Who the message is from, or to.
+/// The sender or the recipient of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Party {
     /// The name.

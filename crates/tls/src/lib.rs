@@ -23,7 +23,7 @@ pub use newest::{EVERY, Newest};
 use newest::{Fresh, Source};
 use pem::Reader;
 
-/// What HTTP/2 is called in a handshake.
+/// The name of HTTP/2 in a handshake.
 const HTTP2: &[u8] = b"h2";
 
 /// A file that cannot be used, and why. Nothing of what stands in it is repeated.
@@ -36,7 +36,7 @@ pub struct TlsError {
     pub why: String,
 }
 
-/// Who we are: a certificate with the chain up to its authority, and the private key that belongs to it.
+/// A certificate with the chain up to its authority, and the private key that belongs to it.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The chain, our own certificate first.
@@ -45,21 +45,21 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// What a server is made of.
+/// The files of a server.
 #[derive(Debug, Clone)]
 pub struct ServerFiles {
-    /// Who it is.
+    /// The server's certificate and key.
     pub identity: Identity,
-    /// Who certifies its clients; absent: it asks nobody for a certificate.
+    /// The authority that certifies its clients; absent: clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What a client is made of.
+/// The files of a client.
 #[derive(Debug, Clone, Default)]
 pub struct ClientFiles {
-    /// Who certifies the servers, and nobody else does; absent: the authorities that browsers trust.
+    /// The only authority that may certify servers; absent: the authorities that browsers trust.
     pub ca: Option<PathBuf>,
-    /// Who it is, where servers ask.
+    /// The client's certificate and key, where servers ask for them.
     pub identity: Option<Identity>,
 }
 
@@ -96,7 +96,7 @@ impl Source for ServerFiles {
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
         config.alpn_protocols = vec![HTTP2.to_vec()];
-        // Whoever was let in once is looked at again: connections live long, and handshakes are few.
+        // A client that was let in once is checked again: connections live long, and handshakes are few.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(reader.done(config, Some(leaf)))

@@ -1,4 +1,4 @@
-//! What is made of files, made anew when they change.
+//! Values that are made from files, and made anew when the files change.
 
 use std::{
     sync::Arc,
@@ -37,8 +37,8 @@ pub(crate) struct Fresh<T> {
     pub(crate) leaf: Option<Leaf>,
 }
 
-/// The newest that could be made of some files. What cannot be used is logged, and changes nothing. The files are looked at
-/// for as long as somebody holds one of these.
+/// The newest that could be made of some files. Files that cannot be used are logged, and change nothing. The files are looked
+/// at for as long as somebody holds one of these.
 #[derive(Debug)]
 pub struct Newest<T>(watch::Receiver<Arc<T>>);
 
@@ -134,7 +134,7 @@ fn tell_expiry(leaf: &Leaf, reminded: &mut Option<(Urgency, Instant)>) {
     }
 }
 
-/// What there is to say of a certificate's end.
+/// The remark about a certificate's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Urgency {
     /// It should have been replaced.

@@ -44,7 +44,7 @@ impl Reader {
         Ok((key, leaf))
     }
 
-    /// Those who certify others.
+    /// The authorities of a file.
     pub(crate) fn authorities(&mut self, path: &Path) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates(path)? {
@@ -53,7 +53,7 @@ impl Reader {
         Ok(roots)
     }
 
-    /// What was made of them.
+    /// The value that was made from the files.
     pub(crate) fn done<T>(self, made: T, leaf: Option<Leaf>) -> Fresh<T> {
         Fresh { made, print: self.0.finalize().into(), leaf }
     }

@@ -8,12 +8,12 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, rustls::pki_types::ServerName};
 
 use super::*;
 
-struct Site {
+struct Files {
     dir: tempfile::TempDir,
     ca: Authority,
 }
 
-impl Site {
+impl Files {
     fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a folder"), ca: Authority::new("ours") }
     }
@@ -53,12 +53,12 @@ async fn looked_at() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_pair_is_used_once_it_is_whole() {
-    let site = Site::new();
-    let (server, client) = (site.server().open().expect("a server"), site.client().open().expect("a client"));
+    let files = Files::new();
+    let (server, client) = (files.server().open().expect("a server"), files.client().open().expect("a client"));
     assert_eq!(shown(&server, &client).await, Ok(1));
     // Half of a new pair, and then rubbish: the old one stays.
-    let old_key = fs::read(site.dir.path().join("server-key.pem")).expect("read");
-    let identity = site.identity(2, VALID);
+    let old_key = fs::read(files.dir.path().join("server-key.pem")).expect("read");
+    let identity = files.identity(2, VALID);
     let new_key = fs::read(&identity.key).expect("read");
     let mut waiting = server.clone();
     for key in [&old_key[..], b"-----BEGIN PRIVATE KEY-----\nrubbish"] {
@@ -75,32 +75,32 @@ async fn a_new_pair_is_used_once_it_is_whole() {
 
 #[tokio::test]
 async fn only_who_is_certified_now_and_by_ours_is_a_server() {
-    let site = Site::new();
-    let client = site.client().open().expect("a client");
+    let files = Files::new();
+    let client = files.client().open().expect("a client");
     let server = |identity| ServerFiles { identity, client_ca: None }.open().expect("a server");
-    let expired = server(site.identity(1, EXPIRED));
+    let expired = server(files.identity(1, EXPIRED));
     assert!(shown(&expired, &client).await.expect_err("expired").contains("expired"));
     // Another authority, and one that has taken the name of ours.
     for (name, said) in [("foreign", "UnknownIssuer"), ("ours", "BadSignature")] {
-        let foreign = Site { ca: Authority::new(name), ..Site::new() };
+        let foreign = Files { ca: Authority::new(name), ..Files::new() };
         let refused = shown(&foreign.server().open().expect("a server"), &client).await.expect_err(name);
         assert!(refused.contains(said), "{name}: {refused}");
     }
     let anybody = ClientFiles::default().open().expect("a client");
-    assert!(shown(&server(site.identity(1, VALID)), &anybody).await.is_err(), "browsers do not know ours");
+    assert!(shown(&server(files.identity(1, VALID)), &anybody).await.is_err(), "browsers do not know ours");
 }
 
 #[tokio::test]
 async fn what_is_wrong_names_its_file_and_shows_no_key() {
-    let site = Site::new();
-    let good = site.server();
+    let files = Files::new();
+    let good = files.server();
     let key = fs::read_to_string(&good.identity.key).expect("read");
     let body = key.lines().nth(1).expect("a key").to_owned();
-    let other = site.dir.path().join("other.pem");
+    let other = files.dir.path().join("other.pem");
     for (content, said) in [
         (String::new(), "holds no private key"),
         (format!("-----BEGIN {body}"), "holds no private key"),
-        (site.ca.certify(&[], VALID).key, "keys may not be consistent"),
+        (files.ca.certify(&[], VALID).key, "keys may not be consistent"),
     ] {
         fs::write(&other, content).expect("written");
         let identity = Identity { key: other.clone(), ..good.identity.clone() };

@@ -63,11 +63,11 @@ pub struct Answer {
     pub next_wakeup: Option<Timestamp>,
     /// Types of the events, in order.
     pub event_types: Vec<String>,
-    /// What was applied and taken back.
+    /// The allocations that were made and taken back.
     pub moved: Vec<Moved>,
     /// The day that the first fact of the ledger or of holds is true of.
     pub effective_date: Option<Date>,
-    /// What the command did to a reminder.
+    /// The effect of the command on a reminder.
     pub reminder: Option<ReminderAnswer>,
     /// The versions of the catalog that the decision used.
     pub catalog: CatalogVersions,

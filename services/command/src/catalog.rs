@@ -28,9 +28,9 @@ use tonic::{Request, Response, Status};
 use self::request::{check_caller, policy_events, settings, settings_to_api, sound, sources};
 use crate::{failure::Failure, pipeline::Commands, violations::Violation};
 
-/// Who publishes.
+/// The roles that may publish.
 const PUBLISHERS: &[Role] = &[Role::Operator];
-/// Who may see what is in force.
+/// The roles that may see the rules in force.
 const VIEWERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator];
 
 /// The declaration of an rpc of the catalog, implemented for its request. The service serves every rpc of catalog.proto

@@ -24,6 +24,7 @@ use saldo_domain::{
 
 pub use self::{
     fields::Fields,
+    profile::{check_address, check_line},
     seal::{AMENDED, Count, OPENED, Seal, UnderKey},
 };
 use crate::{failure::Failure, violations::Violation};
@@ -31,16 +32,16 @@ use crate::{failure::Failure, violations::Violation};
 /// Longest request id, in bytes; a UUID has 36.
 pub const MAX_REQUEST_ID_LEN: usize = 64;
 
-/// What [`is_request_id`] wants.
+/// The rule of [`is_request_id`].
 pub const REQUEST_ID_RULE: &str = "must be 1 to 64 printable ASCII characters without spaces, for example a UUID";
 
-/// Those who record facts: people and systems of the creditor. Our own services record no money and no profile.
+/// The role that records facts: people and systems of the creditor. Our own services record no money and no profile.
 const RECORDERS: &[Role] = &[Role::Writer];
-/// Those who hand messages over.
+/// The role that hands messages over.
 const SENDERS: &[Role] = &[Role::Service];
-/// Those who decide what a machine may not.
+/// The role of people who decide where a machine may not.
 const OPERATORS: &[Role] = &[Role::Operator];
-/// Those who wake accounts.
+/// The roles that wake accounts.
 const TIMEKEEPERS: &[Role] = &[Role::Operator, Role::Service];
 
 /// The declaration of a command rpc, implemented for its request. [`CommandRequest`] has what is generated from

@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     metrics::CommandMetrics,
     pipeline::{Commands, Draft, NewCommand},
-    skew::Standing,
+    skew::ClockState,
     violations::Violation,
 };
 
@@ -53,7 +53,7 @@ impl CommandGrpc {
     }
 
     /// See [`Commands::clock`].
-    pub fn clock(&self) -> watch::Receiver<Standing> {
+    pub fn clock(&self) -> watch::Receiver<ClockState> {
         self.commands.clock()
     }
 

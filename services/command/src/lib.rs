@@ -1,4 +1,4 @@
-//! The command service: takes a request, decides it on the account's own history, appends the decision to the log, and
+//! The command service takes a request, decides it on the account's own history, and appends the decision to the log. It
 //! answers when its own tail has read the commit back and found it accepted.
 //!
 //! - [`grpc`] speaks the protocol: who asks, what they may, errors as google.rpc details.

@@ -6,7 +6,7 @@ use saldo_api::v1::{
     CommandResponse, ContactAnswer, ContactSnapshot, RecordContactOutcomeRequest, StartContactAttemptRequest,
     contact_answer::State, record_contact_outcome_request::Outcome as Recorded,
 };
-use saldo_channels::{Message, Transport};
+use saldo_channels::{Message, Stage, Transport};
 use saldo_client::{StatusDetails, is_transient, patiently_until, timed};
 use saldo_clock::Moment;
 use saldo_crash_point::crash_point;
@@ -29,7 +29,7 @@ use crate::{
     leases::Job,
     outcome::{self, AttemptOutcome, RouteNews},
     render::{self, NoMessage},
-    route::{OnHold, Route, Routes},
+    route::{CATALOG, OnHold, Route, Routes},
 };
 
 /// How long a start is asked for. A later answer would leave little time to send, so the reminder is leased again instead.
@@ -40,11 +40,10 @@ const CATALOG_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
 /// No message could be made.
-const RENDER: &str = "render";
-/// The catalog did not arrive.
-const CATALOG: &str = "catalog";
-/// This dispatcher has no transport for the channel that the account has decided on.
-const CHANNEL: &str = "channel";
+const RENDER: Stage = Stage::new("render");
+/// This dispatcher has no transport for the channel that the account has decided on. The reminder then waits for that channel, and
+/// is not asked for again here.
+const CHANNEL: Stage = Stage::new("channel");
 
 /// How a job ended.
 #[derive(Debug)]
@@ -97,6 +96,7 @@ pub(crate) async fn run(
     match route {
         RouteNews::Failed(failure) => routes.suspect(Route::Whole, &failure),
         RouteNews::SenderRefused(failure) => routes.suspect(Route::Sender(job.tenant.clone()), &failure),
+        RouteNews::NotMade(version, failure) => routes.cannot_make(&job.tenant, version, &failure),
         RouteNews::Works => routes.works_for(&job.tenant),
         RouteNews::None => {}
     }
@@ -123,7 +123,8 @@ pub(crate) async fn run(
 /// Renders the message and hands it over.
 async fn deliver(dispatcher: &Dispatcher, job: &Job, started: &Started) -> AttemptOutcome {
     let Some(transport) = transport(dispatcher, &started.snapshot) else {
-        return outcome::deferred(CHANNEL, "this dispatcher is not configured to send by the step's channel");
+        let why = "this dispatcher is not configured to send by the step's channel".to_owned();
+        return outcome::deferred(CHANNEL, why, |_| RouteNews::None);
     };
     match render(dispatcher, job, started, transport).await {
         Ok(message) => {
@@ -171,7 +172,7 @@ async fn start(
     Ok(read(answer.into_inner(), claim, asked))
 }
 
-/// What the account's answer allows to the holder of `claim`, who asked at that moment.
+/// The account's answer, for the holder of `claim`, who asked at that moment.
 fn read(answer: CommandResponse, claim: [u8; 16], asked: Moment) -> Result<Started, &'static str> {
     let contact: ContactAnswer = answer.contact.unwrap_or_default();
     match contact.state() {
@@ -204,13 +205,16 @@ async fn render(
     let arrives = dispatcher.catalog.wait_for(|state| state.tenant(&job.tenant).version >= version);
     if timeout(CATALOG_PATIENCE, arrives).await != Ok(true) {
         let why = format!("version {version} of the creditor's policy has not arrived");
-        return Err(outcome::deferred(CATALOG, &why));
+        return Err(outcome::deferred(CATALOG, why, |failure| RouteNews::NotMade(version, failure)));
     }
     let state = dispatcher.catalog.state();
-    let message = render::message(job, &started.snapshot, version, state.tenant(&job.tenant), transport);
-    message.map_err(|error| match &error {
-        NoMessage::NotNow(why) => outcome::deferred(RENDER, why),
-        NoMessage::Final(why) => outcome::rejected(RENDER, why),
+    let catalog = state.tenant(&job.tenant);
+    let message = render::message(job, &started.snapshot, version, catalog, transport);
+    message.map_err(|error| match error {
+        NoMessage::NotNow(why) => {
+            outcome::deferred(RENDER, why, |failure| RouteNews::NotMade(catalog.version, failure))
+        }
+        NoMessage::Final(why) => outcome::rejected(RENDER.name(), &why),
     })
 }
 

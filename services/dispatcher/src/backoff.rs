@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Backoff(Duration);
 
-/// Of all parts of the dispatcher together.
+/// The outage that all parts of the dispatcher share.
 static OUTAGE: Outage = Outage::new("the dispatcher goes on when it can", "the dispatcher goes on");
 
 impl Default for Backoff {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use saldo_channels::{Message, Outcome, Transport};
 use saldo_clock::Moment;
-use saldo_domain::dunning::attempt::UNKNOWN_AFTER;
+use saldo_domain::dunning::attempt::unknown_after;
 use tokio::time::timeout;
 
 /// Hands the message over if there is still time when its first byte could leave. Before that it waits for as long as there
@@ -30,7 +30,7 @@ pub(crate) async fn hand_over(transport: &dyn Transport, message: &Message, send
     if !allowed.load(Ordering::Acquire) {
         return Outcome::Withdrawn;
     }
-    let patience = transport.patience().min(UNKNOWN_AFTER.unsigned_abs());
+    let patience = transport.patience().min(unknown_after(transport.channel()).unsigned_abs());
     let outcome = timeout(patience, handing_over).await;
     outcome.unwrap_or_else(|_| Outcome::Unknown { why: format!("no answer within {} seconds", patience.as_secs()) })
 }

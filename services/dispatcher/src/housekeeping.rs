@@ -1,4 +1,4 @@
-//! What the dispatcher does beside deliveries: counting what waits, and removing old leases.
+//! The dispatcher's work beside deliveries: counting reminders that wait, and removing old leases.
 
 use std::time::Duration;
 

@@ -52,7 +52,7 @@ pub(crate) struct Queue {
     last: String,
 }
 
-/// What one look brought.
+/// The reminders that one look has leased.
 pub(crate) struct Leased {
     pub(crate) jobs: Vec<Job>,
     /// More may be due right now.

@@ -27,8 +27,7 @@
 //! provider has the message. And a dispatcher that dies between the hand-over and the outcome leaves an attempt without an
 //! outcome. The account records such an attempt as unknown once nobody can be sending any more.
 //!
-//! Neither logs nor errors hold personal data. A provider's words may repeat an address, so they only go into the sealed
-//! history.
+//! Logs and errors hold no personal data. A provider's words may repeat an address, so they only go into the sealed history.
 
 mod attempt;
 mod backoff;

@@ -1,4 +1,4 @@
-//! What people and machines see of the dispatcher's work: progress and trouble in the log, figures for the meter.
+//! The dispatcher's work, as people and machines see it: progress and trouble in the log, figures for the meter.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
     progress: Mutex<Progress>,
 }
 
-/// What the log was not told yet.
+/// The counts that the log was not told yet.
 #[derive(Default)]
 struct Progress {
     /// Jobs that have ended since the beginning.
@@ -70,7 +70,7 @@ impl Metrics {
             on_hold: meter
                 .u64_gauge("saldo.dispatcher.on_hold")
                 .with_description(
-                    "Routes on hold, by channel: of all messages, or of some tenant whose sender is refused",
+                    "Routes on hold, by channel: of all messages, or of some tenant whose sender is refused or whose catalog cannot be read",
                 )
                 .with_unit("{route}")
                 .build(),
@@ -78,9 +78,9 @@ impl Metrics {
         }
     }
 
-    /// So many routes of a channel are on hold: the whole channel, and tenants' senders.
-    pub(crate) fn on_hold(&self, channel: Channel, whole: u64, senders: u64) {
-        for (route, count) in [("all", whole), ("some", senders)] {
+    /// So many routes of a channel are on hold: the whole channel, and routes of single tenants.
+    pub(crate) fn on_hold(&self, channel: Channel, whole: u64, tenants: u64) {
+        for (route, count) in [("all", whole), ("some", tenants)] {
             self.on_hold.record(count, &[KeyValue::new("channel", channel.name()), KeyValue::new("route", route)]);
         }
     }

@@ -4,7 +4,7 @@ use saldo_api::v1::{
     self, HandOverError, HandedMessage,
     record_contact_outcome_request::{Accepted, Outcome as Recorded, Rejected, Unknown},
 };
-use saldo_channels::{Concerns, Message, Outcome, RouteFailure};
+use saldo_channels::{Concerns, Message, Outcome, RouteFailure, Stage};
 use saldo_domain::dunning::attempt::LAST_LOOK;
 
 /// Longest words of a provider that are kept, in characters, as the command service takes them.
@@ -21,6 +21,8 @@ pub(crate) enum RouteNews {
     Failed(RouteFailure),
     /// The provider refused the sender.
     SenderRefused(RouteFailure),
+    /// This dispatcher could not make the message, and waits for this version of the creditor's catalog.
+    NotMade(u64, RouteFailure),
 }
 
 /// The outcome of an attempt.
@@ -75,9 +77,9 @@ pub(crate) fn of_hand_over(outcome: Outcome, message: &Message) -> AttemptOutcom
 }
 
 /// There is no message for a reason of ours, so no retry is used up.
-pub(crate) fn deferred(stage: &str, why: &str) -> AttemptOutcome {
-    let recorded = Recorded::Deferred(failure(stage, 0, why, Concerns::Route));
-    AttemptOutcome { recorded, name: "deferred", route: RouteNews::None }
+pub(crate) fn deferred(stage: Stage, why: String, route: impl FnOnce(RouteFailure) -> RouteNews) -> AttemptOutcome {
+    let recorded = Recorded::Deferred(failure(stage.name(), 0, &why, Concerns::Route));
+    AttemptOutcome { recorded, name: "deferred", route: route(RouteFailure { stage, code: 0, why }) }
 }
 
 /// There is no message, and another attempt would fail in the same way.
@@ -102,8 +104,6 @@ fn one_line(words: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use saldo_channels::Stage;
-
     use super::*;
 
     const STAGE: Stage = Stage::new("recipient");

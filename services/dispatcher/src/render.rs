@@ -18,7 +18,7 @@ pub(crate) enum NoMessage {
     /// Another attempt would fail in the same way.
     #[error("{0}")]
     Final(String),
-    /// What is in force here has changed since the account decided, or cannot be read. Another attempt may do better.
+    /// The policy in force has changed since the account decided, or cannot be read. Another attempt may do better.
     #[error("{0}")]
     NotNow(String),
 }
@@ -42,8 +42,8 @@ pub(crate) fn message(
         return Err(never("the debtor's name or address was erased"));
     }
     let policy = catalog.rules.policy.as_ref();
-    let saying = snapshot.saying.as_ref().ok_or_else(|| never("the snapshot has no saying"))?;
-    let named = (saying.template.clone(), snapshot.language.clone());
+    let notice = snapshot.saying.as_ref().ok_or_else(|| never("the snapshot has no saying"))?;
+    let named = (notice.template.clone(), snapshot.language.clone());
     let (Some(policy), Some(template)) = (policy, catalog.templates.get(&named)) else {
         let why = format!("there is no template {}.{}", named.0, named.1);
         // A policy that was published meanwhile may have left the template out. The next attempt goes by the new policy.
@@ -52,7 +52,7 @@ pub(crate) fn message(
     };
     let language = Language::parse(&snapshot.language).ok_or_else(|| never("the language is none of ours"))?;
     let stamp = snapshot.stamp.as_ref().ok_or_else(|| never("the snapshot has no stamp"))?;
-    let variables = variables(&job.account, snapshot, saying, language, &policy.sender).map_err(never)?;
+    let variables = variables(&job.account, snapshot, notice, language, &policy.sender).map_err(never)?;
     let draft = Draft {
         // The channel names the sender's domain itself.
         id: stamp.id.split('@').next().unwrap_or_default(),
@@ -73,7 +73,7 @@ pub(crate) fn instant(at: Option<&saldo_api::Timestamp>) -> Option<Timestamp> {
 fn variables(
     account: &str,
     snapshot: &ContactSnapshot,
-    saying: &v1::Saying,
+    notice: &v1::Saying,
     language: Language,
     sender: &Sender,
 ) -> Result<Variables, &'static str> {
@@ -126,8 +126,8 @@ fn variables(
         creditor: Party { name: sender.name.clone(), email: sender.email.clone() },
         payment: sender.payment.clone(),
         account: account.to_owned(),
-        step: saying.step.clone(),
-        tone: tone_from_api(saying.tone).ok_or("the snapshot has no tone")?,
+        step: notice.step.clone(),
+        tone: tone_from_api(notice.tone).ok_or("the snapshot has no tone")?,
         today: day(today, language),
         overdue: items.iter().any(|item| item.days > 0),
         totals: totals.collect(),

@@ -1,5 +1,8 @@
 //! The routes of one channel, and which of them are on hold.
 //!
+//! The way of a message begins here: what a creditor has published must be readable in this process, or none of its messages can
+//! be made. That is a route too, and a failure of ours is none of the reminder either.
+//!
 //! A failure of the route is not a failure of the reminder. Before an account is asked for a message, the route must be open.
 //! When a route fails, it is tried at once without a message. If it fails again it is on hold: no account is asked for what
 //! would leave by it, and one probe at growing pauses finds out when it is open again. A route that answers the probe and fails
@@ -12,7 +15,7 @@ use std::{
 };
 
 use saldo_catalog::Catalog;
-use saldo_channels::{RouteFailure, Transport};
+use saldo_channels::{RouteFailure, Stage, Transport};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
@@ -33,6 +36,9 @@ const RELAPSE: Duration = Duration::from_secs(180);
 /// More would only be in doubt when the process dies.
 const STARTED_FOR_EACH: usize = 2;
 
+/// The stage of a message that could not be made, because what the tenant has published cannot be read here.
+pub(crate) const CATALOG: Stage = Stage::new("catalog");
+
 /// A route, by the messages that leave by it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Route {
@@ -40,14 +46,21 @@ pub(crate) enum Route {
     Whole,
     /// The messages of one tenant: the provider refuses its sender.
     Sender(String),
+    /// The messages of one tenant: this dispatcher cannot make them of what the tenant has published.
+    Catalog(String),
 }
 
 impl Route {
     fn tenant(&self) -> Option<&str> {
         match self {
             Self::Whole => None,
-            Self::Sender(tenant) => Some(tenant),
+            Self::Sender(tenant) | Self::Catalog(tenant) => Some(tenant),
         }
+    }
+
+    /// The routes of a tenant's message.
+    fn of(tenant: &str) -> [Self; 3] {
+        [Self::Whole, Self::Sender(tenant.to_owned()), Self::Catalog(tenant.to_owned())]
     }
 }
 
@@ -58,6 +71,8 @@ struct Hold {
     /// Probes that failed, and relapses. Before the first the route is only suspected, and nobody is told.
     failed: u32,
     probe_at: Instant,
+    /// The version of the tenant's catalog that must have arrived first.
+    awaits: u64,
 }
 
 impl Hold {
@@ -116,14 +131,39 @@ impl Routes {
         if self.is_on_hold(tenant) {
             return Err(OnHold);
         }
-        match self.transport.reach(None).await {
-            Ok(()) => Ok(()),
-            Err(failure) => {
-                // This was the first probe.
-                self.suspect(Route::Whole, &failure);
-                self.probed(&Route::Whole, Err(failure));
-                Err(OnHold)
-            }
+        self.first_probe(Route::Catalog(tenant.to_owned()), self.read_catalog(tenant, 0))?;
+        self.first_probe(Route::Whole, self.transport.reach(None).await)
+    }
+
+    fn first_probe(&self, route: Route, answer: Result<(), RouteFailure>) -> Result<(), OnHold> {
+        let Err(failure) = answer else { return Ok(()) };
+        self.suspect(route.clone(), &failure);
+        self.probed(&route, Err(failure));
+        Err(OnHold)
+    }
+
+    /// Whether messages can be made of what the tenant has published, up to this version at least.
+    fn read_catalog(&self, tenant: &str, version: u64) -> Result<(), RouteFailure> {
+        let state = self.catalog.state();
+        let own = state.tenant(tenant);
+        if own.parked().is_some() {
+            let why = "the policy in force cannot be read by this release".to_owned();
+            return Err(RouteFailure { stage: CATALOG, code: 0, why });
+        }
+        if own.version < version {
+            let why = format!("version {version} of the creditor's policy has not arrived");
+            return Err(RouteFailure { stage: CATALOG, code: 0, why });
+        }
+        Ok(())
+    }
+
+    /// A message of the tenant could not be made here. Nothing of the tenant is started before this version of its catalog
+    /// has arrived and can be read.
+    pub(crate) fn cannot_make(&self, tenant: &str, version: u64, failure: &RouteFailure) {
+        let route = Route::Catalog(tenant.to_owned());
+        self.suspect(route.clone(), failure);
+        if let Some(hold) = self.lock().on_hold.get_mut(&route) {
+            hold.awaits = hold.awaits.max(version);
         }
     }
 
@@ -134,7 +174,7 @@ impl Routes {
         if state.on_hold.contains_key(&route) {
             return;
         }
-        let mut hold = Hold { since: now, failed: 0, probe_at: now };
+        let mut hold = Hold { since: now, failed: 0, probe_at: now, awaits: 0 };
         if let Some((_, failed)) = state.opened.remove(&route).filter(|(opened, _)| opened.elapsed() < RELAPSE) {
             hold.failed = failed;
             hold.pauses();
@@ -150,8 +190,9 @@ impl Routes {
     pub(crate) fn works_for(&self, tenant: &str) {
         let mut state = self.lock();
         if !state.opened.is_empty() {
-            state.opened.remove(&Route::Whole);
-            state.opened.remove(&Route::Sender(tenant.to_owned()));
+            for route in Route::of(tenant) {
+                state.opened.remove(&route);
+            }
         }
     }
 
@@ -160,25 +201,22 @@ impl Routes {
         self.lock().on_hold.contains_key(&Route::Whole)
     }
 
-    /// The tenants whose sender is refused.
-    pub(crate) fn refused_senders(&self) -> Vec<String> {
-        let senders = |route: &Route| match route {
-            Route::Sender(tenant) => Some(tenant.clone()),
-            Route::Whole => None,
-        };
-        self.lock().on_hold.keys().filter_map(senders).collect()
+    /// The tenants of which nothing is started.
+    pub(crate) fn tenants_on_hold(&self) -> Vec<String> {
+        self.lock().on_hold.keys().filter_map(Route::tenant).map(str::to_owned).collect()
     }
 
     fn is_on_hold(&self, tenant: &str) -> bool {
         let state = self.lock();
-        state.on_hold.contains_key(&Route::Whole) || state.on_hold.contains_key(&Route::Sender(tenant.to_owned()))
+        Route::of(tenant).iter().any(|route| state.on_hold.contains_key(route))
     }
 
     /// Probes what is on hold, one route after the other. Never ends.
     pub(crate) async fn probe(&self) {
         loop {
-            let next = self.lock().on_hold.iter().map(|(route, hold)| (hold.probe_at, route.clone())).min();
-            let Some((at, route)) = next else {
+            let holds = |(route, hold): (&Route, &Hold)| (hold.probe_at, route.clone(), hold.awaits);
+            let next = self.lock().on_hold.iter().map(holds).min();
+            let Some((at, route, awaits)) = next else {
                 self.changed.notified().await;
                 continue;
             };
@@ -193,6 +231,7 @@ impl Routes {
                     // Without a policy nothing is sent in the tenant's name.
                     None => Ok(()),
                 },
+                Route::Catalog(tenant) => self.read_catalog(tenant, awaits),
             };
             self.probed(&route, probed);
         }
@@ -230,14 +269,24 @@ impl Routes {
         let RouteFailure { stage, code, why } = failure;
         // A provider's words may repeat an address or a user. Without a number they are our own system's.
         let why = if *code == 0 { why.as_str() } else { "" };
-        warn!(
-            channel = self.transport.channel().name(),
-            tenant = route.tenant(),
-            stage = stage.name(),
-            code,
-            why,
-            "the route is on hold: its messages wait, and no retry of theirs is used up; repair the mail server or its settings (sending.smtp, or the sender in the policy)"
-        );
+        let (channel, tenant, stage) = (self.transport.channel().name(), route.tenant(), stage.name());
+        match route {
+            Route::Whole | Route::Sender(_) => warn!(
+                channel,
+                tenant,
+                stage,
+                code,
+                why,
+                "the route is on hold: its messages wait, and no retry of theirs is used up; repair the mail server or its settings (sending.smtp, or the sender in the policy)"
+            ),
+            Route::Catalog(_) => warn!(
+                channel,
+                tenant,
+                stage,
+                why,
+                "the route is on hold: this dispatcher cannot make the creditor's messages; they wait, and nothing is recorded meanwhile; upgrade this process if its release is older than the command service's, and look whether it reaches the catalog's log"
+            ),
+        }
     }
 
     fn count(&self, state: &State) {

@@ -110,7 +110,7 @@ impl Worker {
         // Twice the number of messages that may be started: the next reminders are there before the first ones are done, and
         // wait no longer than these.
         let most = options.concurrency.max(1).min(self.routes.most_started()) * 2;
-        let without = self.routes.refused_senders();
+        let without = self.routes.tenants_on_hold();
         let Leased { jobs, more } = self.queue.lease(pool, clock.now(), options.lease, most, &without).await?;
         self.leased.extend(jobs);
         self.next_look = Instant::now();

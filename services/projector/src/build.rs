@@ -13,7 +13,7 @@ pub struct Build {
     pub pool: PgPool,
     /// The build's tables.
     pub schema: Schema,
-    /// What opens personal values; without it they are left out.
+    /// The key store that opens personal values; without it they are left out.
     pub keyring: Option<Keyring>,
     /// Write only while the build is the one in force.
     pub only_live: bool,
@@ -35,7 +35,7 @@ impl Build {
             return Ok(Written::Yes);
         }
         let mut transaction = saldo_postgres::begin(&self.pool).await?;
-        // What a crash of Postgres takes back, it takes back with its checkpoints: it is read from the log again.
+        // A crash of Postgres takes rows back together with their checkpoints, and they are read from the log again.
         sqlx::query("SET LOCAL synchronous_commit = off").execute(&mut *transaction).await?;
         if self.only_live && !self.schema.keep(&mut transaction).await? {
             return Ok(Written::Overtaken);

@@ -14,11 +14,11 @@ const LISTED: usize = 100;
 pub struct Difference {
     /// `tenant/account`.
     pub account: String,
-    /// What differs.
+    /// The subject of the difference.
     pub what: String,
-    /// What the log says.
+    /// The text by the log.
     pub log: String,
-    /// What the rows say.
+    /// The text by the rows.
     pub rows: String,
 }
 

@@ -32,7 +32,7 @@ struct Partition {
     known_instant: Option<Timestamp>,
 }
 
-/// What a record is.
+/// A record after acceptance.
 pub enum Judged<'r> {
     /// Record 0.
     Genesis,
@@ -46,7 +46,7 @@ pub enum Judged<'r> {
         frame: Frame<'r>,
         /// The account's new head.
         hash: [u8; 32],
-        /// What it says, if this release can read it.
+        /// The commit, if this release can read it.
         commit: Box<Result<Commit, DecodeError>>,
     },
 }
@@ -56,7 +56,7 @@ pub enum Judged<'r> {
 pub struct Batch {
     /// Where the checkpoints move.
     pub moves: BTreeMap<u32, Move>,
-    /// What is added.
+    /// The rows that the batch adds.
     pub rows: Rows,
     /// Records in it.
     pub records: usize,
@@ -195,7 +195,7 @@ impl Folding {
         partition.reach(batch, record);
         let owner = Owner { tenant: frame.tenant.to_owned(), account: frame.account.to_owned() };
         match &self.only {
-            None => batch.rows.standing.extend(frame.key(), record.partition, Head { hash, version: frame.version }),
+            None => batch.rows.engine.extend(frame.key(), record.partition, Head { hash, version: frame.version }),
             // Heads stand already, and so do the rows of commits before the offset.
             Some(only) if only.get(&owner).is_none_or(|from| record.offset < *from) => return,
             Some(_) => {}
@@ -219,7 +219,7 @@ impl Folding {
                 let commit = Unread { partition, offset, unknown };
                 let parked = Parked { at: known_at, reason: why.to_string(), commit };
                 self.parked.insert(owner.clone());
-                batch.rows.standing.parked.insert(owner, parked);
+                batch.rows.engine.parked.insert(owner, parked);
             }
         }
     }

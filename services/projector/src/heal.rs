@@ -3,7 +3,7 @@
 //!
 //! The partitions concerned are read from the log's start, as a rebuild reads them, since what counts and since when it is
 //! known follows from all records before. Rows are added only for those accounts, each from the commit on that could not be
-//! read. All of it is one transaction, at whose end the live build is held for a moment.
+//! read. All of it is one transaction, at whose end the live build is locked for a moment.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -41,7 +41,7 @@ pub async fn heal(log: &dyn Log, identity: &Identity, build: &Build, decode: Dec
     build.schema.unpark(&mut transaction, readable.keys()).await?;
     let standing = build.schema.standing(&mut transaction, identity, false).await?.unwrap_or_default();
     add(log, &mut folding, build, &mut transaction, &standing).await?;
-    let (live, standing) = saldo_readmodel::hold(&mut transaction, identity).await?;
+    let (live, standing) = saldo_readmodel::lock_live(&mut transaction, identity).await?;
     if live != build.schema {
         return Ok(true);
     }

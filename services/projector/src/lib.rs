@@ -7,6 +7,7 @@ mod fold;
 mod heal;
 mod live;
 mod metrics;
+mod pace;
 mod personal;
 mod rebuild;
 mod standby;
@@ -38,7 +39,7 @@ pub enum ProjectorError {
     /// One rebuild at a time.
     #[error("another `saldo rebuild` is at it")]
     Rebuilding,
-    /// What an earlier rebuild has left cannot be compared.
+    /// The build that an earlier rebuild has left cannot be compared.
     #[error(
         "what an earlier rebuild has left stands further in the log than the live read models, and these stand still: nothing was compared or swapped; start a projector and run `saldo rebuild` again, or begin anew with --fresh; --accept-differences swaps without comparing"
     )]

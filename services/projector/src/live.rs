@@ -42,8 +42,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const RENEW_PAUSE: Duration = Duration::from_secs(5);
 const DIFFERENT_PAUSE: Duration = Duration::from_secs(600);
 
-/// Runs until `cancel`, or until the log turns out to be another one. Trouble with Postgres, the log or the key store
-/// is waited out. Of several one works and the others stand by ([`standby`]).
+/// Runs until `cancel`, or until the log turns out to be another one. Trouble with Postgres, the log or the key store is waited
+/// out. One of several projectors works, and the others stand by ([`standby`]).
 pub async fn run(
     log: Arc<dyn Log>,
     identity: Identity,
@@ -72,7 +72,7 @@ pub async fn run_reading(
     }
 }
 
-/// What is tried again, and what is said of it.
+/// The pauses between tries, and the outage that tells of them.
 struct Patience {
     pause: Duration,
     outage: Outage,
@@ -86,7 +86,7 @@ impl Patience {
     }
 }
 
-/// What is followed, and how its commits are read.
+/// The log that is followed, and the reading of its commits.
 struct Source<'s> {
     log: &'s dyn Log,
     identity: &'s Identity,
@@ -119,8 +119,8 @@ async fn project(
     }
 }
 
-/// Follows the log until overtaken. While one batch is written, what comes is folded into the next; it is handed over
-/// as soon as the writer is free, so that a quiet log is followed record by record and a busy one in large batches.
+/// Follows the log until overtaken. While one batch is written, new records are folded into the next one. It is handed over as
+/// soon as the writer is free, so a quiet log is followed record by record and a busy one in large batches.
 async fn follow(
     source: &Source<'_>,
     pool: &PgPool,
@@ -131,7 +131,7 @@ async fn follow(
     let Source { log, identity, decode } = *source;
     saldo_readmodel::ensure(pool, identity).await?;
     // Given up with this function.
-    let _turn = standby::turn(log, identity, pool, metrics).await?;
+    let _active = standby::become_active(log, identity, pool, metrics).await?;
     let schema = saldo_readmodel::ensure(pool, identity).await?;
     if schema.is_foreign() {
         return renew(source, pool, keyring, schema.lacks()).await;
@@ -199,8 +199,8 @@ async fn mend(source: &Source<'_>, build: &Build, keyring: &Keyring) -> Result<(
     }
 }
 
-/// Makes models anew that are missing or of an earlier release, in a build beside the live one, and puts them in force.
-/// The former ones are served until then. Whatever stands in the way is said, and tried again.
+/// Makes models anew that are missing or of an earlier release, in a build beside the live one, and puts them in force. The
+/// former ones are served until then. Every obstacle is said, and the work is tried again.
 async fn renew(source: &Source<'_>, pool: &PgPool, keyring: &Keyring, models: Models) -> Result<(), ProjectorError> {
     let names = models.iter().copied().collect::<Vec<_>>().join(", ");
     info!(models = names, "read models of an earlier release are made anew beside the live ones, which serve on");

@@ -16,7 +16,7 @@ use saldo_log::{Log, ends, genesis::Identity};
 /// Between two looks at the log's end.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// What the projector measures.
+/// The projector's figures.
 pub struct Metrics {
     lag_records: Gauge<u64>,
     lag_seconds: Gauge<u64>,
@@ -25,12 +25,12 @@ pub struct Metrics {
     batch: Histogram<f64>,
     /// As the log's: it stamps its records with the machine's time.
     clock: Clock,
-    standing: Mutex<Standing>,
+    lag: Mutex<Lag>,
 }
 
 /// Where the live build stands.
 #[derive(Default)]
-struct Standing {
+struct Lag {
     /// Records behind its checkpoints; `None` before they were looked at.
     done: Option<u64>,
     /// When the oldest record was appended that is being written, and that waits for it.
@@ -40,9 +40,9 @@ struct Standing {
     unreached: Option<(u64, Instant)>,
 }
 
-impl Standing {
-    /// The age of the oldest record that is not projected: of those read, by when they were appended; where nothing comes
-    /// from the log, by how long it has been known to have more.
+impl Lag {
+    /// The age of the oldest record that is not projected. A record that was read counts from when it was appended. Where
+    /// nothing comes from the log, the time counts since the log is known to have more.
     fn age(&mut self, end: u64, now: Timestamp) -> Duration {
         let done = self.done.unwrap_or(0);
         if done >= end {
@@ -60,7 +60,7 @@ impl Standing {
 }
 
 impl Metrics {
-    /// Of the global meter provider as it is now.
+    /// Instruments of the global meter provider as it is now.
     pub fn new() -> Self {
         let meter = global::meter("saldo.projector");
         Self {
@@ -92,7 +92,7 @@ impl Metrics {
                 .with_unit("s")
                 .build(),
             clock: Clock::system(),
-            standing: Mutex::default(),
+            lag: Mutex::default(),
         }
     }
 
@@ -102,7 +102,7 @@ impl Metrics {
         let mut asked = Instant::now();
         loop {
             looks.tick().await;
-            // Whoever reads the log says what is wrong with it.
+            // The reader of the log says what is wrong with it.
             let Ok(ends) = ends(log, identity).await else {
                 self.lag_seconds.record(asked.elapsed().as_secs(), &[]);
                 continue;
@@ -110,10 +110,10 @@ impl Metrics {
             asked = Instant::now();
             let end: u64 = ends.iter().sum();
             let now = self.clock.now();
-            self.with(|standing| {
-                let Some(done) = standing.done else { return };
+            self.with(|lag| {
+                let Some(done) = lag.done else { return };
                 self.lag_records.record(end.saturating_sub(done), &[]);
-                self.lag_seconds.record(standing.age(end, now).as_secs(), &[]);
+                self.lag_seconds.record(lag.age(end, now).as_secs(), &[]);
             });
         }
     }
@@ -121,35 +121,35 @@ impl Metrics {
     /// The checkpoints stand behind so many records, and so many accounts are parked.
     pub fn stands_at(&self, done: u64, parked: usize) {
         self.parked.record(parked as u64, &[]);
-        self.with(|standing| standing.done = Some(done));
+        self.with(|lag| lag.done = Some(done));
     }
 
     /// Somebody else's checkpoints stand behind so many records, and what is parked is theirs to say.
     pub fn looks_on(&self, done: u64) {
         self.parked.record(0, &[]);
-        self.with(|standing| (standing.done, standing.writing, standing.waiting) = (Some(done), None, None));
+        self.with(|lag| (lag.done, lag.writing, lag.waiting) = (Some(done), None, None));
     }
 
     /// The oldest record that was read and waits to be written.
     pub fn waits(&self, oldest: Option<Timestamp>) {
-        self.with(|standing| standing.waiting = oldest);
+        self.with(|lag| lag.waiting = oldest);
     }
 
-    /// What waited is being written.
+    /// The batch that waited is being written.
     pub fn writes(&self) {
-        self.with(|standing| standing.writing = standing.waiting.take());
+        self.with(|lag| lag.writing = lag.waiting.take());
     }
 
     /// It was written.
     pub fn wrote(&self, records: usize, took: Duration) {
         self.records.add(records as u64, &[]);
         self.batch.record(took.as_secs_f64(), &[]);
-        self.with(|standing| standing.writing = None);
+        self.with(|lag| lag.writing = None);
     }
 
-    fn with(&self, change: impl FnOnce(&mut Standing)) {
-        if let Ok(mut standing) = self.standing.lock() {
-            change(&mut standing);
+    fn with(&self, change: impl FnOnce(&mut Lag)) {
+        if let Ok(mut lag) = self.lag.lock() {
+            change(&mut lag);
         }
     }
 }
@@ -164,26 +164,25 @@ mod tests {
 
     #[test]
     fn what_is_caught_up_has_no_age() {
-        let mut standing = Standing { done: Some(10), ..Standing::default() };
-        assert_eq!(standing.age(10, at(1_000)), Duration::ZERO);
+        let mut lag = Lag { done: Some(10), ..Lag::default() };
+        assert_eq!(lag.age(10, at(1_000)), Duration::ZERO);
     }
 
     #[test]
     fn the_oldest_record_read_gives_the_age_until_it_is_written() {
-        let mut standing =
-            Standing { done: Some(10), writing: Some(at(40)), waiting: Some(at(70)), ..Standing::default() };
-        assert_eq!(standing.age(30, at(100)).as_secs(), 60);
-        standing.writing = None;
-        assert_eq!(standing.age(30, at(100)).as_secs(), 30);
+        let mut lag = Lag { done: Some(10), writing: Some(at(40)), waiting: Some(at(70)), ..Lag::default() };
+        assert_eq!(lag.age(30, at(100)).as_secs(), 60);
+        lag.writing = None;
+        assert_eq!(lag.age(30, at(100)).as_secs(), 30);
     }
 
     #[test]
     fn a_log_that_gives_nothing_makes_its_end_grow_old() {
         let seen = Instant::now().checked_sub(Duration::from_secs(7)).expect("long enough up");
-        let mut standing = Standing { done: Some(10), unreached: Some((20, seen)), ..Standing::default() };
-        assert_eq!(standing.age(25, at(0)).as_secs(), 7);
+        let mut lag = Lag { done: Some(10), unreached: Some((20, seen)), ..Lag::default() };
+        assert_eq!(lag.age(25, at(0)).as_secs(), 7);
         // Past that end, there is a new one to reach.
-        standing.done = Some(21);
-        assert_eq!(standing.age(25, at(0)).as_secs(), 0);
+        lag.done = Some(21);
+        assert_eq!(lag.age(25, at(0)).as_secs(), 0);
     }
 }

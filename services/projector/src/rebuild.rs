@@ -1,7 +1,7 @@
 //! Making the read models anew from the log: beside the live ones, compared with them, then swapped in one transaction.
 //!
-//! What was filled stays when a rebuild ends early, however it ends: each batch is one transaction with its checkpoints,
-//! and the next rebuild goes on from there.
+//! The filled rows stay when a rebuild ends early, however it ends. Each batch is one transaction with its checkpoints, and the
+//! next rebuild goes on from there.
 
 use std::{
     mem,
@@ -12,7 +12,7 @@ use std::{
 
 use saldo_facts::Commit;
 use saldo_keyring::Keyring;
-use saldo_log::{Log, LogError, Record, Tail, ends, genesis::Identity};
+use saldo_log::{Log, ends, genesis::Identity};
 use saldo_readmodel::{Models, ReadModelError, Schema};
 use sqlx::{PgConnection, PgPool};
 use tokio::task::JoinSet;
@@ -24,6 +24,7 @@ use crate::{
     compare::{self, Differences},
     fold::{Batch, Decode, Folding},
     live::READ,
+    pace::{Pace, paced},
     standby::{LOOK, STANDSTILL},
 };
 
@@ -34,8 +35,8 @@ pub(crate) const BATCH_BYTES: usize = 32 << 20;
 pub(crate) const WORTH: usize = 20_000;
 /// However slowly records come, what was read is written this often: an interrupted rebuild loses no more.
 const BATCH_TIME: Duration = Duration::from_secs(2);
-/// Records that may still be read while the live build is held still.
-const HELD: u64 = 2_000;
+/// Records that may still be read while the live build is locked.
+const LEFT_FOR_THE_SWAP: u64 = 2_000;
 /// The longest that the swap waits for a lock, such as a view's that an analyst reads: queries wait behind it meanwhile.
 const LONGEST_LOCK: &str = "SET LOCAL lock_timeout = '1s'";
 /// Between two tries to swap.
@@ -77,7 +78,7 @@ impl Default for Rebuild {
     }
 }
 
-/// What is being done.
+/// The phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -95,7 +96,7 @@ pub enum Phase {
 /// How far a rebuild or a check is.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct Progress {
-    /// What is being done.
+    /// The phase.
     #[serde(rename = "stage")]
     pub phase: Phase,
     /// Records read.
@@ -113,7 +114,7 @@ pub struct Rebuilt {
     pub records: u64,
     /// Records behind which live and new rows were compared; `None` where they were not.
     pub compared_at: Option<u64>,
-    /// What was found.
+    /// The findings of the comparison.
     #[serde(flatten)]
     pub found: Differences,
     /// Time that went into reading and writing rows and making indexes.
@@ -185,7 +186,8 @@ struct Work<'w, P> {
     comparable: bool,
     /// Whether only some models are made anew: then it must stand exactly where the live build stands when it is swapped.
     partial: bool,
-    /// Records that stood in the log at the start. What comes later is read unpaced, or a busy log would never be reached.
+    /// Records that stood in the log at the start. Later records are read unpaced, or the end of a busy log would never be
+    /// reached.
     at_start: u64,
     folding: Folding,
     build: Arc<Build>,
@@ -263,8 +265,8 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         (0u32..).zip(live).any(|(partition, end)| self.folding.next(partition) > *end)
     }
 
-    /// What an earlier rebuild has left may have read further than the live build, and rows can only be compared at one
-    /// place: waits until that has come as far, while it moves. `false`: it was asked to pause.
+    /// A build that an earlier rebuild has left may have read further than the live build. Rows can only be compared at one
+    /// place, so this waits until the live build has come as far, while it moves. `false`: it was asked to pause.
     async fn wait_for_live(&self) -> Result<bool, ProjectorError> {
         let (mut last, mut since) = (None, Instant::now());
         loop {
@@ -404,9 +406,9 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
         let pool = self.build.pool.clone();
         let mut transaction = saldo_postgres::begin(&pool).await?;
         sqlx::query(LONGEST_LOCK).execute(&mut *transaction).await?;
-        let (old, standing) = saldo_readmodel::hold(&mut transaction, self.identity).await?;
+        let (old, standing) = saldo_readmodel::lock_live(&mut transaction, self.identity).await?;
         let standing = standing.unwrap_or_default();
-        if self.behind(&standing) > HELD || (self.partial && self.is_beyond(&standing)) {
+        if self.behind(&standing) > LEFT_FOR_THE_SWAP || (self.partial && self.is_beyond(&standing)) {
             return Ok(false);
         }
         self.fill_in(&mut transaction, &standing).await?;
@@ -420,48 +422,4 @@ impl<P: FnMut(Progress) + Send> Work<'_, P> {
 /// The offset to read a partition to.
 fn end_of(until: &[u64]) -> impl Fn(u32) -> u64 {
     move |partition| until.get(partition as usize).copied().unwrap_or(0)
-}
-
-/// Holds reading down to a rate.
-struct Pace {
-    per_second: NonZeroU32,
-    begun: tokio::time::Instant,
-    read: u64,
-}
-
-impl Pace {
-    fn new(per_second: NonZeroU32) -> Self {
-        Self { per_second, begun: tokio::time::Instant::now(), read: 0 }
-    }
-
-    /// How many may be read at once: a tenth of a second's, at most.
-    fn most(&self) -> usize {
-        (self.per_second.get() as usize / 10).clamp(1, READ)
-    }
-
-    /// When the next may be read.
-    fn due(&self) -> tokio::time::Instant {
-        self.begun + Duration::from_micros(self.read * 1_000_000 / u64::from(self.per_second.get()))
-    }
-}
-
-async fn paced(pace: Option<&mut Pace>, tail: &mut dyn Tail) -> Result<Vec<Record>, LogError> {
-    let Some(pace) = pace else { return tail.next(READ).await };
-    tokio::time::sleep_until(pace.due()).await;
-    let records = tail.next(pace.most()).await?;
-    pace.read += records.len() as u64;
-    Ok(records)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_spreads_the_reading() {
-        let mut pace = Pace::new(NonZeroU32::MIN.saturating_add(499));
-        assert_eq!(pace.most(), 50);
-        pace.read = 250;
-        assert_eq!(pace.due() - pace.begun, Duration::from_millis(500));
-    }
 }

@@ -1,7 +1,7 @@
 //! Whose turn it is. Two projectors at once are harmless, since whoever moves a checkpoint first wins; but the other has to
-//! begin again from there, and both would do little else. So one works, under a lock of its session, and the others stand
-//! by: until it is gone, or until it stands still while there is something to read, as a stopped process does. Whoever takes
-//! over ends the sessions of the other, since its transaction may have locked the rows.
+//! begin again from there, and both would do little else. So one works, under a lock of its session, and the others stand by.
+//! One of them takes over when the first is gone, or stands still while there is something to read, as a stopped process does.
+//! The projector that takes over ends the sessions of the other one, whose transaction may have locked the rows.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// The longest that whoever works may stand still.
 pub(crate) const STANDSTILL: Duration = Duration::from_secs(10);
 
-/// The right to work, while it is kept. Nothing rests on it but thrift.
-pub struct Turn(#[expect(dead_code, reason = "the lock ends with its session")] Lock);
+/// The right to be the active projector, while it is kept. The lock only saves work.
+pub struct Active(#[expect(dead_code, reason = "the lock ends with its session")] Lock);
 
-/// Waits for it.
-pub async fn turn(
+/// Waits until this projector is the active one.
+pub async fn become_active(
     log: &dyn Log,
     identity: &Identity,
     pool: &PgPool,
     metrics: &Metrics,
-) -> Result<Turn, ProjectorError> {
+) -> Result<Active, ProjectorError> {
     let mut lock = Lock::open(pool, "saldo_projector").await?;
     let (mut last, mut since) = (None, Instant::now());
     while !lock.try_take().await? {
@@ -48,7 +48,7 @@ pub async fn turn(
         sleep(LOOK).await;
     }
     tracing::info!("this projector is the active one");
-    Ok(Turn(lock))
+    Ok(Active(lock))
 }
 
 /// Records that the live build has come past.

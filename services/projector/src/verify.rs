@@ -1,6 +1,6 @@
-//! The check that the read models equal the log. The whole log is read from its start and judged by fresh acceptors. What
-//! stands before the checkpoints of one database snapshot is folded twice: by the projections, into temporary tables that
-//! are compared row by row, and by the domain itself, whose state must agree with what each read model expects of it.
+//! The check that the read models equal the log. The whole log is read from its start and judged by fresh acceptors. The
+//! records before the checkpoints of one database snapshot are folded twice. The projections fold them into temporary tables
+//! that are compared row by row. The domain folds them too, and its state must agree with what each read model expects of it.
 //!
 //! Memory is bounded over any log: two batches, the heads that every reader has, and the states of as many accounts as go
 //! into [`AT_ONCE`]. Where there are more, the log is read again for the others.
@@ -34,7 +34,7 @@ pub const AT_ONCE: usize = 512 << 20;
 /// One view of the live rows, with the shadow tables in it.
 type Snapshot = Transaction<'static, Postgres>;
 
-/// What a check found.
+/// The findings of a check.
 #[derive(Debug, Default, Clone, Serialize)]
 pub struct Report {
     /// Records read, Genesis included.
@@ -57,7 +57,7 @@ pub struct Report {
     pub missing_keys: Option<u64>,
     /// Records that the read models have not come to: chains are checked there, rows are not.
     pub behind: u64,
-    /// What differs.
+    /// The differences.
     #[serde(flatten)]
     pub found: Differences,
 }

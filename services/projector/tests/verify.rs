@@ -94,7 +94,7 @@ async fn compares_what_was_left(log: &EmbeddedLog, identity: &Identity, pool: &P
     Ok(())
 }
 
-/// What an earlier release made is in force until all of this one's stands beside it. There is nothing to compare.
+/// Tables of an earlier release are in force until all tables of this one stand beside them. There is nothing to compare.
 async fn replaces_an_earlier_form(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
     let live = async || sqlx::query_as::<_, (i64, i32)>("SELECT number, format FROM saldo.live").fetch_one(pool).await;
     let (number, form) = live().await?;

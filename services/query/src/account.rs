@@ -1,4 +1,4 @@
-//! Who an account is, and which accounts stand still.
+//! The debtor of an account, and the accounts that stand still.
 
 use saldo_api::v1;
 use saldo_domain::party::Channel;

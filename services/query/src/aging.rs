@@ -1,5 +1,6 @@
-//! Receivables by age, in pages. The first page computes every account once, for the totals. Each further page computes the
-//! accounts that it shows and no others, so that all pages together cost two passes, however many they are.
+//! Receivables by age, in pages. Each page computes the accounts that it shows and no others, so that all pages together cost one
+//! pass over the accounts, however many they are. Totals cost a second pass: where they are asked for, the first page computes every
+//! account.
 
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1;
@@ -26,8 +27,8 @@ impl Query for v1::GetAgingRequest {
         let mut snapshot = rows.snapshot().await?;
         let asked = Asked { axes, tenant: rows.tenant, account: &self.account_id };
         let (mut figures, totals) = match self.page_token.as_str() {
-            "" => first_page(&mut snapshot, &asked, size).await,
-            _ => next_page(&mut snapshot, &asked, (after.text(0), after.text(1)), size).await,
+            "" if !self.without_totals => first_page(&mut snapshot, &asked, size).await,
+            _ => page(&mut snapshot, &asked, (after.text(0), after.text(1)), size).await,
         }
         .map_err(database)?;
         let parked: i64 = sqlx::query_scalar("SELECT count(*) FROM bi.parked WHERE tenant = $1")
@@ -46,7 +47,7 @@ impl Query for v1::GetAgingRequest {
     }
 }
 
-/// What is asked.
+/// The request, checked.
 struct Asked<'a> {
     axes: Axes,
     tenant: &'a str,
@@ -81,7 +82,7 @@ const NEXT: &str = "
       AND (account COLLATE \"C\", currency::text COLLATE \"C\") > ($5, $7)
     ORDER BY account COLLATE \"C\", currency::text COLLATE \"C\" LIMIT $8";
 
-/// Behind every account.
+/// A text that sorts after every account.
 const BEHIND_ALL: &str = "\u{10FFFF}";
 
 type Rows = Vec<v1::AgingRow>;
@@ -103,7 +104,7 @@ async fn first_page(snapshot: &mut PgConnection, asked: &Asked<'_>, size: i64) -
 
 /// One row more than the page has, where there is one; without totals. Accounts that owe nothing fill no page: ranges grow
 /// until the page is full.
-async fn next_page(
+async fn page(
     snapshot: &mut PgConnection,
     asked: &Asked<'_>,
     after: (&str, &str),
@@ -131,7 +132,7 @@ async fn next_page(
             rows.push(row(found)?);
         }
         let Some(last) = last.filter(|_| rows.len() as i64 <= size) else { return Ok((rows, Rows::new())) };
-        // Behind every currency of the last account.
+        // The page goes on after every currency of the last account.
         (from, currency) = (last, "~".to_owned());
         accounts *= 2;
     }

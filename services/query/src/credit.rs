@@ -32,7 +32,7 @@ const ALLOCATIONS: &str = "
 
 const REFUNDS: &str = "
     SELECT document, amount_minor, day, known_at FROM bi.documents
-    WHERE tenant = $1 AND account = $2 AND kind = 'refund' AND about_kind = $6 AND about = $3 AND day <= $4
+    WHERE tenant = $1 AND account = $2 AND kind = 'refund' AND about_kind = $6 AND about = $3 AND counts_from <= $4
       AND known_at <= coalesce($5, 'infinity'::timestamptz)
     ORDER BY known_at, document";
 

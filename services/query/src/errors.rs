@@ -1,4 +1,4 @@
-//! What a query can be answered with instead of rows.
+//! The errors of queries.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub fn account_unknown() -> Status {
     unknown("ACCOUNT_UNKNOWN", "the account does not exist")
 }
 
-/// What is asked about is not there.
+/// The subject of the query is not there.
 pub fn unknown(reason: &str, message: &str) -> Status {
     refuse(Code::NotFound, reason, message)
 }
@@ -56,9 +56,9 @@ pub fn other_log() -> Status {
     refuse(Code::FailedPrecondition, "OTHER_LOG", "the consistency_token is of another log")
 }
 
-/// What the database says of a statement that took longer than it may.
+/// The database's code for a statement that took longer than it may.
 const TOO_LONG: &str = "57014";
-/// What it says of a table or a column that is not there: the read models are of an earlier release.
+/// The database's codes for a table or a column that is not there: the read models are of an earlier release.
 const NOT_THERE: [&str; 2] = ["42P01", "42703"];
 /// When to ask again: after a moment, and where read models are being made anew.
 const SOON: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ const LATER: Duration = Duration::from_secs(10);
 /// When to ask again where a person must put the log right. Another instance may answer at once.
 const GUARDED: Duration = Duration::from_secs(5);
 
-/// The database did not answer. What it said goes to our log and not to the caller.
+/// The database did not answer. The database's words go to our log and not to the caller.
 pub fn database(error: sqlx::Error) -> Status {
     if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some(TOO_LONG)) {
         tracing::warn!("a query was ended: it took too long");
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// What the database says of a statement, by its code.
+    /// The database's error, by its code.
     #[derive(Debug)]
     struct Said(&'static str);
 

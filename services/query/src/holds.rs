@@ -1,6 +1,8 @@
 //! Holds: what is not chased, from when until when, and why.
 
+use jiff_sqlx::ToSqlx;
 use saldo_api::v1;
+use saldo_facts::date_to_api;
 use sqlx::{Row, postgres::PgRow};
 use tonic::Status;
 
@@ -8,20 +10,24 @@ use crate::{
     Query, TenantRows,
     errors::database,
     paging::{self, PageToken, page_size},
-    values::date,
+    values::{Axes, date},
 };
 
-/// A page of holds, by account and id.
+/// A page of holds, by account and id. A hold that was released later still stood on an earlier day.
 impl Query for v1::ListHoldsRequest {
     const MODELS: &'static [&'static str] = &["accounts", "holds"];
     const OF_ONE_ACCOUNT: bool = false;
 
     async fn answer(self, rows: TenantRows<'_>) -> Result<v1::ListHoldsResponse, Status> {
+        let Axes { as_of, .. } = Axes::of(&rows, self.as_of, None).await?;
         let size = page_size(self.page_size)?;
         let after = PageToken::<2>::parse(&self.page_token)?;
         let found = sqlx::query(
-            "SELECT account, hold, invoices, from_date, until_date, reason, placed_on, released_on FROM bi.holds
-             WHERE tenant = $1 AND ($2 = '' OR account = $2) AND ($3 OR released_on IS NULL)
+            "SELECT account, hold, invoices, from_date, until_date, reason, placed_on, released_on,
+                    coalesce(from_date <= $7, true) AND coalesce(until_date >= $7, true)
+                    AND coalesce(released_on > $7, true)
+             FROM bi.holds
+             WHERE tenant = $1 AND ($2 = '' OR account = $2) AND ($3 OR coalesce(released_on > $7, true))
                AND (account, hold) > ($4, $5)
              ORDER BY account, hold LIMIT $6",
         )
@@ -31,12 +37,13 @@ impl Query for v1::ListHoldsRequest {
         .bind(after.text(0))
         .bind(after.text(1))
         .bind(size + 1)
+        .bind(as_of.to_sqlx())
         .fetch_all(rows.pool)
         .await
         .map_err(database)?;
         let mut holds: Vec<v1::HoldView> = found.iter().map(hold).collect::<Result<_, _>>().map_err(database)?;
         let next_page_token = paging::cut(&mut holds, size, |last| PageToken::of([&last.account_id, &last.hold_id]));
-        Ok(v1::ListHoldsResponse { holds, next_page_token })
+        Ok(v1::ListHoldsResponse { holds, next_page_token, as_of: Some(date_to_api(as_of)) })
     }
 }
 
@@ -49,5 +56,6 @@ fn hold(row: &PgRow) -> Result<v1::HoldView, sqlx::Error> {
         terms: Some(terms),
         placed_on: date(row, 6)?,
         released_on: date(row, 7)?,
+        stands: row.try_get(8)?,
     })
 }

@@ -1,4 +1,4 @@
-//! What is open on one account.
+//! The open items of one account.
 
 use jiff_sqlx::ToSqlx;
 use saldo_api::v1;

@@ -32,7 +32,7 @@ use tonic::{Request, Response, Status};
 use errors::{account_unknown, database, invalid, log_changed, parked};
 use turns::Turns;
 
-/// Who may read.
+/// The roles that may read.
 const READERS: &[Role] = &[Role::Reader, Role::Auditor, Role::Operator];
 
 /// The declaration of a query, implemented for its request. [`QueryRequest`] has what is generated from query.proto: the

@@ -5,7 +5,7 @@ use tonic::Status;
 
 use crate::errors::invalid;
 
-/// What stands between the parts of a token, and what would be taken for it.
+/// The separator between the parts of a token, and the characters that would be taken for it.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'~').add(b'%');
 
 const DEFAULT_PAGE: i32 = 100;

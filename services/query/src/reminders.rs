@@ -13,7 +13,7 @@ use crate::{
     values::{timestamp, timestamp_if_any},
 };
 
-/// What waits, or wants a person. Word for word the predicate of the table's partial index.
+/// Reminders that wait, or need a person. Word for word the predicate of the table's partial index.
 const OUTBOX: &str = "(needs_person OR status IN ('due', 'deferred', 'started'))";
 
 /// A page of reminders, newest first.

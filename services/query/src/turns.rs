@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The connections, by who asks over them.
 #[derive(Clone)]
 pub struct Turns {
-    /// Of one creditor at once.
+    /// The connections that one creditor may use at once.
     each: usize,
     lines: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
 }

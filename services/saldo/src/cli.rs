@@ -7,6 +7,8 @@ mod attempt;
 mod bench;
 mod change;
 mod completions;
+mod credit;
+mod credit_note;
 mod demo;
 mod dev;
 mod health;
@@ -14,11 +16,13 @@ mod hold;
 mod import;
 mod invoice;
 mod log;
+mod moved;
 mod outbox;
 mod payment;
 mod policy;
 mod postgres;
 mod preview;
+mod reasons;
 mod rebuild;
 mod refusal;
 mod replay;
@@ -60,6 +64,7 @@ const TREE: [(&str, &[Entry]); 7] = [
         command::<account::Account>(),
         command::<invoice::Invoice>(),
         command::<payment::Payment>(),
+        command::<credit_note::CreditNote>(),
     ]),
     ("Speak to debtors", &[
         command::<policy::Policy>(),

@@ -19,10 +19,16 @@ use tonic::{Status, service::interceptor::InterceptedService, transport::Channel
 #[derive(Clone, clap::Args)]
 pub struct Target {
     /// The gRPC endpoint.
-    #[arg(long, env = "SALDO_ENDPOINT", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    #[arg(
+        long,
+        env = "SALDO_ENDPOINT",
+        default_value = "http://127.0.0.1:50051",
+        value_name = "URL",
+        value_parser = not_empty
+    )]
     pub endpoint: String,
     /// The query service's endpoint, if it is another one.
-    #[arg(long, env = "SALDO_QUERY_ENDPOINT", value_name = "URL")]
+    #[arg(long, env = "SALDO_QUERY_ENDPOINT", value_name = "URL", value_parser = not_empty)]
     pub query_endpoint: Option<String>,
     /// A file that holds the token, instead of SALDO_TOKEN. `saldo dev` prints a token, `saldo token` makes one.
     #[arg(long, env = "SALDO_TOKEN_FILE", value_name = "FILE")]
@@ -33,6 +39,14 @@ pub struct Target {
     /// TLS of both endpoints.
     #[command(flatten)]
     pub tls: TlsArgs,
+}
+
+/// A value that is there. A variable of the environment that is set to nothing is a slip.
+fn not_empty(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("is empty; give it a value, or unset its variable".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// TLS of an https:// endpoint.

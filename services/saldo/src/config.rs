@@ -42,6 +42,9 @@ use self::{
     stores::{DatabaseConfig, KeyringConfig},
 };
 
+/// The configuration that `saldo dev` writes into its folder for other commands.
+pub const DEV_FILE: &str = "dev.toml";
+
 /// Everything a process can be told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -110,6 +113,22 @@ impl Config {
     /// Where gRPC is served: as configured, or on this port of loopback.
     pub fn listen(&self, port: u16) -> SocketAddr {
         self.listen.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+    }
+
+    /// The folder of the embedded Postgres.
+    pub fn embedded_dir(&self) -> PathBuf {
+        self.data_dir.join("postgres")
+    }
+
+    /// Whether somebody has said where local files are, by these flags or otherwise.
+    pub fn is_placed(&self, flags: &Overrides) -> bool {
+        flags.config.is_some() || flags.data_dir.is_some() || self.data_dir != default_data_dir()
+    }
+
+    /// The configuration that `saldo dev` has written for its folder, where there is one.
+    pub fn dev_file(&self) -> Option<String> {
+        let file = self.data_dir.join(DEV_FILE);
+        file.exists().then(|| file.display().to_string())
     }
 
     pub fn keyring_dir(&self) -> PathBuf {

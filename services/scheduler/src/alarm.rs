@@ -65,7 +65,7 @@ pub(crate) async fn follow(
 }
 
 fn result(woken: &Result<Woken, SchedulerError>) -> Option<KeyValue> {
-    woken.as_ref().ok().map(|woken| KeyValue::new("result", woken.outcome.name()))
+    woken.as_ref().ok().map(|woken| KeyValue::new("result", woken.result.name()))
 }
 
 struct Alarm<'s> {

@@ -1,4 +1,4 @@
-//! What people and machines see of the scheduler's work: progress and trouble in the log, figures for the meter.
+//! The scheduler's work, as people and machines see it: progress and trouble in the log, figures for the meter.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
-    wake::{Outcome, Woken},
+    wake::{WakeResult, Woken},
     wakeups::Key,
 };
 
@@ -71,8 +71,8 @@ impl Metrics {
     /// An account was woken, or could not be.
     pub(crate) fn woken(&mut self, woken: &Woken) {
         self.done += 1;
-        self.woken.add(1, &[KeyValue::new("result", woken.outcome.name())]);
-        let (Outcome::Failed(reason) | Outcome::OutOfReach(reason)) = &woken.outcome else { return };
+        self.woken.add(1, &[KeyValue::new("result", woken.result.name())]);
+        let (WakeResult::Failed(reason) | WakeResult::OutOfReach(reason)) = &woken.result else { return };
         if self.troubles.len() < MAX_REASONS || self.troubles.contains_key(reason) {
             let new = || Trouble { count: 0, example: woken.key.clone() };
             self.troubles.entry(reason.clone()).or_insert_with(new).count += 1;

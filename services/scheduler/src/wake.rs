@@ -29,13 +29,13 @@ const AFTER_EARLY: i64 = 1;
 #[derive(Debug)]
 pub(crate) struct Woken {
     pub(crate) key: Key,
-    pub(crate) outcome: Outcome,
+    pub(crate) result: WakeResult,
     pub(crate) update: Update,
 }
 
-/// What came of waking it, in figures.
+/// The result of waking an account, for figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum WakeResult {
     /// Something was due.
     Advanced,
     /// Nothing was.
@@ -46,14 +46,14 @@ pub(crate) enum Outcome {
     OutOfReach(String),
 }
 
-impl Outcome {
+impl WakeResult {
     /// In one word, for figures.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Outcome::Advanced => "advanced",
-            Outcome::NothingDue => "nothing_due",
-            Outcome::Failed(_) => "failed",
-            Outcome::OutOfReach(_) => "out_of_reach",
+            WakeResult::Advanced => "advanced",
+            WakeResult::NothingDue => "nothing_due",
+            WakeResult::Failed(_) => "failed",
+            WakeResult::OutOfReach(_) => "out_of_reach",
         }
     }
 }
@@ -70,14 +70,14 @@ pub(crate) async fn wake(clients: ServiceClients, clock: Clock, key: Key) -> Res
     };
     let answer = patiently_until(ask, sleep(PATIENCE)).await;
     crash_point("scheduler.after-wake");
-    let (outcome, update) = match answer {
+    let (result, update) = match answer {
         Ok(answer) => read(answer.get_ref(), asked),
         Err(status) => refused(&status, clock.now())?,
     };
-    Ok(Woken { key, outcome, update })
+    Ok(Woken { key, result, update })
 }
 
-fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Update) {
+fn read(answer: &CommandResponse, asked: Timestamp) -> (WakeResult, Update) {
     let advanced = !answer.consistency_token.is_empty();
     let next = answer.next_wakeup.and_then(|at| saldo_facts::timestamp_from_api(at).ok());
     // Still due though nothing happened: the command service's clock is behind ours. Trying at once would be a hot loop.
@@ -85,19 +85,19 @@ fn read(answer: &CommandResponse, asked: Timestamp) -> (Outcome, Update) {
     let wakeup_at = next.map(|at| if early(at) { later(asked, AFTER_EARLY.seconds()) } else { at });
     let catalog = CatalogVersions { tenant: answer.policy_version, system: answer.system_version };
     let answered = Answer { wakeup_at, account_version: answer.version, catalog };
-    (if advanced { Outcome::Advanced } else { Outcome::NothingDue }, Update::Answered(answered))
+    (if advanced { WakeResult::Advanced } else { WakeResult::NothingDue }, Update::Answered(answered))
 }
 
-fn refused(status: &Status, now: Timestamp) -> Result<(Outcome, Update), SchedulerError> {
+fn refused(status: &Status, now: Timestamp) -> Result<(WakeResult, Update), SchedulerError> {
     let (code, reason) = (status.code(), StatusDetails::of(status).reason);
     if matches!(code, Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) {
         return Err(SchedulerError::Refused { code: format!("{code:?}"), reason });
     }
     let name = if reason.is_empty() { format!("{code:?}") } else { reason };
     Ok(if is_transient(status) {
-        (Outcome::OutOfReach(name), Update::NotBefore(later(now, AFTER_SILENCE.seconds())))
+        (WakeResult::OutOfReach(name), Update::NotBefore(later(now, AFTER_SILENCE.seconds())))
     } else {
-        (Outcome::Failed(name), Update::NotBefore(later(now, AFTER_NO.minutes())))
+        (WakeResult::Failed(name), Update::NotBefore(later(now, AFTER_NO.minutes())))
     })
 }
 
@@ -136,10 +136,10 @@ mod tests {
 
     #[test]
     fn the_answer_says_when_the_account_is_woken_next() {
-        let (outcome, update) = read(&answer("v1.x", Some(2_000)), at(1_000));
-        assert_eq!((outcome, wakeup(&update)), (Outcome::Advanced, Some(at(2_000))));
-        let (outcome, update) = read(&answer("", None), at(1_000));
-        assert_eq!(outcome, Outcome::NothingDue);
+        let (result, update) = read(&answer("v1.x", Some(2_000)), at(1_000));
+        assert_eq!((result, wakeup(&update)), (WakeResult::Advanced, Some(at(2_000))));
+        let (result, update) = read(&answer("", None), at(1_000));
+        assert_eq!(result, WakeResult::NothingDue);
         let catalog = CatalogVersions { tenant: 3, system: 2 };
         assert_eq!(update, Update::Answered(Answer { wakeup_at: None, account_version: 7, catalog }));
     }
@@ -157,10 +157,10 @@ mod tests {
     fn a_parked_account_waits_and_an_unreachable_one_for_less() {
         let details = ErrorDetails::with_error_info("ACCOUNT_PARKED", "saldo", []);
         let parked = Status::with_error_details(Code::FailedPrecondition, "parked", details);
-        let (outcome, update) = refused(&parked, at(1_000)).expect("of the account");
-        assert_eq!((outcome, wakeup(&update)), (Outcome::Failed("ACCOUNT_PARKED".into()), Some(at(1_300))));
-        let (outcome, update) = refused(&Status::unavailable("down"), at(1_000)).expect("of the account");
-        assert_eq!((outcome, wakeup(&update)), (Outcome::OutOfReach("Unavailable".into()), Some(at(1_005))));
+        let (result, update) = refused(&parked, at(1_000)).expect("of the account");
+        assert_eq!((result, wakeup(&update)), (WakeResult::Failed("ACCOUNT_PARKED".into()), Some(at(1_300))));
+        let (result, update) = refused(&Status::unavailable("down"), at(1_000)).expect("of the account");
+        assert_eq!((result, wakeup(&update)), (WakeResult::OutOfReach("Unavailable".into()), Some(at(1_005))));
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub struct Key {
     pub account: String,
 }
 
-/// What an account's answer said.
+/// The content of an account's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// When the account wants to be woken next, if ever.
@@ -89,7 +89,7 @@ impl StaleTenant {
     }
 }
 
-/// What is known about an account after it was woken.
+/// The knowledge of an account after it was woken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
     /// The account answered.

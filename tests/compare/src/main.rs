@@ -46,7 +46,7 @@ pub struct Issue {
     pub due_day: u32,
 }
 
-/// What is open on an account: the rules that are decided on, the same in both.
+/// The open items of an account: the rules that are decided on, the same in both.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Open {
     pub opened: bool,

@@ -56,7 +56,7 @@ struct Shared {
     clients: HashMap<&'static str, Vec<Clients>>,
     /// Numbers of documents, debtors and probes.
     next: AtomicU64,
-    /// What is known of accounts, by creditor and account.
+    /// The accounts as the clients know them, by creditor and account.
     book: Mutex<BTreeMap<(&'static str, String), Known>>,
     /// A day that has passed everywhere.
     yesterday: Date,
@@ -280,7 +280,7 @@ impl Shared {
     }
 }
 
-/// What came of one try.
+/// The result of one try.
 enum Tried {
     /// Acknowledged, and where it stands.
     Yes(String),

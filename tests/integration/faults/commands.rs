@@ -23,7 +23,7 @@ pub enum Command {
     Void(v1::VoidInvoiceRequest),
     /// A payment.
     Pay(v1::RecordPaymentRequest),
-    /// What is unapplied of one is applied.
+    /// Applies the rest of a payment.
     Allocate(v1::AllocatePaymentRequest),
     /// What was applied of one is taken back.
     Deallocate(v1::DeallocatePaymentRequest),

@@ -91,8 +91,8 @@ impl Database {
         Ok(tokio::spawn(async move { command.spawn() }).await??)
     }
 
-    /// Kills the server's first process, and with it its children. What they wrote is still in the page cache, unlike after
-    /// a power cut. Returns which process it was and how it ended.
+    /// Kills the server's first process, and with it its children. Their writes are still in the page cache, unlike after a
+    /// power cut. Returns which process it was and how it ended.
     pub fn kill(&self) -> Option<(u32, ExitStatus)> {
         let mut child = self.child.lock().expect("lock").take()?;
         let _ = child.kill();

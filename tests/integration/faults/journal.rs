@@ -1,4 +1,4 @@
-//! What was asked and answered, and which faults there were, as JSON lines for the checker.
+//! The journal: requests, answers and faults as JSON lines for the checker.
 
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! What a run is to do: `SALDO_FAULTS="kills=200,brokers=20,databases=20,commands=200000,seed=7"`.
+//! The plan of a run: `SALDO_FAULTS="kills=200,brokers=20,databases=20,commands=200000,seed=7"`.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ const VARIABLE: &str = "SALDO_FAULTS";
 /// How many of what.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Of everything that is left to chance.
+    /// The seed of all random choices.
     pub seed: u64,
     /// SIGKILLs of our processes.
     pub kills: u64,
@@ -44,7 +44,7 @@ pub fn long_run_is_asked_for() -> bool {
 }
 
 impl Plan {
-    /// What every change is tested with.
+    /// The short run, for every change.
     pub fn short() -> Self {
         Self {
             seed: uuid::Uuid::new_v4().as_u64_pair().0,

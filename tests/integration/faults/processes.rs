@@ -27,7 +27,7 @@ pub const TABLE: [(&str, usize); 5] =
 /// A pause before a process that ended by itself is started again, as a service manager makes it.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
-/// What is run.
+/// The program to run.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// Subcommand.
@@ -38,7 +38,7 @@ pub struct Spec {
     pub config: PathBuf,
     /// Where it listens.
     pub port: u16,
-    /// What it says on standard error.
+    /// The file of its standard error.
     pub log: PathBuf,
 }
 
@@ -53,7 +53,7 @@ pub struct Death {
 
 /// A process and whoever keeps it running.
 pub struct Process {
-    /// What is run.
+    /// The program to run.
     pub spec: Spec,
     pid: watch::Receiver<Option<u32>>,
     deaths: Arc<Mutex<Vec<Death>>>,

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::Failure;
 
-/// What is done to a link.
+/// A disturbance of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Nothing.
@@ -36,7 +36,7 @@ pub enum Mode {
     Throttle,
 }
 
-/// What a link has seen.
+/// The counts of a link.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Connections taken.
@@ -76,7 +76,7 @@ pub struct Proxy {
     pub name: String,
     /// Where it listens.
     pub port: u16,
-    /// What it has seen.
+    /// The counts of the link.
     pub counts: Arc<Counts>,
     mode: watch::Sender<Mode>,
 }

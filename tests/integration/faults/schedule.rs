@@ -118,13 +118,13 @@ async fn serves(site: &Site, crowd: &Crowd, process: &Process) -> Outcome {
     }
 }
 
-/// What is acknowledged now can be queried a moment later.
+/// A fact that is acknowledged now can be queried a moment later.
 async fn read_back(site: &Site, crowd: &Crowd) -> Outcome {
     let what = "an acknowledged command is seen by a query";
     within(RECOVERY, what, || async { crowd.probe_read_back(site).await.is_ok() }).await
 }
 
-/// What is done to connections, one link after the other.
+/// Disturbs connections, one link after the other.
 pub async fn disturb(site: &Site, journal: &Journal, plan: &Plan) -> Outcome {
     let mut dice = Dice::new(plan.seed, 2);
     let kinds = [("cut", plan.cuts), ("halve", plan.halves), ("delay", plan.delays), ("throttle", plan.throttles)];
@@ -149,7 +149,7 @@ pub async fn disturb(site: &Site, journal: &Journal, plan: &Plan) -> Outcome {
         link.set(mode);
         sleep(span).await;
         if first {
-            // Whatever else is down just then: it is to have happened to somebody.
+            // A connection must notice the fault, even while other parts are down.
             let told = format!("{kind} on {} is noticed", link.name);
             let is_noticed = || async {
                 let now = link.counts.named();

@@ -235,7 +235,7 @@ impl Site {
         Ok(waiting.fetch_one(&mut self.connect().await?).await? == 0)
     }
 
-    /// What read models of a moment ago say is not believed: nothing waits, and nothing came to the log meanwhile.
+    /// Read models of a moment ago prove little. So the log must end at the same place before and after the look at them.
     async fn is_at_rest(&self, log: &dyn Log) -> Result<bool, Failure> {
         let end = Self::end(log).await?;
         let Some(build) = self.read_up_to(end).await? else { return Ok(false) };
@@ -272,8 +272,8 @@ impl Site {
         within(patience, what, || async { matches!(read().await, Ok(true)) }).await
     }
 
-    /// Stops our processes in order, with the read models at the log's end; what came in by mail and what the links have
-    /// seen is written down; the product's own check must pass.
+    /// Stops our processes in order, with the read models at the log's end. Mails that came in and the counts of the links are
+    /// written down. The product's own check must pass.
     pub async fn close(&self) -> Outcome {
         let dir = &self.dir;
         let last = ["projector", "query"];

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Message as Rendered;
 
-/// What a mail is, as a media type (RFC 2046, 5.2.1).
+/// The media type of a mail (RFC 2046, 5.2.1).
 const MEDIA_TYPE: &str = "message/rfc822";
 /// Longest mail, encoded, in bytes: some pages of text and the same as HTML, and far below what any server takes.
 pub const MAX_MAIL_BYTES: usize = 600_000;
@@ -123,7 +123,7 @@ impl TryFrom<&Rendered> for Envelope {
 pub struct MailError {
     /// The part.
     pub field: &'static str,
-    /// What the part must be.
+    /// The rule for the part.
     pub rule: &'static str,
 }
 

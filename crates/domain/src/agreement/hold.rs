@@ -46,7 +46,7 @@ named!(
     }
 );
 
-/// What a hold covers.
+/// The scope of a hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HoldScope {
     /// Everything that is or falls open.
@@ -58,7 +58,7 @@ pub enum HoldScope {
 /// The terms of a hold. Days are the debtor's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldTerms {
-    /// What the hold covers.
+    /// The scope.
     pub scope: HoldScope,
     /// The first day; `None`: from the beginning. It may lie in the past.
     pub from: Option<Date>,
@@ -101,7 +101,7 @@ impl Hold {
 /// Terms of a hold to replace; absent ones stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HoldChange {
-    /// What the hold covers.
+    /// The scope.
     pub scope: Option<HoldScope>,
     /// The first day; `Some(None)`: from the beginning.
     pub from: Option<Option<Date>>,
@@ -240,16 +240,16 @@ pub type Stretches = Rc<[(Date, Date)]>;
 pub struct HeldDays<'a> {
     of_account: Vec<(Date, Date)>,
     of_invoices: HashMap<&'a DocumentNumber, OfInvoice>,
-    /// Of an invoice that no hold names.
+    /// The stretches of an invoice that no hold names.
     any_invoice: Stretches,
 }
 
 /// The days of an invoice that holds name.
 #[derive(Default)]
 struct OfInvoice {
-    /// Of these holds.
+    /// The first and last day of each hold that names the invoice.
     named: Vec<(Date, Date)>,
-    /// Of all holds that cover the invoice, once somebody has asked for them.
+    /// The stretches of all holds that cover the invoice, once somebody has asked for them.
     all: Option<Stretches>,
 }
 

@@ -5,15 +5,29 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
-use super::{ladder::StepsTaken, reminder::Notice};
-use crate::{ids::DocumentNumber, money::Currency, named::named, sealed::Sealed};
+use super::{
+    ladder::{LastStep, StepsTaken},
+    reminder::Notice,
+};
+use crate::{ids::DocumentNumber, money::Currency, named::named, party::Channel, sealed::Sealed};
 
 /// How long after its start an attempt may be handed over at most.
 pub const SEND_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+
 /// How long after `send_before` an attempt without an outcome stands as unknown: longer than a hand-over that began in
-/// time can take until it is answered and recorded (RFC 5321, 4.5.3.2.5 and 4.5.3.2.6, ask for 3 minutes to send a message,
-/// and for 10 minutes until it is answered).
-pub const UNKNOWN_AFTER: SignedDuration = SignedDuration::from_mins(15);
+/// time can take until it is answered and recorded.
+pub const fn unknown_after(channel: Channel) -> SignedDuration {
+    match channel {
+        // RFC 5321, 4.5.3.2.5 and 4.5.3.2.6, ask for 3 minutes to send a message, and for 10 minutes until it is answered.
+        // The other machines answer sooner.
+        Channel::Email | Channel::Sms | Channel::Whatsapp => SignedDuration::from_mins(15),
+        // A person calls, and notes the outcome on the same day.
+        Channel::Phone => SignedDuration::from_hours(24),
+        // A letter that cannot be delivered takes weeks to come back.
+        Channel::Post => SignedDuration::from_hours(28 * 24),
+    }
+}
+
 /// Items that one contact lists, and that take a step with it, at most: a message stays readable, and its commits small
 /// whatever is open. What is beyond is summed up, and takes its step with the next contact.
 pub const MAX_LISTED: usize = 1_000;
@@ -265,6 +279,19 @@ pub struct ContactRejected {
     pub took: StepsTaken,
     /// The rungs of the ladder that the reminder used up without reaching anybody. None of these steps is taken.
     pub tried: Option<StepsTaken>,
+    /// The items that took a step while the outcome was unknown. They have not taken it: the highest step of each is this one.
+    pub steps_before: Vec<StepBefore>,
+}
+
+/// The highest step that an item had taken before a message that reached nobody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepBefore {
+    /// The item's invoice.
+    pub invoice: DocumentNumber,
+    /// The item's instalment.
+    pub instalment: u32,
+    /// The step; absent where the item had taken none.
+    pub last: Option<LastStep>,
 }
 
 /// contact.unknown

@@ -99,21 +99,29 @@ impl Dunning {
                 }
                 return self.close(*reminder, |_| None, true);
             }
-            Fact::ContactRejected(ContactRejected { reminder, reason, took, .. }) => {
+            Fact::ContactRejected(rejected) => {
+                let ContactRejected { reminder, reason, took, .. } = rejected;
+                let refuted = self.refuted(rejected).map(|unknown| unknown.at);
                 let mut recipient = self.open_reminder(*reminder).and_then(|open| open.recipient());
+                let mut channel = self.open_reminder(*reminder).map(|open| open.notice.channel);
                 if let Some(unsettled) = self.unsettled.as_mut().filter(|unsettled| unsettled.reminder == *reminder) {
                     recipient = unsettled.unknown.take().map(|unknown| unknown.recipient).or(recipient);
                     if unsettled.first == unsettled.reminder {
                         unsettled.stamp = None;
                     }
+                    if refuted.is_some() {
+                        unsettled.wants_steps = true;
+                        channel = Some(unsettled.notice.channel);
+                    }
                 }
+                self.recent.retain(|at| Some(*at) != refuted);
                 if *reason == RejectedReason::AddressRefused
                     && let Some(recipient) = recipient
                     && !self.refused.contains(&recipient)
                 {
                     self.refused.push(recipient);
                 }
-                if let Some(channel) = self.open_reminder(*reminder).map(|open| open.notice.channel) {
+                if let Some(channel) = channel {
                     self.fails_on(channel);
                 }
                 return self.close(*reminder, |open| Some(unsettled(open, took.steps.is_empty())), false);
@@ -167,7 +175,8 @@ fn unsettled(open: &Reminder, wants_steps: bool) -> Unsettled {
 
 /// Of a reminder that may have reached the debtor.
 fn unknown(open: &Reminder) -> Option<Unsettled> {
-    let ReminderState::Started { claim, recipient, ref stamp, .. } = open.state else { return None };
-    let unknown = Some(UnknownAttempt { attempt: open.attempts, claim, recipient });
+    let ReminderState::Started { claim, recipient, at, day, ref stamp, .. } = open.state else { return None };
+    let (is_retry, before) = (open.retry_of.is_some(), Vec::new());
+    let unknown = Some(UnknownAttempt { attempt: open.attempts, claim, recipient, at, day, is_retry, before });
     Some(Unsettled { stamp: stamp.clone(), unknown, ..unsettled(open, false) })
 }

@@ -6,10 +6,11 @@ use super::{
     Fact, Refusal,
     attempt::{
         Claim, Concerns, ContactAccepted, ContactDeferred, ContactRejected, ContactUnknown, DeferredReason,
-        HandOverFailure, HandedOver, LAST_LOOK, Outcome, RejectedReason, UNKNOWN_AFTER, UnknownReason,
+        HandOverFailure, HandedOver, LAST_LOOK, Outcome, RejectedReason, StepBefore, UnknownReason, unknown_after,
     },
     ladder::{ItemStep, StepsTaken},
-    reminder::{Reminder, ReminderState, Schedule, day_of},
+    reminder::{Reminder, ReminderState, Schedule, UnknownAttempt, Unsettled, day_of},
+    start::still_open,
 };
 use crate::{account::Account, command::Context};
 
@@ -26,7 +27,7 @@ const ROUTE_MINUTES: u32 = 1;
 /// When an attempt without an outcome stands as unknown; `None` while none is under way.
 pub(super) fn expiry(open: &Reminder) -> Option<Timestamp> {
     match open.state {
-        ReminderState::Started { send_before, .. } => send_before.checked_add(UNKNOWN_AFTER).ok(),
+        ReminderState::Started { send_before, .. } => send_before.checked_add(unknown_after(open.notice.channel)).ok(),
         ReminderState::Due { .. } => None,
     }
 }
@@ -67,10 +68,10 @@ pub(super) fn record(
     });
     let unsettled = account.dunning.unsettled.as_ref().filter(|unsettled| unsettled.reminder == reminder);
     let unknown = unsettled
-        .and_then(|unsettled| unsettled.unknown)
-        .is_some_and(|unknown| (unknown.attempt, unknown.claim) == (attempt, claim));
+        .and_then(|unsettled| Some((unsettled, unsettled.unknown.as_ref()?)))
+        .filter(|(_, unknown)| (unknown.attempt, unknown.claim) == (attempt, claim));
     let closed = Err(Refusal::AttemptClosed { reminder, attempt });
-    if under_way.is_none() && !unknown {
+    if under_way.is_none() && unknown.is_none() {
         return closed;
     }
     let day = day_of(account, context, context.now);
@@ -84,12 +85,15 @@ pub(super) fn record(
         Outcome::Rejected { failure, concerns, handed } => {
             let address = *concerns == Concerns::Recipient;
             let reason = if address { RejectedReason::AddressRefused } else { RejectedReason::Refused };
-            match under_way {
-                Some(open) => rejected(account, open, reason, failure, handed.clone(), context).into(),
-                None => {
+            match (under_way, unknown) {
+                (Some(open), _) => rejected(account, open, reason, failure, handed.clone(), context).into(),
+                (None, Some((unsettled, unknown))) => {
                     let (failure, handed) = (failure.clone(), handed.clone());
-                    ContactRejected { reminder, attempt, reason, failure, handed, took, tried: None }.into()
+                    let (tried, steps_before) = refuted(account, unsettled, unknown, context);
+                    let tried = Some(tried);
+                    ContactRejected { reminder, attempt, reason, failure, handed, took, tried, steps_before }.into()
                 }
+                (None, None) => return closed,
             }
         }
         Outcome::Unknown { .. } if under_way.is_none() => return Ok(Vec::new()),
@@ -152,14 +156,8 @@ fn rejected(
     handed: Option<HandedOver>,
     context: &Context<'_>,
 ) -> ContactRejected {
-    let StepsTaken { mut steps, on } = took(open);
-    if open.retry_of.is_some() {
-        steps.retain(|step| untouched(account, step));
-    }
-    // What a person asked for uses up no rung: the ladder goes on as it would have.
-    let policy = context.rules.policy.as_ref().filter(|_| open.retry_of.is_none());
-    let schedule = policy.and_then(|policy| Schedule::of(account, policy, context));
-    let tried = schedule.map(|schedule| schedule.tried(account, &steps, on)).unwrap_or(StepsTaken { steps, on });
+    let took = took(open);
+    let on = took.on;
     ContactRejected {
         reminder: open.number,
         attempt: open.attempts,
@@ -167,8 +165,40 @@ fn rejected(
         failure: failure.clone(),
         handed,
         took: StepsTaken { steps: Vec::new(), on },
-        tried: Some(tried),
+        tried: Some(tried(account, took, open.retry_of.is_some(), context)),
+        steps_before: Vec::new(),
     }
+}
+
+/// What was counted as taken while the outcome was unknown reached nobody: the rungs that it used up, and the step before it
+/// of each item. An item that was settled meanwhile keeps its step.
+fn refuted(
+    account: &Account,
+    unsettled: &Unsettled,
+    unknown: &UnknownAttempt,
+    context: &Context<'_>,
+) -> (StepsTaken, Vec<StepBefore>) {
+    let steps = still_open(account, &unsettled.takes);
+    let steps_before = unknown.steps_before(&steps);
+    let mut account = account.clone();
+    unknown.take_back(&mut account.ledger.items);
+    (tried(&account, StepsTaken { steps, on: unknown.day }, unknown.is_retry, context), steps_before)
+}
+
+/// The rungs of the ladder that a message about these steps used up without reaching anybody.
+fn tried(
+    account: &Account,
+    StepsTaken { mut steps, on }: StepsTaken,
+    is_retry: bool,
+    context: &Context<'_>,
+) -> StepsTaken {
+    if is_retry {
+        steps.retain(|step| untouched(account, step));
+    }
+    // What a person asked for uses up no rung: the ladder goes on as it would have.
+    let policy = context.rules.policy.as_ref().filter(|_| !is_retry);
+    let schedule = policy.and_then(|policy| Schedule::of(account, policy, context));
+    schedule.map(|schedule| schedule.tried(account, &steps, on)).unwrap_or(StepsTaken { steps, on })
 }
 
 /// Whether nothing has been said, or tried, of an item on the ladder at this step or above. What has been tried before keeps its

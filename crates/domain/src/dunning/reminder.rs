@@ -1,6 +1,9 @@
 //! Reminders: when one falls due, and how a person has one said again or dropped.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -8,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Fact, Refusal,
     attempt::{
-        Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, MessageStamp, WithheldReason,
+        Claim, ContactWithheld, HandOverFailure, LAST_LOOK, MAX_LISTED, MAX_TOO_LATE, MessageStamp, StepBefore,
+        WithheldReason,
     },
     hours::{Permitted, next_permitted},
     ladder::{self, Contact, Item, ItemStep, LastStep, StepsTaken},
@@ -125,8 +129,8 @@ pub struct Unsettled {
     pub unknown: Option<UnknownAttempt>,
 }
 
-/// An attempt whose outcome stands as unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// An attempt whose outcome stands as unknown. A late rejection takes back what the account counts of it until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnknownAttempt {
     /// Its number on the reminder.
     pub attempt: u32,
@@ -134,6 +138,70 @@ pub struct UnknownAttempt {
     pub claim: Claim,
     /// Keyed digest of the address.
     pub recipient: [u8; 32],
+    /// When it was started.
+    pub at: Timestamp,
+    /// The day of the start, in the zone of the policy's windows.
+    pub day: Date,
+    /// A person had the reminder say another one again.
+    pub is_retry: bool,
+    /// The items that took a step or heard the tone, as they were before.
+    pub before: Vec<ItemBefore>,
+}
+
+/// An item as it was before a message whose outcome is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemBefore {
+    /// Its invoice.
+    pub invoice: DocumentNumber,
+    /// Its instalment.
+    pub instalment: u32,
+    /// The highest step that it had taken.
+    pub last_step: Option<LastStep>,
+    /// The highest rung that reminders about its next step had used up.
+    pub tried: Option<LastStep>,
+    /// The firmest tone that it had heard.
+    pub tone_heard: Option<Tone>,
+}
+
+/// The items that the started reminder is about or speaks of as overdue, as they are.
+pub(super) fn items_before(account: &Account) -> Vec<ItemBefore> {
+    let Some(open) = &account.dunning.open else { return Vec::new() };
+    let ReminderState::Started { overdue, .. } = &open.state else { return Vec::new() };
+    let takes = open.takes.iter().map(|step| (&step.invoice, step.instalment));
+    let about: HashSet<_> = overdue.iter().map(|(invoice, instalment)| (invoice, *instalment)).chain(takes).collect();
+    let items = account.ledger.items.iter().filter(|item| about.contains(&(&item.invoice, item.instalment)));
+    let before = |item: &OpenItem| ItemBefore {
+        invoice: item.invoice.clone(),
+        instalment: item.instalment,
+        last_step: item.last_step,
+        tried: item.tried,
+        tone_heard: item.tone_heard,
+    };
+    items.map(before).collect()
+}
+
+impl UnknownAttempt {
+    /// The step before the one that each of these items took.
+    pub(super) fn steps_before(&self, takes: &[ItemStep]) -> Vec<StepBefore> {
+        let before: HashMap<_, _> =
+            self.before.iter().map(|item| ((&item.invoice, item.instalment), item.last_step)).collect();
+        let of = |step: &ItemStep| {
+            let last = *before.get(&(&step.invoice, step.instalment))?;
+            Some(StepBefore { invoice: step.invoice.clone(), instalment: step.instalment, last })
+        };
+        takes.iter().filter_map(of).collect()
+    }
+
+    /// Items as they were before the message.
+    pub(super) fn take_back(&self, items: &mut [OpenItem]) {
+        let before: HashMap<_, _> = self.before.iter().map(|item| ((&item.invoice, item.instalment), item)).collect();
+        for item in items {
+            if let Some(before) = before.get(&(&item.invoice, item.instalment)) {
+                (item.last_step, item.tried) = (before.last_step, before.tried);
+                item.tone_heard = before.tone_heard;
+            }
+        }
+    }
 }
 
 /// How a reminder ended that nobody need see to.

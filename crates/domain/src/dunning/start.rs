@@ -122,7 +122,8 @@ pub(super) fn start(
         notice,
         stamp: None,
     };
-    let id = message_id(open.first, &started, &policy.sender);
+    let template = (started.notice.template.clone(), started.language.clone());
+    let id = message_id(open.first, &started, &policy.sender, context.rules.words.get(&template));
     let said_before = open.stamp.as_ref().filter(|before| open.retry_of.is_some() && before.id == id);
     started.stamp = Some(said_before.cloned().unwrap_or(MessageStamp { id, at: now, day }));
     Ok(vec![started.into()])
@@ -151,9 +152,10 @@ pub(super) fn usable<'p>(account: &Account, profile: &'p Profile, channel: Chann
     points().find(|point| !account.dunning.refused.contains(&point.digest)).or_else(|| points().next())
 }
 
-/// Names the message by its content, so that a message with the same content has the same name. The name is a hash, since it
-/// must not say whose account it is. The words of the template are no part of the content here. The debtor's sealed name is part of it, which no other account has.
-fn message_id(first: u64, started: &ContactStarted, sender: &Sender) -> String {
+/// Names the message by its content, so that a message with the same content has the same name, and another text has another
+/// one. The name is a hash, since it must not say whose account it is. `words` is the digest of the template. The debtor's
+/// sealed name is part of the content, which no other account has.
+fn message_id(first: u64, started: &ContactStarted, sender: &Sender, words: Option<&[u8; 32]>) -> String {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
         hash.update((part.len() as u64).to_be_bytes());
@@ -165,6 +167,7 @@ fn message_id(first: u64, started: &ContactStarted, sender: &Sender) -> String {
     for word in [&notice.step, &notice.template, &started.language, &sender.name, &sender.email, &sender.payment] {
         add(word.as_bytes());
     }
+    add(words.map(<[u8; 32]>::as_slice).unwrap_or_default());
     add(sender.reply_to.as_deref().unwrap_or_default().as_bytes());
     add(notice.tone.name().as_bytes());
     add(&first.to_be_bytes());

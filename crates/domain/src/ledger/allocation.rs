@@ -25,8 +25,8 @@ pub struct AllocationLine {
     /// Minor units; positive.
     pub amount: i64,
     /// From this day the item is smaller: the day that the allocation counts from, or the invoice's issue date where it is
-    /// later. What comes with its payment or credit note counts from that one's day, what is decided later from the day of
-    /// the decision.
+    /// later. An allocation that comes with its payment or credit note counts from the day of that document. A later allocation
+    /// counts from the day of its decision.
     pub effective_date: Date,
     /// The invoice's issue date.
     pub issue_date: Date,
@@ -34,7 +34,7 @@ pub struct AllocationLine {
     pub last_step: Option<LastStep>,
 }
 
-/// Who decided where a payment goes.
+/// The person or rule that decided where a payment goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AllocatedBy {
     /// The request named the items.
@@ -56,13 +56,13 @@ pub struct Designation {
     pub amount: i64,
 }
 
-/// What becomes of a designated amount that its invoice has no room for: because less is open, or the invoice is in another
-/// currency, voided or unknown.
+/// The rule for a designated amount that its invoice has no room for: less is open, or the invoice is in another currency,
+/// voided or unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Excess {
     /// The whole command is refused.
     Refused,
-    /// What fits is applied, and the rest stays unapplied.
+    /// The amount that fits is applied, and the rest stays unapplied.
     Unapplied,
 }
 

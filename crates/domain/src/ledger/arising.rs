@@ -11,7 +11,7 @@ use super::{
 use crate::{command::Context, ids::DocumentNumber, named::named};
 
 named!(
-    /// What becomes of credit that waits when an item arises.
+    /// The use of credit that waits when an item arises.
     ApplyCredit {
         /// It is applied to the item, the oldest credit first.
         OldestFirst = "oldest_first",
@@ -29,7 +29,7 @@ impl Default for ApplyCredit {
 /// A debtor who has paid already is not asked to pay.
 pub(crate) const DEFAULT: ApplyCredit = ApplyCredit::OldestFirst;
 
-/// Lines that arising items get at most: the commit stays small, whatever waits. What is beyond waits on.
+/// Lines that arising items get at most: the commit stays small, whatever waits. Credit beyond that waits on.
 const MAX_LINES: usize = 1_000;
 
 impl Ledger {
@@ -41,7 +41,7 @@ impl Ledger {
         }
         let arisen: HashSet<(&DocumentNumber, u32)> = facts.iter().flat_map(opened).collect();
         let is_arisen = |item: &&OpenItem| arisen.contains(&(&item.invoice, item.instalment));
-        // Of an account with thousands of items, those alone that the facts open.
+        // Copies only the items that the facts open, since an account may have thousands.
         let mut after = Self {
             items: self.items.iter().filter(is_arisen).cloned().collect(),
             credits: self.credits.clone(),

@@ -1,4 +1,4 @@
-//! What is owed on a day: items from their issue date on, less all credit.
+//! The balance of a day: items from their issue date on, less all credit.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ impl Ledger {
         owed
     }
 
-    /// What stands in the debtor's favour on a day, by currency in minor units.
+    /// The amounts in the debtor's favour on a day, by currency in minor units.
     pub fn unapplied_on(&self, day: Date) -> BTreeMap<Currency, i64> {
         let credits = self.credits.iter().map(|credit| (credit.currency, credit.remaining));
         let ahead = self.ahead.iter().filter(|ahead| ahead.from > day).map(|ahead| (ahead.currency, ahead.amount));

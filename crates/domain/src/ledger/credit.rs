@@ -46,7 +46,7 @@ pub struct CreditNoteAllocated {
     pub credit_note: DocumentNumber,
     /// The credit note's currency.
     pub currency: Currency,
-    /// Who decided.
+    /// The person or rule that decided the allocation.
     pub allocated_by: AllocatedBy,
     /// Where the credit went; at least one.
     pub lines: Vec<AllocationLine>,
@@ -136,7 +136,7 @@ impl Ledger {
         self.credits.sort_by(|a, b| (a.kind, &a.document).cmp(&(b.kind, &b.document)));
     }
 
-    /// What is left of a payment or a credit note.
+    /// The rest of a payment or a credit note.
     pub(super) fn unapplied(&self, kind: CreditKind, document: &DocumentNumber) -> Option<&UnappliedCredit> {
         self.credits.iter().find(|credit| credit.kind == kind && credit.document == *document)
     }

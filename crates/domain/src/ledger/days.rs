@@ -9,14 +9,14 @@ use super::Refusal;
 /// a slip of the pen.
 pub const DAYS_AHEAD: i8 = 1;
 
-/// The day that a fact dated `day` counts from: that day, or the creditor's `today` where it is earlier. Whoever has paid is
-/// not chased for a day because of a time zone.
+/// The day that a fact dated `day` counts from: that day, or the creditor's `today` where it is earlier. A debtor who has paid
+/// is not chased for a day because of a time zone.
 pub(super) fn counted(day: Date, today: Date) -> Result<Date, Refusal> {
     let latest = today.saturating_add(DAYS_AHEAD.days());
     if day > latest { Err(Refusal::DateInFuture { day, latest }) } else { Ok(day.min(today)) }
 }
 
-/// What a fact stores of the day that it counts from: nothing where it is the fact's own day.
+/// The stored form of the day that a fact counts from: nothing where it is the fact's own day.
 pub(super) fn apart(counted: Date, day: Date) -> Option<Date> {
     (counted != day).then_some(counted)
 }

@@ -18,7 +18,7 @@ use crate::{
 pub struct PaymentRecorded {
     /// The payment's reference.
     pub reference: DocumentNumber,
-    /// What was paid.
+    /// The amount of the payment.
     pub amount: Money,
     /// The day the payment counts from.
     pub value_date: Date,
@@ -44,7 +44,7 @@ pub struct PaymentAllocated {
     pub reference: DocumentNumber,
     /// The payment's currency.
     pub currency: Currency,
-    /// Who decided.
+    /// The person or rule that decided the allocation.
     pub allocated_by: AllocatedBy,
     /// Where the money went; at least one.
     pub lines: Vec<AllocationLine>,
@@ -78,7 +78,7 @@ pub struct PaymentReversed {
     pub reversal_date: Date,
     /// The allocations taken back.
     pub lines: Vec<AllocationLine>,
-    /// What had stayed unapplied, in minor units.
+    /// The part that had stayed unapplied, in minor units.
     pub unapplied: i64,
     /// Free text.
     pub reason: Option<Sealed>,

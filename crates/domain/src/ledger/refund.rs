@@ -19,7 +19,7 @@ pub struct CreditRefunded {
     pub kind: CreditKind,
     /// Payment reference or credit note number.
     pub document: DocumentNumber,
-    /// What was paid out.
+    /// The amount that was paid out.
     pub amount: Money,
     /// The day the money left.
     pub refund_date: Date,

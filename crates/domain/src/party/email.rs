@@ -7,10 +7,10 @@ const MAX_LOCAL: usize = 64;
 /// Longest label of a domain (RFC 1035, 2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// Fails where no mail can be sent to a text, and says what an address must be. What passes is a dot-string, `@` and a host name
-/// of two labels or more (RFC 5321, 4.1.2): less than the grammar allows, and all that mail servers take from each other. The
-/// part before the @ is ASCII, since few servers have the extension for other letters (SMTPUTF8); a domain in other letters
-/// has an ASCII form.
+/// Fails where no mail can be sent to a text, and says what an address must be. An address that passes is a dot-string, `@` and
+/// a host name of two labels or more (RFC 5321, 4.1.2). The rule is narrower than the grammar, and all mail servers take such
+/// addresses from each other. The part before the @ is ASCII, since few servers have the extension for other letters
+/// (SMTPUTF8); a domain in other letters has an ASCII form.
 pub fn check_email(text: &str) -> Result<(), &'static str> {
     let Some((local, domain)) = text.rsplit_once('@') else {
         return Err("must be an e-mail address such as ana@example.com");

@@ -1,4 +1,4 @@
-//! Who owes, and how the debtor is reached. Personal values are opaque here.
+//! The profile of a debtor, with the ways to reach the debtor. Personal values are opaque here.
 
 use serde::{Deserialize, Serialize};
 

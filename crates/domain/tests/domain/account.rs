@@ -8,17 +8,9 @@ use saldo_domain::{
     sealed::Sealed,
 };
 
-use crate::world::{World, as_if_never_settled, day, designated, invoice, money, number, payment, reversal};
-
-fn credit(note: &str, invoice: &str, minor: i64) -> ledger::Command {
-    ledger::Command::CreditInvoice {
-        credit_note: number(note),
-        invoice: number(invoice),
-        amount: money(minor, "EUR"),
-        credit_date: day(10),
-        reason: None,
-    }
-}
+use crate::world::{
+    World, as_if_never_settled, credit_note, day, designated, invoice, money, number, payment, reversal,
+};
 
 fn void(invoice: &str) -> ledger::Command {
     ledger::Command::VoidInvoice { number: number(invoice), void_date: day(10), reason: None }
@@ -74,10 +66,10 @@ fn a_credit_note_above_the_open_amount_leaves_credit() {
     let mut world = World::opened();
     world.ask(&invoice("F-1", &[(day(10), 1_000)])).expect("issued");
     world.ask(&payment("P-1", money(800, "EUR"), &[])).expect("paid");
-    world.ask(&credit("A-1", "F-1", 500)).expect("credited");
+    world.ask(&credit_note("A-1", "F-1", 500)).expect("credited");
     assert_eq!((world.open(), world.unapplied()), (vec![], 300));
-    assert_eq!(world.ask(&credit("A-1", "F-1", 500)), Err("CREDIT_NOTE_NUMBER_TAKEN"));
-    assert_eq!(world.ask(&credit("A-2", "F-9", 500)), Err("INVOICE_UNKNOWN"));
+    assert_eq!(world.ask(&credit_note("A-1", "F-1", 500)), Err("CREDIT_NOTE_NUMBER_TAKEN"));
+    assert_eq!(world.ask(&credit_note("A-2", "F-9", 500)), Err("INVOICE_UNKNOWN"));
 }
 
 #[test]

@@ -14,18 +14,8 @@ use saldo_domain::{
 use crate::{
     speaking::{live_through, local, next, owing, reject, said, start_mine},
     standing::impossible,
-    world::{World, day, designated, invoice, issued_on, money, number, payment, reversal},
+    world::{World, credit_note, day, designated, invoice, issued_on, money, number, payment, reversal},
 };
-
-fn credit_note(note: &str, invoice: &str, minor: i64) -> ledger::Command {
-    ledger::Command::CreditInvoice {
-        credit_note: number(note),
-        invoice: number(invoice),
-        amount: money(minor, "EUR"),
-        credit_date: day(10),
-        reason: None,
-    }
-}
 
 fn allocate(reference: &str) -> ledger::Command {
     ledger::Command::AllocatePayment { reference: number(reference), designations: vec![], allocation_date: None }
@@ -374,8 +364,8 @@ fn turns() -> impl Strategy<Value = Vec<(i64, Turn)>> {
 }
 
 proptest! {
-    /// Whatever is paid, kept, taken back and credited: each message asks for more than what stands in the debtor's favour, and
-    /// states all of that.
+    /// Payments, kept payments, reversals and credit notes in random order: each message asks for more than the amounts in the
+    /// debtor's favour, and states all of those.
     #[test]
     fn u1_whatever_happens_nobody_is_chased_for_nothing(leave in prop::bool::ANY, turns in turns()) {
         let mut world = owing(Date::constant(2026, 2, 20));

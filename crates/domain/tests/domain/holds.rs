@@ -291,8 +291,8 @@ fn a_person_cannot_have_said_again_what_is_on_hold() {
 }
 
 proptest! {
-    /// Whatever holds come and go, nothing is said of an item on a day on which it is on hold, each item goes on afterwards,
-    /// and the balance knows nothing of it.
+    /// Random holds: nothing is said of an item on a day on which it is on hold, each item goes on afterwards, and the balance
+    /// does not change.
     #[test]
     fn nobody_is_chased_on_hold_and_nothing_is_forgotten(
         holds in prop::collection::vec((0..90i64, 0..40i64, prop::bool::ANY), 0..6),

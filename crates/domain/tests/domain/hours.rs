@@ -68,7 +68,7 @@ fn u8_a_window_ends_where_the_clocks_are_put_back_out_of_it() {
     let policy = within(window(&ALL_DAYS, (2, 30), (3, 30)));
     let night = at("2026-10-25T00:00:00", &berlin);
     let first = next_permitted(&policy, &berlin, &[], night).expect("permitted");
-    // At 03:00 summer time the clocks show 02:00 again, which is outside; from 02:30 on the window is open once more.
+    // At 03:00 summer time the clocks show 02:00 again, which is outside. From 02:30 on the window is open once more.
     let again = next_permitted(&policy, &berlin, &[], first.to).expect("permitted");
     let instants = [first.from, first.to, again.from, again.to].map(|instant| instant.to_string());
     let expected = ["2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:30:00Z"];
@@ -119,7 +119,7 @@ fn windows() -> impl Strategy<Value = Window> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// What is planned lies inside a window, not before the instant asked about, and no earlier minute would do.
+    /// A planned contact lies inside a window and not before the instant asked about. Every earlier minute lies outside.
     #[test]
     fn u8_whatever_the_clocks_do_the_first_minute_inside_the_window_is_planned(
         zone in proptest::sample::select(&ZONES[..]).prop_map(zone),

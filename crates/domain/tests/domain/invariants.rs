@@ -1,4 +1,4 @@
-//! What holds after any sequence of commands.
+//! Invariants after any sequence of commands.
 
 use jiff::{ToSpan, civil::Date};
 use proptest::prelude::*;

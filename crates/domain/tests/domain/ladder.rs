@@ -82,7 +82,7 @@ impl World {
         next_contact(&self.policy, &self.zone, &self.items, &self.recent(now), now).map(|contact| contact.at)
     }
 
-    /// What AdvanceTime does.
+    /// Lets time pass, as AdvanceTime does.
     fn advance(&mut self, now: Timestamp) {
         if let Some(contact) = due_now(&self.policy, &self.zone, &self.items, &self.recent(now), now) {
             take(&mut self.items, &contact, self.zone.to_datetime(now).date());
@@ -152,7 +152,7 @@ fn at_both_ends_of_daylight_saving_time_the_window_is_where_the_clock_says() {
     let mut policy = ladder();
     policy.contact.windows =
         vec![Window { days: ALL_DAYS.to_vec(), from: Time::constant(2, 0, 0, 0), to: Time::constant(4, 0, 0, 0) }];
-    // On 29 March 2:00 does not exist; on 25 October 2:00 comes twice.
+    // On 29 March the clocks leave out 2:00, and on 25 October they show it twice.
     for (due, expected) in
         [(Date::constant(2026, 3, 29), "2026-03-29T01:00:00Z"), (Date::constant(2026, 10, 25), "2026-10-25T00:00:00Z")]
     {

@@ -1,4 +1,4 @@
-//! What became of a message: taken, refused or unknown, told late or never, and what a person makes of it.
+//! Outcomes of a message: taken, refused or unknown, told late or never, and settled by a person.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,10 @@ use saldo_domain::{
     command::Command,
     dunning::{
         self, ContactAccepted, ContactDeferred, ContactUnknown, DeferredReason, Outcome, ReminderDue, UnknownReason,
-        attempt::{SEND_WITHIN, UNKNOWN_AFTER},
+        attempt::{SEND_WITHIN, unknown_after},
     },
     event::Event,
+    party::Channel,
 };
 
 use crate::{
@@ -25,7 +26,7 @@ fn an_attempt_nobody_says_the_outcome_of_stands_as_unknown() {
     world.now = local("2026-03-09T09:00:00");
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));
     start(&mut world, 1, MINE);
-    let expires = world.now + SEND_WITHIN + UNKNOWN_AFTER;
+    let expires = world.now + SEND_WITHIN + unknown_after(Channel::Email);
     assert_eq!(next(&world), Some(expires));
     world.now = expires;
     assert_eq!(world.ask(&Command::AdvanceTime), Ok(()));

@@ -1,4 +1,4 @@
-//! What a policy can say, and what is named when it says something else.
+//! The rules for a policy, and the names of its faults.
 
 use jiff::civil::{Time, Weekday};
 use saldo_domain::{

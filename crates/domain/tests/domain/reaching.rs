@@ -1,4 +1,4 @@
-//! A reminder that reached nobody: it takes no step, it comes again when that can help, and never for ever.
+//! A reminder that reached nobody takes no step. It comes again when that can help, and not for ever.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,8 @@ use saldo_domain::{
     command::Command,
     dunning::{
         self, Concerns, ContactDeferred, ContactRejected, ContactWithheld, DeferredReason, HandOverFailure, HandedOver,
-        Outcome, RejectedReason, WithheldReason, attempt::LAST_LOOK,
+        Outcome, RejectedReason, WithheldReason,
+        attempt::{LAST_LOOK, SEND_WITHIN, unknown_after},
     },
     event::Event,
     party::{self, Channel, ContactPoint, ProfileChange},
@@ -16,7 +17,7 @@ use saldo_domain::{
 
 use crate::{
     speaking::{MINE, accept, live_through, local, next, owing, refused_message, said, start_mine},
-    world::{World, money, payment},
+    world::{World, money, payment, reversal},
 };
 
 const BAD: u8 = 7;
@@ -270,6 +271,7 @@ fn a_rejection_of_an_older_release_took_its_steps_and_still_does() {
         handed: None,
         took: dunning::StepsTaken { steps: vec![step], on: march(19) },
         tried: None,
+        steps_before: Vec::new(),
     };
     saldo_domain::evolve(&mut world.account, &rejected.into());
     assert_eq!(next(&world), Some(local("2026-04-02T09:00:00")));
@@ -388,6 +390,20 @@ fn of_another_payment_text_it_is_another_message() {
 }
 
 #[test]
+fn u15_of_other_words_it_is_another_message() {
+    let mut world = owing(march(12));
+    let words = |digest: u8| [(("first".to_owned(), "es".to_owned()), [digest; 32])].into();
+    world.rules.words = words(1);
+    world.now = local("2026-03-19T10:00:00");
+    let first = start_mine(&mut world).stamp.expect("a stamp");
+    ends(&mut world, unknown());
+    assert_eq!(said_again(&mut world.clone(), 1, "2026-03-20T10:00:00"), first);
+    world.rules.words = words(2);
+    let other = said_again(&mut world, 1, "2026-03-20T10:00:00");
+    assert!(other.id != first.id && other.at == world.now, "{other:?}");
+}
+
+#[test]
 fn a_telephone_number_makes_no_refused_e_mail_address_good() {
     let mut world = owing(march(12));
     world.now = local("2026-03-19T10:00:00");
@@ -399,6 +415,85 @@ fn a_telephone_number_makes_no_refused_e_mail_address_good() {
     let change = ProfileChange { contact_points, ..ProfileChange::default() };
     assert_eq!(world.ask(&party::Command::AmendAccount(change)), Ok(()));
     assert_eq!(next(&world), before);
+}
+
+/// Two lives until the same refusal: told in time, and told after the outcome stood as unknown.
+fn refused_in_time_and_late(world: &World, outcome: Outcome) -> [World; 2] {
+    let mut in_time = world.clone();
+    start_mine(&mut in_time);
+    let open = in_time.account.dunning.open.clone().expect("a started reminder");
+    let refused =
+        dunning::Command::RecordContactOutcome { reminder: open.number, attempt: open.attempts, claim: MINE, outcome };
+    let mut late = in_time.clone();
+    assert_eq!(in_time.ask(&refused), Ok(()));
+    late.now = world.now + SEND_WITHIN + unknown_after(Channel::Email);
+    assert_eq!(late.ask(&Command::AdvanceTime), Ok(()));
+    assert!(matches!(last(&late), dunning::Fact::ContactUnknown(_)));
+    assert_eq!(late.ask(&refused), Ok(()));
+    in_time.now = late.now;
+    [in_time, late]
+}
+
+#[test]
+fn u14_a_refusal_that_is_told_late_takes_no_step_and_leaves_the_account_as_one_told_in_time() {
+    for outcome in [no_such_user(), refused_message()] {
+        let mut world = owing(march(12));
+        // The second and third time of a step that was tried before.
+        for (now, again) in [
+            ("2026-03-19T10:00:00", Some("2026-04-02T09:00:00")),
+            ("2026-04-02T09:00:00", Some("2026-04-27T09:00:00")),
+            ("2026-04-27T09:00:00", None),
+        ] {
+            world.now = local(now);
+            let [in_time, late] = refused_in_time_and_late(&world, outcome.clone());
+            assert_eq!(late.account, in_time.account);
+            assert_eq!(rejections(&late), rejections(&in_time));
+            assert_eq!(next(&late), again.map(local));
+            world = late;
+        }
+        assert_eq!(said(&world), ["2026-03-19 10:00 first", "2026-04-02 09:00 first", "2026-04-27 09:00 first"]);
+        reached_at(&mut world, &[GOOD]);
+        assert_eq!(start_mine(&mut world).notice.step, "first", "a new address helps");
+    }
+}
+
+#[test]
+fn u14_a_retry_that_is_refused_late_leaves_the_step_that_may_have_been_heard() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    start_mine(&mut world);
+    ends(&mut world, unknown());
+    let before = world.account.ledger.items.clone();
+    world.now = local("2026-03-20T10:00:00");
+    assert_eq!(world.ask(&dunning::Command::RetryContact { reminder: 1, note: None }), Ok(()));
+    let [in_time, late] = refused_in_time_and_late(&world, refused_message());
+    assert_eq!((&late.account, &late.account.ledger.items), (&in_time.account, &before));
+    assert_eq!(next(&late), Some(local("2026-04-02T09:00:00")), "the ladder goes on with the next step");
+}
+
+#[test]
+fn u14_a_step_that_was_given_back_stays_so_when_a_payment_bounces() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    let [_, mut late] = refused_in_time_and_late(&world, refused_message());
+    assert_eq!(late.ask(&payment("P-1", money(10_000, "EUR"), &[])), Ok(()));
+    assert_eq!(late.ask(&reversal("P-1")), Ok(()));
+    assert_eq!(late.account.ledger.items[0].last_step, None);
+}
+
+#[test]
+fn u5_a_refusal_of_an_older_release_that_came_late_left_the_step_taken_and_still_does() {
+    let mut world = owing(march(12));
+    world.now = local("2026-03-19T10:00:00");
+    let [_, mut late] = refused_in_time_and_late(&world, refused_message());
+    let dunning::Fact::ContactRejected(rejected) = last(&late).clone() else { panic!("not rejected") };
+    let old = ContactRejected { tried: None, steps_before: Vec::new(), ..rejected };
+    let mut account = saldo_domain::account::Account::default();
+    late.history.pop();
+    late.history.iter().for_each(|(_, event)| saldo_domain::evolve(&mut account, event));
+    saldo_domain::evolve(&mut account, &old.into());
+    assert_eq!(account.ledger.items[0].last_step.map(|last| last.offset_days), Some(7));
+    assert_eq!(account.dunning.recent.len(), 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is said to a debtor: a reminder falls due, is started and taken, or is withheld. The other tests about reminders speak
+//! Contacts with a debtor: a reminder falls due, is started and taken, or is withheld. The other tests about reminders speak
 //! through the functions at the top.
 
 use std::collections::BTreeSet;
@@ -345,7 +345,7 @@ fn of_very_many_items_a_message_lists_a_thousand_and_sums_up_the_rest() {
     let [rest] = started.unlisted.as_slice() else { panic!("{:?}", started.unlisted) };
     assert_eq!((rest.items, rest.open, rest.overdue), (2_401 - 1_000, 140_100, 140_100));
     assert_eq!(settle(&mut world, 1, 1, accepted()), Ok(()));
-    // What had no room takes its step with the next contact.
+    // Items that had no room take their step with the next contact.
     live_through(&mut world, &BTreeSet::new(), local("2026-09-12T00:00:00"));
     assert!(world.account.ledger.items.iter().all(|item| item.last_step.is_some()));
 }

@@ -1,4 +1,4 @@
-//! What stands on each day: no invoice is ever below nil and no credit above, however late something was taken back.
+//! The open amounts of each day: no invoice is ever below nil and no credit above, however late something was taken back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::world::{World, at, day, designated, invoice, issued_on, money, number
 /// Kind, document and instalment.
 type Item = (&'static str, String, u32);
 
-/// What each fact changes, and from which day on.
+/// The changes of each fact, with the day from which each counts.
 fn changes(world: &World) -> Vec<(Date, Item, i64)> {
     let mut all = Vec::new();
     let kind = |kind: CreditKind| if kind == CreditKind::Payment { "payment" } else { "credit_note" };

@@ -1,4 +1,4 @@
-//! What holds of reminders whatever happens.
+//! Invariants of reminders after random events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ use crate::{
     world::{World, invoice, money, number, payment, reversal},
 };
 
-/// What happens to the account while time passes.
+/// An event on the account while time passes.
 #[derive(Debug, Clone)]
 enum Turn {
     /// Time passes, and what is due is sent.
@@ -31,7 +31,7 @@ enum Turn {
     Wake,
     /// The reminder that waits is started, and then under way.
     Start,
-    /// What became of the attempt under way.
+    /// The outcome of the attempt under way.
     Settle(Became),
     Pay(i64),
     Reverse(usize),
@@ -89,7 +89,7 @@ fn hold_terms(of: Option<usize>, from: Option<Date>, until: Option<Date>) -> Hol
     HoldTerms { scope: of.map_or(HoldScope::Account, of_one), from, until, reason: HoldReason::Complaint }
 }
 
-/// What the turns have made so far.
+/// The results of the events so far.
 #[derive(Default)]
 struct Made {
     payments: usize,
@@ -176,6 +176,8 @@ struct Rules {
     /// The tone that each item has heard, where a message listed it as overdue.
     heard: BTreeMap<ItemKey, Tone>,
     under_way: Option<ContactStarted>,
+    /// The attempt whose outcome is unknown: its reminder and day, and what the items had heard before it.
+    unknown: Option<(u64, Date, BTreeMap<ItemKey, Tone>)>,
     /// The reminder that fell due last: when, its steps, and whether a person asked for it.
     due_at: Timestamp,
     due: Vec<(ItemKey, i32)>,
@@ -253,8 +255,26 @@ impl Rules {
                     dunning::Fact::ContactDeferred(ContactDeferred { attempt: 0, .. }) => {}
                     dunning::Fact::ContactDeferred(deferred) => self.over(deferred.reminder, deferred.attempt, false),
                     dunning::Fact::ContactAccepted(accepted) => self.over(accepted.reminder, accepted.attempt, true),
-                    dunning::Fact::ContactRejected(rejected) => self.over(rejected.reminder, rejected.attempt, false),
-                    dunning::Fact::ContactUnknown(unknown) => self.over(unknown.reminder, unknown.attempt, true),
+                    dunning::Fact::ContactRejected(rejected) => {
+                        // A message that may have been sent turns out to have reached nobody.
+                        if let Some((_, day, heard)) = self.unknown.take_if(|(of, ..)| *of == rejected.reminder) {
+                            self.contacts.remove(&day);
+                            self.heard = heard;
+                        }
+                        self.over(rejected.reminder, rejected.attempt, false);
+                    }
+                    dunning::Fact::ContactUnknown(unknown) => {
+                        let day = self.under_way.as_ref().expect("an attempt under way").day;
+                        self.unknown = Some((unknown.reminder, day, self.heard.clone()));
+                        self.over(unknown.reminder, unknown.attempt, true);
+                    }
+                }
+                for step in fact.steps_before() {
+                    let key = (step.invoice.clone(), step.instalment);
+                    match step.last {
+                        Some(last) => self.rungs.insert(key, last.offset_days),
+                        None => self.rungs.remove(&key),
+                    };
                 }
                 for step in fact.took().into_iter().flat_map(|took| &took.steps) {
                     self.rungs.insert((step.invoice.clone(), step.instalment), step.offset_days);
@@ -311,9 +331,9 @@ proptest! {
         prop_assert_eq!(kept_back(&once), kept_back(&often));
     }
 
-    /// Whatever happens: never two contacts a day, never outside the window, never a level before the one below it, never
-    /// about nothing or about what is on hold, never milder than what was heard, each step on hold told once, and no started
-    /// attempt without its outcome in the end.
+    /// After random events there are never two contacts a day, and none outside the window. Levels come in order, and tones
+    /// never get milder. A contact is about something, and nothing on hold is listed. Each step on hold is told once. Every
+    /// started attempt has its outcome in the end.
     #[test]
     fn whatever_happens_nobody_is_chased_wrongly(turns in turns()) {
         let mut world = owing(Date::constant(2026, 1, 20));

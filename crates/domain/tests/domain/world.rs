@@ -129,6 +129,16 @@ pub fn designated(reference: &str, amount: Money, designations: &[(&str, i64)], 
     }
 }
 
+pub fn credit_note(note: &str, invoice: &str, minor: i64) -> ledger::Command {
+    ledger::Command::CreditInvoice {
+        credit_note: number(note),
+        invoice: number(invoice),
+        amount: money(minor, "EUR"),
+        credit_date: day(10),
+        reason: None,
+    }
+}
+
 pub fn reversal(reference: &str) -> ledger::Command {
     ledger::Command::ReversePayment { reference: number(reference), reversal_date: day(20), reason: None }
 }

@@ -1,5 +1,5 @@
-//! What is said of a Kafka that is out of reach. All clients of the process meet the same outage, and librdkafka says each try
-//! of each client: here it becomes one line at its beginning and one at its end.
+//! The outage of a Kafka that is out of reach. All clients of the process meet the same outage, and librdkafka says each try of
+//! each client: here it becomes one line at its beginning and one at its end.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -14,7 +14,7 @@ use rdkafka::{
 };
 use saldo_outage::Outage;
 
-/// Of all clients of the process together.
+/// The outage that all clients of the process share.
 pub(super) static KAFKA: Outage = Outage::new("Kafka is out of reach, and is tried again", "Kafka is in reach again");
 
 /// Complaints that last so long are said although something of Kafka is in reach: one of its brokers may be gone.
@@ -78,7 +78,7 @@ fn count(now: Instant) -> Option<usize> {
     is_time.then_some(count)
 }
 
-/// What a question to Kafka, or an append, has shown.
+/// The evidence of a question to Kafka, or of an append.
 pub(super) fn noted<T>(outcome: Result<T, KafkaError>) -> Result<T, KafkaError> {
     match &outcome {
         Ok(_) => KAFKA.over(),

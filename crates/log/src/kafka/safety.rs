@@ -1,4 +1,4 @@
-//! What durability rests on, looked up in the topic's settings.
+//! The settings of the topic that durability rests on.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::LogError;
 
 /// Between two looks for the settings of a topic that was just made.
 const PAUSE: Duration = Duration::from_millis(50);
-/// What the producer may send in one batch; see the producer's message.max.bytes.
+/// The bytes that the producer may send in one batch; see the producer's message.max.bytes.
 pub(super) const MAX_RECORD_BYTES: usize = 1_000_000;
 
 /// Every setting that is not safe, in words.

@@ -33,7 +33,7 @@ const AHEAD: usize = 4;
 
 pub(super) struct KafkaTail {
     batches: mpsc::Receiver<Result<Vec<Record>, LogError>>,
-    /// What a caller with a small `max` has left over.
+    /// Records that a caller with a small `max` has left over.
     rest: std::collections::VecDeque<Record>,
 }
 

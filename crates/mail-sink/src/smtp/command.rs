@@ -3,12 +3,12 @@
 /// Longest path, in bytes (RFC 5321, 4.5.3.1.3).
 const MAX_PATH: usize = 256;
 
-/// What a sender asks.
+/// A command of the sender.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command<'l> {
     Ehlo,
     Helo,
-    /// Who it is from, and how large the sender says it is.
+    /// MAIL: the sender's address, and the size that the sender announces.
     Mail {
         from: &'l str,
         size: Option<u64>,
@@ -63,7 +63,7 @@ impl<'l> Command<'l> {
     }
 }
 
-/// What follows a word that is written in any case.
+/// The text after a word that is written in upper or lower case.
 fn after<'l>(text: &'l str, word: &str) -> Result<&'l str, Wrong> {
     match text.split_at_checked(word.len()) {
         Some((found, rest)) if found.eq_ignore_ascii_case(word) => Ok(rest.trim_start_matches(' ')),

@@ -119,16 +119,16 @@ pub struct Parked {
     pub commit: Unread,
 }
 
-/// What a batch adds to the tables of the engine.
+/// The rows that a batch adds to the tables of the engine.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct EngineRows {
     /// New heads, by `tenant/account`.
     pub heads: HashMap<String, Head>,
     /// Accounts that stand still from now on.
     pub parked: BTreeMap<Owner, Parked>,
 }
 
-impl Standing {
+impl EngineRows {
     /// A chain has a new head, whatever its commit says.
     pub fn extend(&mut self, key: String, partition: u32, head: acceptor::Head) {
         let is_new = head.version == 1;
@@ -171,7 +171,7 @@ pub async fn apply(
     if move_checkpoints(&mut writer, moves).await? != moves.len() as u64 {
         return Ok(Applied::Overtaken);
     }
-    rows.standing.write(&mut writer).await?;
+    rows.engine.write(&mut writer).await?;
     rows.write(&mut writer, schema.models()).await?;
     Ok(Applied::Yes)
 }

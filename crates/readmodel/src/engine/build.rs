@@ -165,8 +165,8 @@ impl Schema {
         self.tables().filter(move |table| table.personal.is_some() && of_other.contains(table.name))
     }
 
-    /// The build beside the live one, with these models: where an earlier rebuild has left it, unless `fresh`, or else an
-    /// empty one. What other builds were left behind is removed. Only one rebuild may work at a time; see
+    /// The build beside the live one, with these models: where an earlier rebuild has left it, unless `fresh`, or else an empty
+    /// one. Removes other builds that were left behind. Only one rebuild may work at a time; see
     /// [`only_rebuild`](super::only_rebuild).
     pub async fn build(
         pool: &PgPool,
@@ -386,8 +386,8 @@ impl Schema {
             .collect()
     }
 
-    /// Forgets that these accounts stand still. Whoever writes to the build must begin anew: the caller holds it, and adds
-    /// what it lacks of them in the same transaction.
+    /// Forgets that these accounts stand still. Every writer of the build must begin anew: the caller locks the build, and adds
+    /// the missing rows of these accounts in the same transaction.
     pub async fn unpark(
         &self,
         transaction: &mut PgConnection,

@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// As the type of an array's elements. What has a form of its own in a table is assigned to it from text.
+    /// As the type of an array's elements. A value with a form of its own in the table is assigned from text.
     pub(super) fn element(self) -> &'static str {
         match self {
             Kind::Id | Kind::Text | Kind::Currency => "text",
@@ -54,9 +54,9 @@ impl Kind {
     }
 }
 
-/// What a changed row does to a column of the row that stands.
+/// The effect of a changed row on a column of the row that stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
+enum Merge {
     /// The new value counts.
     Set,
     /// The new value counts unless it is null.
@@ -74,17 +74,17 @@ pub struct Column {
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
-    /// What it holds, for analysts: the comment of every column of `bi` that passes it through.
+    /// Its content, for analysts: the comment of every column of `bi` that passes it through.
     pub comment: &'static str,
     nullable: bool,
-    change: Change,
+    merge: Merge,
     wording: bool,
 }
 
 impl Column {
     /// A column without nulls, which a changed row sets.
     pub const fn new(name: &'static str, kind: Kind, comment: &'static str) -> Self {
-        Self { name, kind, comment, nullable: false, change: Change::Set, wording: false }
+        Self { name, kind, comment, nullable: false, merge: Merge::Set, wording: false }
     }
 
     /// The creditor.
@@ -104,12 +104,12 @@ impl Column {
 
     /// A changed row sets it unless its value is null.
     pub const fn set_if_known(self) -> Self {
-        Self { change: Change::SetIfKnown, ..self }
+        Self { merge: Merge::SetIfKnown, ..self }
     }
 
     /// A changed row adds to it.
     pub const fn added(self) -> Self {
-        Self { change: Change::Add, ..self }
+        Self { merge: Merge::Add, ..self }
     }
 
     /// It is a release's own wording: another release may say the same in other words.
@@ -119,7 +119,7 @@ impl Column {
 
     /// No changed row touches it.
     pub const fn never_changes(self) -> Self {
-        Self { change: Change::Never, ..self }
+        Self { merge: Merge::Never, ..self }
     }
 }
 
@@ -132,7 +132,7 @@ pub struct Table {
     pub columns: &'static [Column],
     /// The columns of its primary key.
     pub key: &'static str,
-    /// What follows `CREATE INDEX ON {table}`, made once a build is filled.
+    /// The text after `CREATE INDEX ON {table}`, for indexes that are made once a build is filled.
     pub indexes: &'static [&'static str],
     /// Rows only come, and nothing is looked up while a build is filled: the primary key is made at the end.
     pub only_grows: bool,
@@ -189,7 +189,7 @@ impl Table {
         format!("CREATE TABLE {{s}}.{} ({}){pages};\n", self.name, lines.join(", "))
     }
 
-    /// What serves readers and guards single rows, and would only hold up the filling.
+    /// Indexes and constraints that serve readers and guard single rows. They would only slow the filling.
     pub(super) fn index(&self) -> String {
         let mut sql = String::new();
         if self.only_grows {
@@ -208,11 +208,11 @@ impl Table {
             .columns
             .iter()
             .filter(|column| !self.is_key(column.name))
-            .filter_map(|Column { name, change, .. }| match change {
-                Change::Set => Some(format!("{name} = {incoming}.{name}")),
-                Change::SetIfKnown => Some(format!("{name} = coalesce({incoming}.{name}, t.{name})")),
-                Change::Add => Some(format!("{name} = t.{name} + {incoming}.{name}")),
-                Change::Never => None,
+            .filter_map(|Column { name, merge, .. }| match merge {
+                Merge::Set => Some(format!("{name} = {incoming}.{name}")),
+                Merge::SetIfKnown => Some(format!("{name} = coalesce({incoming}.{name}, t.{name})")),
+                Merge::Add => Some(format!("{name} = t.{name} + {incoming}.{name}")),
+                Merge::Never => None,
             })
             .collect();
         let (name, key, sets) = (self.name, self.key, sets.join(", "));
@@ -245,13 +245,13 @@ pub enum Shown {
 pub struct View {
     /// Its name.
     pub name: &'static str,
-    /// What one row of it is.
+    /// The meaning of one row.
     pub comment: &'static str,
     /// The table whose columns it shows.
     pub of: &'static Table,
     /// Its columns.
     pub columns: &'static [Shown],
-    /// What follows the table's name: a condition, a grouping, or a second source. Empty where nothing does.
+    /// The text after the table's name: a condition, a grouping, or a second source. Empty where nothing does.
     pub rest: &'static str,
 }
 
@@ -289,10 +289,10 @@ impl View {
     }
 }
 
-/// What rows say of each account that the domain's own state says too, as lines of text. `verify` compares both.
+/// The lines of each account that rows and the domain's own state must both have. `verify` compares both.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected {
-    /// What is compared, for people.
+    /// The subject of the comparison, for people.
     pub what: &'static str,
     /// The query of the rows: the account's key, a line, and whether the domain may have forgotten what the line says. `{s}` is
     /// the build's schema.
@@ -312,9 +312,9 @@ pub struct Declaration {
     pub tables: &'static [Table],
     /// Its views.
     pub views: &'static [View],
-    /// What the domain's state must agree with. Empty where the state remembers nothing of it.
+    /// The lines that the domain's state must agree with. Empty where the state remembers nothing of it.
     pub expected: &'static [Expected],
-    /// What else it gives analysts, as SQL that may run again; made after its views.
+    /// Further objects for analysts, as SQL that may run again; made after the views.
     pub more: fn() -> String,
 }
 

@@ -1,8 +1,8 @@
 //! Which build is in force, and how another one takes its place.
 //!
 //! `saldo.live` names the build. Its own table `models` names the read models in it, each with its version. A release that
-//! wants another version of a model fills that model in a build beside the live one; the swap moves the tables of all other
-//! models over, in one transaction, and repoints the views.
+//! wants another version of a model fills that model in a build beside the live one. The swap moves the tables of all other
+//! models over in one transaction, and repoints the views.
 
 use saldo_log::{acceptor::Position, genesis::Identity};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
@@ -40,7 +40,7 @@ const BASE: &[&str] = &[
         format int NOT NULL)",
 ];
 
-/// Who may read `bi`.
+/// The role that may read `bi`.
 const ROLE: &str = "
 CREATE SCHEMA IF NOT EXISTS bi;
 COMMENT ON SCHEMA bi IS 'Saldo for analysts: stable names; amounts in minor units beside their currency';
@@ -225,9 +225,9 @@ pub async fn only_rebuild(pool: &PgPool) -> Result<Option<PgConnection>, ReadMod
     }
 }
 
-/// The build in force, held still until the transaction ends, and the offsets behind what it has read; none where it is
-/// of another log, with nothing that a new one must reach.
-pub async fn hold(
+/// The build in force, locked until the transaction ends, and the offsets behind its rows. There are no offsets where the build
+/// is of another log, since a new build need not reach any.
+pub async fn lock_live(
     transaction: &mut PgConnection,
     identity: &Identity,
 ) -> Result<(Schema, Option<Vec<u64>>), ReadModelError> {
@@ -237,7 +237,7 @@ pub async fn hold(
     Ok((live, standing))
 }
 
-/// Puts a build in force in place of the one that [`hold`] holds in the same transaction. Models that the new build lacks
+/// Puts a build in force in place of the one that [`lock_live`] has locked in the same transaction. Models that the new build lacks
 /// go over to it as they are; the caller has seen to it that both stand at the same place.
 pub async fn replace(
     transaction: &mut Transaction<'static, Postgres>,

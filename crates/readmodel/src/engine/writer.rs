@@ -1,7 +1,6 @@
 //! Writing rows of any table. New rows go in by COPY where there are many: no statement is parsed and no text is read per
-//! value. A few go in as one statement's JSON: a COPY is three messages, and the last waits for the network's
-//! acknowledgement of the one before (some 40 ms), since the driver leaves TCP's own delay on. Rows that change go in as
-//! one array a column.
+//! value. A few go in as one statement's JSON. A COPY is three messages, and the last one waits some 40 ms for the network's
+//! acknowledgement of the one before, since the driver leaves TCP's own delay on. Rows that change go in as one array a column.
 
 use std::io::Write as _;
 
@@ -12,9 +11,9 @@ use crate::{Opened, ReadModelError};
 
 /// From so many rows on COPY is worth its wait.
 const MANY: usize = 2_000;
-/// What every binary COPY begins with: signature, no flags, no extension.
+/// The header of every binary COPY: signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with, in place of a count of columns.
+/// The end of a binary COPY, in place of a count of columns.
 const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 /// Bytes handed to the connection at once.
 const CHUNK: usize = 256 << 10;
@@ -93,7 +92,7 @@ pub struct Arrays {
 }
 
 impl Arrays {
-    /// Of these columns, which need not be a table's.
+    /// Arrays of these columns, which need not be a table's.
     pub fn of(columns: impl IntoIterator<Item = (&'static str, Kind)>) -> Self {
         let (names, kinds): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
         let arrays = kinds.iter().copied().map(Array::of).collect();

@@ -1,4 +1,4 @@
-//! What is known of an account without its personal data.
+//! Accounts without their personal data.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ const VIEW: View = View {
     rest: "",
 };
 
-/// What a batch did to an account.
+/// The changes of a batch to an account.
 #[derive(Debug, Clone, Default)]
 struct Row {
     is_new: bool,

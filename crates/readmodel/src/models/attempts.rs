@@ -141,7 +141,7 @@ pub struct AttemptStart {
     pub send_before: Timestamp,
 }
 
-/// What a batch did to an attempt.
+/// The changes of a batch to an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptChange {
     /// Present where the batch makes the row.
@@ -160,7 +160,7 @@ pub struct AttemptChange {
     pub position: CommitPosition,
 }
 
-/// What a batch did to attempts, by key.
+/// The changes of a batch to attempts, by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attempts {
     /// By key.

@@ -33,6 +33,12 @@ const DOCUMENTS: Table = Table {
             Column::new("decimals", Kind::Small, "Decimal places of the currency").never_changes(),
             Column::new("amount_minor", Kind::Big, "All of it; minor units, positive").never_changes(),
             Column::new("day", Kind::Date, "Issue date, value date, or date of the credit or refund").never_changes(),
+            Column::new(
+                "counts_from",
+                Kind::Date,
+                "From this day it counts: its own day, or where that lay ahead, the creditor's day of its recording",
+            )
+            .never_changes(),
             Column::new("known_at", Kind::Instant, "From this instant the document was known").never_changes(),
             Column::new(
                 "about_kind",
@@ -81,6 +87,7 @@ const DOCUMENTS_VIEW: View = View {
         Shown::Column("ended_on"),
         Shown::Column("ended_known_at"),
         Shown::Column("decimals"),
+        Shown::Column("counts_from"),
     ],
     rest: "",
 };
@@ -154,12 +161,13 @@ struct DocumentKey {
 struct Recorded {
     amount: Money,
     day: Date,
+    counts_from: Date,
     known_at: Timestamp,
     /// Kind and number of the document that it is about.
     about: Option<(&'static str, DocumentNumber)>,
 }
 
-/// What a batch did to a document.
+/// The changes of a batch to a document.
 #[derive(Debug, Clone, Default)]
 struct DocumentRow {
     /// Present where the batch makes the row.
@@ -182,7 +190,7 @@ struct AllocationRow {
     line: i32,
 }
 
-/// What a batch did to documents, and what it applied and took back.
+/// The changes of a batch to documents, and the allocations that it made and took back.
 #[derive(Debug, Default)]
 pub struct DocumentRows {
     documents: BTreeMap<DocumentKey, DocumentRow>,
@@ -191,7 +199,7 @@ pub struct DocumentRows {
 
 impl Model for DocumentRows {
     const DECLARATION: Declaration =
-        Declaration::new("documents", 1, &[DOCUMENTS, ALLOCATIONS], &[DOCUMENTS_VIEW, ALLOCATIONS_VIEW]);
+        Declaration::new("documents", 2, &[DOCUMENTS, ALLOCATIONS], &[DOCUMENTS_VIEW, ALLOCATIONS_VIEW]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         let first = self.allocations.len();
@@ -220,6 +228,7 @@ impl Model for DocumentRows {
                     &recorded.map(|document| document.amount.currency.decimals() as i16),
                     &recorded.map(|document| document.amount.minor),
                     &recorded.map(|document| document.day),
+                    &recorded.map(|document| document.counts_from),
                     &recorded.map(|document| document.known_at),
                     &recorded.and_then(|document| document.about.as_ref()).map(|(kind, _)| *kind),
                     &recorded.and_then(|document| document.about.as_ref()).map(|(_, number)| number.as_str()),
@@ -261,10 +270,12 @@ impl DocumentRows {
             kind,
             document: document.clone(),
         };
-        let recorded = |amount: &Money, day: &Date, about: Option<(&'static str, &DocumentNumber)>| DocumentRow {
+        type About<'a> = Option<(&'static str, &'a DocumentNumber)>;
+        let recorded = |amount: &Money, (day, counts_from): (Date, Date), about: About<'_>| DocumentRow {
             recorded: Some(Recorded {
                 amount: *amount,
-                day: *day,
+                day,
+                counts_from,
                 known_at,
                 about: about.map(|(kind, number)| (kind, number.clone())),
             }),
@@ -272,21 +283,24 @@ impl DocumentRows {
         };
         match fact {
             Fact::InvoiceIssued(InvoiceIssued { number, total, issue_date, .. }) => {
-                self.documents.insert(key("invoice", number), recorded(total, issue_date, None));
+                self.documents.insert(key("invoice", number), recorded(total, (*issue_date, *issue_date), None));
             }
             Fact::InvoiceVoided(voided) => {
                 let key = key("invoice", &voided.number);
                 self.documents.entry(key).or_default().ended = Some((voided.day(), known_at));
             }
-            Fact::InvoiceCredited(InvoiceCredited { credit_note, invoice, amount, credit_date, lines, .. }) => {
-                let key = key("credit_note", credit_note);
-                self.documents.insert(key.clone(), recorded(amount, credit_date, Some(("invoice", invoice))));
+            Fact::InvoiceCredited(credited) => {
+                let InvoiceCredited { credit_note, invoice, amount, credit_date, lines, .. } = credited;
+                let (key, days) = (key("credit_note", credit_note), (*credit_date, credited.day()));
+                self.documents.insert(key.clone(), recorded(amount, days, Some(("invoice", invoice))));
                 self.allocate(&key, accepted.position, amount.currency, lines, |line| {
                     (line.amount, line.effective_date)
                 });
             }
-            Fact::PaymentRecorded(PaymentRecorded { reference, amount, value_date, .. }) => {
-                self.documents.insert(key("payment", reference), recorded(amount, value_date, None));
+            Fact::PaymentRecorded(payment) => {
+                let PaymentRecorded { reference, amount, value_date, .. } = payment;
+                let days = (*value_date, payment.day());
+                self.documents.insert(key("payment", reference), recorded(amount, days, None));
             }
             Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
                 let key = key("payment", reference);
@@ -296,9 +310,10 @@ impl DocumentRows {
                 let key = key("credit_note", credit_note);
                 self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
             }
-            Fact::CreditRefunded(CreditRefunded { reference, kind, document, amount, refund_date, .. }) => {
-                let of = Some((kind.name(), document));
-                self.documents.insert(key("refund", reference), recorded(amount, refund_date, of));
+            Fact::CreditRefunded(refunded) => {
+                let CreditRefunded { reference, kind, document, amount, refund_date, .. } = refunded;
+                let (of, days) = (Some((kind.name(), document)), (*refund_date, refunded.day()));
+                self.documents.insert(key("refund", reference), recorded(amount, days, of));
             }
             Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
                 let key = key("payment", reference);
@@ -318,7 +333,7 @@ impl DocumentRows {
                     (-line.amount, line.effective_date.max(*deallocation_date))
                 });
             }
-            // What was applied is taken back, not before the day it took effect.
+            // An allocation is taken back, not before the day on which it took effect.
             Fact::PaymentReversed(reversed) => {
                 let (key, day) = (key("payment", &reversed.reference), reversed.day());
                 self.documents.entry(key.clone()).or_default().ended = Some((day, known_at));

@@ -67,7 +67,7 @@ pub struct HistoryRow {
     pub effective_date: Option<Date>,
     /// When it was recorded.
     pub recorded_at: Timestamp,
-    /// Who asked.
+    /// The person or system that asked.
     pub actor: String,
     /// One line.
     pub summary: String,
@@ -81,7 +81,7 @@ pub struct History {
 }
 
 impl Model for History {
-    const DECLARATION: Declaration = Declaration::new("history", 1, &[HISTORY], &[VIEW]);
+    const DECLARATION: Declaration = Declaration::new("history", 2, &[HISTORY], &[VIEW]);
 
     fn add(&mut self, accepted: &Accepted<'_>) {
         let Accepted { owner, position, commit, .. } = *accepted;
@@ -100,7 +100,7 @@ impl Model for History {
             events.map(|(index, event)| row(index, event_type(event), effective_date(event), summarise(event))),
         );
         if let Some(refusal) = &commit.refusal {
-            let summary = format!("{} refused: {} ({})", commit.method, refusal.message, refusal.reason);
+            let summary = format!("{} refused: {} ({})", in_words(&commit.method), refusal.message, refusal.reason);
             self.rows.push(row(commit.events.len(), "refused", None, summary));
         }
     }
@@ -124,5 +124,28 @@ impl Model for History {
             ]);
         }
         writer.write(rows).await
+    }
+}
+
+/// The name of an rpc in words: `CreditInvoice` is "Credit invoice".
+fn in_words(method: &str) -> String {
+    let mut words = String::new();
+    for letter in method.chars() {
+        match letter.is_ascii_uppercase() && !words.is_empty() {
+            true => words.extend([' ', letter.to_ascii_lowercase()]),
+            false => words.push(letter),
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_command_is_named_in_words() {
+        assert_eq!(in_words("CreditInvoice"), "Credit invoice");
+        assert_eq!(in_words(""), "");
     }
 }

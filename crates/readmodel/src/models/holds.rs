@@ -70,8 +70,15 @@ const VIEW: View = View {
         Shown::Column("version"),
         Shown::Column("partition"),
         Shown::Column("record_offset"),
+        Shown::Computed(
+            "stands_today",
+            "released_on IS NULL AND coalesce(from_date <= today, true) AND coalesce(until_date >= today, true)",
+            "Whether it keeps anything from being chased today, by the creditor's own day",
+        ),
     ],
-    rest: "",
+    rest: "CROSS JOIN LATERAL (
+      SELECT coalesce((SELECT t.today FROM bi.tenants t WHERE t.tenant = holds.tenant),
+                      (SELECT today FROM bi.clock)) AS today) day",
 };
 
 /// Holds that stand. The domain forgets a hold some time after its last day.
@@ -108,7 +115,7 @@ struct HoldKey {
     hold: DocumentNumber,
 }
 
-/// What a batch did to a hold.
+/// The changes of a batch to a hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HoldRow {
     /// Present where the batch makes the row.
@@ -119,7 +126,7 @@ struct HoldRow {
     position: CommitPosition,
 }
 
-/// What a batch did to holds.
+/// The changes of a batch to holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holds {
     changes: BTreeMap<HoldKey, HoldRow>,

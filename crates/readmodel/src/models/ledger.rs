@@ -1,6 +1,6 @@
 //! The money: every change of every item, on both axes of time, and what is open of each item with all that is known.
 //!
-//! What a payment or a credit note brings is first all unapplied; applying it moves it to the invoice's item. So the buckets
+//! The money of a payment or a credit note is first all unapplied; applying it moves it to the invoice's item. So the buckets
 //! of an ageing plus what is unapplied are the balance by construction.
 
 mod aging;
@@ -173,7 +173,7 @@ pub struct LedgerRow {
     pub line: i32,
 }
 
-/// What a batch did to an item.
+/// The changes of a batch to an item.
 #[derive(Debug, Clone, Copy)]
 pub struct ItemChange {
     /// The batch makes the row. A document's number is used once for ever, so nobody else can have made it.
@@ -184,7 +184,7 @@ pub struct ItemChange {
     pub issue_date: Date,
     /// When it falls due; `None` for credit.
     pub due_date: Option<Date>,
-    /// What it was at first, where the row is new.
+    /// The first amount, where the row is new.
     pub original: i64,
     /// The sum of the batch's entries.
     pub change: i64,
@@ -231,7 +231,7 @@ fn open(account: &Account) -> impl Iterator<Item = OpenAmount<'_>> {
     items.chain(credits)
 }
 
-/// What a batch adds to the ledger, and what that comes to for each item.
+/// The rows that a batch adds to the ledger, and their sum for each item.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// In log order.
@@ -360,7 +360,7 @@ impl Lines<'_> {
         self.line += 1;
     }
 
-    /// Entries of one event. What a payment or credit brings is first all unapplied; applying it moves it to the item.
+    /// Entries of one event. The money of a payment or credit is first all unapplied; applying it moves it to the item.
     fn post(&mut self, fact: &Fact) {
         match fact {
             Fact::InvoiceIssued(InvoiceIssued { number, total, issue_date, instalments, .. }) => {
@@ -418,7 +418,7 @@ impl Lines<'_> {
                 let day = refunded.day();
                 self.push(credit(kind.name(), document, amount.currency, day), day, amount.minor);
             }
-            // What was applied is first unapplied again, and then all of it goes.
+            // Applied money is first unapplied again, and then all of it goes.
             Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, lines, .. }) => {
                 self.take_back("payment", reference, amount.currency, lines, reversed.day());
                 let payment = credit("payment", reference, amount.currency, reversed.day());
@@ -427,7 +427,7 @@ impl Lines<'_> {
         }
     }
 
-    /// What was applied is unapplied again from a day on, and not before the day it took effect.
+    /// Applied money is unapplied again from a day on, and not before the day on which it took effect.
     fn take_back(
         &mut self,
         kind: &'static str,

@@ -65,7 +65,7 @@ pub struct Opened {
     pub contact_points: BTreeMap<Owner, Vec<(&'static str, Option<String>)>>,
 }
 
-/// What must be opened before it can be written, in log order: later values win.
+/// Sealed values that must be opened before they can be written, in log order: later values win.
 #[derive(Debug, Default)]
 pub struct Personal {
     /// The values.

@@ -5,7 +5,7 @@ mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp, civil::Date};
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use jiff_sqlx::ToSqlx;
 use saldo_domain::{
     Context, Rules,
@@ -80,6 +80,31 @@ async fn open_items(
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
+/// What is unapplied of each payment and credit note on a day, by the documents and what was applied of them.
+async fn by_documents(pool: &PgPool, account: &str, day: Date) -> Result<BTreeMap<(String, String), i64>, Failure> {
+    let rows = sqlx::query(
+        "SELECT kind, document, unapplied FROM (
+             SELECT d.kind, d.document, (d.amount_minor
+                 - coalesce((SELECT sum(a.amount_minor) FROM bi.allocations a WHERE a.account = d.account
+                             AND a.kind = d.kind AND a.document = d.document AND a.effective_date <= $2), 0)
+                 - coalesce((SELECT sum(r.amount_minor) FROM bi.documents r WHERE r.account = d.account
+                             AND r.kind = 'refund' AND r.about_kind = d.kind AND r.about = d.document
+                             AND r.counts_from <= $2), 0))::bigint AS unapplied
+             FROM bi.documents d
+             WHERE d.account = $1 AND d.kind IN ('payment', 'credit_note') AND d.counts_from <= $2
+               AND coalesce(d.ended_on > $2, true)) credit
+         WHERE unapplied <> 0",
+    )
+    .bind(account)
+    .bind(day.to_sqlx())
+    .fetch_all(pool)
+    .await?;
+    let read = |row: &sqlx::postgres::PgRow| -> Result<_, sqlx::Error> {
+        Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+}
+
 /// The next contact lists what is open on its day in every currency in which something is owed, and nothing else.
 fn compare_with_ladder(life: &Life, all: &[Change]) {
     let rules = Rules { sending: true, ..life.rules.clone() };
@@ -130,8 +155,8 @@ fn lives() -> Vec<(String, Life)> {
     lives
 }
 
-/// Random histories with facts of the past and the future: at every moment the domain's state says of its day what its facts
-/// say, and afterwards the ageing, the open items and the ladder say the same of any day.
+/// Random histories with facts of the past and the future. At every moment the domain's state says the same of its day as the
+/// facts. Afterwards the ageing, the open items and the ladder say the same of any day.
 pub async fn one_truth(pool: PgPool) -> Outcome {
     let lives = lives();
     let accepted: usize = lives.iter().map(|(_, life)| life.commits.len()).sum();
@@ -163,6 +188,17 @@ pub async fn one_truth(pool: PgPool) -> Outcome {
                 .collect();
             assert_eq!(open_items(&pool, name, day, known_at).await?, items, "{name} on {day}, {known_at:?}");
         }
+        // On the newest days too: what is dated ahead counts already.
+        for ahead in -1..3i64 {
+            let day = life.today().saturating_add(ahead.days());
+            let mut expected = view(&all, day, None);
+            expected.retain(|(kind, ..), _| *kind != "invoice");
+            let unapplied: BTreeMap<_, _> = expected
+                .into_iter()
+                .map(|((kind, document, _), (.., open))| ((kind.to_owned(), document), -open))
+                .collect();
+            assert_eq!(by_documents(&pool, name, day).await?, unapplied, "{name} on {day}");
+        }
         compare_with_ladder(life, &all);
     }
     today_is_the_creditors(&pool, &lives).await
@@ -173,7 +209,7 @@ async fn set_clock(pool: &PgPool, now: Timestamp) -> Outcome {
     Ok(write_clock(pool, now.duration_since(machine.to_jiff())).await?)
 }
 
-/// What each item that is open on a day was at first, from which day, and what is open of it.
+/// The items that are open on a day: the first amount of each, the day from which it counts, and the open amount.
 fn open_on(changes: &[Change], day: Date) -> BTreeMap<(String, String, u32), (Date, i64, i64)> {
     let with_its_beginning = |(key, (_, _, open)): (Key, (Currency, Option<Date>, i64))| {
         let first = changes.iter().find(|change| change.key == key).expect("what is open came about");
@@ -201,8 +237,8 @@ async fn open_today(
     Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
 }
 
-/// U13: in the evening in Chicago, when UTC has the next day already, the ageing and the open items of today are those of
-/// Chicago's day: once everything is true, and while much of it lies ahead.
+/// U13: in the evening in Chicago UTC has the next day already. The ageing and the open items of today are those of Chicago's
+/// day, once everything is true, and while much of it lies ahead.
 async fn today_is_the_creditors(pool: &PgPool, lives: &[(String, Life)]) -> Outcome {
     let row = TenantRow {
         tenant: "acme".into(),

@@ -216,7 +216,7 @@ pub fn one_batch_tells_the_story() -> Outcome {
     Ok(())
 }
 
-/// What is open, and what a person should look at, is what the domain says is.
+/// The domain says the same of open reminders and of reminders that a person should look at.
 pub fn the_domain_says_the_same() -> Outcome {
     for (story, _) in all() {
         let contacts = story.account().dunning;

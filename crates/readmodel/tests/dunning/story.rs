@@ -1,4 +1,4 @@
-//! What happened on an account, a minute apart, as commits.
+//! The history of an account as commits, a minute apart.
 
 use jiff::{SignedDuration, Timestamp, civil::date};
 use saldo_domain::{
@@ -43,7 +43,7 @@ impl Story {
         Self { name: name.to_owned(), commits: (1..).zip(commits).map(commit).collect() }
     }
 
-    /// What happened at these instants.
+    /// A story with commits at these instants.
     pub fn told(name: &str, commits: &[(Timestamp, Vec<Event>)]) -> Self {
         let mut story = Self::of(name, commits.iter().map(|(_, events)| events.clone()).collect());
         story.commits.iter_mut().zip(commits).for_each(|(commit, (at, _))| commit.recorded_at = *at);
@@ -124,7 +124,7 @@ pub fn started(reminder: u64, attempt: u32) -> Event {
     started_as(reminder, attempt, notice("second", Tone::Firm))
 }
 
-/// Of what fell due only the friendly step is left.
+/// Only the friendly step of the reminder is left.
 pub fn started_friendlier(reminder: u64, attempt: u32) -> Event {
     started_as(reminder, attempt, notice("first", Tone::Friendly))
 }
@@ -214,6 +214,7 @@ pub fn refused(reminder: u64, attempt: u32) -> Event {
         handed: None,
         took: took(),
         tried: None,
+        steps_before: Vec::new(),
     }))
 }
 
@@ -227,6 +228,7 @@ pub fn given_up(reminder: u64, attempt: u32) -> Event {
         handed: None,
         took: took(),
         tried: None,
+        steps_before: Vec::new(),
     }))
 }
 

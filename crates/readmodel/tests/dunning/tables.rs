@@ -106,7 +106,8 @@ pub async fn public_face(pool: PgPool) -> Outcome {
     Ok(())
 }
 
-/// What another release made stays in force until all of it stands beside, made anew; a newer release's is left alone.
+/// Tables of an older release stay in force until all of them stand beside, made anew. Tables of a newer release are left
+/// alone.
 pub async fn formats(pool: PgPool) -> Outcome {
     let builds = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'rm\\_%'";
     let first = ensure(&pool, &IDENTITY).await?;
@@ -132,7 +133,7 @@ pub async fn formats(pool: PgPool) -> Outcome {
     Ok(())
 }
 
-/// Who stops waiting for a transaction to begin leaves none open on a connection of the pool.
+/// A caller that stops waiting for a transaction to begin leaves none open on a connection of the pool.
 pub async fn cancelled(pool: PgPool) -> Outcome {
     let some_time = async |microseconds| {
         let begun = std::time::Instant::now();

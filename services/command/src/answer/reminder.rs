@@ -108,8 +108,8 @@ impl Asked {
 }
 
 impl ReminderAnswer {
-    /// What became of the reminder that a commit's command is about. The last effect on it counts, since time may have brought
-    /// another one before. Time may also have brought effects on other reminders, which are no answer to the command.
+    /// The effect of a commit on the reminder that its command is about. The last effect on it counts, since time may have
+    /// brought another one before. Time may also have brought effects on other reminders, which are no answer to the command.
     pub fn of(commit: &Commit) -> Option<Self> {
         let asked = Asked::of(commit)?;
         let mut effects = commit.events.iter().rev().filter_map(Self::of_event);

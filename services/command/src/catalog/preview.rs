@@ -1,4 +1,4 @@
-//! What would be sent to an account and when, if nothing else happened.
+//! The contacts that an account would get if nothing else happened, with their times.
 
 use saldo_api::v1;
 use saldo_auth::Caller;

@@ -90,7 +90,7 @@ impl Rpc for v1::ReleaseHoldRequest {
     }
 }
 
-/// What a hold covers: its invoices in ascending order and each once.
+/// The scope of a hold: its invoices in ascending order and each once.
 fn scope(terms: &v1::HoldTerms, fields: &mut Fields<'_>) -> Option<HoldScope> {
     if terms.invoices.is_empty() {
         return Some(HoldScope::Account);

@@ -143,22 +143,28 @@ impl Rpc for v1::RecordPaymentRequest {
     }
 }
 
+/// The refusals of credit that is applied: those of its document, and what every allocation can be refused for.
+macro_rules! of_allocation {
+    ($($document:literal),+) => {
+        &[
+            $($document,)+
+            "BEFORE_CREDIT",
+            "DATE_IN_FUTURE",
+            "NOTHING_UNAPPLIED",
+            "NOTHING_OPEN",
+            "CURRENCY_MISMATCH",
+            "INVOICE_UNKNOWN",
+            "INVOICE_VOIDED",
+            "ITEM_NOT_OPEN",
+            "OVER_ALLOCATION",
+            "TOO_MANY_OPEN_ITEMS",
+        ]
+    };
+}
+
 impl Rpc for v1::AllocatePaymentRequest {
     const ROLES: &'static [Role] = RECORDERS;
-    const REFUSALS: &'static [&'static str] = &[
-        "PAYMENT_UNKNOWN",
-        "PAYMENT_ALREADY_REVERSED",
-        "BEFORE_CREDIT",
-        "DATE_IN_FUTURE",
-        "NOTHING_UNAPPLIED",
-        "NOTHING_OPEN",
-        "CURRENCY_MISMATCH",
-        "INVOICE_UNKNOWN",
-        "INVOICE_VOIDED",
-        "ITEM_NOT_OPEN",
-        "OVER_ALLOCATION",
-        "TOO_MANY_OPEN_ITEMS",
-    ];
+    const REFUSALS: &'static [&'static str] = of_allocation!("PAYMENT_UNKNOWN", "PAYMENT_ALREADY_REVERSED");
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reference = fields.number("reference", &self.reference);
@@ -206,19 +212,7 @@ impl Rpc for v1::DeallocatePaymentRequest {
 
 impl Rpc for v1::AllocateCreditNoteRequest {
     const ROLES: &'static [Role] = RECORDERS;
-    const REFUSALS: &'static [&'static str] = &[
-        "CREDIT_NOTE_UNKNOWN",
-        "BEFORE_CREDIT",
-        "DATE_IN_FUTURE",
-        "NOTHING_UNAPPLIED",
-        "NOTHING_OPEN",
-        "CURRENCY_MISMATCH",
-        "INVOICE_UNKNOWN",
-        "INVOICE_VOIDED",
-        "ITEM_NOT_OPEN",
-        "OVER_ALLOCATION",
-        "TOO_MANY_OPEN_ITEMS",
-    ];
+    const REFUSALS: &'static [&'static str] = of_allocation!("CREDIT_NOTE_UNKNOWN");
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let credit_note = fields.number("credit_note_number", &self.credit_note_number);

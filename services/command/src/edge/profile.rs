@@ -105,7 +105,8 @@ fn set<T>(slot: &mut Option<T>, value: Option<T>) -> bool {
 
 fn name(event_type: &str, profile: &v1::Profile, fields: &mut Fields<'_>) -> Option<Sealed> {
     let path = "profile.display_name";
-    let text = line(path, &profile.display_name, fields)?;
+    let text = &profile.display_name;
+    fields.check(path, check_line(text))?;
     Some(fields.seal(path, event_type, DISPLAY_NAME, text))
 }
 
@@ -147,30 +148,29 @@ fn contact_points(event_type: &str, profile: &v1::Profile, fields: &mut Fields<'
             fields.add(format!("profile.contact_points[{index}].channel"), "must be a known channel");
             continue;
         };
-        let Some(text) = line(&path, &point.address, fields) else { continue };
-        let Some(text) = fields.check(path.as_str(), address(channel, text)) else { continue };
+        let Some(text) = fields.check(path.as_str(), check_address(channel, &point.address)) else { continue };
         let address = fields.seal(&path, event_type, CONTACT_ADDRESS, &text);
         points.push(ContactPoint { channel, address, digest: fields.seal.digest(channel, &text) });
     }
     (points.len() == profile.contact_points.len()).then_some(points)
 }
 
-/// One line of text: not empty and not too long. It stands in headers and subjects.
-fn line<'t>(path: &str, text: &'t str, fields: &mut Fields<'_>) -> Option<&'t str> {
+/// The rule of a name and of an address: one line of text, not empty and not too long. It stands in headers and subjects.
+pub fn check_line(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
-        fields.add(path, "must not be empty");
+        Err("must not be empty".to_owned())
     } else if text.chars().count() > MAX_TEXT {
-        fields.add(path, format!("must be at most {MAX_TEXT} characters"));
+        Err(format!("must be at most {MAX_TEXT} characters"))
     } else if !is_one_line(text) {
-        fields.add(path, ONE_LINE);
+        Err(ONE_LINE.to_owned())
     } else {
-        return Some(text);
+        Ok(())
     }
-    None
 }
 
 /// The address as messages are sent to it, where any can be.
-fn address(channel: Channel, text: &str) -> Result<Cow<'_, str>, &'static str> {
+pub fn check_address(channel: Channel, text: &str) -> Result<Cow<'_, str>, String> {
+    check_line(text)?;
     match channel {
         Channel::Email => {
             let text = with_ascii_domain(text);
@@ -178,7 +178,7 @@ fn address(channel: Channel, text: &str) -> Result<Cow<'_, str>, &'static str> {
             Ok(text)
         }
         Channel::Sms | Channel::Whatsapp | Channel::Phone if !is_e164(text) => {
-            Err("must be a number in E.164 form, for example +34600000000")
+            Err("must be a number in E.164 form, for example +34600000000".to_owned())
         }
         Channel::Sms | Channel::Whatsapp | Channel::Phone | Channel::Post => Ok(text.into()),
     }

@@ -125,7 +125,7 @@ struct Chain<'c> {
     recorded_at: Option<Timestamp>,
     parked: Option<&'c str>,
     documents: Overlay<'c>,
-    /// What decisions rest on besides the account.
+    /// The catalog in force, as decisions use it.
     in_force: &'c InForce,
     /// The versions of the catalog that the account's commits have used before this chain.
     catalog: CatalogVersions,
@@ -218,7 +218,7 @@ fn rules<'c>(in_force: &'c InForce, command: &Command) -> Result<&'c Rules, Fail
 
 /// The versions of the catalog that a decision names, and when the account wants to be asked again because of them.
 ///
-/// While a chain is parked, decisions rest on what was read before that: they name the versions that this release
+/// While a chain is parked, decisions rest on the part that was read before. They name the versions that this release
 /// understands, so that the scheduler wakes the account again for a release that understands more. Where a newer release has
 /// already decided on the account, its versions stay, since none goes back; then the account asks to be woken by itself.
 fn used(in_force: &InForce, before: CatalogVersions, now: Timestamp) -> (CatalogVersions, Option<Timestamp>) {
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(used(&in_force(3, 3), tenant(2), now), (tenant(3), None));
         // Parked at version 3: a release that understands it wakes the account again.
         assert_eq!(used(&in_force(3, 2), tenant(2), now), (tenant(2), None));
-        // That release has decided already: the account asks for it by itself.
+        // The account asks for that release by itself, since it has decided already.
         assert_eq!(used(&in_force(3, 2), tenant(3), now), (tenant(3), now.checked_add(REREAD).ok()));
     }
 }

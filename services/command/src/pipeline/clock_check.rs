@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use crate::{
     failure::Failure,
     metrics::CommandMetrics,
-    skew::{Ahead, PROBE_EVERY, Standing, TOLERANCE},
+    skew::{Ahead, ClockState, PROBE_EVERY, TOLERANCE},
 };
 
 /// The longest a start waits for the first probe.
@@ -58,7 +58,7 @@ struct Probe {
 /// Collects what records show of the clock. A clock that is not the system's is never judged.
 pub struct ClockCheck {
     clock: Clock,
-    standing: watch::Sender<Standing>,
+    state: watch::Sender<ClockState>,
     probe: Mutex<Option<Probe>>,
     /// The last reading that the log's clock agreed with.
     right: Mutex<Option<Reading>>,
@@ -67,13 +67,13 @@ pub struct ClockCheck {
 
 impl ClockCheck {
     pub(crate) fn new(clock: Clock, metrics: CommandMetrics) -> Self {
-        let standing = if clock.is_system() { Standing::Unknown } else { Standing::Right };
-        Self { clock, standing: watch::channel(standing).0, probe: Mutex::default(), right: Mutex::default(), metrics }
+        let state = if clock.is_system() { ClockState::Unknown } else { ClockState::Right };
+        Self { clock, state: watch::channel(state).0, probe: Mutex::default(), right: Mutex::default(), metrics }
     }
 
-    /// The standing of the clock, and how it changes.
-    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+    /// The state of the clock, and how it changes.
+    pub(crate) fn state(&self) -> watch::Receiver<ClockState> {
+        self.state.subscribe()
     }
 
     /// Reads the clock. Fails while nothing may be decided by it.
@@ -81,10 +81,10 @@ impl ClockCheck {
         let now = Reading::of(&self.clock);
         // A record that was decided before the clock was set may just now have shown it to be right.
         let was_set = self.was_set(now);
-        match *self.standing.borrow() {
-            Standing::Right if !was_set => Ok(now),
-            Standing::Right | Standing::Unknown | Standing::Asked => Err(Failure::ClockUnknown),
-            Standing::Wrong(skew) => Err(Failure::ClockSkewed(skew)),
+        match *self.state.borrow() {
+            ClockState::Right if !was_set => Ok(now),
+            ClockState::Right | ClockState::Unknown | ClockState::Asked => Err(Failure::ClockUnknown),
+            ClockState::Wrong(skew) => Err(Failure::ClockSkewed(skew)),
         }
     }
 
@@ -95,14 +95,14 @@ impl ClockCheck {
         if set.abs() <= TOLERANCE {
             return false;
         }
-        self.standing.send_if_modified(|standing| {
-            let was_right = *standing == Standing::Right;
+        self.state.send_if_modified(|state| {
+            let was_right = *state == ClockState::Right;
             if was_right {
                 warn!(
                     by_seconds = set.as_secs(),
                     "this machine's clock was set: nothing is decided until it is known to be right"
                 );
-                *standing = Standing::Asked;
+                *state = ClockState::Asked;
             }
             was_right
         });
@@ -112,15 +112,15 @@ impl ClockCheck {
     /// Starts probing, since the tail has come to the log's end and a probe is read back at once. Waits for the result, but
     /// not for ever: the log may take nothing just now.
     pub(crate) async fn find_out(&self) {
-        self.standing.send_if_modified(|standing| {
-            let unknown = *standing == Standing::Unknown;
+        self.state.send_if_modified(|state| {
+            let unknown = *state == ClockState::Unknown;
             if unknown {
-                *standing = Standing::Asked;
+                *state = ClockState::Asked;
             }
             unknown
         });
-        let mut standing = self.standing();
-        let found_out = standing.wait_for(|standing| matches!(standing, Standing::Right | Standing::Wrong(_)));
+        let mut state = self.state();
+        let found_out = state.wait_for(|state| matches!(state, ClockState::Right | ClockState::Wrong(_)));
         if tokio::time::timeout(FIRST_ANSWER, found_out).await.is_err() {
             warn!("the log does not say what time it is: nothing is decided until it does");
         }
@@ -134,7 +134,7 @@ impl ClockCheck {
         self.take_in(record.partition, Ahead::of_own(after.instant, record.appended_at, self.clock.now()));
         let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
         // The earlier reading is the one that was shown to be right: the clock may have been set since.
-        if *self.standing.borrow() == Standing::Right && right.is_none_or(|right| right.moment < after.moment) {
+        if *self.state.borrow() == ClockState::Right && right.is_none_or(|right| right.moment < after.moment) {
             *right = Some(after);
         }
     }
@@ -160,30 +160,30 @@ impl ClockCheck {
         if shown.is_bounded() {
             self.metrics.skew(shown.surely());
         }
-        self.standing.send_if_modified(|standing| {
-            let before = std::mem::replace(standing, shown.judge(partition, *standing));
-            match (before, *standing) {
-                (Standing::Wrong(_), Standing::Wrong(_)) => {}
-                (_, Standing::Wrong(skew)) => error!(
+        self.state.send_if_modified(|state| {
+            let before = std::mem::replace(state, shown.judge(partition, *state));
+            match (before, *state) {
+                (ClockState::Wrong(_), ClockState::Wrong(_)) => {}
+                (_, ClockState::Wrong(skew)) => error!(
                     partition,
                     ahead_seconds = skew.ahead.as_secs(),
                     "this machine's clock is {skew}: nothing is decided until it is right"
                 ),
-                (Standing::Wrong(_), _) => info!("this machine's clock agrees with the log's again"),
+                (ClockState::Wrong(_), _) => info!("this machine's clock agrees with the log's again"),
                 _ => {}
             }
-            before != *standing
+            before != *state
         });
     }
 
     /// Appends probes whenever the clock is not known to be right. Runs for ever.
     pub(crate) async fn probe(self: Arc<Self>, log: Arc<dyn Log>) {
-        let mut standing = self.standing();
-        let right = |standing: &Standing| *standing == Standing::Right;
+        let mut state = self.state();
+        let right = |state: &ClockState| *state == ClockState::Right;
         loop {
-            let asked = standing.wait_for(|standing| matches!(standing, Standing::Asked | Standing::Wrong(_))).await;
-            let partition = match asked.map(|standing| *standing) {
-                Ok(Standing::Wrong(skew)) => skew.partition,
+            let asked = state.wait_for(|state| matches!(state, ClockState::Asked | ClockState::Wrong(_))).await;
+            let partition = match asked.map(|state| *state) {
+                Ok(ClockState::Wrong(skew)) => skew.partition,
                 Ok(_) => 0,
                 Err(_) => return,
             };
@@ -191,7 +191,7 @@ impl ClockCheck {
                 warn!(why, "the log's clock could not be asked; it is asked again");
             }
             // A probe that is not read back in time shows little.
-            let _ = tokio::time::timeout(PROBE_EVERY, standing.wait_for(right)).await;
+            let _ = tokio::time::timeout(PROBE_EVERY, state.wait_for(right)).await;
         }
     }
 
@@ -242,7 +242,7 @@ mod tests {
             let before = Reading { instant: now.instant - forward, ..now };
             *check.right.lock().expect("no panic") = Some(before);
             assert!(matches!(check.read_clock(), Err(Failure::ClockUnknown)));
-            assert_eq!(*check.standing().borrow(), Standing::Asked);
+            assert_eq!(*check.state().borrow(), ClockState::Asked);
             // A decision from before says nothing of the clock as it is now.
             show(before);
             assert!(check.read_clock().is_err());

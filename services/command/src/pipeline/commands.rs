@@ -25,7 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{
     clock_check::ClockCheck,
@@ -39,7 +39,7 @@ use super::{
 use crate::{
     failure::{Failure, StartError},
     metrics::CommandMetrics,
-    skew::Standing,
+    skew::ClockState,
 };
 
 /// Between two looks at how far the log is read.
@@ -193,8 +193,8 @@ impl Commands {
     }
 
     /// Whether this machine's clock may decide, and how that changes.
-    pub fn clock(&self) -> watch::Receiver<Standing> {
-        self.check.standing()
+    pub fn clock(&self) -> watch::Receiver<ClockState> {
+        self.check.state()
     }
 
     /// The instant of a decision that is made now. Fails while nothing may be decided.
@@ -338,6 +338,18 @@ impl Running {
     }
 }
 
+/// One line for all stores that were emptied: an upgrade empties each of them.
+fn tell_emptied(dir: &Path, partitions: &[(PathBuf, Partition)]) {
+    let mut reasons: Vec<&str> = partitions.iter().filter_map(|(_, partition)| partition.emptied()).collect();
+    let stores = reasons.len();
+    reasons.sort_unstable();
+    reasons.dedup();
+    if stores > 0 {
+        let (dir, why) = (dir.display(), reasons.join("; "));
+        info!(%dir, stores, "local stores are {why}: they are emptied and read anew from the log");
+    }
+}
+
 /// Opens every partition's store. A store that is damaged is begun anew. So is a store that has read what the log does not have,
 /// while sending is held: a person has accepted that the log goes on from an earlier state. Otherwise nothing starts.
 async fn open_partitions(
@@ -356,6 +368,7 @@ async fn open_partitions(
         }
     };
     let mut partitions = (0..identity.partitions).map(open).collect::<Result<Vec<_>, _>>()?;
+    tell_emptied(dir, &partitions);
     let last = |position: Position| position.next.checked_sub(1);
     let places: Vec<(u32, u64)> = (partitions.iter())
         .filter_map(|(_, partition)| Some((partition.number, partition.position().and_then(last)?)))

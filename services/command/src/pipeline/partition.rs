@@ -130,6 +130,11 @@ impl Partition {
         self.keep_tidy()
     }
 
+    /// Why the store was emptied when it was opened, where it was.
+    pub fn emptied(&self) -> Option<&str> {
+        self.store.emptied()
+    }
+
     /// The offset to open the tail at.
     pub fn start(&self) -> u64 {
         self.acceptor.start()

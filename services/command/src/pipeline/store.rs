@@ -20,7 +20,6 @@ use saldo_facts::CatalogVersions;
 use saldo_log::acceptor::{Head, Position};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use tracing::info;
 
 use self::{parts::Digests, versions::VERSIONS};
 use crate::answer::Answer;
@@ -134,6 +133,8 @@ pub struct Store {
     log_id: [u8; 16],
     saved: Saved,
     changed: Changed,
+    /// Why it was emptied when it was opened, where it was.
+    emptied: Option<String>,
 }
 
 type KeyTable = ReadOnlyTable<&'static str, &'static [u8]>;
@@ -164,9 +165,7 @@ impl Store {
         let database = Database::builder().set_cache_size(STORE_CACHE).create_with_backend(file)?;
         let transaction = database.begin_write()?;
         let stale = stale(&transaction.open_table(META)?, log_id)?;
-        if let Some(why) = stale {
-            let path = path.display();
-            info!(%path, "the local store is {why}: it is emptied and read anew from the log");
+        if stale.is_some() {
             for table in transaction.list_tables()?.collect::<Vec<_>>() {
                 transaction.delete_table(table)?;
             }
@@ -186,7 +185,12 @@ impl Store {
         }
         transaction.commit()?;
         let saved = Saved::open(&database)?;
-        Ok(Self { database, log_id, saved, changed: Changed::default() })
+        Ok(Self { database, log_id, saved, changed: Changed::default(), emptied: stale })
+    }
+
+    /// Why it was emptied when it was opened: what it had was of another release or log.
+    pub fn emptied(&self) -> Option<&str> {
+        self.emptied.as_deref()
     }
 
     /// Where the log was left, if there is a save. Reads the heads and no account's state.

@@ -144,8 +144,8 @@ fn snapshot(language: &str) -> ContactSnapshot {
 
 fn variables_of(language: &str) -> Variables {
     let (snapshot, catalog) = (snapshot(language), catalog());
-    let (saying, policy) = (snapshot.saying.as_ref().expect("saying"), catalog.rules.policy.as_ref().expect("policy"));
-    variables("D-0042", &snapshot, saying, Language::parse(language).expect("language"), &policy.sender)
+    let (notice, policy) = (snapshot.saying.as_ref().expect("saying"), catalog.rules.policy.as_ref().expect("policy"));
+    variables("D-0042", &snapshot, notice, Language::parse(language).expect("language"), &policy.sender)
         .expect("variables")
 }
 
@@ -252,8 +252,8 @@ fn what_is_not_listed_is_counted_and_summed_up() {
         open_minor: 1_000,
         overdue_minor: 400,
     });
-    let (saying, policy) = (snapshot.saying.as_ref().expect("saying"), catalog.rules.policy.as_ref().expect("policy"));
-    let variables = variables("D-0042", &snapshot, saying, Language::English, &policy.sender).expect("variables");
+    let (notice, policy) = (snapshot.saying.as_ref().expect("saying"), catalog.rules.policy.as_ref().expect("policy"));
+    let variables = variables("D-0042", &snapshot, notice, Language::English, &policy.sender).expect("variables");
     let eur = variables.totals.iter().find(|total| total.currency == "EUR").expect("euros");
     assert_eq!((variables.more, eur.open.as_str(), eur.overdue.as_str()), (3, "2,244.50 EUR", "1,238.50 EUR"));
 }

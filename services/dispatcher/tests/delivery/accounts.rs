@@ -15,11 +15,12 @@ use saldo_api::{
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, body::Body, server::NamedService};
 
-/// What reached the accounts, by account.
+/// The calls that reached the accounts, by account.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub asked: Vec<String>,
     pub accepted: Vec<String>,
+    pub deferred: Vec<String>,
 }
 
 /// Every account lets its reminder be sent by the channel that its id names, if the creditor has published a policy.
@@ -74,8 +75,10 @@ impl Accounts {
     }
 
     fn record(&self, request: v1::RecordContactOutcomeRequest) -> v1::CommandResponse {
-        if let Some(Recorded::Accepted(_)) = request.outcome {
-            self.0.send_modify(|seen| seen.accepted.push(request.account_id));
+        match request.outcome {
+            Some(Recorded::Accepted(_)) => self.0.send_modify(|seen| seen.accepted.push(request.account_id)),
+            Some(Recorded::Deferred(_)) => self.0.send_modify(|seen| seen.deferred.push(request.account_id)),
+            _ => {}
         }
         v1::CommandResponse::default()
     }

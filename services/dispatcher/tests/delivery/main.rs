@@ -11,7 +11,7 @@ use saldo_test_postgres::{Outcome, Test, on_a_database};
 use tokio::{sync::watch, time::timeout};
 
 use self::{
-    office::Office,
+    office::{Office, POLICY},
     scripted::{Scripted, transports},
 };
 
@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         test("u5_no_account_is_asked_while_the_route_is_down", route_down),
         test("u5_a_sender_that_is_refused_holds_up_its_creditor_alone", sender_refused),
         test("u5_a_route_that_fails_at_every_message_is_on_hold_though_it_answers", relapsing),
+        test("u5_a_creditor_whose_policy_cannot_be_read_here_is_not_asked_for_until_it_can", unreadable_policy),
+        test("u5_a_creditor_whose_policy_has_not_arrived_here_is_not_asked_for_until_it_has", late_policy),
         test("a_reminder_of_a_channel_without_a_transport_waits", without_transport),
     ])
 }
@@ -40,7 +42,7 @@ async fn one_beside_ten_thousand(office: Office) -> Outcome {
     office.owe("beta", 1, Channel::Email, 30).await?;
     office.owe("zeta", 1, Channel::Email, 0).await?;
     let running = office.dispatch(4, transports([Scripted::quick(Channel::Email)])).await?;
-    // Eight are leased at once. Behind those of the first look, everybody had a turn.
+    // Eight are leased at once. After the reminders of the first look, every tenant had a turn.
     let asked = office.asked(40).await?;
     for single in ["beta-1", "zeta-1"] {
         assert!(asked[..16].iter().any(|account| account == single), "{single} is not among {asked:?}");
@@ -129,6 +131,30 @@ async fn relapsing(office: Office) -> Outcome {
     assert!(lost <= 10, "{lost} messages were begun in vain");
     work.send_replace(true);
     office.accepted(200 - lost - 2).await?;
+    running.stop().await
+}
+
+async fn unreadable_policy(office: Office) -> Outcome {
+    let faulty = office.publish("acme", 2, office.published, "no policy").await?;
+    office.owe("acme", 5, Channel::Email, 60).await?;
+    office.owe("zeta", 3, Channel::Email, 0).await?;
+    let running = office.dispatch(2, transports([Scripted::quick(Channel::Email)])).await?;
+    assert!(office.asked(3).await?.iter().all(|account| account.starts_with("zeta")), "nobody asked for the others");
+    office.publish("acme", 3, faulty, POLICY).await?;
+    assert_eq!(office.accepted(5).await?.len(), 5);
+    running.stop().await
+}
+
+async fn late_policy(office: Office) -> Outcome {
+    // The account decides by version 1, and this dispatcher has read none.
+    office.owe("acme2", 20, Channel::Email, 60).await?;
+    let running = office.dispatch(2, transports([Scripted::quick(Channel::Email)])).await?;
+    office.until(|seen| seen.deferred.len() >= 2).await?;
+    office.owe("zeta", 3, Channel::Email, 0).await?;
+    let asked = office.until(|seen| seen.asked.iter().any(|account| account == "zeta-3")).await?.asked;
+    assert_eq!(asked.iter().filter(|account| account.starts_with("acme2")).count(), 2, "{asked:?}");
+    office.publish("acme2", 1, office.first_parent("acme2"), POLICY).await?;
+    assert_eq!(office.accepted(18).await?.len(), 18);
     running.stop().await
 }
 

@@ -29,7 +29,7 @@ use crate::{
     accounts::{Accounts, Seen},
 };
 
-const POLICY: &str = include_str!("../../../../docs/policy/policy.toml");
+pub const POLICY: &str = include_str!("../../../../docs/policy/policy.toml");
 const TEMPLATES: [(&str, &str); 10] = [
     ("courtesy.es", include_str!("../../../../docs/policy/templates/courtesy.es.toml")),
     ("courtesy.en", include_str!("../../../../docs/policy/templates/courtesy.en.toml")),
@@ -50,6 +50,8 @@ pub struct Office {
     identity: genesis::Identity,
     catalog_log: Arc<dyn Log>,
     catalog_identity: genesis::Identity,
+    /// The hash of acme's first commit in the catalog.
+    pub published: [u8; 32],
     pub seen: watch::Receiver<Seen>,
     address: std::net::SocketAddr,
     issuer: Arc<Issuer>,
@@ -64,7 +66,8 @@ impl Office {
         let identity = genesis::create(&log, 1, &LogKeys::fixed([3; 32])).await?;
         let catalog_log = EmbeddedLog::connect(url, "catalog").await?;
         let catalog_identity = genesis::create(&catalog_log, 1, &identity.keys).await?;
-        publish(&catalog_log, &catalog_identity, "acme").await?;
+        let first = frame::first_parent(&catalog_identity.log_id, &format!("acme/{CHAIN}"));
+        let published = publish(&catalog_log, ("acme", 1, first), POLICY).await?;
         let schema = saldo_readmodel::ensure(&pool, &identity).await?.name().to_owned();
         let caught_up = format!("UPDATE {schema}.checkpoints SET next_offset = 1");
         sqlx::query(AssertSqlSafe(caught_up)).execute(&pool).await?;
@@ -83,6 +86,7 @@ impl Office {
             identity,
             catalog_log: Arc::new(catalog_log),
             catalog_identity,
+            published,
             seen,
             address,
             issuer: Arc::new(Issuer::generate()?),
@@ -106,6 +110,22 @@ impl Office {
         let insert = sqlx::query(AssertSqlSafe(statement));
         insert.bind(tenant).bind(prefix).bind(channel.name()).bind(accounts).bind(minutes).execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// The parent of the first commit on a tenant's chain of the catalog.
+    pub fn first_parent(&self, tenant: &str) -> [u8; 32] {
+        frame::first_parent(&self.catalog_identity.log_id, &format!("{tenant}/{CHAIN}"))
+    }
+
+    /// A policy, behind the parent on the tenant's chain; the hash of the record.
+    pub async fn publish(
+        &self,
+        tenant: &str,
+        version: u64,
+        parent: [u8; 32],
+        policy: &str,
+    ) -> Result<[u8; 32], Failure> {
+        publish(self.catalog_log.as_ref(), (tenant, version, parent), policy).await
     }
 
     pub async fn dispatch(&self, concurrency: usize, transports: Transports) -> Result<Running, Failure> {
@@ -167,16 +187,20 @@ impl Running {
     }
 }
 
-/// The documentation's policy and templates, in force for a tenant.
-async fn publish(log: &EmbeddedLog, identity: &genesis::Identity, tenant: &str) -> Outcome {
-    let mut events = vec![CatalogEvent::from(PolicyPublished { source: POLICY.to_owned() })];
+/// A policy and the documentation's templates.
+async fn publish(
+    log: &dyn Log,
+    (tenant, version, parent): (&str, u64, [u8; 32]),
+    policy: &str,
+) -> Result<[u8; 32], Failure> {
+    let mut events = vec![CatalogEvent::from(PolicyPublished { source: policy.to_owned() })];
     for (file, source) in TEMPLATES {
         let (name, language) = file.split_once('.').ok_or("NAME.LANGUAGE")?;
         let (name, language, source) = (name.to_owned(), language.to_owned(), source.to_owned());
         events.push(TemplatePublished { name, language, source }.into());
     }
     let commit = Commit {
-        request_id: "1".into(),
+        request_id: version.to_string(),
         method: "PublishPolicy".into(),
         fingerprint: [0; 32],
         command: Vec::new(),
@@ -184,14 +208,14 @@ async fn publish(log: &EmbeddedLog, identity: &genesis::Identity, tenant: &str) 
         actor: "ana".into(),
         actor_roles: Vec::new(),
         recorded_at: Timestamp::UNIX_EPOCH,
-        catalog: CatalogVersions { tenant: 1, system: 0 },
+        catalog: CatalogVersions { tenant: version, system: 0 },
         next_wakeup: None,
         refusal: None,
         events,
     };
     let key = format!("{tenant}/{CHAIN}");
-    let parent = frame::first_parent(&identity.log_id, &key);
-    let value = frame::encode(Kind::Commit, tenant, CHAIN, 1, parent, &commit.encode(), &identity.keys);
+    let value = frame::encode(Kind::Commit, tenant, CHAIN, version, parent, &commit.encode(), &LogKeys::fixed([3; 32]));
+    let hash = frame::hash(&value);
     log.append(vec![NewRecord { partition: 0, key: key.into(), value: value.into(), trace: None }]).await?;
-    Ok(())
+    Ok(hash)
 }

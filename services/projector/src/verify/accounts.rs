@@ -13,7 +13,7 @@ use saldo_readmodel::Expected;
 use super::expected::Lines;
 use crate::compare::Differences;
 
-/// What an account is estimated to take up, and each item that is open on it.
+/// The estimated memory of an account, and of each item that is open on it.
 const ACCOUNT_BYTES: usize = 2_048;
 const ITEM_BYTES: usize = 256;
 

@@ -1,4 +1,4 @@
-//! What a read model expects of the domain's state, against its rows.
+//! The comparison of the domain's state with the lines that a read model expects.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -218,8 +218,15 @@ impl Show {
             ..Default::default()
         };
         let items = ask(&clients, items).await?.items;
-        let holds = v1::ListHoldsRequest { account_id: account_id.clone(), page_size: 1_000, ..Default::default() };
-        let holds = ask(&clients, holds).await?.holds;
+        let holds = v1::ListHoldsRequest {
+            account_id: account_id.clone(),
+            released: true,
+            page_size: 1_000,
+            ..Default::default()
+        };
+        // A hold that was over on that day held nothing.
+        let is_over = |hold: &v1::HoldView| hold::is_over(hold, figures.as_of.as_ref());
+        let holds: Vec<_> = ask(&clients, holds).await?.holds.into_iter().filter(|hold| !is_over(hold)).collect();
         let history = if self.history { history(&clients, &account_id).await? } else { Vec::new() };
         let as_of = table::day(figures.as_of.as_ref());
         let kind = match who.kind() {
@@ -234,7 +241,7 @@ impl Show {
                 "contact_points": who.contact_points.iter().map(contact_as_json).collect::<Vec<_>>(),
                 "figures": figures.rows.iter().map(aging::as_json).collect::<Vec<_>>(),
                 "open_items": items.iter().map(item_as_json).collect::<Vec<_>>(),
-                "holds": holds.iter().map(hold::as_json).collect::<Vec<_>>(),
+                "holds": holds.iter().map(|hold| hold::as_json(hold, figures.as_of.as_ref())).collect::<Vec<_>>(),
             });
             if self.history {
                 said["history"] = history.iter().map(entry_as_json).collect();
@@ -258,7 +265,7 @@ impl Show {
         println!("Owed as of {as_of}:\n{}", table::aging(&figures.rows, &[]));
         println!("\nOpen:\n{}", table::open_items(&items));
         if !holds.is_empty() {
-            println!("\nOn hold:\n{}", hold::shown(&holds));
+            println!("\nOn hold:\n{}", hold::shown(&holds, figures.as_of.as_ref()));
         }
         if self.history {
             println!("\nHistory:\n{}", table::history(&history));

@@ -1,14 +1,14 @@
 //! `saldo aging`: receivables by age, over gRPC.
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use anstream::println;
 use saldo_api::v1;
 
-use super::{Run, values::AsOf};
+use super::{Run, refusal::explained, values::AsOf};
 use crate::{
     Outcome,
-    client::{Clients, Target, explain},
+    client::{Clients, Target},
     terminal::table,
 };
 
@@ -34,7 +34,8 @@ pub struct Aging {
     target: Target,
 }
 
-/// Fetches every page of an ageing report. Each page is of the first page's day, also over midnight.
+/// Fetches every page of an ageing report, and adds up the totals, so that the service computes each account once. Each page is of
+/// the first page's day, also over midnight.
 pub async fn fetch(
     clients: &mut Clients,
     mut request: v1::GetAgingRequest,
@@ -42,7 +43,7 @@ pub async fn fetch(
     let mut whole: Option<v1::GetAgingResponse> = None;
     let mut page_token = String::new();
     loop {
-        let page = v1::GetAgingRequest { page_size: 1_000, page_token, ..request.clone() };
+        let page = v1::GetAgingRequest { page_size: 1_000, page_token, without_totals: true, ..request.clone() };
         let page = clients.query.get_aging(page).await?.into_inner();
         page_token = page.next_page_token.clone();
         request.as_of = request.as_of.or(page.as_of);
@@ -51,9 +52,32 @@ pub async fn fetch(
             Some(whole) => whole.rows.extend(page.rows),
         }
         if page_token.is_empty() {
-            return Ok(whole.unwrap_or_default());
+            let mut whole = whole.unwrap_or_default();
+            whole.totals = totals(&whole.rows);
+            return Ok(whole);
         }
     }
+}
+
+/// The sums of rows by currency.
+fn totals(rows: &[v1::AgingRow]) -> Vec<v1::AgingRow> {
+    let mut totals: BTreeMap<&str, v1::AgingRow> = BTreeMap::new();
+    for row in rows {
+        let sum = totals.entry(&row.currency).or_default();
+        sum.currency.clone_from(&row.currency);
+        for (sum, figure) in [
+            (&mut sum.not_due, row.not_due),
+            (&mut sum.d1_30, row.d1_30),
+            (&mut sum.d31_60, row.d31_60),
+            (&mut sum.d61_90, row.d61_90),
+            (&mut sum.d91_plus, row.d91_plus),
+            (&mut sum.unapplied, row.unapplied),
+            (&mut sum.balance, row.balance),
+        ] {
+            *sum = sum.saturating_add(figure);
+        }
+    }
+    totals.into_values().collect()
 }
 
 impl Run for Aging {
@@ -65,7 +89,7 @@ impl Run for Aging {
             account_id: self.account.unwrap_or_default(),
             ..Default::default()
         };
-        let report = fetch(&mut clients, request).await.map_err(|status| explain(&status))?;
+        let report = fetch(&mut clients, request).await.map_err(|status| explained(&status))?;
         if self.json {
             let rows: Vec<_> = report.rows.iter().map(as_json).collect();
             let totals: Vec<_> = report.totals.iter().map(as_json).collect();

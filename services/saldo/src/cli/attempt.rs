@@ -10,7 +10,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::act::Act;
+use self::act::{Act, NAMES};
 use super::{Run, refusal, values};
 use crate::{Outcome, client::Target};
 
@@ -76,8 +76,8 @@ impl Run for Attempt {
         };
         let (Some(account), Some(reminder)) = (&args.account, args.reminder) else { return all::run(act, args).await };
         let clients = args.target.connect().await?;
-        let done =
-            act.ask(&clients, account, reminder, &args.reason).await.map_err(|status| refusal::explained(&status))?;
+        let done = act.ask(&clients, account, reminder, &args.reason).await;
+        let done = done.map_err(|status| refusal::explained_naming(&status, NAMES))?;
         if args.json {
             println!("{}", json!({ "version": done.version, "events": done.events, "until": done.until }));
         } else {

@@ -1,5 +1,5 @@
-//! What every command that changes an account has in common: the id of the request, patience, the refusal explained, and
-//! the answer printed.
+//! The common part of every command that changes an account: the id of the request, patience, the refusal explained, and the
+//! answer printed.
 
 use std::{fmt::Display, process::ExitCode};
 
@@ -55,14 +55,23 @@ impl Changing {
         &self,
         request: R,
     ) -> Result<v1::CommandResponse, Failure> {
-        let answer = self.clients.ask_patiently(request).await.map_err(|status| self.unanswered(&status))?;
+        self.send_naming(request, &[]).await
+    }
+
+    /// The same for a request some of whose fields this command names in its own way: field and flag.
+    pub async fn send_naming<R: ClientRequest<Answer = v1::CommandResponse>>(
+        &self,
+        request: R,
+        names: refusal::Names<'_>,
+    ) -> Result<v1::CommandResponse, Failure> {
+        let answer = self.clients.ask_patiently(request).await.map_err(|status| self.unanswered(&status, names))?;
         self.wait_until_shown(&answer.consistency_token).await;
         Ok(answer)
     }
 
     /// Why there is no answer. While the outcome is unknown, the same id is the way to ask again.
-    fn unanswered(&self, status: &Status) -> String {
-        let explained = refusal::explained(status);
+    fn unanswered(&self, status: &Status, names: refusal::Names<'_>) -> String {
+        let explained = refusal::explained_naming(status, names);
         if is_transient(status) {
             format!("{explained}; send the same again with --request-id {}, which is safe", self.request_id)
         } else {

@@ -1,5 +1,7 @@
 //! `saldo dev`: everything in one process, for exploration.
 
+mod samples;
+
 use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,25 +10,23 @@ use std::{
 };
 
 use anstream::println;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, tz::TimeZone};
 use saldo_auth::{Issuer, Role};
 use saldo_clock::Clock;
 use saldo_mail_sink::MailSink;
 
+use self::samples::Samples;
 use super::Run;
 use crate::{
     Failure, Outcome,
     cli::{serve, token::creditor},
-    config::{Config, ConfigError, MailServer, Overrides, Secret},
+    config::{Config, ConfigError, DEV_FILE, MailServer, Overrides, Secret},
     run::{service::Service, start::EXPLORING, system::System, telemetry},
 };
 
 const ALL_ROLES: [Role; 5] = [Role::Writer, Role::Reader, Role::Operator, Role::Auditor, Role::Service];
 /// A port that the system chooses.
 const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// The configuration that `dev` writes into its folder for other commands.
-const CONFIG_FILE: &str = "dev.toml";
 
 /// Run everything in one process, to explore.
 ///
@@ -84,9 +84,11 @@ impl Run for Dev {
         if let Some(smtp) = &smtp {
             config.sending.smtp = Some(Secret::new(smtp.clone()));
         }
-        let system = System::start_shown(&config, &issuer, clock(self.clock_ahead)).await?;
+        let clock = clock(self.clock_ahead);
+        let samples = Samples::write(&config.data_dir, clock.now().to_zoned(TimeZone::UTC).date())?;
+        let system = System::start_shown(&config, &issuer, clock).await?;
         let mail_page = sink.as_ref().and_then(MailSink::web_address).map(|address| format!("http://{address}"));
-        let file = config.data_dir.join(CONFIG_FILE);
+        let file = config.data_dir.join(DEV_FILE);
         write_config(&file, &config, &system)?;
         // The embedded server's password is shown; a configured server's is not.
         let database = match &config.database.url {
@@ -102,7 +104,7 @@ impl Run for Dev {
         } else {
             let mails =
                 mail_page.as_ref().zip(smtp.as_ref()).map(|(page, smtp)| format!("{page}   ({smtp} takes them)"));
-            print_guide(&system, &token, &file, &database, mails.as_deref());
+            print_guide(&system, &token, &file, &database, mails.as_deref(), &samples);
         }
         std::io::stdout().flush()?;
         let ended = serve::until_stopped(system, serve::asked_to_stop()).await;
@@ -125,7 +127,7 @@ fn clock(ahead: Option<SignedDuration>) -> Clock {
 /// folder is taken from such a file.
 fn load(settings: &Overrides) -> Result<Config, ConfigError> {
     let config = Config::load(settings)?;
-    if settings.config.as_ref().is_none_or(|file| *file != config.data_dir.join(CONFIG_FILE)) {
+    if settings.config.as_ref().is_none_or(|file| *file != config.data_dir.join(DEV_FILE)) {
         return Ok(config);
     }
     Config::load(&Overrides { config: None, data_dir: Some(config.data_dir), ..settings.clone() })
@@ -154,11 +156,12 @@ fn write_config(path: &Path, config: &Config, system: &System) -> Result<(), Fai
     Ok(file.write_all(text.as_bytes())?)
 }
 
-fn print_guide(system: &System, token: &str, config: &Path, database: &str, mails: Option<&str>) {
+fn print_guide(system: &System, token: &str, config: &Path, database: &str, mails: Option<&str>, samples: &Samples) {
     let (address, endpoint, config) = (system.address, system.endpoint(), config.display());
     // A binary that was just built is not on the path yet.
     let saldo = std::env::current_exe().map_or_else(|_| "saldo".to_owned(), |path| path.display().to_string());
     let mails = mails.unwrap_or("go to the server that --smtp names");
+    let [invoices, map, policy] = [&samples.invoices, &samples.map, &samples.policy].map(|path| path.display());
     println!(
         "Saldo is running. Ctrl-C stops it.
 
@@ -171,11 +174,13 @@ In another terminal:
   export SALDO_TOKEN={token}
   export SALDO_ENDPOINT={endpoint} SALDO_CONFIG={config}
 
-Three things to try:
+Three things to try, as often as you like:
 
-  {saldo} account open D-1 --name 'Ana Gil' --kind business --language es --time-zone Europe/Madrid --country ES && {saldo} account show D-1
-  psql '{database}' -c 'SELECT * FROM bi.aging'
-  {saldo} policy publish docs/policy && {saldo} sending on && {saldo} outbox && {saldo} verify
+  {saldo} import invoices '{invoices}' --map '{map}' && {saldo} aging
+  {saldo} policy publish '{policy}' && {saldo} sending on && {saldo} preview D-1
+  {saldo} outbox --all && {saldo} account show D-1 --history && {saldo} verify
+
+Mails go out in the hours that the policy permits. With psql, SELECT * FROM bi.aging shows the figures to analysts.
 "
     );
 }

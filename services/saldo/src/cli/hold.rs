@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::civil::Date;
 use saldo_api::{FieldMask, v1};
 use saldo_domain::agreement::HoldReason;
-use saldo_facts::date_to_api;
+use saldo_facts::{date_to_api, day_from_request};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,7 +16,11 @@ use super::{
     change::{Change, ask},
     values,
 };
-use crate::{Outcome, client::Target, terminal::table};
+use crate::{
+    Failure, Outcome,
+    client::{Clients, Target},
+    terminal::table,
+};
 
 /// Keep an account, or some of its invoices, from being chased for a time.
 ///
@@ -38,7 +42,7 @@ pub enum Hold {
     /// End a hold now.
     #[command(after_help = "Example:\n  saldo hold release D-0001 H-1 --note 'replaced on Tuesday'")]
     Release(Release),
-    /// List holds.
+    /// List holds, with how they stand today: a hold whose last day is past has ended.
     #[command(after_help = "Examples:\n  saldo hold list\n  saldo hold list D-0001 --all\n  saldo hold list --json")]
     List(List),
 }
@@ -162,7 +166,8 @@ impl Place {
             note: self.note,
         };
         let answer = changing.send(request).await?;
-        let text = format!("hold {hold} is placed on {}", self.account);
+        let past = over_already(self.until, &answer);
+        let text = format!("hold {hold} is placed on {}{past}", self.account);
         changing.print(&answer, json!({ "hold": hold }), text)
     }
 }
@@ -196,7 +201,8 @@ impl Amend {
             note: self.note,
         };
         let answer = changing.send(request).await?;
-        let text = format!("hold {} of {} has its new terms", self.hold, self.account);
+        let past = over_already(self.until, &answer);
+        let text = format!("hold {} of {} has its new terms{past}", self.hold, self.account);
         changing.print(&answer, json!({ "hold": self.hold }), text)
     }
 }
@@ -227,13 +233,17 @@ impl List {
         };
         let answer = ask(&clients, request).await?;
         let more = !answer.next_page_token.is_empty();
+        let today = match answer.holds.first() {
+            Some(hold) => today(&clients, &hold.account_id).await?,
+            None => None,
+        };
         if self.json {
-            let holds: Vec<_> = answer.holds.iter().map(as_json).collect();
+            let holds: Vec<_> = answer.holds.iter().map(|hold| as_json(hold, today.as_ref())).collect();
             println!("{}", json!({ "holds": holds, "more": more }));
         } else if answer.holds.is_empty() {
             println!("{}", if self.all { "there has been no hold" } else { "nothing is on hold" });
         } else {
-            println!("{}", shown(&answer.holds));
+            println!("{}", shown(&answer.holds, today.as_ref()));
             if more {
                 println!("there are more; name an account, or raise --most");
             }
@@ -242,13 +252,54 @@ impl List {
     }
 }
 
-/// Holds as a table.
-pub fn shown(holds: &[v1::HoldView]) -> comfy_table::Table {
+/// What to add where the last day that was named is past.
+fn over_already(until: Option<Date>, answer: &v1::CommandResponse) -> String {
+    let is_over = |until: &Date| answer.effective_date.as_ref().is_some_and(|today| *until < day_of(today));
+    let told = |until| format!("; its last day {until} is past, so it covers nothing now");
+    until.filter(is_over).map(told).unwrap_or_default()
+}
+
+/// The creditor's day.
+pub async fn today(clients: &Clients, account_id: &str) -> Result<Option<v1::Date>, Failure> {
+    let request = v1::ListOpenItemsRequest { account_id: account_id.to_owned(), ..Default::default() };
+    Ok(ask(clients, request).await?.as_of)
+}
+
+fn day_of(date: &v1::Date) -> Date {
+    day_from_request(*date).unwrap_or_default()
+}
+
+/// How a hold stands on a day: released, ended, not begun, or standing.
+fn state(hold: &v1::HoldView, on: Option<&v1::Date>) -> &'static str {
+    let on = on.map(day_of);
+    let is = |date: Option<&v1::Date>, test: fn(Date, Date) -> bool| {
+        date.map(day_of).zip(on).is_some_and(|(date, on)| test(date, on))
+    };
+    let terms = hold.terms.as_ref();
+    if is(hold.released_on.as_ref(), |released, on| released <= on) {
+        "released"
+    } else if is(terms.and_then(|terms| terms.until.as_ref()), |until, on| until < on) {
+        "ended"
+    } else if is(terms.and_then(|terms| terms.from.as_ref()), |from, on| on < from) {
+        "not begun"
+    } else {
+        "stands"
+    }
+}
+
+/// Whether a hold covers nothing any more on a day.
+pub fn is_over(hold: &v1::HoldView, on: Option<&v1::Date>) -> bool {
+    matches!(state(hold, on), "released" | "ended")
+}
+
+/// Holds as a table, with how they stand on a day.
+pub fn shown(holds: &[v1::HoldView], on: Option<&v1::Date>) -> comfy_table::Table {
     let rows = holds.iter().map(|hold| {
         let terms = hold.terms.clone().unwrap_or_default();
         vec![
             hold.account_id.clone(),
             hold.hold_id.clone(),
+            state(hold, on).to_owned(),
             if terms.invoices.is_empty() { "the account".to_owned() } else { terms.invoices.join(", ") },
             table::day(terms.from.as_ref()),
             table::day(terms.until.as_ref()),
@@ -257,16 +308,17 @@ pub fn shown(holds: &[v1::HoldView]) -> comfy_table::Table {
             table::day(hold.released_on.as_ref()),
         ]
     });
-    table::plain(&["account", "hold", "covers", "from", "until", "why", "placed", "released"], 8, rows)
+    table::plain(&["account", "hold", "state", "covers", "from", "until", "why", "placed", "released"], 9, rows)
 }
 
-/// A hold as JSON.
-pub fn as_json(hold: &v1::HoldView) -> serde_json::Value {
+/// A hold as JSON, with how it stands on a day.
+pub fn as_json(hold: &v1::HoldView, on: Option<&v1::Date>) -> serde_json::Value {
     let terms = hold.terms.clone().unwrap_or_default();
     let day = |date: Option<&v1::Date>| date.map(|date| table::day(Some(date)));
     json!({
         "account": hold.account_id,
         "hold": hold.hold_id,
+        "state": state(hold, on),
         "invoices": terms.invoices,
         "from": day(terms.from.as_ref()),
         "until": day(terms.until.as_ref()),
@@ -274,4 +326,34 @@ pub fn as_json(hold: &v1::HoldView) -> serde_json::Value {
         "placed_on": day(hold.placed_on.as_ref()),
         "released_on": day(hold.released_on.as_ref()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_whose_last_day_is_past_has_ended() {
+        let day = |day| Some(v1::Date { year: 2026, month: 11, day });
+        let hold = |from, until, released_on| v1::HoldView {
+            terms: Some(v1::HoldTerms { from, until, ..Default::default() }),
+            released_on,
+            ..Default::default()
+        };
+        let on = day(20);
+        for (hold, told) in [
+            (hold(None, None, None), "stands"),
+            (hold(day(20), day(20), None), "stands"),
+            (hold(None, day(19), None), "ended"),
+            (hold(day(21), None, None), "not begun"),
+            (hold(None, None, day(20)), "released"),
+            (hold(None, None, day(21)), "stands"),
+        ] {
+            assert_eq!(state(&hold, on.as_ref()), told, "{hold:?}");
+        }
+        let placed = v1::CommandResponse { effective_date: on, ..Default::default() };
+        let told = over_already(Some(Date::constant(2026, 11, 19)), &placed);
+        assert!(told.contains("2026-11-19 is past"), "{told}");
+        assert_eq!(over_already(Some(Date::constant(2026, 11, 20)), &placed), "");
+    }
 }

@@ -25,14 +25,16 @@ use clap::Args;
 use encoding_rs::Encoding;
 use tokio::sync::Mutex;
 
+#[cfg(test)]
+pub use self::text::Text;
 use self::{
     format::Format,
     load::{ImportError, Loader},
-    map::{Kind, Map},
+    map::Kind,
     plan::Plan,
     report::Summary,
-    rows::Rows,
 };
+pub use self::{map::Map, rows::Rows};
 use super::Run;
 use crate::{
     Outcome,
@@ -72,7 +74,7 @@ pub enum Import {
 
 #[derive(Args)]
 pub struct ImportArgs {
-    /// The CSV file. Rejected rows go to FILE.rejected.csv, with line and reason.
+    /// The CSV file. Rejected rows go to FILE.rejected.csv, with their line and the reason.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The map from columns to fields (TOML); docs/import.md describes it.
@@ -152,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let (file, rejected) = (dir.path().join("a.csv"), dir.path().join("a.csv.rejected.csv"));
         let target = Target::new("http://127.0.0.1:1".to_owned(), String::new());
-        std::fs::write(&rejected, "line,reason\n").expect("written");
+        std::fs::write(&rejected, "saldo_line,saldo_reason\n").expect("written");
         for dry_run in [true, false] {
             let (file, map, target) = (file.clone(), dir.path().join("none.toml"), target.clone());
             let args = ImportArgs { file, map, encoding: None, dry_run, in_flight: 1, json: false, target };

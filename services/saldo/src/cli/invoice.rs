@@ -1,22 +1,45 @@
-//! `saldo invoice`: an invoice, what was applied to it, and the messages that listed it.
+//! `saldo invoice`: invoices issued by hand, voided and shown.
 
-use std::process::ExitCode;
+mod show;
 
-use anstream::println;
-use clap::Args;
+use clap::{ArgGroup, Args};
+use jiff::civil::Date;
 use saldo_api::v1;
-use serde_json::{Value, json};
+use saldo_domain::money::Money;
+use saldo_facts::date_to_api;
+use serde_json::json;
 
-use super::{Run, change::ask, values::AsOf};
-use crate::{Outcome, client::Target, terminal::table};
+use self::show::Show;
+pub use self::show::{allocation_as_json, allocations};
+use super::{
+    Run,
+    change::Change,
+    moved,
+    values::{self, DueAmount},
+};
+use crate::{Outcome, terminal::table};
 
-/// Show an invoice.
+/// Issue, void or show an invoice.
+///
+/// To show needs a token with the role reader, all else the role writer. An invoice that was paid is corrected by a credit note
+/// (`saldo credit-note`).
 #[derive(clap::Parser)]
 #[command(name = "invoice")]
 pub enum Invoice {
-    /// Show an invoice: its instalments, what was applied to them and when, and the messages that listed it.
+    /// Issue an invoice, due at once or in instalments.
     ///
-    /// Needs a token with the role reader.
+    /// Credit that waits is applied to it, the oldest first, unless the settings leave it (`saldo settings show`).
+    #[command(
+        after_help = "Examples:\n  saldo invoice issue D-0001 F-7 '1234.50 EUR' --issued 2026-11-27 --due 2026-12-27\n  saldo invoice issue D-0001 F-8 '100 EUR' --issued 2026-11-27 --instalment 2026-12-27=60.00 --instalment 2027-01-27=40.00"
+    )]
+    Issue(Issue),
+    /// Void an invoice that nothing is applied to, as if it had not been issued.
+    ///
+    /// Otherwise take back what is applied to it first (`saldo payment deallocate`, `saldo credit-note deallocate`), or correct it
+    /// with a credit note.
+    #[command(after_help = "Example:\n  saldo invoice void D-0001 F-7 --on 2026-11-27 --reason 'issued twice'")]
+    Void(Void),
+    /// Show an invoice: its instalments, what was applied to them and when, and the messages that listed it.
     #[command(
         after_help = "Examples:\n  saldo invoice show D-0001 F-7\n  saldo invoice show D-0001 F-7 --as-of 2026-09-30\n  saldo invoice show D-0001 F-7 --known-at 2026-10-15T00:00:00Z --json"
     )]
@@ -24,174 +47,94 @@ pub enum Invoice {
 }
 
 #[derive(Args)]
-pub struct Show {
+#[command(group = ArgGroup::new("when").required(true))]
+pub struct Issue {
+    /// The account.
+    account: String,
+    /// Your number of the invoice, unique on the account.
+    number: String,
+    /// All of it, with its currency, for example '1234.50 EUR'.
+    #[arg(value_parser = values::amount)]
+    amount: Money,
+    /// The issue date: from this day the invoice is owed. It may lie in the future.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
+    issued: Date,
+    /// The day on which all of it falls due.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day, group = "when")]
+    due: Option<Date>,
+    /// One instalment, with its due date; may be repeated. The instalments add up to the whole.
+    #[arg(long = "instalment", value_name = "YYYY-MM-DD=AMOUNT", value_parser = values::due_amount, group = "when")]
+    instalments: Vec<DueAmount>,
+    /// What it is for; it is kept sealed.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    description: String,
+    #[command(flatten)]
+    change: Change,
+}
+
+#[derive(Args)]
+pub struct Void {
     /// The account.
     account: String,
     /// The invoice's number.
     number: String,
+    /// From this day the invoice is no longer owed; not before its issue date.
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = values::day)]
+    on: Date,
+    /// Free text; it is kept sealed.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
     #[command(flatten)]
-    view: AsOf,
-    /// Print JSON, amounts in minor units.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    target: Target,
+    change: Change,
 }
 
 impl Run for Invoice {
     async fn run(self) -> Outcome {
-        let Invoice::Show(show) = self;
-        show.run().await
+        match self {
+            Invoice::Issue(issue) => issue.run().await,
+            Invoice::Void(void) => void.run().await,
+            Invoice::Show(show) => show.run().await,
+        }
     }
 }
 
-impl Show {
+impl Issue {
     async fn run(self) -> Outcome {
-        let clients = self.target.connect().await?;
-        let request = v1::GetInvoiceRequest {
-            account_id: self.account,
-            number: self.number,
-            as_of: self.view.day(),
-            known_at: self.view.instant(),
-            ..Default::default()
+        let Money { minor, currency } = self.amount;
+        let instalments = self.instalments.iter().map(|part| part.in_currency(currency)).collect::<Result<_, _>>()?;
+        let changing = self.change.connect().await?;
+        let request = v1::IssueInvoiceRequest {
+            request_id: changing.request_id(),
+            account_id: self.account.clone(),
+            number: self.number.clone(),
+            total: Some(v1::Money { minor_units: minor, currency: currency.to_string() }),
+            issue_date: Some(date_to_api(self.issued)),
+            due_date: self.due.map(date_to_api),
+            instalments,
+            description: self.description,
         };
-        let invoice = ask(&clients, request).await?;
-        println!("{}", if self.json { as_json(&invoice).to_string() } else { shown(&invoice) });
-        Ok(ExitCode::SUCCESS)
+        let answer = changing.send(request).await?;
+        let text = format!("invoice {} of {} is issued to {}", self.number, self.amount, self.account);
+        let mut fields = json!({ "invoice": self.number });
+        moved::add(&mut fields, &answer);
+        changing.print(&answer, fields, format!("{text}{}", moved::told(&answer, None)))
     }
 }
 
-fn currency(invoice: &v1::GetInvoiceResponse) -> &str {
-    invoice.total.as_ref().map_or("", |total| &total.currency)
-}
-
-/// How the invoice stands, in a word or two.
-fn state(invoice: &v1::GetInvoiceResponse) -> String {
-    let day = |date: Option<&v1::Date>| table::day(date);
-    let open: i64 = invoice.instalments.iter().map(|part| part.open_minor).sum();
-    if invoice.voided_on.is_some() {
-        format!("voided on {}", day(invoice.voided_on.as_ref()))
-    } else if day(invoice.as_of.as_ref()) < day(invoice.issue_date.as_ref()) {
-        "not issued yet".to_owned()
-    } else if open == 0 {
-        "settled".to_owned()
-    } else {
-        let money = v1::Money { minor_units: open, currency: currency(invoice).to_owned() };
-        format!("{} open", table::money(Some(&money)))
-    }
-}
-
-fn shown(invoice: &v1::GetInvoiceResponse) -> String {
-    let currency = currency(invoice);
-    let head = table::named(&[
-        ("invoice", invoice.number.clone()),
-        ("account", invoice.account_id.clone()),
-        ("total", table::money(invoice.total.as_ref())),
-        ("issued", table::day(invoice.issue_date.as_ref())),
-        ("as of", table::day(invoice.as_of.as_ref())),
-        ("state", state(invoice)),
-    ]);
-    let parts = invoice.instalments.iter().map(|part| {
-        let amounts = [part.amount_minor, part.open_minor].map(|minor| table::major(minor, currency));
-        [vec![part.instalment.to_string(), table::day(part.due_date.as_ref())], amounts.to_vec()].concat()
-    });
-    let mut text = format!("{head}\n\n{}", table::plain(&["instalment", "due", "amount", "open"], 2, parts));
-    if !invoice.allocations.is_empty() {
-        text += &format!("\n\nApplied to it:\n{}", allocations(&invoice.allocations, currency));
-    }
-    if !invoice.listed_in.is_empty() {
-        let rows = invoice.listed_in.iter().map(|listed| {
-            vec![
-                format!("{}.{}", listed.reminder, listed.attempt),
-                table::instant(listed.started_at.as_ref()),
-                listed.step.clone(),
-                listed.channel.clone(),
-                listed.status.clone(),
-                listed.instalment.to_string(),
-                table::major(listed.open_minor, currency),
-            ]
-        });
-        let header = ["reminder", "when", "step", "by", "outcome", "instalment", "open"];
-        text += &format!("\n\nMessages that list it:\n{}", table::plain(&header, 6, rows));
-    }
-    text
-}
-
-fn as_json(invoice: &v1::GetInvoiceResponse) -> Value {
-    let day = |date: Option<&v1::Date>| date.map(|date| table::day(Some(date)));
-    let part = |part: &v1::InstalmentView| {
-        json!({
-            "instalment": part.instalment, "due_date": day(part.due_date.as_ref()), "amount_minor": part.amount_minor,
-            "open_minor": part.open_minor,
-        })
-    };
-    let listed = |listed: &v1::ListedInView| {
-        json!({
-            "reminder": listed.reminder, "attempt": listed.attempt, "step": listed.step, "channel": listed.channel,
-            "status": listed.status, "started_at": table::instant(listed.started_at.as_ref()),
-            "instalment": listed.instalment, "open_minor": listed.open_minor,
-        })
-    };
-    json!({
-        "account": invoice.account_id,
-        "invoice": invoice.number,
-        "currency": currency(invoice),
-        "total_minor": invoice.total.as_ref().map(|total| total.minor_units),
-        "issue_date": day(invoice.issue_date.as_ref()),
-        "voided_on": day(invoice.voided_on.as_ref()),
-        "as_of": day(invoice.as_of.as_ref()),
-        "instalments": invoice.instalments.iter().map(part).collect::<Vec<_>>(),
-        "allocations": invoice.allocations.iter().map(allocation_as_json).collect::<Vec<_>>(),
-        "listed_in": invoice.listed_in.iter().map(listed).collect::<Vec<_>>(),
-    })
-}
-
-/// What was applied and taken back.
-pub fn allocations(allocations: &[v1::AllocationView], currency: &str) -> comfy_table::Table {
-    let rows = allocations.iter().map(|line| {
-        vec![
-            line.kind.replace('_', " "),
-            line.document.clone(),
-            line.invoice_number.clone(),
-            line.instalment.to_string(),
-            table::day(line.effective_date.as_ref()),
-            table::instant(line.known_at.as_ref()),
-            table::major(line.amount_minor, currency),
-        ]
-    });
-    table::plain(&["by", "number", "invoice", "instalment", "from", "recorded", "applied"], 6, rows)
-}
-
-/// A line of what was applied as JSON.
-pub fn allocation_as_json(line: &v1::AllocationView) -> Value {
-    json!({
-        "kind": line.kind, "document": line.document, "invoice": line.invoice_number, "instalment": line.instalment,
-        "amount_minor": line.amount_minor, "effective_date": table::day(line.effective_date.as_ref()),
-        "known_at": table::instant(line.known_at.as_ref()), "version": line.version,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn day(day: i32) -> Option<v1::Date> {
-        Some(v1::Date { year: 2026, month: 11, day })
-    }
-
-    #[test]
-    fn an_invoice_is_open_settled_voided_or_not_issued_yet() {
-        let invoice = |open_minor, issued, voided_on| v1::GetInvoiceResponse {
-            total: Some(v1::Money { minor_units: 10_000, currency: "EUR".into() }),
-            issue_date: day(issued),
-            voided_on,
-            instalments: vec![v1::InstalmentView { instalment: 1, open_minor, ..Default::default() }],
-            as_of: day(15),
-            ..Default::default()
+impl Void {
+    async fn run(self) -> Outcome {
+        let changing = self.change.connect().await?;
+        let request = v1::VoidInvoiceRequest {
+            request_id: changing.request_id(),
+            account_id: self.account.clone(),
+            invoice_number: self.number.clone(),
+            void_date: Some(date_to_api(self.on)),
+            reason: self.reason,
         };
-        assert_eq!(state(&invoice(2_050, 1, None)), "20.50 EUR open");
-        assert_eq!(state(&invoice(0, 1, None)), "settled");
-        assert_eq!(state(&invoice(0, 1, day(3))), "voided on 2026-11-03");
-        assert_eq!(state(&invoice(0, 20, None)), "not issued yet");
+        let answer = changing.send(request).await?;
+        let day = table::day(answer.effective_date.as_ref());
+        let text = format!("invoice {} of {} is voided from {day} on", self.number, self.account);
+        let fields = json!({ "invoice": self.number, "effective_date": day });
+        changing.print(&answer, fields, text)
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Overrides},
     run::{
         belonging::Examined,
-        stores::{Identities, Stores, UPGRADER, holds_commits},
+        stores::{Identities, NotConfigured, Stores, UPGRADER, holds_commits},
     },
 };
 
@@ -48,7 +48,8 @@ pub enum Log {
     /// Go on with a log or a key store that was restored from a backup.
     ///
     /// No process starts where the log and the key store do not belong together, or where one of them is older than the other. This
-    /// command shows what was found. With the flag that names it, the processes can start again. Stop every process first.
+    /// command shows what was found. With the flag that names it, the processes can start again. Stop every process first: the
+    /// command changes nothing while it finds one.
     #[command(
         after_help = "With --older-log sending is held for every creditor until `saldo sending release`, since the log does not know what was sent after it was backed up. The read models are made anew by the next projector.\n\nExit code 0: log and key store belong together; 3: they do not, and nothing was changed.\n\nExamples:\n  saldo log accept\n  saldo log accept --older-log --config /etc/saldo/saldo.toml\n  saldo log accept --missing-keys"
     )]
@@ -94,7 +95,15 @@ impl Run for Log {
             Log::Accept(args) => &args.settings,
         };
         let config = Config::load(settings)?;
-        let stores = Stores::open_for_log(&config, self.sets_rows_back() && config.database.url.is_some()).await?;
+        let stores = match &self {
+            Log::Create(settings) if !config.log.is_named() => {
+                if !config.is_placed(settings) {
+                    return Err(NotConfigured::log(&config).into());
+                }
+                Stores::open_shown(&config).await?
+            }
+            _ => Stores::open_for_tool(&config, self.sets_rows_back() && config.database.url.is_some()).await?,
+        };
         let done = match &self {
             Log::Create(_) => create(&config, &stores).await.map(|()| ExitCode::SUCCESS),
             Log::Upgrade(args) => raise(&config, &stores, args.json).await.map(|()| ExitCode::SUCCESS),
@@ -119,6 +128,7 @@ async fn accept(config: &Config, stores: &Stores, args: &AcceptArgs) -> Outcome 
     let identities = stores.identities(config, false).await?;
     let found = Examined::open(config, stores, &identities, args.missing_keys).await?;
     let WithoutKey { values, keys } = found.without_key;
+    let is_whole = found.older_log.is_none() && values == 0 && !found.other_store;
     let accepted =
         (found.older_log.is_none() || args.older_log) && ((values == 0 && !found.other_store) || args.missing_keys);
     if let Some(changed) = &found.older_log {
@@ -133,6 +143,16 @@ async fn accept(config: &Config, stores: &Stores, args: &AcceptArgs) -> Outcome 
     if !accepted {
         println!("nothing was changed; `saldo log accept --help` says how to go on");
         return Ok(ExitCode::from(DIFFERENT));
+    }
+    if let Some(who) = still_running(stores, &found, args.older_log).await? {
+        if is_whole && !args.older_log {
+            println!("log and key store belong together");
+            return Ok(ExitCode::SUCCESS);
+        }
+        return Err(format!(
+            "{who}. Nothing was changed. Stop every process, on every host, and run this command again"
+        )
+        .into());
     }
     let now = Clock::system().now();
     let catalog = || stores.catalog_log.clone();
@@ -156,6 +176,21 @@ async fn accept(config: &Config, stores: &Stores, args: &AcceptArgs) -> Outcome 
     found.keyring.accept_reached(found.marks()).await?;
     println!("log and key store belong together; start the processes");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What shows that processes still run. A command service or a projector uses the key store; every other service the database.
+async fn still_running(stores: &Stores, found: &Examined, rows_too: bool) -> Result<Option<String>, Failure> {
+    if !found.keyring.is_alone()? {
+        return Ok(Some(format!("another process uses key store {}", found.keyring.dir().display())));
+    }
+    match stores.database() {
+        Ok(database) if rows_too => {
+            let sessions = saldo_postgres::others(&database.pool).await?;
+            let told = || format!("other processes of Saldo have {sessions} sessions in the database of database.url");
+            Ok((sessions > 0).then(told))
+        }
+        _ => Ok(None),
+    }
 }
 
 async fn create(config: &Config, stores: &Stores) -> Result<(), Failure> {

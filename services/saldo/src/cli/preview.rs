@@ -8,13 +8,8 @@ use saldo_api::v1;
 use saldo_facts::{timestamp_from_api, timestamp_to_api, tone_from_api};
 use serde::Serialize;
 
-use super::{Run, sending, values};
-use crate::{
-    Outcome,
-    cli::policy::folder,
-    client::{Target, explain},
-    terminal::table,
-};
+use super::{Run, change::ask, reasons, sending, values};
+use crate::{Outcome, cli::policy::folder, client::Target, terminal::table};
 
 /// Show what would be sent to an account and when, if nothing is paid.
 ///
@@ -65,14 +60,14 @@ impl Run for Preview {
     async fn run(self) -> Outcome {
         let draft = self.policy.as_deref().map(folder::files).transpose()?.unwrap_or_default();
         let is_draft = !draft.is_empty();
-        let mut clients = self.target.connect().await?;
+        let clients = self.target.connect().await?;
         let request = v1::PreviewContactsRequest {
             account_id: self.account.clone(),
             draft,
             from: self.from.map(timestamp_to_api),
             most: self.most,
         };
-        let answer = clients.catalog.preview_contacts(request).await.map_err(|status| explain(&status))?.into_inner();
+        let answer = ask(&clients, request).await?;
         let zone = &answer.time_zone;
         let time_zone = TimeZone::get(zone).map_err(|error| format!("time zone {zone}: {error}"))?;
         let planned: Vec<Planned> =
@@ -91,8 +86,10 @@ impl Run for Preview {
         let under = if is_draft { "the draft".to_owned() } else { format!("policy version {}", answer.policy_version) };
         println!("What would be sent to {} under {under}, if nothing is paid; times in {zone}:", self.account);
         let lines = planned.iter().map(|one| {
-            let what =
-                if one.withheld.is_empty() { one.items.join(", ") } else { format!("not sent: {}", one.withheld) };
+            let what = match one.withheld.as_str() {
+                "" => one.items.join(", "),
+                code => format!("not sent: {}", reasons::words(code)),
+            };
             vec![one.local.clone(), one.step.clone(), one.tone.clone(), one.language.clone(), what]
         });
         println!("{}", table::plain(&["when", "step", "tone", "in", "items that take a step"], 5, lines));

@@ -57,7 +57,7 @@ impl Run for Rebuild {
     async fn run(self) -> Outcome {
         let config = Config::load(&self.settings)?;
         telemetry::start(&config.tracing)?;
-        let stores = Stores::open_shown(&config).await?;
+        let stores = Stores::open_for_tool(&config, true).await?;
         let identities = stores.identities(&config, false).await?;
         let keyring = open_keyring(&config, &stores, &identities, None).await?;
         let identity = identities.accounts;

@@ -69,15 +69,21 @@ impl Run for Replay {
     async fn run(self) -> Outcome {
         let config = Config::load(&self.settings)?;
         telemetry::start(&config.tracing)?;
-        let stores = Stores::open_shown(&config).await?;
+        let stores = Stores::open_for_tool(&config, false).await?;
         let identity = stores.identities(&config, false).await?.accounts;
         let text = self.account.to_string();
         let chain = read(stores.log.as_ref(), &identity, &text).await;
         stores.close().await;
         let mut chain = chain?;
+        let Some(first) = chain.first().map(|link| link.known_at) else {
+            return Err(format!(
+                "the log has no account {text}; are tenant and account right? `saldo aging` lists the accounts of a tenant"
+            )
+            .into());
+        };
         chain.retain(|link| self.until.is_none_or(|until| link.known_at <= until));
         if chain.is_empty() {
-            return Err(format!("the log has no commit of {text} up to then").into());
+            return Err(format!("--until: the log knows {text} from {first} on, and not before").into());
         }
         let owner = Owner { tenant: self.account.tenant.to_string(), account: self.account.account.to_string() };
         let mut rows = Rows::default();

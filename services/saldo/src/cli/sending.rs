@@ -11,10 +11,10 @@ use saldo_domain::dunning::Silence;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Run;
+use super::{Run, refusal::explained};
 use crate::{
     Failure, Outcome,
-    client::{Target, explain},
+    client::Target,
     config::{Config, Overrides},
     run::stores::Stores,
 };
@@ -91,7 +91,7 @@ async fn hold(on: bool, args: HoldArgs) -> Outcome {
         return Err(format!("--reason: say why, in at most {MAX_REASON} bytes").into());
     }
     let config = Config::load(&args.settings)?;
-    let stores = Stores::open_for_log(&config, false).await?;
+    let stores = Stores::open_for_tool(&config, false).await?;
     let changed = hold_in(&stores, &config, on, args.reason).await;
     stores.close().await;
     let changed = changed?;
@@ -123,13 +123,13 @@ async fn hold_in(stores: &Stores, config: &Config, on: bool, reason: String) -> 
 async fn switch(on: bool, args: SwitchArgs) -> Outcome {
     let clients = args.target.connect().await?;
     let request = v1::SetSendingRequest { request_id: Uuid::new_v4().to_string(), on };
-    let answer = clients.ask_patiently(request).await.map_err(|status| explain(&status))?;
+    let answer = clients.ask_patiently(request).await.map_err(|status| explained(&status))?;
     if args.json {
         println!("{}", json!({ "version": answer.version, "sending": answer.sending, "silence": answer.silence }));
         return Ok(ExitCode::SUCCESS);
     }
     println!(
-        "sending is switched {} for this tenant, policy version {}",
+        "sending is switched {} for this creditor, as version {} of what it has published",
         if on { "on" } else { "off" },
         answer.version
     );

@@ -111,7 +111,11 @@ async fn set(args: SetArgs) -> Outcome {
     if args.json {
         println!("{}", json!({ "version": answer.version, "settings": as_json(&settings) }));
     } else {
-        println!("{}\npolicy version {} is in force", as_text(&settings), answer.version);
+        println!(
+            "{}\nthese settings are in force from now on, as version {} of what this creditor has published",
+            as_text(&settings),
+            answer.version
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use saldo_domain::money::{Currency, InvalidDecimal, Money, parse_decimal};
 use saldo_facts::{date_to_api, timestamp_to_api};
 
 /// The flags of a query on both axes of time.
-#[derive(Args)]
+#[derive(Default, Args)]
 pub struct AsOf {
     /// Show what was true on this day; absent: today.
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
@@ -72,15 +72,42 @@ pub fn part(text: &str) -> Result<Part, String> {
     Ok(Part { item: self::item(item).map_err(|_| RULE)?, amount: amount.to_owned() })
 }
 
+/// An instalment of a new invoice: its due date and its amount, `2026-12-27=60.00`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueAmount {
+    due: Date,
+    amount: String,
+}
+
+pub fn due_amount(text: &str) -> Result<DueAmount, String> {
+    const RULE: &str = "must be a due date and an amount, such as 2026-12-27=60.00";
+    let (due, amount) = text.split_once('=').filter(|(_, amount)| !amount.trim().is_empty()).ok_or(RULE)?;
+    Ok(DueAmount { due: day(due.trim()).map_err(|_| RULE)?, amount: amount.to_owned() })
+}
+
+impl DueAmount {
+    /// The instalment of an invoice in this currency.
+    pub fn in_currency(&self, currency: Currency) -> Result<v1::Instalment, String> {
+        let amount_minor =
+            minor_in(&self.amount, currency, "invoice").map_err(|rule| format!("--instalment {}: {rule}", self.due))?;
+        Ok(v1::Instalment { due_date: Some(date_to_api(self.due)), amount_minor })
+    }
+}
+
+/// Minor units of an amount whose currency need not be named. A currency that is named must be that of `what`.
+fn minor_in(amount: &str, currency: Currency, what: &str) -> Result<i64, String> {
+    let (number, code) = apart(amount);
+    match code.filter(|code| !code.eq_ignore_ascii_case(currency.code())) {
+        Some(code) => Err(format!("the {what} is in {currency}, not in {code}")),
+        None => minor_units(number, currency),
+    }
+}
+
 impl Part {
     /// The part of a payment in this currency.
     pub fn of_payment_in(&self, currency: Currency) -> Result<v1::Allocation, String> {
-        let (number, code) = apart(&self.amount);
-        if let Some(code) = code.filter(|code| !code.eq_ignore_ascii_case(currency.code())) {
-            return Err(format!("--to {}: the money is in {currency}, not in {code}", self.item.invoice_number));
-        }
-        let amount_minor =
-            minor_units(number, currency).map_err(|rule| format!("--to {}: {rule}", self.item.invoice_number))?;
+        let amount_minor = minor_in(&self.amount, currency, "money")
+            .map_err(|rule| format!("--to {}: {rule}", self.item.invoice_number))?;
         let v1::AllocatedItem { invoice_number, instalment } = self.item.clone();
         Ok(v1::Allocation { invoice_number, instalment, amount_minor })
     }
@@ -168,6 +195,23 @@ mod tests {
             ("", "three letters"),
         ] {
             let error = amount(text).expect_err(text);
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_instalment_names_its_due_date_and_its_amount() {
+        let eur = Currency::new("EUR").expect("a currency");
+        let read = |text: &str| due_amount(text)?.in_currency(eur);
+        let part = v1::Instalment { due_date: Some(v1::Date { year: 2026, month: 12, day: 27 }), amount_minor: 6_050 };
+        assert_eq!(read("2026-12-27=60,50 EUR"), Ok(part));
+        for (text, says) in [
+            ("2026-12-27", "such as 2026-12-27=60.00"),
+            ("27.12.2026=60", "such as"),
+            ("2026-12-27=", "such as"),
+            ("2026-12-27=60 USD", "--instalment 2026-12-27: the invoice is in EUR, not in USD"),
+        ] {
+            let error = read(text).expect_err(text);
             assert!(error.contains(says), "{text}: {error}");
         }
     }

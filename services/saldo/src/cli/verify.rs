@@ -42,7 +42,7 @@ impl Run for Verify {
     async fn run(self) -> Outcome {
         let config = Config::load(&self.settings)?;
         telemetry::start(&config.tracing)?;
-        let stores = Stores::open_shown(&config).await?;
+        let stores = Stores::open_for_tool(&config, true).await?;
         let identity = stores.identities(&config, false).await?.accounts;
         let bar = progress::records("verifying");
         // Without the key store, everything but personal values can be checked.
@@ -92,7 +92,8 @@ pub fn describe(report: &Report) -> String {
         );
     }
     if probes > 0 {
-        text += &format!("  {probes} probes of the clock: a command service compares its clock with the log's\n");
+        let noun = if probes == 1 { "probe" } else { "probes" };
+        text += &format!("  {probes} {noun} of the clock: a command service compares its clock with the log's\n");
     }
     match (report.seals_without_key, report.missing_keys) {
         (None, _) => text += "no key store was found: personal values were not compared\n",

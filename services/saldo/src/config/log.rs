@@ -61,6 +61,11 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// Whether a server is named. Otherwise the log is an embedded one of this folder.
+    pub fn is_named(&self) -> bool {
+        self.kafka.is_some() || self.embedded_url.is_some()
+    }
+
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         within("log.partitions", self.partitions.into(), 1_024)?;
         within("log.replication_factor", self.replication_factor.into(), 100)?;

@@ -7,8 +7,8 @@ use saldo_catalog::{
     operator::{self, OperatorError},
     publish::PublishError,
 };
-use saldo_facts::{Commit, KeyStoreBound};
-use saldo_keyring::{Absent, Keyring, Mark, WhereMissing, WithoutKey};
+use saldo_facts::{CatalogEvent, Commit, KeyStoreBound};
+use saldo_keyring::{Absent, Keyring, KeyringError, Mark, WhereMissing, WithoutKey};
 use saldo_log::{
     Log,
     acceptor::Position,
@@ -62,6 +62,10 @@ pub enum Mismatch {
     )]
     OtherStore { dir: String, found: String, named: String },
     #[error(
+        "key store {dir} is missing, and is not made: an older release created this log, and until its format is raised the catalog cannot name the key store, so that another process could make another one. Run `saldo log upgrade` once every process runs this release, and start again"
+    )]
+    NotNamedYet { dir: String },
+    #[error(
         "{0}. Nothing was changed. Correct log.kafka or log.embedded_url if this is the wrong server. If the older log is meant, stop every process, run `saldo log accept --older-log` and start them again; sending is held then until `saldo sending release --reason TEXT`"
     )]
     OlderLog(Changed),
@@ -84,12 +88,15 @@ impl Examined {
         let state = operator::read(stores.catalog_log.clone(), &identities.catalog).await?;
         check_catalog(&state, log, identity)?;
         let bound = state.system().bound;
-        let missing = match on_without || (bound.is_none() && !holds_commits(log, identity).await?) {
+        let is_new = bound.is_none() && !holds_commits(log, identity).await?;
+        let missing = match on_without || (is_new && can_be_named(&state)) {
             true => WhereMissing::Create,
             false => WhereMissing::Refuse,
         };
-        let keyring = Keyring::open(&config.keyring_dir(), identity.log_id, missing)
-            .map_err(|error| format!("keyring.dir: {error}"))?;
+        let keyring = match Keyring::open(&config.keyring_dir(), identity.log_id, missing) {
+            Err(KeyringError::Missing { path }) if is_new => return Err(Mismatch::NotNamedYet { dir: path }.into()),
+            opened => opened.map_err(|error| format!("keyring.dir: {error}"))?,
+        };
         let other_store = is_other(bound, &keyring);
         let reached = keyring.reached().map_err(|error| format!("keyring.dir: {error}"))?;
         let positions = same::positions(log, identity).await?;
@@ -131,6 +138,12 @@ pub fn mark(position: &Position) -> Mark {
 
 fn position(mark: &Mark) -> Position {
     Position { next: mark.next, last_hash: mark.last_hash }
+}
+
+/// Whether the format of the log allows that the catalog names a key store.
+fn can_be_named(state: &State) -> bool {
+    let any = KeyStoreBound { accounts_log: [0; 16], key_store: [0; 16] };
+    state.system().admit(&[CatalogEvent::from(any)]).is_ok()
 }
 
 /// Whether the catalog names another key store than this one.

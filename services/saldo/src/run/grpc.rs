@@ -11,7 +11,7 @@ use std::{
 
 use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_server::QueryServiceServer};
 use saldo_auth::{ERROR_DOMAIN, Verifier};
-use saldo_command::{CatalogGrpc, CommandGrpc, skew::Standing};
+use saldo_command::{CatalogGrpc, CommandGrpc, skew::ClockState};
 use saldo_gate::{Gate, Limits};
 use saldo_query::QueryGrpc;
 use saldo_telemetry::{Counted, ServerSpans};
@@ -95,9 +95,9 @@ impl Endpoint {
     ) -> Result<Self, Failure> {
         let port = services.first().map_or(0, |service| service.port());
         let listen = config.listen(port);
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| format!("listen {listen}: {error}; is another instance running?"))?;
+        let listener = TcpListener::bind(listen).await.map_err(|error| {
+            format!("listen {listen}: {error}; is another instance running? Name another address with --listen")
+        })?;
         Self::over(listener, services, tls).await
     }
 
@@ -139,7 +139,7 @@ impl Endpoint {
     ) -> Result<(Task, InProcess), Failure> {
         let Self { health, calls, task, in_process, .. } = self;
         // No clock is judged for other names than these. A process of the command service alone is healthy while its clock is right.
-        let (_, no_clock) = watch::channel(Standing::Right);
+        let (_, no_clock) = watch::channel(ClockState::Right);
         let (mut names, mut by_clock) = (READINESS.to_vec(), vec![COMMAND]);
         if services.command.is_some() && services.query.is_none() {
             by_clock.append(&mut names);
@@ -187,14 +187,14 @@ impl Endpoint {
 /// These names are SERVING while the process is fit to serve and its clock is right. An instance with a wrong clock decides
 /// nothing. Ends with the process.
 async fn follow(
-    mut clock: watch::Receiver<Standing>,
+    mut clock: watch::Receiver<ClockState>,
     mut fit: watch::Receiver<bool>,
     health: HealthReporter,
     names: Vec<&'static str>,
 ) {
-    let tell = async move |standing: Standing, fit: bool| {
+    let tell = async move |standing: ClockState, fit: bool| {
         let status = match (standing, fit) {
-            (Standing::Right, true) => ServingStatus::Serving,
+            (ClockState::Right, true) => ServingStatus::Serving,
             _ => ServingStatus::NotServing,
         };
         for name in &names {

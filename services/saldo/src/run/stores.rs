@@ -54,6 +54,40 @@ pub struct Database {
 #[error("{0}")]
 pub struct Unreachable(String);
 
+/// What a tool needs, and nothing names.
+#[derive(Debug)]
+enum Missing {
+    Log,
+    Database,
+}
+
+/// Nothing says what a tool is to work on.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.words())]
+pub struct NotConfigured {
+    what: Missing,
+    data_dir: String,
+}
+
+impl NotConfigured {
+    /// For the log.
+    pub fn log(config: &Config) -> Self {
+        Self { what: Missing::Log, data_dir: config.data_dir.display().to_string() }
+    }
+
+    fn words(&self) -> String {
+        let (missing, flag) = match self.what {
+            Missing::Log => ("no log is configured", "--kafka"),
+            Missing::Database => ("no database is configured (database.url)", "--database-url"),
+        };
+        let dir = &self.data_dir;
+        format!(
+            "{missing}, and data_dir {dir} holds none: name the configuration with --config FILE or SALDO_CONFIG (`saldo dev` prints \
+             it), the server with {flag}, or the folder of an embedded one with --data-dir"
+        )
+    }
+}
+
 /// Whether a retry can succeed.
 pub fn is_unreachable(failure: &Failure) -> bool {
     failure.is::<Unreachable>()
@@ -64,8 +98,7 @@ pub fn is_unreachable(failure: &Failure) -> bool {
 impl Stores {
     /// Opens the configured log and database, and an embedded Postgres for what is not configured.
     pub async fn open(config: &Config, progress: impl Fn(StartStep)) -> Result<Self, Failure> {
-        let embedded_log = config.log.kafka.is_none() && config.log.embedded_url.is_none();
-        let postgres = if config.database.url.is_none() || embedded_log {
+        let postgres = if config.database.url.is_none() || !config.log.is_named() {
             Some(start_postgres(config, progress).await?)
         } else {
             None
@@ -107,13 +140,21 @@ impl Stores {
         Ok(Self { log, catalog_log, log_url, database, postgres: None, embedded })
     }
 
-    /// Opens what a tool of the log needs. A log in Kafka or in a named Postgres needs no read models; the embedded log needs the
-    /// embedded Postgres.
-    pub async fn open_for_log(config: &Config, with_database: bool) -> Result<Self, Failure> {
-        match config.log.kafka.is_some() || config.log.embedded_url.is_some() {
-            true => Self::open_apart(config, with_database).await,
-            false => Self::open_shown(config).await,
+    /// Opens what a tool works on: the log, and with `with_database` the read models. An embedded Postgres is started over a folder
+    /// that has one, and is never made: a tool would find an empty log in it, and speak of that one.
+    pub async fn open_for_tool(config: &Config, with_database: bool) -> Result<Self, Failure> {
+        let has_log = config.log.is_named();
+        if has_log && (config.database.url.is_some() || !with_database) {
+            return Self::open_apart(config, with_database).await;
         }
+        if !saldo_embedded_postgres::is_made(&config.embedded_dir()) {
+            let what = if has_log { Missing::Database } else { Missing::Log };
+            return Err(NotConfigured { what, data_dir: config.data_dir.display().to_string() }.into());
+        }
+        Self::open_shown(config).await.map_err(|error| match config.dev_file() {
+            Some(file) => format!("{error}; while `saldo dev` runs, name its configuration: --config {file}").into(),
+            None => error,
+        })
     }
 
     pub fn database(&self) -> Result<&Database, Failure> {
@@ -171,7 +212,7 @@ impl Stores {
     }
 }
 
-/// Who raises the format of a log, as the history of the catalog names it.
+/// The actor that raises the format of a log, as the history of the catalog names it.
 pub const UPGRADER: &str = "saldo log";
 
 #[derive(Debug, Clone)]
@@ -212,8 +253,7 @@ async fn start_postgres(config: &Config, progress: impl Fn(StartStep)) -> Result
     if let Some(value) = std::env::var_os("SALDO_TEST_AS_SALDO") {
         child.envs.push(("SALDO_TEST_AS_SALDO".into(), value));
     }
-    let options = saldo_embedded_postgres::Options::new(config.data_dir.join("postgres"), child)
-        .setting("max_connections", "100");
+    let options = saldo_embedded_postgres::Options::new(config.embedded_dir(), child).setting("max_connections", "100");
     Ok(EmbeddedPostgres::start(options, progress).await?)
 }
 

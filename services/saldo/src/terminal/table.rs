@@ -67,7 +67,7 @@ pub fn aging(rows: &[v1::AgingRow], totals: &[v1::AgingRow]) -> Table {
     plain(&header, 2, lines)
 }
 
-/// What is open: instalments, and credit that is not applied.
+/// The open items: instalments, and credit that is not applied.
 pub fn open_items(items: &[v1::OpenItem]) -> Table {
     let lines = items.iter().map(|item| {
         vec![

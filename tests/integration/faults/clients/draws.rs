@@ -251,7 +251,7 @@ fn release(account_id: String, hold_id: String) -> Command {
     Command::Release(v1::ReleaseHoldRequest { request_id, account_id, hold_id, note: String::new() })
 }
 
-/// What the mail server does with a debtor's mail; see [`crate::mailbox::Moody`].
+/// The behaviour of the mail server towards a debtor; see [`crate::mailbox::Moody`].
 fn mood(dice: &mut Dice) -> &'static str {
     match dice.between(0, 99) {
         0..4 => "refused",

@@ -122,7 +122,7 @@ fn nothing_in_a_field_becomes_a_second_address_or_id() {
     }
 }
 
-/// What the domain takes as an address can be rendered: by the parser of the library that writes the mail.
+/// Every address that the domain takes can be rendered by the parser of the library that writes the mail.
 #[test]
 fn u9_every_address_that_an_account_can_have_can_stand_in_a_mail() {
     let longest = format!("{}@{}.{}.example.com", "l".repeat(64), "d".repeat(63), "e".repeat(63));

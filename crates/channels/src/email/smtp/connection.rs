@@ -33,7 +33,7 @@ pub(super) struct Connection {
     state: State,
 }
 
-/// What may be said next.
+/// The command that may be sent next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// MAIL.
@@ -42,8 +42,8 @@ enum State {
     Begun,
     /// QUIT. The server wants no more on this connection.
     Spent,
-    /// Nothing. A message may be half on its way, or it is not known what the server waits for. Whatever came next could be
-    /// read as part of a message.
+    /// Nothing. A message may be half on its way, or it is not known what the server waits for. The server could read the next
+    /// command as part of a message.
     Silent,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct NotBegun {
     pub(super) dead: bool,
 }
 
-/// What came instead of the positive reply.
+/// A failure in place of the positive reply.
 enum Failure {
     /// A negative reply.
     Negative { code: u16, text: String },

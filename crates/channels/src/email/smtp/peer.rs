@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Limits, Server};
 
-/// What the server does at a point instead of agreeing.
+/// A refusal or failure of the server at one point of the conversation.
 #[derive(Clone, Copy)]
 pub(super) enum Fault {
     /// Says this.
@@ -42,7 +42,7 @@ pub(super) struct Point<'m> {
 pub(super) struct Transcript {
     /// Each command line with its connection.
     pub(super) commands: Vec<(usize, String)>,
-    /// What came after DATA.
+    /// The bytes that came after DATA.
     pub(super) messages: String,
     /// How many connections there were.
     pub(super) connections: usize,

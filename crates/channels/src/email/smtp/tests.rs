@@ -115,7 +115,8 @@ fn u11_a_server_has_the_time_that_the_standard_gives_it() {
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     assert!(server.limits.command >= minutes(5) && server.limits.data >= minutes(2));
     assert!(server.limits.message >= minutes(3 + 10));
-    let account_waits = saldo_domain::dunning::attempt::UNKNOWN_AFTER.unsigned_abs();
+    let account_waits =
+        saldo_domain::dunning::attempt::unknown_after(saldo_domain::party::Channel::Email).unsigned_abs();
     assert!(server.limits.message < account_waits, "the outcome is recorded before the account gives it up");
 }
 
@@ -182,8 +183,8 @@ fn acceptor(certified: &Certified) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(tls))
 }
 
-/// A certificate that is expired, for another name or of an unknown authority is not our server's. Nothing of the mail is
-/// said, neither with TLS from the first byte nor after STARTTLS.
+/// A certificate that is expired, for another name or of an unknown authority is not our server's. The mail stays unsaid, with
+/// TLS from the first byte as well as after STARTTLS.
 #[tokio::test]
 async fn a_wrong_certificate_is_no_hand_over() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -4,7 +4,7 @@ use super::*;
 
 type Mails = Vec<(String, Vec<String>, Vec<u8>)>;
 
-/// What is answered to an input that comes in pieces of so many bytes, and which mails come out.
+/// The replies to an input that comes in pieces of so many bytes, and the mails that come out.
 fn said(input: &[u8], piece: usize) -> (String, Mails, Next) {
     let mut mails = Mails::new();
     let mut answers = Vec::new();
@@ -68,7 +68,7 @@ fn doubled_dots_are_single_and_only_crlf_ends_a_line() {
         let expected = b".\r\na\r\n..b\r\nc\n.\nd\r\n\n.\r\ne\r.\rf\r\n";
         assert_eq!(String::from_utf8_lossy(&mails[0].2), String::from_utf8_lossy(expected), "{piece}");
     }
-    // What hides a second mail behind an end that is none (known as SMTP smuggling) stays one mail.
+    // A second mail behind an end that is none (known as SMTP smuggling) stays part of the first mail.
     for end in ["\n.\n", "\n.\r\n", "\r.\r\n", "\r\n.\n", "\r\n.\r"] {
         let input = format!("{BEGIN}x{end}MAIL FROM:<boss@example.com>\r\n.\r\n");
         let (answers, mails, _) = said(input.as_bytes(), 7);

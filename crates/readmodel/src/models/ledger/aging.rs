@@ -1,4 +1,4 @@
-//! What is open on a day: the ageing and the open items, on any day as known at any instant, and today.
+//! The open amounts of a day: the ageing and the open items, on any day as known at any instant, and today.
 
 use super::ITEMS_VIEW;
 use crate::engine::comment_on_column;
@@ -59,8 +59,9 @@ const AGES: &str = "
     GROUP BY tenant, account, currency, decimals) figure
   WHERE (not_due, d1_30, d31_60, d61_90, d91_plus, unapplied) <> (0, 0, 0, 0, 0, 0)";
 
-/// What is left with all that is known, less what came to be true or known later: today's figures cost what is open and not
-/// all that ever happened. `{function}` is the function that is asked for a day and an instant.
+/// The amount that is left with all that is known, less the changes that came to be true or known later. So the cost of today's
+/// figures depends on open items and not on all that ever happened. `{function}` is the function that is asked for a day and an
+/// instant.
 const AS_OF: &str = "(
       SELECT tenant, account, kind, document, instalment, currency, decimals, due_date, open_minor AS open
       FROM bi.items WHERE open_minor <> 0

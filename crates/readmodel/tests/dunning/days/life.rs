@@ -1,6 +1,6 @@
 //! Accounts that live through random commands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::{
     Timestamp, ToSpan,
@@ -116,6 +116,7 @@ impl Life {
             rules: Rules {
                 policy: Some(policy()),
                 languages: vec!["es".into()],
+                words: BTreeMap::new(),
                 sending: false,
                 held: false,
                 time_zone: ZONE.into(),
@@ -231,7 +232,7 @@ impl Life {
         self.ask(command.into());
     }
 
-    /// What the domain's state says of a day that is not before the newest decision.
+    /// The open amounts by the domain's state on a day that is not before the newest decision.
     pub fn says_of(&self, day: Date) -> View {
         let ledger = &self.account.ledger;
         let mut view = View::new();

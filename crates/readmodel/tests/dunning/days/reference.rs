@@ -12,7 +12,7 @@ use saldo_domain::{
 
 /// An item or a credit.
 pub type Key = (&'static str, String, u32);
-/// What is open of each: the currency, an item's due date, and minor units.
+/// The open amounts: the currency, an item's due date, and minor units.
 pub type View = BTreeMap<Key, (Currency, Option<Date>, i64)>;
 
 /// An item or a credit changes from a day on. The change is known from an instant on.
@@ -99,7 +99,7 @@ pub fn changes(commits: &[(Timestamp, Vec<Event>)]) -> Vec<Change> {
     changes
 }
 
-/// What was true on a day, as known at an instant.
+/// The open amounts of a day, as known at an instant.
 pub fn view(changes: &[Change], day: Date, known_at: Option<Timestamp>) -> View {
     let mut view = View::new();
     for change in changes {

@@ -14,6 +14,9 @@ pub enum Act {
     Drop,
 }
 
+/// What `--reason` becomes.
+pub const NAMES: &[(&str, &str)] = &[("note", "--reason")];
+
 /// The account's answer.
 #[derive(Debug)]
 pub struct Done {

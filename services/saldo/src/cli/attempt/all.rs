@@ -9,17 +9,22 @@ use anstream::{eprintln, println};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use saldo_api::v1;
+use saldo_domain::dunning::WithheldReason;
 use saldo_facts::timestamp_from_api;
 use serde_json::json;
 
 use super::{
-    super::outbox::{self, Line},
+    super::{
+        change::ask,
+        outbox::{self, Line},
+        refusal::explained_naming,
+    },
     AttemptArgs,
-    act::Act,
+    act::{Act, NAMES},
 };
 use crate::{
     Failure, Outcome,
-    client::{Clients, StatusDetails, explain},
+    client::{Clients, StatusDetails},
     terminal::progress,
 };
 
@@ -34,13 +39,17 @@ pub async fn run(act: Act, args: AttemptArgs) -> Outcome {
     let clients = args.target.connect().await?;
     let lines = wanted(&clients, &args).await?;
     if args.dry_run {
+        let (lines, unreachable): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| can_go(act, &line.reason));
         if args.json {
-            println!("{}", json!({ "would": act.name(), "reminders": lines }));
-        } else if lines.is_empty() {
+            println!("{}", json!({ "would": act.name(), "reminders": lines, "without_address": unreachable.len() }));
+        } else if lines.is_empty() && unreachable.is_empty() {
             println!("no such reminder needs a person");
         } else {
             println!("{}", outbox::shown(&lines));
             println!("would {} {}", act.name(), reminders(lines.len()));
+            if !unreachable.is_empty() {
+                println!("{}", without_address(unreachable.len()));
+            }
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -60,7 +69,7 @@ pub async fn run(act: Act, args: AttemptArgs) -> Outcome {
                 "NOTHING_TO_SETTLE" | "ATTEMPT_UNDER_WAY" => settled += 1,
                 // The reminder stays in the outbox, which says that an address is missing.
                 "NO_CONTACT_POINT" => unreachable += 1,
-                _ => refused.push((line, explain(&status).to_string())),
+                _ => refused.push((line, explained_naming(&status, NAMES))),
             },
         }
     }
@@ -81,7 +90,7 @@ pub async fn run(act: Act, args: AttemptArgs) -> Outcome {
         let verb = if act == Act::Retry { "retried" } else { "dropped" };
         println!("{verb} {}; {settled} settled meanwhile, {} refused", reminders(done), refused.len());
         if unreachable > 0 {
-            println!("{} left out: the account has no address; `saldo account amend` adds one", reminders(unreachable));
+            println!("{}", without_address(unreachable));
         }
         for (line, why) in refused.iter().take(MOST_TOLD) {
             eprintln!("refused: reminder {} of {}: {why}", line.reminder, line.account);
@@ -98,8 +107,7 @@ async fn wanted(clients: &Clients, args: &AttemptArgs) -> Result<Vec<Line>, Fail
     let mut request = v1::ListRemindersRequest { outbox: true, page_size: PAGE, ..Default::default() };
     let mut found = Vec::new();
     loop {
-        let page = clients.query.clone().list_reminders(request.clone()).await;
-        let page = page.map_err(|status| explain(&status))?.into_inner();
+        let page = ask(clients, request.clone()).await?;
         found.extend(page.reminders.into_iter().filter(|view| is_wanted(view, args.status.as_deref(), args.since)));
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
@@ -113,6 +121,15 @@ fn is_wanted(view: &v1::ReminderView, status: Option<&str>, since: Option<Timest
     view.needs_person
         && status.is_none_or(|status| view.status == status)
         && since.is_none_or(|since| changed_at.is_some_and(|at| at >= since))
+}
+
+/// A reminder that had no address cannot be retried: with an address on its channel a newer one takes its place.
+fn can_go(act: Act, reason: &str) -> bool {
+    act != Act::Retry || reason != WithheldReason::NoContactPoint.name()
+}
+
+fn without_address(count: usize) -> String {
+    format!("{} left out: the account has no address; `saldo account amend` adds one", reminders(count))
 }
 
 fn reminders(count: usize) -> String {
@@ -138,5 +155,7 @@ mod tests {
         assert!(!is_wanted(&view, Some("rejected"), None));
         assert!(!is_wanted(&view, None, since(101)));
         assert!(!is_wanted(&v1::ReminderView { needs_person: false, ..view }, None, None));
+        assert!(!can_go(Act::Retry, "no_contact_point") && can_go(Act::Drop, "no_contact_point"));
+        assert!(can_go(Act::Retry, "refused: rcpt 550"));
     }
 }

@@ -1,5 +1,7 @@
 //! Says how an import would end, by the read models. No command is sent.
 
+mod room;
+
 use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt;
@@ -7,9 +9,10 @@ use indicatif::ProgressBar;
 use saldo_api::v1::{self, find_documents_request::Kind};
 use tonic::Status;
 
+use self::room::Room;
 use super::{
     document::{Document, Entry},
-    load::{Done, ImportError, is_about_the_row},
+    load::{Done, ImportError, Unapplied, is_about_the_row},
     plan::{Outcome, Plan, Planned},
     rows::Rows,
     words,
@@ -47,7 +50,14 @@ type Recorded = Option<HashMap<String, Vec<v1::OpenItem>>>;
 async fn account(rows: &Rows, documents: &[Planned], clients: &Clients) -> Result<Vec<Done>, ImportError> {
     let entries: Vec<_> = documents.iter().map(|planned| planned.entry(rows)).collect();
     let readable = || entries.iter().flatten();
-    let line = documents.first().and_then(|planned| planned.rows.first()).map_or(0, |row| rows.line(*row));
+    let line_of = |planned: &Planned| planned.rows.first().map_or(0, |row| rows.line(*row));
+    let failed = |status: Status| ImportError::Service {
+        line: documents.first().map_or(0, line_of),
+        why: explain(&status),
+        done: 0,
+        rows: rows.len(),
+        next: words::next_step(&status),
+    };
     let mut recorded: HashMap<Kind, Recorded> = HashMap::new();
     for kind in [Kind::Invoice, Kind::CreditNote, Kind::Payment] {
         let own = readable().filter(|entry| kind_of(entry) == kind).map(|entry| entry.document.number());
@@ -58,19 +68,19 @@ async fn account(rows: &Rows, documents: &[Planned], clients: &Clients) -> Resul
         else {
             continue;
         };
-        let found = find(clients, account, kind, &numbers).await.map_err(|status| ImportError::Service {
-            line,
-            why: explain(&status),
-            done: 0,
-            rows: rows.len(),
-            next: words::next_step(&status),
-        })?;
-        recorded.insert(kind, found);
+        recorded.insert(kind, find(clients, account, kind, &numbers).await.map_err(failed)?);
+    }
+    let mut room = Room::default();
+    // An account that does not exist has nothing open.
+    if let Some(credit) = readable().find(|entry| entry.document.credit().is_some())
+        && recorded.values().all(Option::is_some)
+    {
+        room = Room::of(clients, &credit.account).await.map_err(failed)?;
     }
     let mut issued: HashSet<&str> = HashSet::new();
     let mut all = Vec::with_capacity(documents.len());
     for (planned, entry) in documents.iter().zip(&entries) {
-        let outcome = match entry {
+        let (outcome, unapplied) = match entry {
             Ok(entry) => {
                 let outcome = match judge(entry, &recorded, &issued) {
                     Outcome::Present => Outcome::recorded(rows, &entry.document),
@@ -79,13 +89,26 @@ async fn account(rows: &Rows, documents: &[Planned], clients: &Clients) -> Resul
                 if matches!((&entry.document, &outcome), (Document::Invoice(_), Outcome::Added)) {
                     issued.insert(entry.document.number());
                 }
-                outcome
+                let applied = match &outcome {
+                    Outcome::Added => Some(room.apply(&entry.document)),
+                    Outcome::Present => Some(applied_before(entry, &recorded)),
+                    _ => None,
+                };
+                (outcome, applied.and_then(|applied| Unapplied::of(entry, line_of(planned), applied)))
             }
-            Err(why) => Outcome::Rejected(why.clone()),
+            Err(why) => (Outcome::Rejected(why.clone()), None),
         };
-        all.push(Done { rows: planned.rows.clone(), outcome, unapplied: None });
+        all.push(Done { rows: planned.rows.clone(), outcome, unapplied });
     }
     Ok(all)
+}
+
+/// What is applied now of a recorded payment or credit note.
+fn applied_before(entry: &Entry, recorded: &HashMap<Kind, Recorded>) -> i64 {
+    let found = recorded.get(&kind_of(entry)).and_then(Option::as_ref);
+    let items = found.and_then(|found| found.get(entry.document.number())).into_iter().flatten();
+    // Credit is below zero, and so is what is left of it.
+    items.fold(0, |sum, item| sum.saturating_add(item.open_minor.saturating_sub(item.original_minor)))
 }
 
 fn kind_of(entry: &Entry) -> Kind {

@@ -120,7 +120,7 @@ impl Loader<'_> {
                 let outcome =
                     if answer.replayed { Outcome::recorded(self.rows, &entry.document) } else { Outcome::Added };
                 let is_rejected = matches!(outcome, Outcome::Rejected(_));
-                Ok((outcome, unapplied(entry, line, &answer).filter(|_| !is_rejected)))
+                Ok((outcome, Unapplied::of(entry, line, applied(&answer)).filter(|_| !is_rejected)))
             }
             Err(status) if is_about_the_row(&status) => Ok((Outcome::Rejected(words::refusal(&status, entry)), None)),
             Err(status) => {
@@ -223,22 +223,26 @@ pub fn is_about_the_row(status: &Status) -> bool {
     of_one && !of_all
 }
 
-fn unapplied(entry: &Entry, line: u64, answer: &v1::CommandResponse) -> Option<Unapplied> {
-    let amount = match &entry.document {
-        Document::Invoice(_) => return None,
-        Document::CreditNote(note) => note.amount.as_ref()?,
-        Document::Payment(payment) => payment.amount.as_ref()?,
-    };
-    let rest = answer.allocations.iter().fold(amount.minor_units, |rest, line| rest.saturating_sub(line.amount_minor));
-    (rest > 0).then(|| Unapplied {
-        line,
-        kind: entry.document.kind(),
-        account: entry.account.clone(),
-        reference: entry.document.number().to_owned(),
-        invoice: entry.document.invoice().unwrap_or_default().to_owned(),
-        amount_minor: rest,
-        currency: amount.currency.clone(),
-    })
+impl Unapplied {
+    /// What `applied` leaves of a payment or credit note; none where nothing is left.
+    pub fn of(entry: &Entry, line: u64, applied: i64) -> Option<Self> {
+        let amount = entry.document.credit()?;
+        let rest = amount.minor_units.saturating_sub(applied);
+        (rest > 0).then(|| Self {
+            line,
+            kind: entry.document.kind(),
+            account: entry.account.clone(),
+            reference: entry.document.number().to_owned(),
+            invoice: entry.document.invoice().unwrap_or_default().to_owned(),
+            amount_minor: rest,
+            currency: amount.currency.clone(),
+        })
+    }
+}
+
+/// What an answer says was applied.
+fn applied(answer: &v1::CommandResponse) -> i64 {
+    answer.allocations.iter().fold(0, |sum, line| sum.saturating_add(line.amount_minor))
 }
 
 #[cfg(test)]
@@ -258,7 +262,7 @@ mod tests {
             Entry { account: "K".into(), document: Document::CreditNote(note), stated_total: None, profile: None };
         let rest = |applied: i64| {
             let allocations = vec![v1::AllocationLine { amount_minor: applied, ..Default::default() }];
-            unapplied(&entry, 2, &v1::CommandResponse { allocations, ..Default::default() })
+            Unapplied::of(&entry, 2, super::applied(&v1::CommandResponse { allocations, ..Default::default() }))
         };
         let told = rest(100).expect("400 are left");
         assert_eq!(

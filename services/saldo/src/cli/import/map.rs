@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use saldo_api::v1::DebtorKind;
+use saldo_command::edge::{check_address, check_line};
+use saldo_domain::party::Channel;
 use saldo_facts::{check_country, check_language, check_time_zone};
 use serde::Deserialize;
 
@@ -154,6 +156,11 @@ pub enum MapError {
     NoColumn { column: String, present: String, hint: String },
     #[error("map: the file has the column {0:?} twice; give each column a name of its own")]
     ColumnTwice(String),
+    /// A column of the file's own has the name of one that a file of rejected rows gets.
+    #[error(
+        "the import adds a column {0:?} behind the columns of rejected rows; give the column of the file another name, in the map too"
+    )]
+    OwnMark(&'static str),
     /// The map is for another kind of file.
     #[error("the map has no [{0}] section; is it the map for another kind of file?")]
     OtherKind(&'static str),
@@ -174,12 +181,15 @@ impl PaymentFields {
 impl AccountDefaults {
     /// Checks the values that no row changes: a fault of those is the map's and not a row's.
     fn check(&self) -> Result<(), String> {
-        type Rule = fn(&str) -> Result<(), &'static str>;
-        let rules: [(&str, &Template, Rule); 4] = [
-            ("kind", &self.kind, |text| debtor_kind(text).map(drop)),
-            ("language", &self.language, check_language),
-            ("time_zone", &self.time_zone, check_time_zone),
-            ("country", &self.country, check_country),
+        type Rule = fn(&str) -> Result<(), String>;
+        let rules: [(&str, &Template, Rule); 7] = [
+            ("display_name", &self.display_name, check_line),
+            ("kind", &self.kind, |text| Ok(debtor_kind(text).map(drop)?)),
+            ("language", &self.language, |text| Ok(check_language(text)?)),
+            ("time_zone", &self.time_zone, |text| Ok(check_time_zone(text)?)),
+            ("country", &self.country, |text| Ok(check_country(text)?)),
+            ("email", &self.email, |text| address(Channel::Email, text)),
+            ("phone", &self.phone, |text| address(Channel::Phone, text)),
         ];
         for (key, template, rule) in rules {
             if template.columns().next().is_none() {
@@ -189,6 +199,11 @@ impl AccountDefaults {
         }
         Ok(())
     }
+}
+
+/// An address may be left out.
+fn address(channel: Channel, text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { check_address(channel, text).map(drop) }
 }
 
 /// The kind of a debtor by its name in a map or a file.
@@ -357,8 +372,8 @@ mod tests {
 
     #[test]
     fn a_profile_that_no_account_could_be_opened_with_is_refused_at_once() {
-        let right =
-            "display_name='{n}'\nkind='business'\nlanguage='de'\ntime_zone='Europe/Berlin'\ncountry='{country}'\n";
+        let right = "display_name='{n}'\nkind='business'\nlanguage='de'\ntime_zone='Europe/Berlin'\ncountry='{country}'\n\
+             email=''\nphone='+49{p}'\n";
         let map = |open: &str| {
             let account = format!("[account]\nid='{{a}}'\n[account.open]\n{open}");
             Map::parse(&format!("[format]\ndate='%F'\ncurrency='EUR'\n{account}"))
@@ -370,10 +385,13 @@ mod tests {
             ("language", "de", ""),
             ("time_zone", "Europe/Berlin", "Berlin"),
             ("country", "{country}", "Germany"),
+            ("display_name", "{n}", ""),
+            ("email", "", "a..b@example.org"),
+            ("phone", "+49{p}", "030 1234"),
         ] {
             let open = right.replace(&format!("{key}='{value}'"), &format!("{key}='{wrong}'"));
             let error = map(&open).expect_err(wrong).to_string();
-            assert!(error.contains(&format!("account.open.{key} = {wrong:?}: must be")), "{error}");
+            assert!(error.contains(&format!("account.open.{key} = {wrong:?}: must")), "{error}");
         }
     }
 

@@ -318,8 +318,10 @@ mod tests {
 
     #[test]
     fn an_equal_payment_of_a_file_of_rejected_rows_is_not_taken_for_the_one_that_is_recorded() {
-        let (plain, rejected) =
-            ("a;n;x;d\nB;X;1.00;2026-11-20\n", "a;n;x;d;line;reason\nB;X;1.00;2026-11-20;3;amount: must be\n");
+        let (plain, rejected) = (
+            "a;n;x;d\nB;X;1.00;2026-11-20\n",
+            "a;n;x;d;saldo_line;saldo_reason\nB;X;1.00;2026-11-20;3;amount: must be\n",
+        );
         let of = |file: &str, reference: &str| {
             let rows = rows(file, &format!("{PAYMENT}{reference}"));
             let document = rows.read(0).expect("read").expect("a payment").document;

@@ -98,7 +98,7 @@ mod tests {
         let file = "\u{feff}\"a\";\"n\";\"x\";\"d\"\r\n\"A\";\"1\";\"5\";\"2026-01-01\"\r\n\"Bär; \"\"B\"\"\";2;;2026-01-01\r\n";
         let why = "\"amount: must be a number such as 1234.50\"";
         let expected = format!(
-            "\u{feff}\"a\";\"n\";\"x\";\"d\";\"line\";\"reason\"\r\n\"Bär; \"\"B\"\"\";2;;2026-01-01;\"3\";{why}\r\n"
+            "\u{feff}\"a\";\"n\";\"x\";\"d\";\"saldo_line\";\"saldo_reason\"\r\n\"Bär; \"\"B\"\"\";2;;2026-01-01;\"3\";{why}\r\n"
         );
         assert_eq!(String::from_utf8(written(&rows(file.as_bytes()))).expect("UTF-8"), expected);
         let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
@@ -128,6 +128,14 @@ mod tests {
         let corrected = rows(out.replace("wrong", "1.00").as_bytes());
         assert!(corrected.read(0).expect("corrected").is_some());
         assert_eq!(corrected.read(1).expect_err("not corrected").why, "the row has 2 columns, the header 4");
+    }
+
+    #[test]
+    fn the_line_of_a_rejected_row_is_its_line_in_the_file_that_was_imported() {
+        let first = String::from_utf8(written(&rows(b"a;n;x;d\nA;1;5;2026-01-01\nB;2\n"))).expect("UTF-8");
+        assert!(first.contains("\nB;2;3;"), "{first}");
+        let second = String::from_utf8(written(&rows(first.as_bytes()))).expect("UTF-8");
+        assert!(second.contains("\nB;2;2;"), "the row is on line 2 of the first file of rejected rows: {second}");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use super::{
     text::Text,
 };
 
-/// The columns that a file of rejected rows has behind those of its file.
-pub const MARKS: [&str; 2] = ["line", "reason"];
+/// The columns that a file of rejected rows has behind those of its file. No other column may have these names.
+pub const MARKS: [&str; 2] = ["saldo_line", "saldo_reason"];
 
 /// A file by its map.
 pub struct Rows {
@@ -52,10 +52,13 @@ impl Rows {
             let name = text.decode(&field.content).map_err(|why| MapError::Invalid(format!("the header {why}")))?;
             header.push(name.trim().to_owned());
         }
-        let has_marks = header.ends_with(&MARKS.map(String::from)) && !MARKS.iter().any(|mark| map.names(mark));
+        let has_marks = header.ends_with(&MARKS.map(String::from));
         if has_marks {
             header.truncate(header.len() - MARKS.len());
             header.iter_mut().for_each(|name| *name = restored(std::mem::take(name).into()).into_owned());
+        }
+        if let Some(mark) = MARKS.into_iter().find(|mark| map.names(mark) || header.iter().any(|name| name == mark)) {
+            return Err(MapError::OwnMark(mark));
         }
         map.check_columns(&header)?;
         Ok(Self { text, map, header, header_record, has_marks, records })
@@ -182,6 +185,22 @@ mod tests {
         let why = refused(b"a;n;x;n;d\nA;1;1;2;2026-01-01\n");
         assert!(why.contains("\"n\" twice"), "{why}");
         assert!(rows(b"a;n;x;d;z;z\n", INVOICE).is_ok());
+    }
+
+    #[test]
+    fn a_files_own_columns_line_and_reason_stay_its_own() {
+        let rows = rows(b"a;n;x;d;line;reason\nA;1;y;2026-01-01;7;late\n", INVOICE).expect("a header");
+        assert!(!rows.has_marks());
+        assert_eq!(rows.raw(0), b"A;1;y;2026-01-01;7;late");
+    }
+
+    #[test]
+    fn no_column_of_a_file_has_the_name_of_one_that_rejected_rows_get() {
+        for file in [&b"a;n;x;saldo_line;d\n"[..], b"saldo_reason;a;n;x;d;saldo_line;saldo_reason\n"] {
+            assert!(refused(file).contains("give the column of the file another name"), "{}", refused(file));
+        }
+        let named = rows(b"a;n;x;d;saldo_line;saldo_reason\n", &INVOICE.replace("{n}", "{saldo_line}"));
+        assert!(matches!(named, Err(MapError::OwnMark("saldo_line"))));
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn refusal(status: &Status, entry: &Entry) -> String {
     }
 }
 
-/// What to do after an answer that ends the import. The same token would be refused again.
+/// The advice after an answer that ends the import. The same token would be refused again.
 pub fn next_step(status: &Status) -> &'static str {
     match status.code() {
         Code::PermissionDenied => "run the same command with a token that has this role to go on",

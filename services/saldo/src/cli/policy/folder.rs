@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use saldo_api::v1;
-use saldo_catalog::{Fault, Published, Source, sources::POLICY};
+use saldo_catalog::{
+    Fault, Published, Source,
+    sources::{POLICY, template_name},
+};
 
 pub fn sources(dir: &Path) -> Result<Vec<Source>, String> {
     let read = |path: &Path, name: String| {
@@ -44,4 +47,24 @@ pub fn sound(dir: &Path) -> Result<Published, String> {
 /// The files of a folder, for a request.
 pub fn files(dir: &Path) -> Result<Vec<v1::PolicyFile>, String> {
     Ok(sources(dir)?.into_iter().map(|source| v1::PolicyFile { name: source.name, source: source.text }).collect())
+}
+
+/// Writes files into a folder that is empty or missing.
+pub fn write(dir: &Path, files: &[v1::PolicyFile]) -> Result<(), String> {
+    let failed = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+    if dir.exists() && std::fs::read_dir(dir).map_err(|error| failed(dir, error))?.next().is_some() {
+        return Err(format!("{} is not empty", dir.display()));
+    }
+    let templates = dir.join("templates");
+    std::fs::create_dir_all(&templates).map_err(|error| failed(&templates, error))?;
+    for file in files {
+        // The service accepts only names of these two shapes. Another name could lead out of the folder.
+        let known = file.name == POLICY || template_name(&file.name).is_some_and(|(name, _)| !name.contains('/'));
+        if !known {
+            return Err(format!("a file of the policy has an unexpected name, and is not written: {:?}", file.name));
+        }
+        let path = dir.join(&file.name);
+        std::fs::write(&path, &file.source).map_err(|error| failed(&path, error))?;
+    }
+    Ok(())
 }

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::{FAULTS, folder, print_faults};
 use crate::{
     Outcome,
-    cli::sending,
-    client::{Target, explain},
+    cli::{refusal::explained, sending},
+    client::Target,
 };
 
 #[derive(Args)]
@@ -65,7 +65,7 @@ pub async fn publish(args: PublishArgs) -> Outcome {
 
 /// Prints the faults that the service found in the policy. Any other status is an error.
 fn refused(status: &Status, as_json: bool) -> Outcome {
-    let Some(faults) = faults(status) else { return Err(explain(status).into()) };
+    let Some(faults) = faults(status) else { return Err(explained(status).into()) };
     if as_json {
         println!("{}", json!({ "faults": faults, "published": false }));
     } else {

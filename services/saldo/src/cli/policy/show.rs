@@ -8,10 +8,11 @@ use saldo_api::v1;
 use saldo_facts::timestamp_from_api;
 use serde_json::json;
 
+use super::folder;
 use crate::{
     Outcome,
-    cli::sending,
-    client::{Target, explain},
+    cli::{change::ask, sending},
+    client::Target,
     terminal::table,
 };
 
@@ -28,11 +29,10 @@ pub struct ShowArgs {
 }
 
 pub async fn show(args: ShowArgs) -> Outcome {
-    let mut clients = args.target.connect().await?;
-    let answer = clients.catalog.get_catalog(v1::GetCatalogRequest {}).await;
-    let answer = answer.map_err(|status| explain(&status))?.into_inner();
+    let clients = args.target.connect().await?;
+    let answer = ask(&clients, v1::GetCatalogRequest {}).await?;
     if let Some(dir) = &args.into {
-        write(dir, &answer.files)?;
+        folder::write(dir, &answer.files)?;
     }
     let changes: Vec<(u64, String, &str, &str)> = answer
         .changes
@@ -79,27 +79,4 @@ pub async fn show(args: ShowArgs) -> Outcome {
         (None, None) => println!("no policy is published"),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn write(dir: &std::path::Path, files: &[v1::PolicyFile]) -> Result<(), String> {
-    let failed = |path: &std::path::Path, error: std::io::Error| format!("{}: {error}", path.display());
-    if dir.exists() && std::fs::read_dir(dir).map_err(|error| failed(dir, error))?.next().is_some() {
-        return Err(format!("{} is not empty", dir.display()));
-    }
-    let templates = dir.join("templates");
-    std::fs::create_dir_all(&templates).map_err(|error| failed(&templates, error))?;
-    for file in files {
-        // The service accepts only names of these two shapes. Another name could lead out of the folder.
-        let known = file.name == saldo_catalog::sources::POLICY
-            || saldo_catalog::sources::template_name(&file.name).is_some_and(|(name, _)| !name.contains('/'));
-        if !known {
-            return Err(format!(
-                "the service sent a file with an unexpected name, which is not written: {:?}",
-                file.name
-            ));
-        }
-        let path = dir.join(&file.name);
-        std::fs::write(&path, &file.source).map_err(|error| failed(&path, error))?;
-    }
-    Ok(())
 }
