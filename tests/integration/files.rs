@@ -69,18 +69,18 @@ async fn open_items(clients: &Clients, account: &str) -> Result<Vec<(String, u32
 }
 
 pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome {
-    let desk = Importer::start().await?;
-    let (invoices, payments) = (desk.map("", INVOICE)?, desk.map("-p", PAYMENT)?);
+    let importer = Importer::start().await?;
+    let (invoices, payments) = (importer.map("", INVOICE)?, importer.map("-p", PAYMENT)?);
     // The payments import opens accounts, too.
     std::fs::write(&payments, std::fs::read_to_string(&payments)?.replace("{customer}-p", "{customer}"))?;
-    let file = desk.write("invoices.csv", "customer;no;amount;date;due\n1;S1;1,00;01.01.2026;31.01.2026\n")?;
-    assert_eq!(desk.import("invoices", &file, &invoices, &[]).await?.0, 0);
-    let file = desk.write(
+    let file = importer.write("invoices.csv", "customer;no;amount;date;due\n1;S1;1,00;01.01.2026;31.01.2026\n")?;
+    assert_eq!(importer.import("invoices", &file, &invoices, &[]).await?.0, 0);
+    let file = importer.write(
         "payments.csv",
         "customer;ref;amount;paid;no\n1;P1;5,00;01.02.2026;S1\n2;P2;7,00;01.02.2026;\n1;P3;2,00;01.02.2026;S9\n",
     )?;
     for present in [0, 3] {
-        let (code, summary) = desk.import("payments", &file, &payments, &[]).await?;
+        let (code, summary) = importer.import("payments", &file, &payments, &[]).await?;
         assert_eq!((code, counts(&summary)), (0, [3 - present, present, 0, 0, 0]), "{summary}");
         let unapplied = summary["unapplied"].as_array().ok_or("unapplied")?;
         let told: Vec<_> =
@@ -88,18 +88,18 @@ pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome 
         assert_eq!(told, [json!([2, "S1", 400]), json!([3, "", 700]), json!([4, "S9", 200])]);
     }
     let (file, map) = (file.display().to_string(), payments.display().to_string());
-    let said = desk.saldo.succeed(&["import", "payments", &file, "--map", &map]).await?;
+    let said = importer.saldo.succeed(&["import", "payments", &file, "--map", &map]).await?;
     assert!(said.contains("13,00 EUR stay unapplied") && said.contains("line 2: 4,00 EUR of payment P1"), "{said}");
     // A credit note that does not fit is told, too.
     let credits = "[credit_note]\nnumber = '{ref}'\ninvoice = '{no}'\namount = '{amount}'\ndate = '{paid}'\n";
-    let credits = desk.map("-c", credits)?;
+    let credits = importer.map("-c", credits)?;
     std::fs::write(&credits, std::fs::read_to_string(&credits)?.replace("{customer}-c", "{customer}"))?;
-    let file = desk.write("credits.csv", "customer;ref;amount;paid;no\n1;C1;0,50;01.02.2026;S1\n")?;
-    let (code, summary) = desk.import("credit-notes", &file, &credits, &[]).await?;
+    let file = importer.write("credits.csv", "customer;ref;amount;paid;no\n1;C1;0,50;01.02.2026;S1\n")?;
+    let (code, summary) = importer.import("credit-notes", &file, &credits, &[]).await?;
     assert_eq!((code, counts(&summary)), (0, [1, 0, 0, 0, 0]), "{summary}");
     let one = &summary["unapplied"][0];
     assert_eq!(json!([one["kind"], one["reference"], one["amount_minor"]]), json!(["credit note", "C1", 50]));
-    let clients = desk.saldo.clients().await?;
+    let clients = importer.saldo.clients().await?;
     assert_eq!(
         open_items(&clients, "K-1").await?,
         [("C1".into(), 0, -50), ("P1".into(), 0, -400), ("P3".into(), 0, -200)]
@@ -109,15 +109,15 @@ pub async fn u3_money_that_does_not_fit_stays_unapplied(_: Arc<Env>) -> Outcome 
 }
 
 pub async fn u3_a_dry_run_foresees_what_stays_unapplied(_: Arc<Env>) -> Outcome {
-    let desk = Importer::start().await?;
+    let importer = Importer::start().await?;
     let credit = "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n";
-    let invoices = desk.map("", &format!("{INVOICE}{credit}"))?;
-    let payments = desk.map("-p", PAYMENT)?;
+    let invoices = importer.map("", &format!("{INVOICE}{credit}"))?;
+    let payments = importer.map("-p", PAYMENT)?;
     std::fs::write(&payments, std::fs::read_to_string(&payments)?.replace("{customer}-p", "{customer}"))?;
     let as_foreseen = async |kind: &str, file: &Path, map: &Path| -> Result<Value, Failure> {
         let mut said = Vec::new();
         for more in [&["--dry-run"][..], &[]] {
-            let (code, mut summary) = desk.import(kind, file, map, more).await?;
+            let (code, mut summary) = importer.import(kind, file, map, more).await?;
             for key in ["seconds", "dry_run"] {
                 summary[key].take();
             }
@@ -131,14 +131,14 @@ pub async fn u3_a_dry_run_foresees_what_stays_unapplied(_: Arc<Env>) -> Outcome 
         unapplied.as_array().into_iter().flatten().filter_map(one).collect()
     };
     // Among invoices, credit notes of more than their invoice has; in the order of the file.
-    let file = desk.write(
+    let file = importer.write(
         "invoices.csv",
         "customer;no;amount;date;due;of\n1;A;10,00;01.01.2026;31.01.2026;\n1;B;20,00;01.01.2026;28.02.2026;\n\
          1;C;30,00;05.01.2026;15.01.2026;\n1;G1;-25,00;06.01.2026;;C\n1;G2;-7,50;06.01.2026;;C\n",
     )?;
     assert_eq!(told(&as_foreseen("invoices", &file, &invoices).await?), [(6, 250)]);
     // Two for one invoice; the oldest due first; one that is settled by then; an account that is opened.
-    let file = desk.write(
+    let file = importer.write(
         "payments.csv",
         "customer;ref;amount;paid;no\n1;P1;6,00;01.02.2026;A\n1;P2;6,00;01.02.2026;A\n1;P3;15,00;01.02.2026;\n\
          1;P4;9,00;02.02.2026;B\n2;P5;7,00;01.02.2026;\n1;P6;1,00;02.02.2026;none\n",
@@ -150,7 +150,7 @@ pub async fn u3_a_dry_run_foresees_what_stays_unapplied(_: Arc<Env>) -> Outcome 
 }
 
 pub async fn u3_u4_the_file_alone_decides(_: Arc<Env>) -> Outcome {
-    let desk = Importer::start().await?;
+    let importer = Importer::start().await?;
     let (mut invoices, mut payments) =
         ("customer;no;amount;date;due\n".to_owned(), "customer;ref;amount;paid;no\n".to_owned());
     for customer in 1..=12 {
@@ -163,14 +163,14 @@ pub async fn u3_u4_the_file_alone_decides(_: Arc<Env>) -> Outcome {
             payments += &format!("{customer};{row}\n");
         }
     }
-    let (invoices, payments) = (desk.write("invoices.csv", invoices)?, desk.write("payments.csv", payments)?);
-    let clients = desk.saldo.clients().await?;
+    let (invoices, payments) = (importer.write("invoices.csv", invoices)?, importer.write("payments.csv", payments)?);
+    let clients = importer.saldo.clients().await?;
     let mut results = Vec::new();
     for (suffix, in_flight) in [("-a", "1"), ("-b", "64"), ("-c", "64")] {
-        let map = desk.map(suffix, &format!("{INVOICE}{PAYMENT}"))?;
+        let map = importer.map(suffix, &format!("{INVOICE}{PAYMENT}"))?;
         let mut told = Vec::new();
         for (kind, file) in [("invoices", &invoices), ("payments", &payments)] {
-            let (code, mut summary) = desk.import(kind, file, &map, &["--in-flight", in_flight]).await?;
+            let (code, mut summary) = importer.import(kind, file, &map, &["--in-flight", in_flight]).await?;
             summary["seconds"].take();
             let rejected = std::fs::read_to_string(summary["rejected_file"].as_str().ok_or("no rejected rows")?)?;
             told.push((code, summary.to_string().replace(suffix, ""), rejected.replace(suffix, "")));
@@ -193,64 +193,65 @@ pub async fn u3_u4_the_file_alone_decides(_: Arc<Env>) -> Outcome {
 }
 
 pub async fn u7_equal_rows_are_counted(_: Arc<Env>) -> Outcome {
-    let desk = Importer::start().await?;
+    let importer = Importer::start().await?;
     let sections = "[payment]\nreference = '{paid}-{amount}-{text}'\namount = '{amount}'\nvalue_date = '{paid}'\n";
     for (suffix, sections) in
         [("-a", sections), ("-b", &sections.replace("reference = '{paid}-{amount}-{text}'\n", ""))]
     {
-        let map = desk.map(suffix, sections)?;
+        let map = importer.map(suffix, sections)?;
         let row = "1;45,00;01.02.2026;Miete\n";
         for (rows, added, present) in [(2, 2, 0), (3, 1, 2), (3, 0, 3)] {
-            let file = desk.write("payments.csv", format!("customer;amount;paid;text\n{}", row.repeat(rows)))?;
-            let (code, summary) = desk.import("payments", &file, &map, &[]).await?;
+            let file = importer.write("payments.csv", format!("customer;amount;paid;text\n{}", row.repeat(rows)))?;
+            let (code, summary) = importer.import("payments", &file, &map, &[]).await?;
             assert_eq!((code, counts(&summary)), (0, [added, present, 0, 0, 0]), "{rows} rows: {summary}");
         }
-        let items = open_items(&desk.saldo.clients().await?, &format!("K-1{suffix}")).await?;
+        let items = open_items(&importer.saldo.clients().await?, &format!("K-1{suffix}")).await?;
         assert_eq!(items.iter().map(|(.., open)| *open).collect::<Vec<_>>(), [-4_500; 3]);
     }
     Ok(())
 }
 
 pub async fn u7_a_corrected_row_that_equals_an_accepted_one_is_not_lost(_: Arc<Env>) -> Outcome {
-    let desk = Importer::start().await?;
-    let map = desk.map("", "[payment]\nreference = '{text}-{paid}'\namount = '{amount}'\nvalue_date = '{paid}'\n")?;
+    let importer = Importer::start().await?;
+    let map =
+        importer.map("", "[payment]\nreference = '{text}-{paid}'\namount = '{amount}'\nvalue_date = '{paid}'\n")?;
     let wrong = "customer;text;amount;paid\n1;X;1,00;20.01.2026\n1;X;1,0O;20.01.2026\n";
-    let file = desk.write("payments.csv", wrong)?;
-    let (code, summary) = desk.import("payments", &file, &map, &[]).await?;
+    let file = importer.write("payments.csv", wrong)?;
+    let (code, summary) = importer.import("payments", &file, &map, &[]).await?;
     assert_eq!((code, counts(&summary)), (3, [1, 0, 0, 0, 1]), "{summary}");
     let rejected = PathBuf::from(format!("{}.rejected.csv", file.display()));
     std::fs::write(&rejected, std::fs::read_to_string(&rejected)?.replace("1,0O", "1,00"))?;
     for more in [&["--dry-run"][..], &[]] {
-        let (code, summary) = desk.import("payments", &rejected, &map, more).await?;
+        let (code, summary) = importer.import("payments", &rejected, &map, more).await?;
         assert_eq!((code, counts(&summary)), (3, [0, 0, 0, 0, 1]), "{summary}");
         assert!(summary.to_string().contains("correct FILE itself"), "{summary}");
     }
     std::fs::write(&file, wrong.replace("1,0O", "1,00"))?;
-    let (code, summary) = desk.import("payments", &file, &map, &[]).await?;
+    let (code, summary) = importer.import("payments", &file, &map, &[]).await?;
     assert_eq!((code, counts(&summary)), (0, [1, 1, 0, 0, 0]), "{summary}");
-    let items = open_items(&desk.saldo.clients().await?, "K-1").await?;
+    let items = open_items(&importer.saldo.clients().await?, "K-1").await?;
     assert_eq!(items.iter().map(|(.., open)| *open).collect::<Vec<_>>(), [-100; 2]);
     Ok(())
 }
 
 pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
-    let desk = Importer::start().await?;
+    let importer = Importer::start().await?;
     let sections = format!("{INVOICE}description = '{{text}}'\n").replace("\n\n", "\n");
-    let map = desk.map("", &sections)?;
+    let map = importer.map("", &sections)?;
     // As a German spreadsheet writes it: windows-1252, CR LF, a quote, a line break in a field.
     let text = "customer;no;amount;date;due;text\r\n1;A-1;10,00;01.01.2026;31.01.2026;\"M\u{fc}ller\r\nS\u{f6}hne\"\r\n\
                 1;A-2;zehn;01.01.2026;31.01.2026;\"sagt \"\"nein\"\" \u{fc}brigens\"\r\n1;A-3;5,00;2026-01-01;31.01.2026;x\r\n";
     let latin = |text: &str| text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect::<Vec<u8>>();
-    let file = desk.write("rows.csv", latin(text))?;
+    let file = importer.write("rows.csv", latin(text))?;
     let rejected = PathBuf::from(format!("{}.rejected.csv", file.display()));
 
     // Without its name the encoding is found out row by row, and the reason says what to do.
-    let (code, summary) = desk.import("invoices", &file, &map, &["--dry-run"]).await?;
+    let (code, summary) = importer.import("invoices", &file, &map, &["--dry-run"]).await?;
     assert_eq!((code, counts(&summary)), (3, [0, 0, 0, 0, 3]), "{summary}");
     assert!(summary.to_string().contains("--encoding windows-1252") && !rejected.exists(), "{summary}");
 
     let named = ["--encoding", "windows-1252"];
-    let (code, summary) = desk.import("invoices", &file, &map, &named).await?;
+    let (code, summary) = importer.import("invoices", &file, &map, &named).await?;
     assert_eq!((code, counts(&summary)), (3, [1, 0, 0, 0, 2]), "{summary}");
     let expected = "customer;no;amount;date;due;text;saldo_line;saldo_reason\r\n\
         1;A-2;zehn;01.01.2026;31.01.2026;\"sagt \"\"nein\"\" \u{fc}brigens\";4;amount: must be a number such as 1.234,50\r\n\
@@ -259,77 +260,78 @@ pub async fn rejected_rows_come_back(_: Arc<Env>) -> Outcome {
     assert!(written.starts_with(&latin(expected)), "{}", String::from_utf8_lossy(&written));
     let text: String = written.iter().map(|byte| char::from(*byte)).collect();
     std::fs::write(&rejected, latin(&text.replace("zehn", "10,00").replace("2026-01-01", "01.01.2026")))?;
-    let (code, summary) = desk.import("invoices", &rejected, &map, &named).await?;
+    let (code, summary) = importer.import("invoices", &rejected, &map, &named).await?;
     assert_eq!((code, counts(&summary)), (0, [2, 0, 0, 0, 0]), "{summary}");
 
     // A row that the service refused is corrected, too: the refusal does not stand in the way of the right row.
-    let credits =
-        desk.map("-c", "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n")?;
+    let credits = importer
+        .map("-c", "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n")?;
     std::fs::write(&credits, std::fs::read_to_string(&credits)?.replace("{customer}-c", "{customer}"))?;
     let row = "customer;no;of;amount;date\n1;C-1;A-9;1,00;02.01.2026\n";
-    let file = desk.write("credits.csv", row)?;
-    let (code, summary) = desk.import("credit-notes", &file, &credits, &[]).await?;
+    let file = importer.write("credits.csv", row)?;
+    let (code, summary) = importer.import("credit-notes", &file, &credits, &[]).await?;
     assert_eq!(code, 3, "{summary}");
     assert_eq!(summary["rejections"][0]["reason"], "account K-1 has no invoice A-9; import the invoices first");
     let rejected = PathBuf::from(format!("{}.rejected.csv", file.display()));
     std::fs::write(&rejected, std::fs::read_to_string(&rejected)?.replace("A-9;", "A-1;"))?;
-    let (code, summary) = desk.import("credit-notes", &rejected, &credits, &[]).await?;
+    let (code, summary) = importer.import("credit-notes", &rejected, &credits, &[]).await?;
     assert_eq!((code, counts(&summary)), (0, [1, 0, 0, 0, 0]), "{summary}");
 
     // A quote that nobody closes ends the import before anything is sent, and leaves the former run's rows.
-    let file = desk.write("credits.csv", format!("{row}1;C-2;\"A-1;1,00;02.01.2026\n1;C-3;A-1;1,00;02.01.2026\n"))?;
-    let why = desk.import("credit-notes", &file, &credits, &[]).await.expect_err("an open quote").to_string();
+    let file =
+        importer.write("credits.csv", format!("{row}1;C-2;\"A-1;1,00;02.01.2026\n1;C-3;A-1;1,00;02.01.2026\n"))?;
+    let why = importer.import("credit-notes", &file, &credits, &[]).await.expect_err("an open quote").to_string();
     assert!(why.contains("line 3") && rejected.exists(), "{why}");
-    let file = desk.write("credits.csv", row.replace("A-9", "A-1"))?;
-    assert_eq!(desk.import("credit-notes", &file, &credits, &[]).await?.0, 0);
+    let file = importer.write("credits.csv", row.replace("A-9", "A-1"))?;
+    assert_eq!(importer.import("credit-notes", &file, &credits, &[]).await?.0, 0);
     assert!(!rejected.exists() && rejected.with_extension("csv.before").exists(), "they are set aside");
     Ok(())
 }
 
 pub async fn instalments_and_credit_notes(_: Arc<Env>) -> Outcome {
-    let desk = Importer::start().await?;
+    let importer = Importer::start().await?;
     let credit = "[credit_note]\nnumber = '{no}'\ninvoice = '{of}'\namount = '{amount}'\ndate = '{date}'\n";
-    let rows = desk.map("", &format!("{INVOICE}row = 'instalment'\n{credit}"))?;
+    let rows = importer.map("", &format!("{INVOICE}row = 'instalment'\n{credit}"))?;
     // In UTF-16, as some programs export it.
     let text = "\u{feff}customer;no;amount;date;due;of\r\n1;A;1,85;01.01.2026;31.03.2026;\r\n1;A;1,55;01.01.2026;28.02.2026;\r\n\
                 1;G;-0,40;02.01.2026;;A\r\n2;A;3,40;01.01.2026;28.02.2026;\r\n";
-    let file = desk.write("rows.csv", text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>())?;
+    let file = importer.write("rows.csv", text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>())?;
     for present in [0, 4] {
-        let (code, summary) = desk.import("invoices", &file, &rows, &[]).await?;
+        let (code, summary) = importer.import("invoices", &file, &rows, &[]).await?;
         assert_eq!((code, counts(&summary)), (0, [4 - present, present, 0, 0, 0]), "{summary}");
     }
-    let clients = desk.saldo.clients().await?;
+    let clients = importer.saldo.clients().await?;
     assert_eq!(open_items(&clients, "K-1").await?, [("A".into(), 1, 115), ("A".into(), 2, 185)]);
     assert_eq!(open_items(&clients, "K-2").await?, [("A".into(), 1, 340)]);
 
     let parts = "[[invoice.instalments]]\ndue_date = '{due1}'\namount = '{part1}'\n\
                  [[invoice.instalments]]\ndue_date = '{due2}'\namount = '{part2}'\n";
     let columns = INVOICE.replace("due_date = '{due}'\n", "");
-    let columns = desk.map("-c", &format!("{columns}{parts}"))?;
+    let columns = importer.map("-c", &format!("{columns}{parts}"))?;
     let head = "customer;no;amount;date;due1;part1;due2;part2\n";
-    let file = desk.write("columns.csv", format!("{head}1;A;3,40;01.01.2026;28.02.2026;1,55;31.03.2026;1,85\n"))?;
-    let (code, summary) = desk.import("invoices", &file, &columns, &[]).await?;
+    let file = importer.write("columns.csv", format!("{head}1;A;3,40;01.01.2026;28.02.2026;1,55;31.03.2026;1,85\n"))?;
+    let (code, summary) = importer.import("invoices", &file, &columns, &[]).await?;
     assert_eq!((code, counts(&summary)), (0, [1, 0, 0, 0, 0]), "{summary}");
     assert_eq!(open_items(&clients, "K-1-c").await?, [("A".into(), 1, 155), ("A".into(), 2, 185)]);
     Ok(())
 }
 
 pub async fn dry_run(_: Arc<Env>) -> Outcome {
-    let desk = Importer::start().await?;
-    let map = desk.map("", INVOICE)?;
+    let importer = Importer::start().await?;
+    let map = importer.map("", INVOICE)?;
     let head = "customer;no;amount;date;due\n";
-    let file = desk.write("first.csv", format!("{head}1;A;10,00;01.01.2026;31.01.2026\n"))?;
-    desk.import("invoices", &file, &map, &[]).await?;
-    let before = desk.saldo.verify().await?["records"].as_u64();
+    let file = importer.write("first.csv", format!("{head}1;A;10,00;01.01.2026;31.01.2026\n"))?;
+    importer.import("invoices", &file, &map, &[]).await?;
+    let before = importer.saldo.verify().await?["records"].as_u64();
     // In order: a row that is present, one that was recorded before with other content, a new row, its repeat, a row with a
     // faulty amount, and one whose account is opened.
     let rows = "1;A;10,00;01.01.2026;31.01.2026\n1;B;5,00;01.01.2026;31.01.2026\n1;B;5,00;01.01.2026;31.01.2026\n\
                 1;C;x;01.01.2026;31.01.2026\n2;A;10,00;01.01.2026;31.01.2026\n;;;;\n";
-    let file = desk.write("second.csv", format!("{head}{rows}"))?;
-    let (code, mut dry) = desk.import("invoices", &file, &map, &["--dry-run"]).await?;
+    let file = importer.write("second.csv", format!("{head}{rows}"))?;
+    let (code, mut dry) = importer.import("invoices", &file, &map, &["--dry-run"]).await?;
     assert_eq!((code, counts(&dry)), (3, [2, 1, 1, 1, 1]), "{dry}");
-    assert_eq!(desk.saldo.verify().await?["records"].as_u64(), before, "a dry run records nothing");
-    let (_, mut wet) = desk.import("invoices", &file, &map, &[]).await?;
+    assert_eq!(importer.saldo.verify().await?["records"].as_u64(), before, "a dry run records nothing");
+    let (_, mut wet) = importer.import("invoices", &file, &map, &[]).await?;
     for key in ["seconds", "dry_run", "rejected_file"] {
         for summary in [&mut dry, &mut wet] {
             summary[key].take();
@@ -337,17 +339,17 @@ pub async fn dry_run(_: Arc<Env>) -> Outcome {
     }
     assert_eq!(dry, wet);
     // A payment may be dated one day ahead.
-    let payments = desk.map("-p", PAYMENT)?;
+    let payments = importer.map("-p", PAYMENT)?;
     let ahead = Clock::system().now().to_zoned(TimeZone::UTC).date().tomorrow()?.strftime("%d.%m.%Y");
-    let paid = desk.write("paid.csv", format!("customer;ref;amount;paid;no\n1;P1;1,00;{ahead};\n"))?;
-    assert_eq!(desk.import("payments", &paid, &payments, &[]).await?.0, 0);
+    let paid = importer.write("paid.csv", format!("customer;ref;amount;paid;no\n1;P1;1,00;{ahead};\n"))?;
+    assert_eq!(importer.import("payments", &paid, &payments, &[]).await?.0, 0);
     for more in [&["--dry-run"][..], &[]] {
-        let (code, summary) = desk.import("payments", &paid, &payments, more).await?;
+        let (code, summary) = importer.import("payments", &paid, &payments, more).await?;
         assert_eq!((code, counts(&summary)), (0, [0, 1, 0, 0, 0]), "{summary}");
     }
-    let other = desk.write("third.csv", format!("{head}1;A;11,00;01.01.2026;31.01.2026\n"))?;
+    let other = importer.write("third.csv", format!("{head}1;A;11,00;01.01.2026;31.01.2026\n"))?;
     for more in [&["--dry-run"][..], &[]] {
-        let (_, summary) = desk.import("invoices", &other, &map, more).await?;
+        let (_, summary) = importer.import("invoices", &other, &map, more).await?;
         let reason = summary["rejections"][0]["reason"].as_str().unwrap_or_default().to_owned();
         assert_eq!(
             reason,

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Mutex,
+    sync::{Mutex, OnceLock},
 };
 
 use rdkafka::{
@@ -69,8 +69,13 @@ pub fn missing() -> Option<String> {
     if std::env::var_os(NAMED).is_some() { None } else { own_missing() }
 }
 
-/// Why no Kafka of one's own can be started here.
+/// Why no Kafka of one's own can be started here. It is found out once: Maven takes seconds to say its version.
 pub fn own_missing() -> Option<String> {
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    MISSING.get_or_init(look_for_own).clone()
+}
+
+fn look_for_own() -> Option<String> {
     let java = Command::new("java").arg("-version").output().is_ok_and(|output| {
         java_release(&String::from_utf8_lossy(&output.stderr)).is_some_and(|release| release >= 17)
     });
