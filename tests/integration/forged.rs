@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use prost::Message;
 use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use saldo_api::v1;
+use saldo_clock::Clock;
 use saldo_log::{
     Log, NewRecord,
     frame::{Frame, partition_of},
@@ -93,7 +94,7 @@ pub async fn rotated_key(_: Arc<Env>) -> Outcome {
     let mut clients = saldo.clients().await?;
     clients.command.open_account(open("1", "D-1")).await?;
     // As if it had been added some minutes ago, since writers take their time.
-    let begins = Timestamp::now().checked_sub(SignedDuration::from_mins(5))?;
+    let begins = Clock::system().now().checked_sub(SignedDuration::from_mins(5))?;
     assert_eq!(LogKeys::rotate(&dir.path().join("keyring").join(keys::FILE), begins)?, 2);
     let log = embedded_log(&saldo.config).await?;
     let mut invoices = 0;

@@ -252,7 +252,7 @@ impl LogKeys {
 
     /// The number of the key that writers use now.
     pub(crate) fn number_now(&self) -> u32 {
-        let now = Timestamp::now();
+        let now = real_time();
         let is_used = |key: &&LogKey| key.from.checked_add(LEAD).is_ok_and(|from| from <= now);
         let number = |known: &Known| known.keys.iter().rev().find(is_used).map(|key| key.number);
         self.with(number).flatten().unwrap_or_default()
@@ -344,6 +344,12 @@ impl Known {
             false => Ok(Self { log_id: Some(log_id), keys, read: None }),
         }
     }
+}
+
+/// The append time that a key is judged by is real, whatever clock decisions are made by.
+#[allow(clippy::disallowed_methods, reason = "the log's append time is real time, and no decision rests on this")]
+pub(crate) fn real_time() -> Timestamp {
+    Timestamp::now()
 }
 
 fn sum(text: &str) -> String {
@@ -477,7 +483,7 @@ mod tests {
         let keys = LogKeys::at(path.clone());
         let log_id = keys.begin().expect("begun");
         keys.finish(log_id).expect("finished");
-        let (now, digest) = (Timestamp::now(), [7; 32]);
+        let (now, digest) = (real_time(), [7; 32]);
         let tag = keys.tag(1, &digest);
         let wrote = |number, tag, at| keys.wrote(number, &digest, tag, at).expect("readable");
         assert!(wrote(1, &tag, later(now, LATER)));
@@ -496,7 +502,7 @@ mod tests {
 
     #[test]
     fn without_keys_nothing_counts() {
-        let (digest, now) = ([7; 32], Timestamp::now());
+        let (digest, now) = ([7; 32], real_time());
         let tag = LogKeys::NONE.tag(0, &digest);
         assert!(!LogKeys::NONE.wrote(0, &digest, &tag, now).expect("no file"));
         assert!(

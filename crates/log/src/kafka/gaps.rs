@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use rdkafka::{consumer::Consumer, error::KafkaError};
 
 use super::{Asker, KafkaConfig, tail};
-use crate::{Record, frame::MARKER_KEY};
+use crate::{Record, frame::MARKER_KEY, keys::real_time};
 
 /// So long a reader must have stood at the end before a gap is looked for: a record is on its way far more often.
 const QUIET: Duration = Duration::from_millis(500);
@@ -59,7 +59,7 @@ impl Gapless {
             match gap.next() {
                 Some(offset) => {
                     self.places.insert(partition, offset + 1);
-                    return Some(marker(partition, offset, Timestamp::now()));
+                    return Some(marker(partition, offset, real_time()));
                 }
                 None => self.gap = None,
             }
