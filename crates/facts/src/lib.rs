@@ -4,6 +4,7 @@
 //! is true of, and its line for people. The list of facts below is the only other place that names a fact. A reader that meets a
 //! type or version that it does not know gets [`DecodeError::UnknownVersion`] and parks the account; it never guesses.
 
+pub mod address;
 mod agreement;
 mod api;
 mod catalog;

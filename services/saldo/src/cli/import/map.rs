@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use saldo_api::v1::DebtorKind;
-use saldo_command::edge::{check_address, check_line};
 use saldo_domain::party::Channel;
-use saldo_facts::{check_country, check_language, check_time_zone};
+use saldo_facts::{
+    address::{check_address, check_line},
+    check_country, check_language, check_time_zone,
+};
 use serde::Deserialize;
 
 use super::{format::Format, records::OpenQuote, template::Template};
