@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::time::{Duration, Instant};
+
 use saldo_domain::{dunning::Policy, fault::FieldFault};
 use saldo_templates::Template;
 use serde::{Serialize, de::DeserializeOwned};
@@ -13,6 +15,8 @@ use crate::zone;
 pub const MAX_TEMPLATES: usize = 200;
 /// All of a policy's sources together, in bytes: they go into one commit.
 pub const MAX_SOURCES: usize = 800_000;
+/// The longest that all templates of a policy may take on their samples. Two hundred usual ones take some tenths of a second.
+const LONGEST_TRIAL: Duration = Duration::from_secs(5);
 /// The policy's own file.
 pub const POLICY: &str = "policy.toml";
 
@@ -46,8 +50,25 @@ pub struct Fault {
 }
 
 impl Published {
-    /// Reads a policy's files and names every fault; `None` where there is no policy to speak of.
+    /// Reads a policy's files and names every fault; `None` where there is no policy to speak of. Every template is tried on samples.
     pub fn read(sources: &[Source]) -> (Option<Self>, Vec<Fault>) {
+        let since = Instant::now();
+        Self::read_with(sources, |template| {
+            if since.elapsed() < LONGEST_TRIAL {
+                return template.check();
+            }
+            let rule =
+                format!("the templates take longer than {} s together: make them shorter", LONGEST_TRIAL.as_secs());
+            vec![FieldFault { field: "text".to_owned(), rule }]
+        })
+    }
+
+    /// The same of files that were published, and so were tried then. How long a start takes does not depend on templates.
+    pub fn read_again(sources: &[Source]) -> (Option<Self>, Vec<Fault>) {
+        Self::read_with(sources, Template::check_form)
+    }
+
+    fn read_with(sources: &[Source], check: impl Fn(&Template) -> Vec<FieldFault>) -> (Option<Self>, Vec<Fault>) {
         let mut faults = Vec::new();
         let total: usize = sources.iter().map(|source| source.text.len()).sum();
         if total > MAX_SOURCES || sources.len() > MAX_TEMPLATES + 1 {
@@ -67,7 +88,7 @@ impl Published {
                 named.push((name.to_owned(), language.to_owned()));
                 let Some(template) = parse::<Template>(&source.name, &source.text, &mut faults) else { continue };
                 let template = Template { name: name.to_owned(), language: language.to_owned(), ..template };
-                note(&source.name, template.check(), &mut faults);
+                note(&source.name, check(&template), &mut faults);
                 templates.push(template);
             } else {
                 fault("must be policy.toml or templates/NAME.LANGUAGE.toml, for example templates/courtesy.es.toml");

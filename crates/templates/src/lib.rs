@@ -8,7 +8,9 @@ mod words;
 
 use std::io::{self, Write};
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
+use minijinja::{
+    Environment, ErrorKind, UndefinedBehavior, Value, default_auto_escape_callback, filters, value::Serde,
+};
 use saldo_domain::{dunning::policy::is_name, fault::FieldFault, line::is_one_line};
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +23,9 @@ pub const MAX_SOURCE: usize = 64 << 10;
 pub const MAX_SUBJECT: usize = 200;
 /// Longest text or HTML that comes out, in bytes. Both together, encoded, stay below the largest mail.
 pub const MAX_OUTPUT: usize = 192 << 10;
-/// Instructions that one rendering may take. It is enough for thousands of items, and stops an endless loop.
-const FUEL: u64 = 2_000_000;
+/// Instructions that one rendering may take. It is enough for thousands of items, and stops an endless loop. Each 64 bytes that an
+/// expression makes count for one too.
+const FUEL: u64 = 500_000;
 
 /// The source of messages. The text and the HTML of one template say the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +75,15 @@ impl Template {
 
     /// Names every fault. A template without one renders every kind of message that it can be asked for.
     pub fn check(&self) -> Vec<FieldFault> {
+        self.check_with(samples)
+    }
+
+    /// Names the faults of a template's form. One that was published has rendered every sample then.
+    pub fn check_form(&self) -> Vec<FieldFault> {
+        self.check_with(|_| Vec::new())
+    }
+
+    fn check_with(&self, samples: fn(Language) -> Vec<Variables>) -> Vec<FieldFault> {
         let mut faults = Vec::new();
         let mut add = |field: &str, rule: String| faults.push(FieldFault { field: field.to_owned(), rule });
         if !is_name(&self.name) {
@@ -129,7 +141,19 @@ impl Template {
 }
 
 fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
+    let mut environment = Environment::empty();
+    environment.set_auto_escape_callback(default_auto_escape_callback);
+    // Those that people need in a letter. A filter costs what it does, and `safe` would let values into HTML as they are.
+    environment.add_filter("capitalize", filters::capitalize);
+    environment.add_filter("default", filters::default);
+    environment.add_filter("first", filters::first);
+    environment.add_filter("length", filters::length);
+    environment.add_filter("lower", filters::lower);
+    environment.add_filter("title", filters::title);
+    environment.add_filter("trim", filters::trim);
+    environment.add_filter("upper", filters::upper);
+    environment.add_test("defined", minijinja::tests::is_defined);
+    environment.add_test("undefined", minijinja::tests::is_undefined);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment

@@ -14,3 +14,4 @@ pub mod system;
 pub mod task;
 pub mod telemetry;
 mod transports;
+mod watching;

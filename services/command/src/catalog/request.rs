@@ -11,9 +11,6 @@ use saldo_facts::{CatalogEvent, FiscalYearStart, PolicyPublished, Settings, Temp
 
 use crate::{edge::is_request_id, failure::Failure, violations::Violation};
 
-/// Faults named in one answer: they travel in its trailers, which HTTP/2 peers bound.
-const MAX_FAULTS: usize = 30;
-
 pub(super) fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Failure {
     Failure::Invalid(vec![Violation { field: field.into(), rule: rule.into() }])
 }
@@ -34,7 +31,7 @@ pub(super) fn sound(sources: &[Source]) -> Result<Published, Failure> {
         Some(published) if faults.is_empty() => Ok(published),
         _ => {
             let violation = |Fault { file, field, rule }: Fault| Violation { field: format!("{file}: {field}"), rule };
-            Err(Failure::Invalid(faults.into_iter().take(MAX_FAULTS).map(violation).collect()))
+            Err(Failure::Invalid(faults.into_iter().map(violation).collect()))
         }
     }
 }

@@ -44,11 +44,7 @@ pub fn change(
     mask: Option<&prost_types::FieldMask>,
     fields: &mut Fields<'_>,
 ) -> Option<ProfileChange> {
-    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
-    if paths.is_empty() {
-        fields.add("update_mask", "must name at least one field of the profile");
-        return None;
-    }
+    let paths = fields.mask(mask, &["display_name", "kind", "language", "time_zone", "country", "contact_points"])?;
     let profile = fields.required("profile", profile)?;
     let mut change = ProfileChange::default();
     let mut whole = true;
@@ -60,13 +56,7 @@ pub fn change(
             "time_zone" => set(&mut change.time_zone, time_zone(profile, fields)),
             "country" => set(&mut change.country, country(profile, fields)),
             "contact_points" => set(&mut change.contact_points, contact_points(AMENDED, profile, fields)),
-            _ => {
-                fields.add(
-                    "update_mask",
-                    "must name only display_name, kind, language, time_zone, country, contact_points",
-                );
-                false
-            }
+            _ => false,
         };
     }
     whole.then_some(change)

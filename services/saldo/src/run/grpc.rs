@@ -36,6 +36,7 @@ use crate::{
         incoming::{InProcess, connections},
         service::Service,
         task::Task,
+        watching::FewStreams,
     },
 };
 
@@ -45,6 +46,8 @@ const MAX_REQUEST: usize = 1 << 20;
 const MAX_ANSWER: usize = 16 << 20;
 /// Calls under way on one connection. A client holds further calls back.
 const MAX_STREAMS: u32 = 2_048;
+/// How old a connection gets. Its client opens another one, and its calls under way are answered.
+const OLDEST: Duration = Duration::from_secs(3_600);
 /// How often a client is pinged. The calls of a client that is gone are dropped.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -118,8 +121,9 @@ impl Endpoint {
             health.set_service_status(*name, ServingStatus::NotServing).await;
         }
         let calls = Calls::default();
-        let routes = Routes::new(health_service).into_axum_router().fallback_service(calls.clone());
+        let routes = Routes::new(FewStreams::new(health_service)).into_axum_router().fallback_service(calls.clone());
         let server = Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
+        let server = server.max_connection_age(OLDEST).max_connection_age_grace(LONGEST * 2);
         let mut server = server.timeout(LONGEST).layer(ServerSpans::new(saldo_api::method));
         let server = server.add_routes(routes.into());
         let (incoming, in_process) = connections(listener, tls);
