@@ -1,8 +1,10 @@
 """Makes seeds/ out of what the repository has: the golden events, the example policy, and a few rows and tokens."""
 
+import hmac
 import pathlib
 import re
 import shutil
+from hashlib import sha256
 
 HERE = pathlib.Path(__file__).parent
 GOLDEN = HERE / "../crates/facts/tests/golden"
@@ -24,8 +26,9 @@ def event(kind):
 
 
 def frame(payload):
-    head = b"SALD\x01\x01\x04acme\x03D-7" + (2).to_bytes(8, "big") + bytes([7]) * 32
-    return head + len(payload).to_bytes(4, "big") + payload
+    head = b"SALD\x02\x01\x04acme\x03D-7" + (2).to_bytes(8, "big") + bytes([7]) * 32
+    before = head + len(payload).to_bytes(4, "big") + payload + (1).to_bytes(4, "big")
+    return before + hmac.digest(bytes([3]) * 32, sha256(before).digest(), "sha256")
 
 
 def part(text, name):

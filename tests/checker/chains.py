@@ -1,5 +1,6 @@
 """The log's rule: frames, Genesis, chains. The first in log order that extends its account's head counts, no other does."""
 
+import hmac
 import re
 import struct
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ class Frame:
     version: int
     parent: bytes
     payload: bytes
+    key: int
+    authenticator: bytes
 
 
 @dataclass
@@ -60,10 +63,11 @@ class Log:
 
 
 def parse(value):
-    """"SALD" rule kind, tenant and account with their lengths, version, parent, payload with its length; nothing after."""
+    """"SALD" rule kind, tenant and account with their lengths, version, parent, payload with its length, number of the log key,
+    authenticator; nothing after."""
     if len(value) > MAX_COMMIT_BYTES:
         raise Malformed("too large")
-    if value[:5] != b"SALD\x01":
+    if value[:5] != b"SALD\x02":
         raise Malformed("not ours, or another rule")
     try:
         kind, at, ids = value[5], 6, []
@@ -76,8 +80,8 @@ def parse(value):
         version, parent, length = struct.unpack_from(">Q32sI", value, at)
     except (IndexError, struct.error) as error:
         raise Malformed("short") from error
-    payload = value[at + 44 :]
-    if len(payload) != length:
+    payload, end = value[at + 44 : at + 44 + length], value[at + 44 + length :]
+    if len(payload) != length or len(end) != 36:
         raise Malformed("another length than it says")
     if kind not in (GENESIS, COMMIT):
         raise Malformed("unknown kind")
@@ -85,7 +89,18 @@ def parse(value):
         raise Malformed("a Genesis of something")
     if kind == COMMIT and (version == 0 or not all(IDENTIFIER.fullmatch(one) for one in ids)):
         raise Malformed("ids or version")
-    return Frame(kind, ids[0].decode(), ids[1].decode(), version, parent, payload)
+    return Frame(kind, ids[0].decode(), ids[1].decode(), version, parent, payload, int.from_bytes(end[:4], "big"), end[4:])
+
+
+def read_keys(path):
+    """The keys of records, by number, as `log.keys` holds them."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return {int(line[0]): bytes.fromhex(line[1]) for line in lines if line[0].isdigit()}
+
+
+def is_ours(frame, value, keys):
+    key = keys.get(frame.key)
+    return key is not None and hmac.digest(key, sha256(value[:-32]).digest(), "sha256") == frame.authenticator
 
 
 def partition_of(key, count):
@@ -96,7 +111,7 @@ def first_parent(log_id, key):
     return sha256(b"saldo/first/1" + log_id + key.encode()).digest()
 
 
-def judge(records, schema):
+def judge(records, schema, keys):
     """Reads (partition, offset, key, value) in log order by partition, partition 0 first."""
     log = Log()
     for partition, offset, key, value in records:
@@ -105,9 +120,9 @@ def judge(records, schema):
             log.faults.append(f"{partition}/{offset}: offset {log.ends.get(partition, 0)} was to come")
         log.ends[partition] = offset + 1
         if offset == 0:
-            genesis(log, schema, partition, key, value)
+            genesis(log, schema, keys, partition, key, value)
             continue
-        why = void(log, schema, partition, offset, key, value)
+        why = void(log, schema, keys, partition, offset, key, value)
         if why:
             log.void[why] = log.void.get(why, 0) + 1
     for partition in range(log.partitions):
@@ -116,7 +131,7 @@ def judge(records, schema):
     return log
 
 
-def genesis(log, schema, partition, key, value):
+def genesis(log, schema, keys, partition, key, value):
     try:
         frame = parse(value)
         payload = schema.decode("GenesisPayload", frame.payload)
@@ -127,11 +142,11 @@ def genesis(log, schema, partition, key, value):
         log.log_id, log.partitions = payload["log_id"], payload["partition_count"]
     expected = {"log_id": log.log_id, "partition": partition, "partition_count": log.partitions, "format": 1}
     right = frame.kind == GENESIS and key == b"genesis" and frame.parent == bytes(32) and len(log.log_id) == 16
-    if not right or payload != expected:
+    if not right or payload != expected or not is_ours(frame, value, keys):
         log.faults.append(f"{partition}/0 is another log's Genesis, or none: {payload}")
 
 
-def void(log, schema, partition, offset, key, value):
+def void(log, schema, keys, partition, offset, key, value):
     """Why a record does not count; None where it does, and is taken in."""
     try:
         frame = parse(value)
@@ -144,6 +159,8 @@ def void(log, schema, partition, offset, key, value):
         return "another key"
     if partition_of(name, log.partitions) != partition:
         return "another partition"
+    if not is_ours(frame, value, keys):
+        return "forged"
     head, version = log.heads.get(name, (first_parent(log.log_id, name), 0))
     hash = sha256(value).digest()
     if frame.parent != head or frame.version != version + 1:

@@ -1,7 +1,7 @@
 """Judges a run of faults: reads the topic from its beginning with a parser, a rule and a fold of its own, and compares what
 it says with what clients were told, what Postgres holds and what the mail server was given. Exit code 1 on any violation.
 
-    check.py --run DIR --proto PROTO --topic TOPIC --brokers HOST:PORT --database URL
+    check.py --run DIR --proto PROTO --topic TOPIC --brokers HOST:PORT --database URL --keys FILE
 """
 
 import argparse
@@ -129,13 +129,13 @@ def report(judgement, plan, done, troubles, links):
 
 def main():
     arguments = argparse.ArgumentParser()
-    for name in ("run", "proto", "topic", "brokers", "database"):
+    for name in ("run", "proto", "topic", "brokers", "database", "keys"):
         arguments.add_argument(f"--{name}", required=True)
     given = arguments.parse_args()
     run = Path(given.run)
     schema = proto.Schema(given.proto)
     judgement = judge.Judgement()
-    log = chains.judge(read_topic(given.brokers, given.topic), schema)
+    log = chains.judge(read_topic(given.brokers, given.topic), schema, chains.read_keys(Path(given.keys)))
     ledger, places = judge.fold(judgement, log, schema)
     troubles = judge.clients(judgement, lines(run / "clients.jsonl"), places)
     judge.read_models(judgement, log, ledger, read_database(given.database))

@@ -1,6 +1,7 @@
 """The checker finds what is planted: a small world in which all is well, and one thing after the other that is not."""
 
 import copy
+import hmac
 import struct
 import unittest
 from hashlib import sha256
@@ -12,6 +13,9 @@ import proto
 
 SCHEMA = proto.Schema(Path(__file__).parent / "../../proto")
 LOG_ID = bytes(range(16))
+KEY = bytes([3]) * 32
+# As crates/log/src/frame.rs has it.
+GOLDEN = "53414c4402010461636d6503442d370000000000000002070707070707070707070707070707070707070707070707070707070707070700000002787900000001aa2263de269b32336c6e72284bda6132b4c852dabc292b79c58870406d657448"
 SMALL = {"seed": 1, "kills": 1, "stops": 1, "brokers": 1, "databases": 1, "cuts": 1, "halves": 1, "delays": 1, "throttles": 1}
 
 
@@ -42,7 +46,8 @@ def encode(message, value):
 
 def frame(kind, tenant, account, version, parent, payload):
     ids = b"".join(bytes([len(one)]) + one.encode() for one in (tenant, account))
-    return b"SALD\x01" + bytes([kind]) + ids + struct.pack(">Q32sI", version, parent, len(payload)) + payload
+    before = b"SALD\x02" + bytes([kind]) + ids + struct.pack(">Q32sI", version, parent, len(payload)) + payload + bytes([0, 0, 0, 1])
+    return before + hmac.digest(KEY, sha256(before).digest(), "sha256")
 
 
 def date(day):
@@ -156,7 +161,7 @@ class World:
 
     def judge(self):
         judgement = judge.Judgement()
-        log = chains.judge(self.records(), SCHEMA)
+        log = chains.judge(self.records(), SCHEMA, {1: KEY})
         ledger, places = judge.fold(judgement, log, SCHEMA)
         judge.clients(judgement, self.journal, places)
         judge.read_models(judgement, log, ledger, self.stored)
@@ -383,16 +388,24 @@ class Planted(unittest.TestCase):
         self.world.ends.append({"process": "query-1", "pid": 7, "signal": None, "code": 1})
         self.found("no process gives up by itself")
 
+    def test_a_forged_record_counts_for_nobody(self):
+        payload = encode("CommitPayload", {"request_id": "forged"})
+        value = frame(1, "acme", "D-1", self.world.version + 1, self.world.head, payload)
+        self.world.values.append((b"acme/D-1", value[:-1] + bytes([value[-1] ^ 1])))
+        self.assertTrue(self.world.judge().passed)
+        self.assertEqual(chains.judge(self.world.records(), SCHEMA, {1: KEY}).void.get("forged"), 1)
+
     def test_another_genesis(self):
         key, value = self.world.values[0]
         self.world.values[0] = (key, value[:-1] + b"\x02")
         self.assertIn("the log is whole", self.world.judge().violations)
 
     def test_frames_as_the_format_has_them(self):
-        golden = bytes.fromhex("53414c4401010461636d6503442d370000000000000002" + "07" * 32 + "000000027879")
+        golden = frame(1, "acme", "D-7", 2, b"\x07" * 32, b"xy")
+        self.assertEqual(golden.hex(), GOLDEN)
         read = chains.parse(golden)
         self.assertEqual((read.tenant, read.account, read.version, read.payload), ("acme", "D-7", 2, b"xy"))
-        for broken in (golden[:-1], golden + b"z", b"X" + golden[1:], golden[:4] + b"\x02" + golden[5:], golden[:5] + b"\x09" + golden[6:]):
+        for broken in (golden[:-1], golden + b"z", b"X" + golden[1:], golden[:4] + b"\x01" + golden[5:], golden[:5] + b"\x09" + golden[6:]):
             with self.assertRaises(chains.Malformed):
                 chains.parse(broken)
         self.assertEqual(chains.partition_of("acme/D-7", 16), 2)

@@ -20,7 +20,7 @@ use saldo_log::{
 
 use crate::{
     Failure, Outcome,
-    conformance::{config, new, read, topic},
+    conformance::{config, keys, new, read, topic},
     env::{Env, eventually},
     kafka::Kafka,
 };
@@ -56,7 +56,7 @@ async fn regrows(log: &dyn Log, identity: &Identity, position: Position) -> Outc
 pub async fn embedded_cut_off(env: Arc<Env>) -> Outcome {
     let url = env.database().await?;
     let log = EmbeddedLog::connect(&url, "saldo.accounts").await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await?;
     for round in 0..5u8 {
         sqlx::query(
@@ -82,7 +82,7 @@ pub async fn embedded_cut_off(env: Arc<Env>) -> Outcome {
 pub async fn embedded_regrown(env: Arc<Env>) -> Outcome {
     let url = env.database().await?;
     let log = EmbeddedLog::connect(&url, "saldo.accounts").await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     append_ten(&log, &identity, 0).await?;
     let position = read_to_the_end(&log, &identity).await?;
     let mut admin = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await?;
@@ -99,7 +99,7 @@ pub async fn kafka_broker_killed(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().to_owned()).await?;
     let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     let mut tail = log.tail(&[(0, 0)]).await?;
     log.append(vec![new(&identity, "acme/before", b"before".to_vec())]).await?;
     broker.kill();
@@ -125,7 +125,7 @@ pub async fn kafka_regrown(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().to_owned()).await?;
     let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     append_ten(&log, &identity, 0).await?;
     let position = read_to_the_end(&log, &identity).await?;
     assert_eq!(position.next, 11);
@@ -142,7 +142,7 @@ pub async fn o4_kafka_older_log(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let broker = Kafka::start_own(dir.path().to_owned()).await?;
     let log = KafkaLog::connect(config(&broker.brokers, "saldo.accounts")).await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &keys()).await?;
     append_ten(&log, &identity, 0).await?;
     let (trust, (seen, mut positions)) = (Trust::default(), tokio::sync::watch::channel(Vec::new()));
     let restored = async {
@@ -166,7 +166,7 @@ pub async fn o4_kafka_older_log(_: Arc<Env>) -> Outcome {
 pub async fn kafka_deleted(env: Arc<Env>) -> Outcome {
     let (brokers, topic) = (&env.kafka().await?.brokers, topic());
     let log = KafkaLog::connect(config(brokers, &topic)).await?;
-    let identity = genesis::create(&log, 2).await?;
+    let identity = genesis::create(&log, 2, &keys()).await?;
     let key = (0..).map(|n| format!("acme/D-{n}")).find(|key| partition_of(key, 2) == 1).ok_or("no key")?;
     log.append((0..5u8).map(|n| new(&identity, &key, vec![n])).collect()).await?;
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
@@ -212,7 +212,7 @@ fn keep_batches(broker: &std::path::Path, batches: usize) -> Outcome {
 pub async fn kafka_unsafe(env: Arc<Env>) -> Outcome {
     let brokers = &env.kafka().await?.brokers;
     let topic = topic();
-    genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1).await?;
+    genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1, &keys()).await?;
     let refused = KafkaLog::connect(KafkaConfig { allow_unsafe: false, ..config(brokers, &topic) }).await;
     let Err(LogError::Unsafe { faults, .. }) = refused else { return Err("an unsafe topic was taken".into()) };
     let faults = faults.join("; ");
@@ -228,7 +228,7 @@ pub async fn kafka_unsafe(env: Arc<Env>) -> Outcome {
         ("max.message.bytes", "1000"),
     ] {
         let topic = crate::conformance::topic();
-        genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1).await?;
+        genesis::create(&KafkaLog::connect(config(brokers, &topic)).await?, 1, &keys()).await?;
         let change = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set(setting, value);
         for altered in admin.alter_configs([&change], &AdminOptions::new()).await? {
             altered.map_err(|(_, code)| format!("{setting}: {code}"))?;
@@ -258,9 +258,9 @@ pub async fn o13_more_replicas_than_brokers(env: Arc<Env>) -> Outcome {
 pub async fn kafka_other_log(env: Arc<Env>) -> Outcome {
     let brokers = &env.kafka().await?.brokers;
     let (old, new_topic) = (topic(), topic());
-    let old = genesis::create(&KafkaLog::connect(config(brokers, &old)).await?, 1).await?;
+    let old = genesis::create(&KafkaLog::connect(config(brokers, &old)).await?, 1, &keys()).await?;
     let log = KafkaLog::connect(config(brokers, &new_topic)).await?;
-    let other = genesis::create(&log, 1).await?;
+    let other = genesis::create(&log, 1, &keys()).await?;
     assert_ne!(old.log_id, other.log_id);
     let record = read(&log, 0, 0).await?.remove(0);
     assert!(Acceptor::new(&old, 0).judge(&record).is_err(), "a topic made anew is another log");

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use saldo_log::{embedded::EmbeddedLog, genesis};
+use saldo_log::{embedded::EmbeddedLog, genesis, keys::LogKeys};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tonic::Code;
 
@@ -37,7 +37,7 @@ pub async fn o1_whose_key_store(env: Arc<Env>) -> Outcome {
     // The log holds no account yet.
     let other = dir.path().join("others").display().to_string();
     let said = house.refuses("command", &["--keyring-dir", &other]).await?;
-    assert!(said.contains("holds no key"), "{said}");
+    assert!(said.contains("log.keys is missing"), "{said}");
     assert!(!Path::new(&other).join("master.key").exists(), "no store is made beside the log's");
 
     let theirs_dir = tempfile::tempdir()?;
@@ -60,19 +60,22 @@ pub async fn o1_whose_key_store_at_an_older_format(env: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let (log, database) = (env.database().await?, env.database().await?);
     let house = Deployment::configure(dir.path(), log, database, Plan::default())?;
-    genesis::create(&EmbeddedLog::connect(&house.log, "saldo.accounts").await?, 3).await?;
-    genesis::create(&EmbeddedLog::connect(&house.log, "saldo.catalog").await?, 1).await?;
     let (ours, other) = (house.keys(), dir.path().join("others"));
-    for keys in [&ours, &other] {
-        let said = house.refuses("command", &["--keyring-dir", &keys.display().to_string()]).await?;
-        assert!(said.contains("is not made") && said.contains("`saldo log upgrade`"), "{said}");
-        assert!(!keys.join("master.key").exists());
-    }
+    let keys = LogKeys::at(ours.join(saldo_log::keys::FILE));
+    let accounts = EmbeddedLog::connect(&house.log, "saldo.accounts").await?;
+    keys.finish(genesis::begin(&accounts, 3, || keys.begin(), &keys).await?)?;
+    genesis::complete(&accounts, &keys).await?;
+    genesis::create(&EmbeddedLog::connect(&house.log, "saldo.catalog").await?, 1, &keys).await?;
+    let said = house.refuses("command", &["--keyring-dir", &ours.display().to_string()]).await?;
+    assert!(said.contains("is not made") && said.contains("`saldo log upgrade`"), "{said}");
+    let said = house.refuses("command", &["--keyring-dir", &other.display().to_string()]).await?;
+    assert!(said.contains("log.keys is missing"), "{said}");
+    assert!(!ours.join("master.key").exists() && !other.join("master.key").exists());
     house.succeeds(&["log", "upgrade"]).await?;
     let command = house.start("command", 1)?;
     command.serves().await?;
     let said = house.refuses("command", &["--keyring-dir", &other.display().to_string()]).await?;
-    assert!(said.contains("holds no key"), "{said}");
+    assert!(said.contains("log.keys is missing"), "{said}");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use saldo_clock::Clock;
 use saldo_domain::event::Event;
 use saldo_facts::{CatalogEvent, Commit, Format, StoredEvent};
 use saldo_keyring::{Keyring, WhereMissing};
-use saldo_log::{Log, embedded::EmbeddedLog, genesis};
+use saldo_log::{Log, embedded::EmbeddedLog, genesis, keys::LogKeys};
 use sqlx::{Connection, PgConnection};
 use tonic::Code;
 
@@ -46,8 +46,10 @@ impl Served {
         let (log, database) = (env.database().await?, env.database().await?);
         let accounts = EmbeddedLog::connect(&log, "saldo.accounts").await?;
         let catalog = EmbeddedLog::connect(&log, "saldo.catalog").await?;
-        let identity = genesis::create(&accounts, 2).await?;
-        genesis::create(&catalog, 1).await?;
+        let keys = LogKeys::at(dir.path().join("data/keyring").join(saldo_log::keys::FILE));
+        keys.finish(genesis::begin(&accounts, 2, || keys.begin(), &keys).await?)?;
+        let identity = genesis::complete(&accounts, &keys).await?;
+        genesis::create(&catalog, 1, &keys).await?;
         // That release has made the key store, too.
         Keyring::open(&dir.path().join("data/keyring"), identity.log_id, WhereMissing::Create)?;
         let public = dir.path().join("pub.pem");

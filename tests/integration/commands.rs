@@ -13,6 +13,7 @@ use saldo_log::{
     frame::{self, Kind, partition_of},
     genesis,
     kafka::{KafkaConfig, KafkaLog},
+    keys::LogKeys,
 };
 use tonic::{Code, Status};
 
@@ -418,7 +419,7 @@ pub async fn newer_event(_: Arc<Env>) -> Outcome {
         clients.command.open_account(open("1", account)).await?;
     }
     let log = embedded_log(&saldo.config).await?;
-    append_newer(&log, "acme/D-1").await?;
+    append_newer(&log, &saldo.log_keys(&log).await?, "acme/D-1").await?;
     let request = || v1::ListOpenItemsRequest { account_id: "D-1".into(), ..Default::default() };
     crate::env::eventually("the account parked", || {
         let mut clients = clients.clone();
@@ -439,9 +440,9 @@ pub async fn newer_event(_: Arc<Env>) -> Outcome {
 }
 
 /// A record that a newer release could write: a valid link of the chain with an event version that this release does not know.
-async fn append_newer(log: &dyn Log, key: &str) -> Result<(), Failure> {
+async fn append_newer(log: &dyn Log, keys: &LogKeys, key: &str) -> Result<(), Failure> {
     use prost::Message;
-    let identity = genesis::open(log).await?;
+    let identity = genesis::open(log, keys).await?;
     let partition = partition_of(key, identity.partitions);
     let mut acceptor = Acceptor::new(&identity, partition);
     for record in conformance::read(log, partition, 0).await? {
@@ -457,7 +458,8 @@ async fn append_newer(log: &dyn Log, key: &str) -> Result<(), Failure> {
         ..Default::default()
     };
     let (tenant, account) = key.split_once('/').ok_or("key")?;
-    let value = frame::encode(Kind::Commit, tenant, account, head.version + 1, head.hash, &payload.encode_to_vec());
+    let value =
+        frame::encode(Kind::Commit, tenant, account, head.version + 1, head.hash, &payload.encode_to_vec(), keys);
     log.append(vec![NewRecord { partition, key: key.to_owned().into(), value: value.into(), trace: None }]).await?;
     Ok(())
 }

@@ -10,11 +10,17 @@ use saldo_log::{
     frame::{self, Kind, MAX_COMMIT_BYTES, partition_of},
     genesis::{self, Identity},
     kafka::{KafkaConfig, KafkaLog},
+    keys::LogKeys,
 };
 
 use crate::{Failure, Outcome, env::Env};
 
 const PARTITIONS: u32 = 4;
+
+/// The keys of a log of these tests.
+pub fn keys() -> LogKeys {
+    LogKeys::fixed([3; 32])
+}
 
 pub async fn embedded(env: Arc<Env>) -> Outcome {
     let url = env.database().await?;
@@ -38,7 +44,7 @@ pub async fn kafka(env: Arc<Env>) -> Outcome {
 
 /// The trace that a record was written under comes back beside its value, which it is no part of.
 async fn trace_beside_the_value(log: &dyn Log) -> Outcome {
-    let identity = genesis::open(log).await?;
+    let identity = genesis::open(log, &keys()).await?;
     let trace: Box<str> = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into();
     let traced = NewRecord { trace: Some(trace.clone()), ..new(&identity, "acme/traced", b"value".to_vec()) };
     let from = log.end(traced.partition).await?;
@@ -60,20 +66,26 @@ pub fn config(brokers: &str, topic: &str) -> KafkaConfig {
 
 async fn absent_then_other(log: &dyn Log) -> Outcome {
     assert!(
-        matches!(genesis::open(log).await, Err(LogError::Absent(_))),
+        matches!(genesis::open(log, &keys()).await, Err(LogError::Absent(_))),
         "a log that is not there is said to be absent"
     );
-    genesis::create(log, PARTITIONS).await?;
+    genesis::create(log, PARTITIONS, &keys()).await?;
     Ok(())
 }
 
 async fn suite(one: Arc<dyn Log>, two: Arc<dyn Log>) -> Outcome {
     // Created by two at once, it is one log; created again, nothing changes.
-    let (a, b) = tokio::join!(genesis::create(one.as_ref(), PARTITIONS), genesis::create(two.as_ref(), PARTITIONS));
+    let keys = keys();
+    let (a, b) = tokio::join!(
+        genesis::create(one.as_ref(), PARTITIONS, &keys),
+        genesis::create(two.as_ref(), PARTITIONS, &keys)
+    );
     let identity = a?;
-    assert_eq!(identity, b?);
-    assert_eq!(identity, genesis::create(one.as_ref(), PARTITIONS).await?);
-    assert_eq!(identity, genesis::open(two.as_ref()).await?);
+    let others =
+        [b?, genesis::create(one.as_ref(), PARTITIONS, &keys).await?, genesis::open(two.as_ref(), &keys).await?];
+    assert!(others.iter().all(|other| (other.log_id, other.partitions) == (identity.log_id, identity.partitions)));
+    let foreign = genesis::open(two.as_ref(), &LogKeys::fixed([4; 32])).await;
+    assert!(matches!(foreign, Err(LogError::NotALog { .. })), "the Genesis binds the first key: {foreign:?}");
 
     order_and_any_offset(one.as_ref(), &identity).await?;
     concurrent_writers(&one, &two, &identity).await?;
@@ -86,7 +98,7 @@ async fn suite(one: Arc<dyn Log>, two: Arc<dyn Log>) -> Outcome {
 
 fn commit(key: &str, version: u64, parent: [u8; 32], payload: &[u8]) -> Vec<u8> {
     let (tenant, account) = key.split_once('/').expect("tenant/account");
-    frame::encode(Kind::Commit, tenant, account, version, parent, payload)
+    frame::encode(Kind::Commit, tenant, account, version, parent, payload, &keys())
 }
 
 /// A record of this key and value.
@@ -272,7 +284,7 @@ async fn resuming(log: &dyn Log, identity: &Identity) -> Outcome {
     let mut other = before[before.len() - 1].clone();
     other.value = Bytes::from_static(b"another record");
     assert!(Acceptor::resume(identity, partition, position, heads).judge(&other).is_err(), "another record is noticed");
-    let other_log = Identity { log_id: [9; 16], partitions: identity.partitions };
+    let other_log = Identity { log_id: [9; 16], ..identity.clone() };
     assert!(Acceptor::new(&other_log, partition).judge(&records[0]).is_err(), "another log is noticed");
     Ok(())
 }

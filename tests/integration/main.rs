@@ -16,6 +16,7 @@ mod deployment;
 mod env;
 mod faults;
 mod files;
+mod forged;
 mod holds;
 mod importing;
 mod kafka;
@@ -109,6 +110,17 @@ fn main() -> ExitCode {
         ),
         ("commands: two instances racing on the same accounts agree with the log", Kafka, commands::two_instances),
         ("commands: an event of a newer release parks the account alone", Postgres, commands::newer_event),
+        (
+            "forged: a payment by an outsider who knows the head moves no balance, and is counted",
+            Kafka,
+            forged::payment_by_an_outsider
+        ),
+        ("forged: a key that was added is used without a restart", Postgres, forged::rotated_key),
+        (
+            "forged: markers of foreign transactions hold up nobody, and are counted",
+            Kafka,
+            forged::markers_of_transactions
+        ),
         ("commands: credit notes, voids and later allocations", Postgres, commands::corrections),
         ("running: served as configured, and refused without keys or topic", Kafka, running::serve),
         ("running: a file, the environment, flags; faults by their key", Postgres, running::configuration),

@@ -10,7 +10,7 @@ use std::{
 
 use saldo::client::{Clients, Target};
 use saldo_auth::{Issuer, Role};
-use saldo_log::embedded::EmbeddedLog;
+use saldo_log::{Log, embedded::EmbeddedLog, genesis, keys::LogKeys};
 use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -120,6 +120,12 @@ impl Saldo {
         let text = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
         let target = Target::new(text("endpoint"), text("token"));
         Ok(Self { child, target, config: text("config").into(), data_dir: data_dir.to_owned() })
+    }
+
+    /// The keys that the records of its log are written under.
+    pub async fn log_keys(&self, log: &dyn Log) -> Result<LogKeys, Failure> {
+        let log_id = genesis::open(log, &LogKeys::NONE).await?.log_id;
+        Ok(LogKeys::open(self.data_dir.join("keyring").join(saldo_log::keys::FILE), log_id)?)
     }
 
     /// Clients with every role.

@@ -17,6 +17,8 @@ pub struct TheLog {
     pub chains: BTreeMap<String, Vec<v1::CommitPayload>>,
     /// Where each accepted commit stands: (partition, offset) to account and version.
     pub places: HashMap<(u32, u64), (String, u64)>,
+    /// The newest commit of each account: the hash of its record, and its version.
+    pub heads: BTreeMap<String, (Vec<u8>, u64)>,
     /// Records that do not count.
     pub void: u64,
 }
@@ -29,7 +31,6 @@ pub async fn read(log: &dyn Log) -> Result<TheLog, Failure> {
     for partition in 0..partitions {
         let end = log.end(partition).await?;
         let mut tail = log.tail(&[(partition, 0)]).await?;
-        let mut heads: HashMap<String, (Vec<u8>, u64)> = HashMap::new();
         let mut next = 0;
         while next < end {
             for record in tail.next(1_000).await? {
@@ -46,12 +47,12 @@ pub async fn read(log: &dyn Log) -> Result<TheLog, Failure> {
                     continue;
                 }
                 let first = Sha256::digest([b"saldo/first/1", log_id.as_slice(), key.as_bytes()].concat()).to_vec();
-                let (head, newest) = heads.get(&key).cloned().unwrap_or((first, 0));
+                let (head, newest) = whole.heads.get(&key).cloned().unwrap_or((first, 0));
                 if parent != head || version != newest + 1 {
                     whole.void += 1;
                     continue;
                 }
-                heads.insert(key.clone(), (Sha256::digest(&record.value).to_vec(), version));
+                whole.heads.insert(key.clone(), (Sha256::digest(&record.value).to_vec(), version));
                 whole.places.insert((partition, record.offset), (key.clone(), version));
                 whole.chains.entry(key).or_default().push(v1::CommitPayload::decode(payload)?);
             }
@@ -73,9 +74,12 @@ fn parse(record: &Record) -> Option<Parsed<'_>> {
     let at = at + 1 + account_len;
     let version = u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?);
     let parent = bytes.get(at + 8..at + 40)?.to_vec();
-    let payload = bytes.get(at + 44..)?;
+    let length = u32::from_be_bytes(bytes.get(at + 40..at + 44)?.try_into().ok()?) as usize;
+    let payload = bytes.get(at + 44..at + 44 + length)?;
+    // The number of the log key and the authenticator end it. An outsider cannot check them.
+    bytes.get(at + 44 + length..).filter(|rest| rest.len() == 36)?;
     let key = format!("{}/{}", std::str::from_utf8(tenant).ok()?, std::str::from_utf8(account).ok()?);
-    (bytes.get(..5)? == b"SALD\x01").then_some((*bytes.get(5)?, key, version, parent, payload))
+    (bytes.get(..5)? == b"SALD\x02").then_some((*bytes.get(5)?, key, version, parent, payload))
 }
 
 impl TheLog {

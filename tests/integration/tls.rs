@@ -341,6 +341,7 @@ mod over_kafka {
             let mut create = crate::process::saldo(&["log", "create", "--kafka", &server.brokers])?;
             create.env("SALDO__LOG__TOPIC", format!("{topic}.p")).env("SALDO__LOG__REPLICATION_FACTOR", "1");
             create.env("SALDO__LOG__ALLOW_UNSAFE", "true").env("SALDO__LOG__TLS_CA", &ca);
+            create.env("SALDO__KEYRING__DIR", at("keys"));
             if identity {
                 create.env("SALDO__LOG__TLS_CERTIFICATE", &shown.0).env("SALDO__LOG__TLS_KEY", &shown.1);
             }

@@ -96,6 +96,11 @@ pub fn comments(service: &str) -> Comments {
 /// Well-known types of the messages.
 pub use prost_types::{FieldMask, Timestamp};
 
+/// Bytes as people read them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

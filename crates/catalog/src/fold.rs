@@ -146,7 +146,15 @@ impl State {
     pub fn read(&mut self, acceptor: &mut Acceptor, record: &Record) -> Result<(), Diverged> {
         let verdict = acceptor.judge(record)?;
         self.next = record.offset + 1;
-        let Verdict::Accepted { frame, hash } = verdict else { return Ok(()) };
+        let (frame, hash) = match verdict {
+            Verdict::Accepted { frame, hash } => (frame, hash),
+            Verdict::Void(reason) if reason.is_foreign() => {
+                saldo_telemetry::foreign_records("catalog", 1);
+                tracing::warn!(offset = record.offset, %reason, "somebody else has written the catalog; the record counts for nobody");
+                return Ok(());
+            }
+            Verdict::Void(_) | Verdict::Genesis | Verdict::Resumed => return Ok(()),
+        };
         let head = Head { hash, version: frame.version };
         let commit = Commit::<CatalogEvent>::decode_as(self.reader, frame.payload).map_err(|why| why.to_string());
         if let Err(why) = &commit {

@@ -45,12 +45,12 @@ pub async fn read(log: Arc<dyn Log>, identity: &Identity) -> Result<Arc<State>, 
 /// Publishes facts on the operator's chain. Returns the catalog with them. `log` is the catalog's.
 pub async fn publish(
     log: Arc<dyn Log>,
-    identity: Identity,
+    identity: &Identity,
     tool: Tool<'_>,
     now: Timestamp,
     events: Vec<CatalogEvent>,
 ) -> Result<Arc<State>, OperatorError> {
-    let (catalog, follower) = Catalog::open(log.clone(), &identity).await?;
+    let (catalog, follower) = Catalog::open(log.clone(), identity).await?;
     if let Some(why) = catalog.state().system().parked() {
         return Err(OperatorError::Parked(why.to_owned()));
     }
@@ -68,7 +68,7 @@ pub async fn publish(
         actor_roles: Vec::new(),
         events,
     };
-    let publisher = Publisher::new(log, identity, catalog.clone());
+    let publisher = Publisher::new(log, identity.clone(), catalog.clone());
     publisher.publish(publication, || Ok::<_, PublishError>(now), None).await?;
     Ok(catalog.state())
 }
@@ -77,7 +77,7 @@ pub async fn publish(
 /// It is returned, and the caller compares it with its own.
 pub async fn bind(
     log: Arc<dyn Log>,
-    identity: Identity,
+    identity: &Identity,
     bound: KeyStoreBound,
     actor: &str,
     now: Timestamp,
@@ -89,7 +89,7 @@ pub async fn bind(
 /// The same, instead of what is noted: a person goes on with another key store.
 pub async fn bind_anew(
     log: Arc<dyn Log>,
-    identity: Identity,
+    identity: &Identity,
     bound: KeyStoreBound,
     actor: &str,
     now: Timestamp,
@@ -101,7 +101,7 @@ pub async fn bind_anew(
 /// Holds sending for every creditor, or releases it.
 pub async fn hold_sending(
     log: Arc<dyn Log>,
-    identity: Identity,
+    identity: &Identity,
     held: bool,
     reason: String,
     actor: &str,

@@ -163,7 +163,8 @@ impl Publisher {
             refusal: None,
             events: publication.events.clone(),
         };
-        let value = frame::encode(Kind::Commit, tenant, CHAIN, version, head.hash, &commit.encode());
+        let keys = &self.identity.keys;
+        let value = frame::encode(Kind::Commit, tenant, CHAIN, version, head.hash, &commit.encode(), keys);
         if value.len() > MAX_COMMIT_BYTES {
             return Err(PublishError::TooLarge(value.len()));
         }

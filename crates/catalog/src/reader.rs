@@ -44,6 +44,7 @@ pub struct Follower {
 impl Catalog {
     /// Reads the log to the end that it has now. Run the follower to go on.
     pub async fn open(log: Arc<dyn Log>, identity: &Identity) -> Result<(Self, Follower), CatalogError> {
+        saldo_telemetry::foreign_records("catalog", 0);
         let end = log.end(0).await?;
         let (moved, state) = watch::channel(Arc::new(State::default()));
         let mut follower = Follower { log, acceptor: Acceptor::new(identity, 0), moved };

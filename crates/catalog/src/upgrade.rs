@@ -28,11 +28,11 @@ pub async fn allowed(log: Arc<dyn Log>, identity: &Identity) -> Result<Format, C
 /// Allows every fact that this release knows. `log` is the catalog's. Run again it changes nothing.
 pub async fn upgrade(
     log: Arc<dyn Log>,
-    identity: Identity,
+    identity: &Identity,
     now: Timestamp,
     actor: &str,
 ) -> Result<Upgraded, OperatorError> {
-    let from = allowed(log.clone(), &identity).await?;
+    let from = allowed(log.clone(), identity).await?;
     if from >= Format::NEWEST {
         return Ok(Upgraded { from, to: from });
     }

@@ -17,9 +17,14 @@ use saldo_log::{
     acceptor::Acceptor,
     frame::{self, GENESIS_KEY, Kind, first_parent},
     genesis::Identity,
+    keys::LogKeys,
 };
 
-const IDENTITY: Identity = Identity { log_id: [7; 16], partitions: 1 };
+const LOG_ID: [u8; 16] = [7; 16];
+
+fn keys() -> LogKeys {
+    LogKeys::fixed([3; 32])
+}
 
 /// A catalog's log in memory.
 struct Written {
@@ -29,8 +34,8 @@ struct Written {
 
 impl Written {
     fn new() -> Self {
-        let payload = v1::GenesisPayload { log_id: vec![7; 16], partition: 0, partition_count: 1, format: 1 };
-        let genesis = frame::encode(Kind::Genesis, "", "", 0, [0; 32], &payload.encode_to_vec());
+        let payload = v1::GenesisPayload { log_id: LOG_ID.to_vec(), partition: 0, partition_count: 1, format: 1 };
+        let genesis = frame::encode(Kind::Genesis, "", "", 0, [0; 32], &payload.encode_to_vec(), &keys());
         let mut written = Self { records: Vec::new(), heads: HashMap::new() };
         written.append(GENESIS_KEY, genesis);
         written
@@ -50,7 +55,7 @@ impl Written {
     /// A commit on a chain, with the events as they are stored.
     fn stored(mut self, tenant: &str, events: Vec<v1::Event>) -> Self {
         let key = format!("{tenant}/{CHAIN}");
-        let (parent, version) = *self.heads.entry(key.clone()).or_insert((first_parent(&IDENTITY.log_id, &key), 0));
+        let (parent, version) = *self.heads.entry(key.clone()).or_insert((first_parent(&LOG_ID, &key), 0));
         let commit = Commit::<CatalogEvent> {
             request_id: format!("r-{version}"),
             method: "Publish".into(),
@@ -67,7 +72,7 @@ impl Written {
         };
         let mut payload = v1::CommitPayload::decode(commit.encode().as_slice()).expect("a payload");
         payload.events = events;
-        let value = frame::encode(Kind::Commit, tenant, CHAIN, version + 1, parent, &payload.encode_to_vec());
+        let value = frame::encode(Kind::Commit, tenant, CHAIN, version + 1, parent, &payload.encode_to_vec(), &keys());
         self.heads.insert(key.clone(), (frame::hash(&value), version + 1));
         self.append(&key, value);
         self
@@ -79,7 +84,8 @@ impl Written {
 
     /// The fold by a release that knows no fact beyond `format`.
     fn read_as(&self, format: Format) -> State {
-        let (mut state, mut acceptor) = (State::read_as(format), Acceptor::new(&IDENTITY, 0));
+        let identity = Identity { log_id: LOG_ID, partitions: 1, keys: keys() };
+        let (mut state, mut acceptor) = (State::read_as(format), Acceptor::new(&identity, 0));
         for record in &self.records {
             state.read(&mut acceptor, record).expect("one log");
         }

@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use saldo_api::hex;
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
@@ -411,10 +412,6 @@ fn random() -> Result<[u8; 16], KeyringError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| KeyringError::Random)?;
     Ok(id)
-}
-
-fn hex(id: &[u8; 16]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The directory's lock, held over a read and an append.

@@ -1,5 +1,5 @@
-//! The acceptance rule, shared by every reader: a commit counts if its parent is its account's head and its version the
-//! head's plus one; otherwise it is void. The first in log order wins.
+//! The acceptance rule, shared by every reader: a commit counts if a writer of ours made it, its parent is its account's head and
+//! its version the head's plus one; otherwise it is void. The first in log order wins.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,9 @@ use saldo_api::v1::GenesisPayload;
 
 use crate::{
     Record,
-    frame::{self, Frame, Kind, Malformed, PROBE_KEY, first_parent, partition_of},
+    frame::{self, Frame, Kind, MARKER_KEY, Malformed, PROBE_KEY, first_parent, partition_of},
     genesis::Identity,
+    keys::LogKeys,
 };
 
 /// The newest accepted commit of an account.
@@ -54,12 +55,18 @@ pub enum VoidReason {
     /// An instance asked for the log's clock.
     #[error("a probe of the clock")]
     Probe,
+    /// The log has no record there.
+    #[error("a marker of a foreign transaction")]
+    Marker,
     /// Not a frame.
     #[error("malformed: {0}")]
     Malformed(#[from] Malformed),
     /// A Genesis that is not record 0.
     #[error("a Genesis that lost the race")]
     LateGenesis,
+    /// Its authenticator is not that of a writer of this log, or its key had ended.
+    #[error("forged: it was not written with a key of this log")]
+    Forged,
     /// Its key is not that of its frame.
     #[error("it stands under another key")]
     OtherKey,
@@ -69,6 +76,20 @@ pub enum VoidReason {
     /// Another commit came first, or it builds on one that never counted.
     #[error("its parent is not the account's head")]
     NotTheHead,
+}
+
+impl VoidReason {
+    /// Whether no writer of ours makes such a record: somebody else can write the topic.
+    pub fn is_foreign(self) -> bool {
+        match self {
+            VoidReason::Marker
+            | VoidReason::Malformed(_)
+            | VoidReason::Forged
+            | VoidReason::OtherKey
+            | VoidReason::OtherPartition => true,
+            VoidReason::Probe | VoidReason::LateGenesis | VoidReason::NotTheHead => false,
+        }
+    }
 }
 
 /// The log is not the one read before.
@@ -90,6 +111,7 @@ pub struct Acceptor {
     log_id: [u8; 16],
     partitions: u32,
     partition: u32,
+    keys: LogKeys,
     heads: HashMap<Box<str>, Head>,
     position: Option<Position>,
     resuming: bool,
@@ -102,6 +124,7 @@ impl Acceptor {
             log_id: identity.log_id,
             partitions: identity.partitions,
             partition,
+            keys: identity.keys.clone(),
             heads: HashMap::new(),
             position: None,
             resuming: false,
@@ -151,7 +174,7 @@ impl Acceptor {
 
     /// Judges the next record of the partition.
     pub fn judge<'r>(&mut self, record: &'r Record) -> Result<Verdict<'r>, Diverged> {
-        let hash = frame::hash(&record.value);
+        let (before, hash) = frame::digests(&record.value);
         let expected = if self.resuming { self.start() } else { self.position.map_or(0, |position| position.next) };
         if record.partition != self.partition || record.offset != expected {
             return Err(self.diverged(format!("offset {} comes where {expected} was expected", record.offset)));
@@ -163,13 +186,19 @@ impl Acceptor {
             };
         }
         if record.offset == 0 {
-            self.check_genesis(record)?;
+            self.check_genesis(record, &before)?;
+        }
+        let mut admitted = self.admissible(record);
+        if let Ok(frame) = &admitted
+            && !self.is_ours(frame, &before, record)?
+        {
+            admitted = Err(VoidReason::Forged);
         }
         self.position = Some(Position { next: record.offset + 1, last_hash: hash });
         if record.offset == 0 {
             return Ok(Verdict::Genesis);
         }
-        let frame = match self.admissible(record) {
+        let frame = match admitted {
             Ok(frame) => frame,
             Err(reason) => return Ok(Verdict::Void(reason)),
         };
@@ -187,6 +216,9 @@ impl Acceptor {
         if record.key == PROBE_KEY {
             return Err(VoidReason::Probe);
         }
+        if record.key == MARKER_KEY && record.value.is_empty() {
+            return Err(VoidReason::Marker);
+        }
         let frame = Frame::parse(&record.value)?;
         if frame.kind == Kind::Genesis {
             return Err(VoidReason::LateGenesis);
@@ -201,11 +233,19 @@ impl Acceptor {
         Ok(frame)
     }
 
-    fn check_genesis(&self, record: &Record) -> Result<(), Diverged> {
+    fn is_ours(&self, frame: &Frame<'_>, before: &[u8; 32], record: &Record) -> Result<bool, Diverged> {
+        let judged = frame.is_ours(before, &self.keys, record.appended_at);
+        judged.map_err(|error| self.diverged(format!("record {} cannot be judged: {error}", record.offset)))
+    }
+
+    fn check_genesis(&self, record: &Record, before: &[u8; 32]) -> Result<(), Diverged> {
         let frame =
             Frame::parse(&record.value).map_err(|why| self.diverged(format!("record 0 is no Genesis: {why}")))?;
         let payload = GenesisPayload::decode(frame.payload)
             .map_err(|why| self.diverged(format!("record 0 is no Genesis: {why}")))?;
+        if !self.is_ours(&frame, before, record)? {
+            return Err(self.diverged("record 0 was not written with the first key of log.keys".to_owned()));
+        }
         if frame.kind == Kind::Genesis && payload.log_id == self.log_id && payload.partition == self.partition {
             Ok(())
         } else {
@@ -215,5 +255,62 @@ impl Acceptor {
 
     fn diverged(&self, why: String) -> Diverged {
         Diverged { partition: self.partition, why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::frame::{GENESIS_KEY, encode, hash};
+
+    const KEY: &str = "acme/D-1";
+
+    fn identity(keys: LogKeys) -> Identity {
+        Identity { log_id: [7; 16], partitions: 1, keys }
+    }
+
+    fn record(offset: u64, key: &'static str, value: Vec<u8>) -> Record {
+        let (key, value) = (Bytes::from_static(key.as_bytes()), value.into());
+        Record { partition: 0, offset, key, value, appended_at: Timestamp::UNIX_EPOCH, trace: None }
+    }
+
+    fn genesis(keys: &LogKeys) -> Record {
+        let payload = GenesisPayload { log_id: vec![7; 16], partition: 0, partition_count: 1, format: 1 };
+        record(0, GENESIS_KEY, encode(Kind::Genesis, "", "", 0, [0; 32], &payload.encode_to_vec(), keys))
+    }
+
+    #[test]
+    fn what_was_not_written_with_a_key_of_the_log_is_void_and_the_chain_goes_on() {
+        let (ours, theirs) = (LogKeys::fixed([1; 32]), LogKeys::fixed([2; 32]));
+        let mut acceptor = Acceptor::new(&identity(ours.clone()), 0);
+        let commit = |version, parent, keys| encode(Kind::Commit, "acme", "D-1", version, parent, b"", keys);
+        let first = commit(1, first_parent(&[7; 16], KEY), &ours);
+        let head = hash(&first);
+        let second = commit(2, head, &ours);
+        let mut changed = second.clone();
+        // A byte of the parent.
+        changed[25] ^= 1;
+        let values = [first, commit(2, head, &theirs), commit(2, head, &LogKeys::NONE), changed, second];
+        assert_eq!(acceptor.judge(&genesis(&ours)), Ok(Verdict::Genesis));
+        let mut verdicts = Vec::new();
+        for (offset, value) in (1..).zip(values) {
+            let record = record(offset, KEY, value);
+            verdicts.push(match acceptor.judge(&record) {
+                Ok(Verdict::Accepted { frame, .. }) => Ok(frame.version),
+                Ok(Verdict::Void(reason)) => Err(reason),
+                other => panic!("{other:?}"),
+            });
+        }
+        let forged = Err(VoidReason::Forged);
+        assert_eq!(verdicts, [Ok(1), forged, forged, forged, Ok(2)]);
+    }
+
+    #[test]
+    fn the_genesis_binds_the_first_key() {
+        let mut other_keys = Acceptor::new(&identity(LogKeys::fixed([2; 32])), 0);
+        assert!(other_keys.judge(&genesis(&LogKeys::fixed([1; 32]))).is_err());
     }
 }

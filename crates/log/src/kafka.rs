@@ -3,6 +3,7 @@
 //! Durability rests on the topic's settings, which are looked at when the log is opened: three replicas, two of them
 //! in sync, no unclean election, retention for ever.
 
+mod gaps;
 mod reach;
 mod safety;
 mod tail;
@@ -139,7 +140,9 @@ impl KafkaConfig {
         self.client()
             .set("group.id", "saldo-unused")
             .set("enable.auto.commit", "false")
+            // Saldo uses no transactions. By this, an open one of somebody else holds up nobody.
             .set("isolation.level", "read_uncommitted")
+            .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false")
             .set("fetch.wait.max.ms", "100")

@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod frame;
 pub mod genesis;
 pub mod kafka;
+pub mod keys;
 pub mod same;
 
 use async_trait::async_trait;
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 pub struct Record {
     /// Its partition.
     pub partition: u32,
-    /// Its place in the partition, from 0, without gaps.
+    /// Its place in the partition, from 0, without gaps. Where the log has no record ([`frame::MARKER_KEY`]), the value is empty.
     pub offset: u64,
     /// `tenant/account`.
     pub key: Bytes,
@@ -130,6 +131,9 @@ pub enum LogError {
     /// There is no log.
     #[error("there is no log in {0}: create it with `saldo log create`")]
     Absent(String),
+    /// The keys of its records.
+    #[error(transparent)]
+    Keys(#[from] keys::KeysError),
     /// Record 0 of a partition is no Genesis of this log.
     #[error("partition {partition} does not begin with the Genesis of this log: {why}")]
     NotALog {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use prost::Message;
+pub use saldo_api::hex;
 use saldo_api::v1::GenesisPayload;
 use tokio::sync::{Notify, watch};
 
@@ -163,11 +164,6 @@ async fn other_log(log: &dyn Log, identity: &Identity) -> Look {
     }))
 }
 
-/// An id as people read it.
-pub fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Looks until the log has changed. `seen` gets the positions that the log has come to, whenever records were compared and found
 /// the same. A log that is doubted is compared at once.
 pub async fn until_changed(
@@ -296,7 +292,7 @@ mod tests {
     use futures::future::BoxFuture;
 
     use super::*;
-    use crate::{AppendError, NewRecord, Tail, genesis};
+    use crate::{AppendError, NewRecord, Tail, genesis, keys::LogKeys};
 
     /// A log in memory that can be restored, swapped and taken away.
     #[derive(Clone, Default)]
@@ -379,7 +375,7 @@ mod tests {
 
     async fn log() -> (Memory, Identity) {
         let log = Memory::default();
-        let identity = genesis::create(&log, 2).await.expect("created");
+        let identity = genesis::create(&log, 2, &LogKeys::fixed([1; 32])).await.expect("created");
         for text in ["one", "two", "three"] {
             log.write(1, text).await;
         }

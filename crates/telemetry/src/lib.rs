@@ -47,7 +47,18 @@ pub fn seals_without_key(count: u64) {
         .add(count, &[]);
 }
 
-/// Whether something that the process works with is the one that belongs to it: `log`, `catalog`, `key_store` or `database`.
+/// Counts records of the `accounts` or the `catalog` that no writer of ours makes. Said with 0 where reading begins, since an alarm
+/// sees only what rises from a value before it.
+pub fn foreign_records(log: &'static str, count: u64) {
+    global::meter("saldo")
+        .u64_counter("saldo.foreign_records")
+        .with_description("Records read that no writer of ours makes: somebody else can write the topic")
+        .with_unit("{record}")
+        .build()
+        .add(count, &[KeyValue::new("log", log)]);
+}
+
+/// Whether something that the process works with is the one that belongs to it: `log`, `catalog`, `log_keys`, `key_store` or `database`.
 pub fn belongs(what: &'static str, belongs: bool) {
     global::meter("saldo")
         .u64_gauge("saldo.foreign")

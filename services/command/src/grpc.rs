@@ -118,8 +118,6 @@ impl CommandGrpc {
             .map_err(|rule| Failure::Invalid(vec![Violation { field: "tenant".into(), rule: rule.to_string() }]))?;
         let personal_values = edge::check(request)?;
         let key = edge::account_key(&tenant, request)?;
-        // Before anything is sealed or appended. The process's guard says why, once.
-        self.keyring.check().map_err(|_| Failure::KeyStore)?;
         let tenant_keys = self.keyring.tenant(key.tenant.as_str()).await.map_err(key_store)?;
         let (command, sealed) = if personal_values == 0 {
             (edge::command(request, &mut Count::default())?, Vec::new())

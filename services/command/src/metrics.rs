@@ -122,8 +122,10 @@ impl CommandMetrics {
     pub(crate) fn void(&self, reason: VoidReason) {
         let reason = match reason {
             VoidReason::Probe => "probe",
+            VoidReason::Marker => "marker",
             VoidReason::Malformed(_) => "malformed",
             VoidReason::LateGenesis => "late_genesis",
+            VoidReason::Forged => "forged",
             VoidReason::OtherKey => "other_key",
             VoidReason::OtherPartition => "other_partition",
             VoidReason::NotTheHead => "not_the_head",

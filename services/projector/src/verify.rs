@@ -43,6 +43,8 @@ pub struct Report {
     pub accepted: u64,
     /// Records that do not, by reason.
     pub void: BTreeMap<String, u64>,
+    /// Those of them that no writer of ours makes.
+    pub foreign: u64,
     /// Accounts with a history.
     pub accounts: u64,
     /// Accounts that stand still.
@@ -214,7 +216,10 @@ impl Fold<'_> {
         report.records += 1;
         match &judged {
             Judged::Genesis | Judged::Again => {}
-            Judged::Void(reason) => *report.void.entry(reason.to_string()).or_default() += 1,
+            Judged::Void(reason) => {
+                *report.void.entry(reason.to_string()).or_default() += 1;
+                report.foreign += u64::from(reason.is_foreign());
+            }
             Judged::Accepted { frame, commit, .. } => {
                 report.accepted += 1;
                 report.accounts += u64::from(frame.version == 1);

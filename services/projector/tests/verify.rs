@@ -15,6 +15,7 @@ use saldo_log::{
     embedded::EmbeddedLog,
     frame::{self, Kind},
     genesis::{self, Identity},
+    keys::LogKeys,
 };
 use saldo_projector::{End, Phase, Progress, ProjectorError, Rebuild, Report, rebuild, verify, verify_within};
 use saldo_readmodel::ReadModelError;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
 
 async fn checked(url: &str, dir: &Path) -> Outcome {
     let log = EmbeddedLog::connect(url, "accounts").await?;
-    let identity = genesis::create(&log, 1).await?;
+    let identity = genesis::create(&log, 1, &LogKeys::fixed([3; 32])).await?;
     for (account, events) in histories() {
         append(&log, &identity, account, events).await?;
     }
@@ -84,7 +85,7 @@ async fn compares_what_was_left(log: &EmbeddedLog, identity: &Identity, pool: &P
     let go_on = async || rebuild(log, identity, pool, keys, &Rebuild::default(), |_| {}).await;
     assert!(matches!(go_on().await, Err(ProjectorError::LiveStandsStill)), "no projector works");
     let cancel = CancellationToken::new();
-    let (log, identity, pool, keys) = (Arc::new(log.clone()), *identity, pool.clone(), keys.clone());
+    let (log, identity, pool, keys) = (Arc::new(log.clone()), identity.clone(), pool.clone(), keys.clone());
     let projector = tokio::spawn(saldo_projector::run(log, identity, pool, keys, cancel.clone()));
     let rebuilt = go_on().await?;
     assert_eq!((rebuilt.end, rebuilt.compared_at, rebuilt.found.differences), (End::Swapped, Some(7), 0));
@@ -136,7 +137,7 @@ async fn renews_what_is_older(log: &EmbeddedLog, identity: &Identity, pool: &PgP
     assert!(matches!(refused, ProjectorError::ReadModel(ReadModelError::OlderModel(_))), "{refused}");
     append(log, identity, "D-4", vec![due(1)]).await?;
     let cancel = CancellationToken::new();
-    let run = saldo_projector::run(Arc::new(log.clone()), *identity, pool.clone(), keys.clone(), cancel.clone());
+    let run = saldo_projector::run(Arc::new(log.clone()), identity.clone(), pool.clone(), keys.clone(), cancel.clone());
     let projector = tokio::spawn(run);
     let mut served = 0;
     let second = loop {
@@ -181,7 +182,7 @@ async fn batches_are_bounded_by_bytes(
     )
     .await?;
     let cancel = CancellationToken::new();
-    let run = saldo_projector::run(Arc::new(log.clone()), *identity, pool.clone(), keys.clone(), cancel.clone());
+    let run = saldo_projector::run(Arc::new(log.clone()), identity.clone(), pool.clone(), keys.clone(), cancel.clone());
     let projector = tokio::spawn(run);
     let report = verify(log, identity, pool, Some(keys), Duration::from_secs(20), |_| {}).await?;
     assert_eq!((report.found.differences, report.behind), (0, 0), "{report:?}");
@@ -233,7 +234,7 @@ async fn heals_what_an_older_reader_parked(
     for (decode, expected) in [(older_reader as saldo_projector::Decode, &["D-6"][..]), (Commit::decode, &[])] {
         let cancel = CancellationToken::new();
         let (log, keys) = (Arc::new(log.clone()), keys.clone());
-        let run = saldo_projector::run_reading(decode, log, *identity, pool.clone(), keys, cancel.clone());
+        let run = saldo_projector::run_reading(decode, log, identity.clone(), pool.clone(), keys, cancel.clone());
         let projector = tokio::spawn(run);
         parked(expected).await?;
         cancel.cancel();
@@ -327,10 +328,10 @@ async fn a_swap_lets_queries_pass(log: &EmbeddedLog, identity: &Identity, pool: 
 async fn wording_is_not_compared(log: &EmbeddedLog, identity: &Identity, pool: &PgPool, keys: &Keyring) -> Outcome {
     let key = "acme/D-9";
     let parent = frame::first_parent(&identity.log_id, key);
-    let value = frame::encode(Kind::Commit, "acme", "D-9", 1, parent, b"no commit");
+    let value = frame::encode(Kind::Commit, "acme", "D-9", 1, parent, b"no commit", &identity.keys);
     log.append(vec![NewRecord { partition: 0, key: key.into(), value: value.into(), trace: None }]).await?;
     let cancel = CancellationToken::new();
-    let run = saldo_projector::run(Arc::new(log.clone()), *identity, pool.clone(), keys.clone(), cancel.clone());
+    let run = saldo_projector::run(Arc::new(log.clone()), identity.clone(), pool.clone(), keys.clone(), cancel.clone());
     let projector = tokio::spawn(run);
     let report = verify(log, identity, pool, Some(keys), Duration::from_secs(10), |_| {}).await?;
     assert_eq!((report.found.differences, report.behind, report.parked), (0, 0, 1), "{report:?}");
@@ -398,7 +399,7 @@ async fn append_with(
             refusal: None,
             events: vec![event],
         };
-        let value = frame::encode(Kind::Commit, "acme", account, version, parent, &commit.encode());
+        let value = frame::encode(Kind::Commit, "acme", account, version, parent, &commit.encode(), &identity.keys);
         parent = frame::hash(&value);
         log.append(vec![NewRecord { partition: 0, key: key.clone().into(), value: value.into(), trace: None }]).await?;
     }

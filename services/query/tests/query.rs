@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use saldo_api::v1::{self, query_service_server::QueryService};
 use saldo_auth::{Caller, Role};
 use saldo_facts::ConsistencyToken;
-use saldo_log::genesis::Identity;
+use saldo_log::{genesis::Identity, keys::LogKeys};
 use saldo_query::QueryGrpc;
 use saldo_test_postgres::{Database, Failure, Outcome, on_a_database};
 use sqlx::{AssertSqlSafe, PgPool};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
+const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1, keys: LogKeys::NONE };
 
 fn main() -> ExitCode {
     saldo_test_postgres::main([on_a_database("reminders_attempts_totals_and_o5_the_cost_of_aging", with_rows)])

@@ -134,6 +134,10 @@ impl Config {
     pub fn keyring_dir(&self) -> PathBuf {
         self.keyring.dir.clone().unwrap_or_else(|| self.data_dir.join("keyring"))
     }
+
+    pub fn log_keys(&self) -> PathBuf {
+        self.log.keys.clone().unwrap_or_else(|| self.keyring_dir().join(saldo_log::keys::FILE))
+    }
 }
 
 /// `$XDG_DATA_HOME/saldo`, `~/.local/share/saldo`, or `/var/lib/saldo` for root.

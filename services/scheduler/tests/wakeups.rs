@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use saldo_facts::CatalogVersions;
-use saldo_log::genesis::Identity;
+use saldo_log::{genesis::Identity, keys::LogKeys};
 use saldo_scheduler::{
     SchedulerError,
     wakeups::{self, Answer, Chain, Checkpoint, Key, Update},
@@ -11,7 +11,7 @@ use saldo_scheduler::{
 use saldo_test_postgres::{Database, Outcome, on_a_database};
 use sqlx::{AssertSqlSafe, PgPool};
 
-const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
+const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1, keys: LogKeys::NONE };
 const ACCOUNTS: i64 = 1_500;
 const ROUNDS: u64 = 12;
 

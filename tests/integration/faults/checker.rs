@@ -45,6 +45,7 @@ pub async fn check(site: &Site, dir: &Path, plan: &Plan, seconds: u64) -> Outcom
     let python = tokio::task::spawn_blocking(python).await??;
     let mut command = Command::new(python);
     command.arg(Path::new(DIR).join("check.py")).arg("--run").arg(dir).args(["--proto", PROTO, "--topic", TOPIC]);
+    command.arg("--keys").arg(site.log_keys());
     command.args(["--brokers", &site.kafka.brokers, "--database", &site.database.url(site.database.port)]);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     println!("{}", String::from_utf8_lossy(&output.stdout));

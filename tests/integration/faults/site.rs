@@ -151,6 +151,11 @@ impl Site {
         Ok(clients)
     }
 
+    /// The file of the keys that records are written under.
+    pub fn log_keys(&self) -> PathBuf {
+        self.dir.join("keys").join(saldo_log::keys::FILE)
+    }
+
     /// Where a process of ours listens, without a proxy.
     pub async fn direct(&self, process: &Process, tenant: &str) -> Result<Clients, Failure> {
         Ok(self.target(process.endpoint(), tenant)?.connect().await?)

@@ -1,9 +1,6 @@
 //! One consumer for a whole tail, polled on a thread of its own: librdkafka's queue is drained in batches.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,6 +16,7 @@ use tracing::error;
 
 use super::{
     Asker, KafkaConfig, KafkaTls,
+    gaps::{Gapless, Places},
     reach::{KAFKA, complained, noted},
 };
 use crate::{LogError, READ_BYTES, Record, Tail};
@@ -64,10 +62,7 @@ impl Tail for KafkaTail {
     }
 }
 
-/// Where the next record of each partition stands.
-type Places = BTreeMap<u32, u64>;
-
-fn open(config: &KafkaConfig, places: &Places) -> Result<Asker, KafkaError> {
+pub(super) fn open(config: &KafkaConfig, places: &Places) -> Result<Asker, KafkaError> {
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in places {
         assignment.add_partition_offset(&config.topic, *partition as i32, Offset::Offset(*offset as i64))?;
@@ -79,13 +74,13 @@ fn open(config: &KafkaConfig, places: &Places) -> Result<Asker, KafkaError> {
 fn poll(
     mut config: KafkaConfig,
     mut consumer: Asker,
-    mut places: Places,
+    places: Places,
     sender: &mpsc::Sender<Result<Vec<Record>, LogError>>,
 ) {
-    let mut asked = Instant::now();
+    let (mut asked, mut gapless) = (Instant::now(), Gapless::new(places));
     while !sender.is_closed() {
         if config.tls.as_mut().is_some_and(KafkaTls::is_due) {
-            match open(&config, &places) {
+            match open(&config, &gapless.places) {
                 Ok(new) => consumer = new,
                 Err(error) => {
                     error!(%error, "no Kafka reader could be made of new TLS files; the one before goes on meanwhile");
@@ -96,18 +91,23 @@ fn poll(
         let mut batch: Vec<Record> = Vec::new();
         let (mut wait, mut bytes) = (POLL, 0);
         while batch.len() < BATCH && bytes < READ_BYTES {
+            if let Some(next) = gapless.next() {
+                bytes += next.value.len();
+                batch.push(next);
+                wait = Duration::ZERO;
+                continue;
+            }
             match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
                     KAFKA.over();
-                    bytes += message.payload_len();
-                    batch.push(record(&message));
+                    gapless.take(record(&message));
                 }
+                Some(Err(KafkaError::PartitionEOF(partition))) => gapless.at_end(partition.max(0) as u32),
                 Some(Err(error)) => {
                     if let Some(fatal) = fatal(&error) {
-                        advance(&mut places, &batch);
                         let fatal = match fatal {
-                            Fatal::OutOfRange(why) => cut(&config.topic, &consumer, &places, why),
+                            Fatal::OutOfRange(why) => cut(&config.topic, &consumer, &gapless.places, why),
                             Fatal::Gone(why) => LogError::Unavailable(why),
                         };
                         let _ = sender.blocking_send(Err(fatal));
@@ -122,11 +122,13 @@ fn poll(
             }
             wait = Duration::ZERO;
         }
-        advance(&mut places, &batch);
+        if batch.is_empty() {
+            gapless.look(&config, &consumer);
+        }
         // A quiet log does not show by itself that it is in reach again.
         if batch.is_empty() && KAFKA.lasts() && asked.elapsed() >= ASK_EVERY {
             asked = Instant::now();
-            for (partition, _) in places.iter().take(1) {
+            for (partition, _) in gapless.places.iter().take(1) {
                 let _ = noted(consumer.fetch_watermarks(&config.topic, *partition as i32, LOOK));
             }
         }
@@ -134,10 +136,6 @@ fn poll(
             return;
         }
     }
-}
-
-fn advance(places: &mut Places, batch: &[Record]) {
-    places.extend(batch.iter().map(|record| (record.partition, record.offset + 1)));
 }
 
 /// Holds the trace that a record was written under.

@@ -163,7 +163,7 @@ pub async fn one_truth(pool: PgPool) -> Outcome {
     assert!(accepted > 600, "most of what is tried happens: {accepted}");
     let facts = lives.iter().flat_map(|(_, life)| life.commits.iter().flat_map(|(_, events)| events));
     let kinds: BTreeSet<&str> = facts.filter(|event| matches!(event, Event::Ledger(_))).map(event_type).collect();
-    assert_eq!(kinds.len(), 9, "every fact of the ledger happens: {kinds:?}");
+    assert_eq!(kinds.len(), 10, "every fact of the ledger happens: {kinds:?}");
     assert!(
         lives.iter().any(|(_, life)| !life.account.ledger.ahead.is_empty()),
         "items are paid before they are issued"

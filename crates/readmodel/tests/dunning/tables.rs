@@ -1,13 +1,13 @@
 //! The same in Postgres.
 
-use saldo_log::{acceptor::Position, genesis::Identity};
+use saldo_log::{acceptor::Position, genesis::Identity, keys::LogKeys};
 use saldo_readmodel::{Accepted, Applied, Move, Opened, Rows, Schema, apply, ensure};
 use saldo_test_postgres::{Failure, Outcome};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::{stories, story::Story};
 
-pub const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1 };
+pub const IDENTITY: Identity = Identity { log_id: [1; 16], partitions: 1, keys: LogKeys::NONE };
 
 /// Every story's commits in one log, turn by turn: which story, and which commit of it.
 pub fn log(stories: &[Story]) -> Vec<(&Story, usize)> {

@@ -24,6 +24,7 @@ use saldo_log::{
     NewRecord,
     acceptor::Head,
     frame::{self, MAX_COMMIT_BYTES},
+    keys::LogKeys,
 };
 
 use super::{
@@ -42,20 +43,22 @@ const REREAD: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
 const REMEMBERED: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
 
 /// Where a chain begins.
-pub struct ChainStart {
+pub struct ChainStart<'k> {
     /// The account's partition.
     pub partition: u32,
     /// The account's head.
     pub head: Head,
     /// The chain's number.
     pub number: u64,
+    /// The keys that its records are written under.
+    pub keys: &'k LogKeys,
 }
 
 /// Decides the commands that wait, unless a chain is in flight already. Records to append are pushed to `records`.
 pub fn decide(
     live: &mut LiveAccount,
     store: &Store,
-    start: ChainStart,
+    start: ChainStart<'_>,
     in_force: &InForce,
     now: Timestamp,
     records: &mut Vec<NewRecord>,
@@ -67,6 +70,7 @@ pub fn decide(
     let Some(key) = waiting.front().map(|queued| queued.key.clone()) else { return Ok(()) };
     let mut chain = Chain {
         head: start.head,
+        keys: start.keys,
         before: &live.stored.account,
         account: live.stored.account.clone(),
         recorded_at: live.stored.recorded_at,
@@ -115,6 +119,7 @@ enum Decided {
 /// The account as the commits of the chain leave it. It is copied once for the whole chain and folded in place.
 struct Chain<'c> {
     head: Head,
+    keys: &'c LogKeys,
     before: &'c Account,
     account: Account,
     recorded_at: Option<Timestamp>,
@@ -170,7 +175,7 @@ impl Chain<'_> {
         let commit = commit(queued, now, wakeup, catalog, refusal, events);
         let version = self.head.version + 1;
         let (tenant, account, payload) = (&queued.tenant, &queued.account, commit.encode());
-        let value = frame::encode(frame::Kind::Commit, tenant, account, version, self.head.hash, &payload);
+        let value = frame::encode(frame::Kind::Commit, tenant, account, version, self.head.hash, &payload, self.keys);
         if value.len() > MAX_COMMIT_BYTES {
             self.go_back(decided);
             let rule = format!("the commit would have {} bytes; at most {MAX_COMMIT_BYTES} are kept", value.len());

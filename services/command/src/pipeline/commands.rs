@@ -10,6 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use saldo_facts::Commit;
+use saldo_keyring::Keyring;
 use saldo_log::{
     Log, LogError,
     acceptor::Position,
@@ -47,7 +48,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const MESSAGES: usize = 4;
 
 /// How a command service runs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// The folder of the local stores, one file a partition. One instance at a time may use it.
     pub store_dir: PathBuf,
@@ -58,6 +59,8 @@ pub struct Options {
     pub patience: Duration,
     /// Whether the process still trusts its log. Nothing is decided once the log is another one.
     pub trust: Trust,
+    /// The key store. Nothing is appended while it is gone.
+    pub keyring: Keyring,
 }
 
 /// The workers, and the way to them.
@@ -112,13 +115,21 @@ impl Commands {
     ) -> Result<(Self, Running), StartError> {
         saldo_private_files::folder(&options.store_dir)
             .map_err(|error| store_error(&options.store_dir, error.to_string()))?;
+        saldo_telemetry::foreign_records("accounts", 0);
         let runtime = Handle::current();
         let failed = FirstFailure::default();
         let metrics = CommandMetrics::new();
         let check = Arc::new(ClockCheck::new(basis.clock.clone(), metrics.clone()));
         let trust = options.trust;
-        let shared =
-            Shared { log: log.clone(), basis, check: check.clone(), trust: trust.clone(), metrics: metrics.clone() };
+        let shared = Shared {
+            log: log.clone(),
+            keys: identity.keys.clone(),
+            keyring: options.keyring,
+            basis,
+            check: check.clone(),
+            trust: trust.clone(),
+            metrics: metrics.clone(),
+        };
         let is_held = shared.basis.catalog.state().system().held.is_some();
         let partitions = open_partitions(&options.store_dir, log.as_ref(), &identity, is_held, &metrics).await?;
         let stores: Vec<PathBuf> = partitions.iter().map(|(path, _)| path.clone()).collect();

@@ -150,6 +150,11 @@ impl Partition {
                 Verdict::Accepted { frame, hash } => (frame, hash),
                 Verdict::Void(reason) => {
                     self.metrics.void(reason);
+                    if reason.is_foreign() {
+                        saldo_telemetry::foreign_records("accounts", 1);
+                        let (partition, offset) = (self.number, record.offset);
+                        warn!(partition, offset, %reason, "somebody else has written the log; the record counts for nobody");
+                    }
                     continue;
                 }
                 Verdict::Genesis | Verdict::Resumed => continue,

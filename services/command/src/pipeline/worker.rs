@@ -14,7 +14,8 @@ use std::{
 use saldo_catalog::Catalog;
 use saldo_clock::Clock;
 use saldo_crash_point::crash_point;
-use saldo_log::{AppendError, Log, NewRecord, Record, acceptor::Head, same::Trust};
+use saldo_keyring::Keyring;
+use saldo_log::{AppendError, Log, NewRecord, Record, acceptor::Head, keys::LogKeys, same::Trust};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -48,6 +49,9 @@ pub struct Basis {
 #[derive(Clone)]
 pub struct Shared {
     pub log: Arc<dyn Log>,
+    /// The keys that records are written under.
+    pub keys: LogKeys,
+    pub keyring: Keyring,
     pub basis: Basis,
     pub check: Arc<ClockCheck>,
     pub trust: Trust,
@@ -57,10 +61,12 @@ pub struct Shared {
 impl Shared {
     /// Reads the clock of a decision. Fails while nothing may be decided.
     fn now(&self) -> Result<Reading, Failure> {
-        match self.trust.lost() {
-            Some(why) => Err(Failure::LogChanged(why)),
-            None => self.check.read_clock(),
+        if let Some(why) = self.trust.lost() {
+            return Err(Failure::LogChanged(why));
         }
+        // What is sealed under a key that is lost must not be appended. The process's guard says why, once.
+        self.keyring.check().map_err(|_| Failure::KeyStore)?;
+        self.check.read_clock()
     }
 }
 
@@ -269,6 +275,9 @@ impl Worker {
     /// Decides what waits for the ready accounts, and appends all their chains together.
     fn decide(&mut self, runtime: &Handle, queue: &QueueReceiver<QueuedCommand>) -> Result<(), PartitionError> {
         let mut ready = std::mem::take(&mut self.ready);
+        if ready.is_empty() {
+            return Ok(());
+        }
         ready.sort_unstable();
         ready.dedup();
         let now = match self.shared.now() {
@@ -299,7 +308,7 @@ impl Worker {
                 }
                 continue;
             }
-            let start = ChainStart { partition, head, number: self.chains };
+            let start = ChainStart { partition, head, number: self.chains, keys: &self.shared.keys };
             chain::decide(live, store, start, &in_force, now.instant, &mut records)?;
             if records.len() > before {
                 self.batch.unresolved.push(key.clone());

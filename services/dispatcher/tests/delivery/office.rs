@@ -16,6 +16,7 @@ use saldo_log::{
     embedded::EmbeddedLog,
     frame::{self, Kind},
     genesis,
+    keys::LogKeys,
 };
 use saldo_test_postgres::{Failure, Outcome};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -62,9 +63,9 @@ impl Office {
     pub async fn open(url: &str) -> Result<Self, Failure> {
         let pool = PgPool::connect(url).await?;
         let log = EmbeddedLog::connect(url, "accounts").await?;
-        let identity = genesis::create(&log, 1).await?;
+        let identity = genesis::create(&log, 1, &LogKeys::fixed([3; 32])).await?;
         let catalog_log = EmbeddedLog::connect(url, "catalog").await?;
-        let catalog_identity = genesis::create(&catalog_log, 1).await?;
+        let catalog_identity = genesis::create(&catalog_log, 1, &identity.keys).await?;
         let first = frame::first_parent(&catalog_identity.log_id, &format!("acme/{CHAIN}"));
         let published = publish(&catalog_log, ("acme", 1, first), POLICY).await?;
         let schema = saldo_readmodel::ensure(&pool, &identity).await?.name().to_owned();
@@ -134,7 +135,7 @@ impl Office {
         let dispatcher = Dispatcher {
             pool: self.pool.clone(),
             log: self.log.clone(),
-            identity: self.identity,
+            identity: self.identity.clone(),
             catalog,
             clients: ServiceClients::new([channel], self.issuer.clone(), "dispatcher"),
             clock: Clock::system(),
@@ -213,7 +214,7 @@ async fn publish(
         events,
     };
     let key = format!("{tenant}/{CHAIN}");
-    let value = frame::encode(Kind::Commit, tenant, CHAIN, version, parent, &commit.encode());
+    let value = frame::encode(Kind::Commit, tenant, CHAIN, version, parent, &commit.encode(), &LogKeys::fixed([3; 32]));
     let hash = frame::hash(&value);
     log.append(vec![NewRecord { partition: 0, key: key.into(), value: value.into(), trace: None }]).await?;
     Ok(hash)

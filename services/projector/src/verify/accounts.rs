@@ -139,7 +139,10 @@ fn listed(lines: &[String]) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use saldo_log::frame::{self, Kind};
+    use saldo_log::{
+        frame::{self, Kind},
+        keys::LogKeys,
+    };
 
     use super::*;
 
@@ -147,7 +150,7 @@ mod tests {
     fn every_account_is_folded_once_and_few_at_a_time() {
         let unread = Err(DecodeError::Malformed { what: "commit".into(), why: "made up".into() });
         let values: Vec<Vec<u8>> = (0..100)
-            .map(|number| frame::encode(Kind::Commit, "acme", &format!("D-{number}"), 1, [0; 32], b""))
+            .map(|number| frame::encode(Kind::Commit, "acme", &format!("D-{number}"), 1, [0; 32], b"", &LogKeys::NONE))
             .collect();
         let mut accounts = Accounts::within(10 * ACCOUNT_BYTES);
         let (mut met, mut readings) = (BTreeSet::new(), 0);

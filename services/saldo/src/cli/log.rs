@@ -11,7 +11,7 @@ use saldo_catalog::{
 use saldo_clock::Clock;
 use saldo_facts::{Format, KeyStoreBound};
 use saldo_keyring::WithoutKey;
-use saldo_log::same::hex;
+use saldo_log::{keys::LogKeys, same::hex};
 use serde_json::json;
 
 use super::{Run, verify::DIFFERENT};
@@ -54,6 +54,16 @@ pub enum Log {
         after_help = "With --older-log sending is held for every creditor until `saldo sending release`, since the log does not know what was sent after it was backed up. The read models are made anew by the next projector.\n\nExit code 0: log and key store belong together; 3: they do not, and nothing was changed.\n\nExamples:\n  saldo log accept\n  saldo log accept --older-log --config /etc/saldo/saldo.toml\n  saldo log accept --missing-keys"
     )]
     Accept(AcceptArgs),
+    /// Add a key for the records of the log, and end the one before.
+    ///
+    /// A record counts only if it was written under a key of `log.keys`. Rotate the key when somebody may have read the file. The
+    /// services take the new key by themselves: they write under it after a minute. Ten minutes after that command no new record
+    /// counts that was written under the key before. Records of earlier times count for ever, so no key is ever removed. Back up
+    /// the key store afterwards.
+    #[command(
+        after_help = "Examples:\n  saldo log rotate-key --config /etc/saldo/saldo.toml\n  saldo log rotate-key --keyring-dir /var/lib/saldo/keyring --kafka broker:9092"
+    )]
+    RotateKey(Overrides),
 }
 
 #[derive(Args)]
@@ -80,7 +90,7 @@ pub struct UpgradeArgs {
 impl Run for Log {
     async fn run(self) -> Outcome {
         let settings = match &self {
-            Log::Create(settings) => settings,
+            Log::Create(settings) | Log::RotateKey(settings) => settings,
             Log::Upgrade(args) => &args.settings,
             Log::Accept(args) => &args.settings,
         };
@@ -98,6 +108,7 @@ impl Run for Log {
             Log::Create(_) => create(&config, &stores).await.map(|()| ExitCode::SUCCESS),
             Log::Upgrade(args) => raise(&config, &stores, args.json).await.map(|()| ExitCode::SUCCESS),
             Log::Accept(args) => accept(&config, &stores, args).await,
+            Log::RotateKey(_) => rotate(&config, &stores).await.map(|()| ExitCode::SUCCESS),
         };
         stores.close().await;
         done
@@ -147,7 +158,7 @@ async fn accept(config: &Config, stores: &Stores, args: &AcceptArgs) -> Outcome 
     let catalog = || stores.catalog_log.clone();
     if args.older_log {
         let reason = "an older log was restored".to_owned();
-        operator::hold_sending(catalog(), identities.catalog, true, reason, ACCEPTER, now).await?;
+        operator::hold_sending(catalog(), &identities.catalog, true, reason, ACCEPTER, now).await?;
         println!("sending is held for every creditor until `saldo sending release --reason TEXT`");
         match stores.database() {
             Ok(database) => {
@@ -160,7 +171,7 @@ async fn accept(config: &Config, stores: &Stores, args: &AcceptArgs) -> Outcome 
     found.keyring.bind().await?;
     if let (true, Some(own)) = (found.other_store, found.keyring.binding()) {
         let bound = KeyStoreBound { accounts_log: own.log_id, key_store: own.store_id };
-        operator::bind_anew(catalog(), identities.catalog, bound, ACCEPTER, now).await?;
+        operator::bind_anew(catalog(), &identities.catalog, bound, ACCEPTER, now).await?;
     }
     found.keyring.accept_reached(found.marks()).await?;
     println!("log and key store belong together; start the processes");
@@ -189,7 +200,7 @@ async fn create(config: &Config, stores: &Stores) -> Result<(), Failure> {
         || holds_commits(stores.catalog_log.as_ref(), &catalog).await?;
     let format = match in_use {
         true => allowed(stores.catalog_log.clone(), &catalog).await?,
-        false => upgrade(stores.catalog_log.clone(), catalog, Clock::system().now(), UPGRADER).await?.to,
+        false => upgrade(stores.catalog_log.clone(), &catalog, Clock::system().now(), UPGRADER).await?.to,
     };
     for (topic, identity) in [(&config.log.topic, accounts), (&config.log.catalog_topic(), catalog)] {
         println!("{topic}: log {}, partitions: {}", hex(&identity.log_id), identity.partitions);
@@ -201,10 +212,19 @@ async fn create(config: &Config, stores: &Stores) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn rotate(config: &Config, stores: &Stores) -> Result<(), Failure> {
+    // Fails for the keys of another log.
+    stores.identities(config, false).await?;
+    let path = config.log_keys();
+    let number = LogKeys::rotate(&path, Clock::system().now())?;
+    println!("key {number} was added to {}; back up the key store", path.display());
+    Ok(())
+}
+
 async fn raise(config: &Config, stores: &Stores, as_json: bool) -> Result<(), Failure> {
     let Identities { catalog, .. } = stores.identities(config, false).await?;
     let now = Clock::system().now();
-    let Upgraded { from, to } = upgrade(stores.catalog_log.clone(), catalog, now, UPGRADER).await?;
+    let Upgraded { from, to } = upgrade(stores.catalog_log.clone(), &catalog, now, UPGRADER).await?;
     if as_json {
         println!("{}", json!({ "from": from, "to": to, "raised": from != to }));
     } else if from == to {

@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn a_message_under_way_is_shown_with_the_time_by_which_its_outcome_is_known() {
         let send_before = saldo_api::Timestamp { seconds: 1_772_442_000, nanos: 0 };
-        let view = v1::ReminderView { status: "started".into(), until: Some(send_before), ..Default::default() };
+        let (status, channel) = ("started".into(), "email".into());
+        let view = v1::ReminderView { status, channel, until: Some(send_before), ..Default::default() };
         let line = line(view);
         assert_eq!(
             (line.why().as_str(), line.until.as_deref()),

@@ -59,8 +59,8 @@ impl Run for Rebuild {
         telemetry::start(&config.tracing)?;
         let stores = Stores::open_for_tool(&config, true).await?;
         let identities = stores.identities(&config, false).await?;
-        let identity = identities.accounts;
         let keyring = open_keyring(&config, &stores, &identities, None).await?;
+        let identity = identities.accounts;
         let options = saldo_projector::Rebuild {
             fresh: self.fresh,
             accept_differences: self.accept_differences,

@@ -10,7 +10,7 @@ use saldo_log::{
     Log,
     acceptor::{Acceptor, Verdict},
     frame::partition_of,
-    genesis::{self, Identity},
+    genesis::Identity,
     same::hex,
 };
 use saldo_readmodel::{Accepted, CommitPosition, Owner, Rows};
@@ -70,7 +70,7 @@ impl Run for Replay {
         let config = Config::load(&self.settings)?;
         telemetry::start(&config.tracing)?;
         let stores = Stores::open_for_tool(&config, false).await?;
-        let identity = genesis::open(stores.log.as_ref()).await?;
+        let identity = stores.identities(&config, false).await?.accounts;
         let text = self.account.to_string();
         let chain = read(stores.log.as_ref(), &identity, &text).await;
         stores.close().await;

@@ -116,7 +116,7 @@ async fn hold_in(stores: &Stores, config: &Config, on: bool, reason: String) -> 
         return Ok(false);
     }
     let now = Clock::system().now();
-    operator::hold_sending(stores.catalog_log.clone(), catalog, on, reason, OPERATOR, now).await?;
+    operator::hold_sending(stores.catalog_log.clone(), &catalog, on, reason, OPERATOR, now).await?;
     Ok(true)
 }
 

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anstream::{print, println};
 use saldo_keyring::{Keyring, KeyringError, WhereMissing};
-use saldo_log::{acceptor::VoidReason, genesis};
+use saldo_log::acceptor::VoidReason;
 use saldo_projector::{Difference, Differences, Report};
 
 use super::Run;
@@ -43,7 +43,7 @@ impl Run for Verify {
         let config = Config::load(&self.settings)?;
         telemetry::start(&config.tracing)?;
         let stores = Stores::open_for_tool(&config, true).await?;
-        let identity = genesis::open(stores.log.as_ref()).await?;
+        let identity = stores.identities(&config, false).await?.accounts;
         let bar = progress::records("verifying");
         // Without the key store, everything but personal values can be checked.
         let keyring = match Keyring::open(&config.keyring_dir(), identity.log_id, WhereMissing::Refuse) {
@@ -84,6 +84,12 @@ pub fn describe(report: &Report) -> String {
     );
     for (reason, count) in report.void.iter().filter(|(reason, _)| **reason != probe) {
         text += &format!("  void: {count} x {reason}\n");
+    }
+    if report.foreign > 0 {
+        text += &format!(
+            "  {} of them were NOT WRITTEN BY SALDO: somebody else can write the topic; they count for nobody, see docs/security.md\n",
+            report.foreign
+        );
     }
     if probes > 0 {
         let noun = if probes == 1 { "probe" } else { "probes" };

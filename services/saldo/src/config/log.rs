@@ -35,6 +35,9 @@ pub struct LogConfig {
     pub partitions: u32,
     /// Replicas of a topic that is created.
     pub replication_factor: u32,
+    /// The file of the keys that the records are written under; absent: `log.keys` in the key store's folder. Every process but the
+    /// query service reads it.
+    pub keys: Option<PathBuf>,
     /// Use a topic whose settings do not make acknowledged records durable.
     pub allow_unsafe: bool,
 }
@@ -51,6 +54,7 @@ impl Default for LogConfig {
             catalog_topic: None,
             partitions: 16,
             replication_factor: 3,
+            keys: None,
             allow_unsafe: false,
         }
     }

@@ -12,7 +12,7 @@ use saldo_keyring::{Absent, Keyring, KeyringError, Mark, WhereMissing, WithoutKe
 use saldo_log::{
     Log,
     acceptor::Position,
-    frame::{Frame, Kind},
+    frame::{self, Frame, Kind},
     genesis::Identity,
     same::{self, Changed, hex},
 };
@@ -108,7 +108,7 @@ impl Examined {
                 from = noted.iter().map(|position| position.next).collect();
             }
         }
-        let without_key = without_key(log, &keyring, &from, &positions).await?;
+        let without_key = without_key(log, identity, &keyring, &from, &positions).await?;
         Ok(Self { keyring, bound, older_log, other_store, without_key, positions })
     }
 
@@ -168,7 +168,7 @@ pub async fn open_keyring(
         return Ok(examined.keyring);
     };
     let bound = KeyStoreBound { accounts_log: own.log_id, key_store: own.store_id };
-    match operator::bind(stores.catalog_log.clone(), identities.catalog, bound, BINDER, now).await {
+    match operator::bind(stores.catalog_log.clone(), &identities.catalog, bound, BINDER, now).await {
         Ok(bound) => {
             let examined = Examined { other_store: is_other(bound, &examined.keyring), bound, ..examined };
             examined.mismatch().map_or(Ok(examined.keyring), |mismatch| Err(mismatch.into()))
@@ -222,6 +222,7 @@ pub async fn check_database(
 /// The seals in the log whose keys are not in the key store, from these offsets on.
 async fn without_key(
     log: &dyn Log,
+    identity: &Identity,
     keyring: &Keyring,
     from: &[u64],
     positions: &[Position],
@@ -241,7 +242,8 @@ async fn without_key(
                 continue;
             }
             left -= 1;
-            if let Ok(Frame { kind: Kind::Commit, payload, .. }) = Frame::parse(&record.value) {
+            // A stranger could name keys that never were.
+            if let Some(Frame { kind: Kind::Commit, payload, .. }) = frame::ours(&record, &identity.keys)? {
                 Commit::key_ids(payload).iter().for_each(|id| absent.note(keyring, id));
             }
         }

@@ -26,7 +26,7 @@ use super::{
     stores::Identities,
 };
 
-/// Between two looks at the key store. Besides, each command looks before it seals.
+/// Between two looks at the key store. Besides, each batch of commands looks before it is appended.
 const KEYS_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at the database.
 const DATABASE_LOOK: Duration = Duration::from_secs(5);
@@ -92,7 +92,7 @@ impl Guard {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
         let watching = async {
-            tokio::join!(self.accounts(), self.catalog(), self.keys(), self.rows());
+            tokio::join!(self.accounts(), self.catalog(), self.log_keys(), self.keys(), self.rows());
         };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -179,6 +179,20 @@ impl Guard {
             error!("{why}. {ADVICE}");
         }
         self.trust.lose(why);
+    }
+
+    /// Another process may add a key for the records of the log.
+    async fn log_keys(&self) {
+        loop {
+            let read = self.identities.accounts.keys.refresh();
+            if self.fit.note("log_keys", read.is_ok()) {
+                match read {
+                    Err(why) => error!("{why}"),
+                    Ok(()) => info!("the keys of the log can be read"),
+                }
+            }
+            tokio::time::sleep(KEYS_LOOK).await;
+        }
     }
 
     async fn keys(&self) {

@@ -46,9 +46,13 @@ impl Resources {
         } else {
             Stores::open_apart(config, any(Service::uses_database)).await?
         };
-        let identities = stores.identities(config, create.is_some()).await?;
+        // A service that judges no record is not given the keys of records.
+        let identities = match create.is_some() || any(Service::uses_catalog) {
+            true => stores.identities(config, create.is_some()).await?,
+            false => stores.identities_without_keys().await?,
+        };
         if let Some(now) = create {
-            upgrade(stores.catalog_log.clone(), identities.catalog, now, UPGRADER).await?;
+            upgrade(stores.catalog_log.clone(), &identities.catalog, now, UPGRADER).await?;
         }
         if any(Service::uses_database) {
             check_database(&stores.database()?.pool, stores.log.as_ref(), &identities.accounts, true).await?;

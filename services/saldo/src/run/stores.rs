@@ -10,6 +10,7 @@ use saldo_log::{
     frame::PROBE_KEY,
     genesis::{self, Identity},
     kafka::{KafkaConfig, KafkaLog, KafkaTls},
+    keys::LogKeys,
 };
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -171,11 +172,26 @@ impl Stores {
     /// The identity of both logs. With `create`, a missing log is created.
     pub async fn identities(&self, config: &Config, create: bool) -> Result<Identities, Failure> {
         let (accounts, catalog) = (self.log.as_ref(), self.catalog_log.as_ref());
+        let keys = LogKeys::at(config.log_keys());
         if create {
-            let accounts = genesis::create(accounts, config.log.partitions).await?;
-            return Ok(Identities { accounts, catalog: genesis::create(catalog, PARTITIONS).await? });
+            let log_id = genesis::begin(accounts, config.log.partitions, || keys.begin(), &keys).await?;
+            keys.finish(log_id)?;
+            let accounts = genesis::complete(accounts, &keys).await?;
+            return Ok(Identities { accounts, catalog: genesis::create(catalog, PARTITIONS, &keys).await? });
         }
-        Ok(Identities { accounts: genesis::open(accounts).await?, catalog: genesis::open(catalog).await? })
+        // Keys of another log are said to be that.
+        keys.belong_to(genesis::open(accounts, &LogKeys::NONE).await?.log_id)?;
+        self.identities_under(&keys).await
+    }
+
+    /// The identity of both logs, where no process of theirs has another use for the keys of their records.
+    pub async fn identities_without_keys(&self) -> Result<Identities, Failure> {
+        self.identities_under(&LogKeys::NONE).await
+    }
+
+    async fn identities_under(&self, keys: &LogKeys) -> Result<Identities, Failure> {
+        let accounts = genesis::open(self.log.as_ref(), keys).await?;
+        Ok(Identities { accounts, catalog: genesis::open(self.catalog_log.as_ref(), keys).await? })
     }
 
     pub async fn close(self) {
@@ -199,7 +215,7 @@ impl Stores {
 /// The actor that raises the format of a log, as the history of the catalog names it.
 pub const UPGRADER: &str = "saldo log";
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Identities {
     pub accounts: Identity,
     pub catalog: Identity,

@@ -79,7 +79,7 @@ impl System {
     ) -> Result<Self, Failure> {
         let Start { services, clock, keys, issuer, transports, server_tls, client_tls } = start;
         let Resources { stores, identities, keyring } = resources;
-        let identity = identities.accounts;
+        let identity = identities.accounts.clone();
         let has = |service| services.contains(&service);
         telemetry::log_is_open(&identity);
         let address = endpoint.address;
@@ -106,7 +106,7 @@ impl System {
                 let (tenants, catalog, clock) = (pool.clone(), catalog.clone(), clock.clone());
                 followers
                     .push(Task::spawn("tenants", |stop| saldo_projector::keep_tenants(tenants, catalog, clock, stop)));
-                let (log, keys) = (stores.log.clone(), keys.clone());
+                let (log, identity, keys) = (stores.log.clone(), identity.clone(), keys.clone());
                 Some(Task::spawn("projector", |stop| saldo_projector::run(log, identity, pool, keys, stop)))
             }
             _ => None,
@@ -115,25 +115,27 @@ impl System {
         if let (true, Some(keyring), Some(published)) = (has(Service::Command), &keyring, &published) {
             let basis = Basis { clock: clock.clone(), catalog: published.clone() };
             let store_dir = config.data_dir.join("command");
-            let options = Options { store_dir, queue: config.queue, patience: PATIENCE, trust: trust.clone() };
-            let (commands, running) = Commands::start(stores.log.clone(), identity, basis, options).await?;
+            let (trust, keyring) = (trust.clone(), keyring.clone());
+            let options =
+                Options { store_dir, queue: config.queue, patience: PATIENCE, trust, keyring: keyring.clone() };
+            let (commands, running) = Commands::start(stores.log.clone(), identity.clone(), basis, options).await?;
             commands.caught_up().await?;
             let catalog = CatalogGrpc::new(
                 stores.catalog_log.clone(),
-                identities.catalog,
+                identities.catalog.clone(),
                 published.clone(),
                 commands.clone(),
                 keyring.clone(),
                 clock.clone(),
             );
-            served.command = Some((CommandGrpc::new(commands, keyring.clone()), catalog));
+            served.command = Some((CommandGrpc::new(commands, keyring), catalog));
             workers = Some(running);
         }
         if has(Service::Query) {
             let pool = connect(&stores.database()?.url, QUERY_CONNECTIONS, Some(LONGEST_QUERY)).await?;
             pools.push(pool.clone());
             let clock = clock.clone();
-            served.query = Some(QueryGrpc::new(pool, identity, move || clock.now()).trusting(rows.clone()));
+            served.query = Some(QueryGrpc::new(pool, identity.clone(), move || clock.now()).trusting(rows.clone()));
         }
         let guard = Guard {
             log: stores.log.clone(),
@@ -228,7 +230,7 @@ impl System {
         let dispatcher = saldo_dispatcher::Dispatcher {
             pool,
             log: self.stores.log.clone(),
-            identity: self.identity,
+            identity: self.identity.clone(),
             catalog: published,
             clients: clients("dispatcher"),
             clock,

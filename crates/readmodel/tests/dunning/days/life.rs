@@ -155,7 +155,7 @@ impl Life {
     pub fn try_something(&mut self, dice: &mut Dice, index: u64) {
         let (today, any) = (self.today(), dice.below(index + 1));
         let amount = |dice: &mut Dice| 1 + dice.below(900) as i64;
-        let command = match dice.below(21) {
+        let command = match dice.below(24) {
             0..=6 => {
                 let issue_date = today + dice.days(-40, 20);
                 let total = Money { minor: 2 + amount(dice), currency: currency(dice) };
@@ -211,16 +211,16 @@ impl Life {
                 reason: None,
             },
             18 => ledger::Command::DeallocateCreditNote {
-                credit_note: number("A", any),
+                credit_note: self.allocated_credit_note(dice).unwrap_or_else(|| number("A", any)),
                 items: Vec::new(),
                 deallocation_date: (dice.below(2) == 0).then(|| today + dice.days(-20, 1)),
                 reason: None,
             },
-            19 => ledger::Command::RefundCredit {
+            19..=22 => ledger::Command::RefundCredit {
                 reference: number("R", index),
                 kind: if dice.below(2) == 0 { CreditKind::Payment } else { CreditKind::CreditNote },
                 document: number(if dice.below(2) == 0 { "P" } else { "A" }, any),
-                amount: Money { minor: amount(dice), currency: currency(dice) },
+                amount: Money { minor: 1 + dice.below(60) as i64, currency: currency(dice) },
                 refund_date: today + dice.days(-5, 1),
                 reason: None,
             },
@@ -230,6 +230,17 @@ impl Life {
             }
         };
         self.ask(command.into());
+    }
+
+    /// One of the credit notes that were allocated: of a random number hardly one is.
+    fn allocated_credit_note(&self, dice: &mut Dice) -> Option<DocumentNumber> {
+        let facts = self.commits.iter().flat_map(|(_, events)| events);
+        let allocated = facts.filter_map(|event| match event {
+            Event::Ledger(ledger::Fact::CreditNoteAllocated(fact)) => Some(&fact.credit_note),
+            _ => None,
+        });
+        let allocated: Vec<_> = allocated.collect();
+        (!allocated.is_empty()).then(|| allocated[dice.below(allocated.len() as u64) as usize].clone())
     }
 
     /// The open amounts by the domain's state on a day that is not before the newest decision.

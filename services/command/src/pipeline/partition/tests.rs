@@ -12,12 +12,17 @@ use saldo_facts::{CatalogVersions, Commit, DecodeError, FACTS, declare::Fact, de
 use saldo_log::{
     frame::{self, GENESIS_KEY, Kind},
     genesis::Identity,
+    keys::LogKeys,
 };
 
 use super::*;
 
 const KEY: &str = "acme/D-1";
-const IDENTITY: Identity = Identity { log_id: [7; 16], partitions: 1 };
+const LOG_ID: [u8; 16] = [7; 16];
+
+fn keys() -> LogKeys {
+    LogKeys::fixed([3; 32])
+}
 
 /// Knows no holds.
 fn older_release(payload: &[u8]) -> Result<Commit, DecodeError> {
@@ -39,10 +44,10 @@ struct History {
 
 impl History {
     fn new() -> Self {
-        let log_id = IDENTITY.log_id.to_vec();
+        let log_id = LOG_ID.to_vec();
         let payload = v1::GenesisPayload { log_id, partition: 0, partition_count: 1, format: 1 };
-        let value = frame::encode(Kind::Genesis, "", "", 0, [0; 32], &payload.encode_to_vec());
-        let head = Head { hash: frame::first_parent(&IDENTITY.log_id, KEY), version: 0 };
+        let value = frame::encode(Kind::Genesis, "", "", 0, [0; 32], &payload.encode_to_vec(), &keys());
+        let head = Head { hash: frame::first_parent(&LOG_ID, KEY), version: 0 };
         let mut history = Self { records: Vec::new(), head };
         history.push(GENESIS_KEY, value);
         history
@@ -75,14 +80,15 @@ impl History {
             refusal: None,
             events: vec![event],
         };
-        let value = frame::encode(Kind::Commit, "acme", "D-1", version, self.head.hash, &commit.encode());
+        let value = frame::encode(Kind::Commit, "acme", "D-1", version, self.head.hash, &commit.encode(), &keys());
         self.head = Head { hash: frame::hash(&value), version };
         self.push(KEY, value);
     }
 }
 
 fn open(path: &Path, decode: Decoder) -> Partition {
-    Partition::open(path, &IDENTITY, 0, decode, CommandMetrics::new()).expect("opened")
+    let identity = Identity { log_id: LOG_ID, partitions: 1, keys: keys() };
+    Partition::open(path, &identity, 0, decode, CommandMetrics::new()).expect("opened")
 }
 
 fn stored(partition: &mut Partition) -> crate::pipeline::store::StoredAccount {

@@ -127,7 +127,7 @@ fn per_second(count: u64, time: Duration) -> u64 {
 }
 
 fn project(system: &System, pool: &PgPool, keys: &Keyring) -> Task {
-    let (log, identity, pool, keys) = (system.stores.log.clone(), system.identity, pool.clone(), keys.clone());
+    let (log, identity, pool, keys) = (system.stores.log.clone(), system.identity.clone(), pool.clone(), keys.clone());
     Task::spawn("projector", move |stop| saldo_projector::run(log, identity, pool, keys, stop))
 }
 

@@ -145,7 +145,7 @@ async fn dispatch(
     smtp: Pool,
 ) -> Result<Task, Failure> {
     let catalog_log = system.stores.catalog_log.clone();
-    let identity = saldo_log::genesis::open(catalog_log.as_ref()).await?;
+    let identity = saldo_log::genesis::open(catalog_log.as_ref(), &system.identity.keys).await?;
     let (catalog, _) = Catalog::open(catalog_log, &identity).await?;
     let channel = Endpoint::from_shared(format!("http://{}", system.address))?.connect_lazy();
     let mut transports = Transports::default();
@@ -153,7 +153,7 @@ async fn dispatch(
     let dispatcher = Dispatcher {
         pool: crate::run::stores::connect(&system.stores.database()?.url, 6, None).await?,
         log: system.stores.log.clone(),
-        identity: system.identity,
+        identity: system.identity.clone(),
         catalog,
         clients: ServiceClients::new([channel], issuer, "dispatcher"),
         clock: Clock::system(),
