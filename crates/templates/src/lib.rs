@@ -9,7 +9,8 @@ mod words;
 use std::io::{self, Write};
 
 use minijinja::{
-    Environment, ErrorKind, UndefinedBehavior, Value, default_auto_escape_callback, filters, value::Serde,
+    Environment, Error, ErrorKind, UndefinedBehavior, Value, default_auto_escape_callback, filters, tests as checks,
+    value::Serde,
 };
 use saldo_domain::{dunning::policy::is_name, fault::FieldFault, line::is_one_line};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ pub const MAX_SUBJECT: usize = 200;
 /// Longest text or HTML that comes out, in bytes. Both together, encoded, stay below the largest mail.
 pub const MAX_OUTPUT: usize = 192 << 10;
 /// Instructions that one rendering may take. It is enough for thousands of items, and stops an endless loop. Each 64 bytes that an
-/// expression makes count for one too.
+/// expression makes or reads count for one too, so this bounds the memory as well: 32 MB.
 const FUEL: u64 = 500_000;
 
 /// The source of messages. The text and the HTML of one template say the same.
@@ -78,7 +79,7 @@ impl Template {
         self.check_with(samples)
     }
 
-    /// Names the faults of a template's form. One that was published has rendered every sample then.
+    /// Names the faults of a template's form, without samples. A published template has rendered every sample before.
     pub fn check_form(&self) -> Vec<FieldFault> {
         self.check_with(|_| Vec::new())
     }
@@ -143,20 +144,25 @@ impl Template {
 fn environment() -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_auto_escape_callback(default_auto_escape_callback);
-    // Those that people need in a letter. A filter costs what it does, and `safe` would let values into HTML as they are.
+    // The filters that people need in a letter. `safe` is not there, since it would put values into HTML unescaped.
     environment.add_filter("capitalize", filters::capitalize);
     environment.add_filter("default", filters::default);
     environment.add_filter("first", filters::first);
-    environment.add_filter("length", filters::length);
+    environment.add_filter("length", length);
     environment.add_filter("lower", filters::lower);
     environment.add_filter("title", filters::title);
     environment.add_filter("trim", filters::trim);
     environment.add_filter("upper", filters::upper);
-    environment.add_test("defined", minijinja::tests::is_defined);
-    environment.add_test("undefined", minijinja::tests::is_undefined);
+    environment.add_test("defined", checks::is_defined);
+    environment.add_test("undefined", checks::is_undefined);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment
+}
+
+/// The engine's own filter takes what is not there for empty.
+fn length(value: &Value) -> Result<usize, Error> {
+    if value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { filters::length(value) }
 }
 
 type Compiled<'s> = minijinja::Template<'s, 's>;

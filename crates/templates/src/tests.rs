@@ -43,6 +43,7 @@ fn each_fault_is_named_with_its_part() {
             "too long",
         ),
         ("{% for a in items %}{% for b in items %}{{ payment }}{% endfor %}{% endfor %}", "longer than"),
+        ("{% for item in items %}{{ item.total | length }}{% endfor %}", "not there"),
         ("{{ items | nosuchfilter }}", "nosuchfilter"),
         ("{{ debtor.name | safe }}", "safe"),
         ("{{ items | sort | tojson }}", "sort"),

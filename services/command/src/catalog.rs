@@ -185,7 +185,7 @@ impl CatalogRpc for v1::PublishPolicyRequest {
         check_caller(&caller, &self.request_id)?;
         let files = sources(&self.files);
         let tried = files.clone();
-        service.heavy.run(place, move |_| sound(&tried).map(drop)).await??;
+        service.heavy.run(&caller.tenant, place, move |goes_on| sound(&tried, goes_on).map(drop)).await??;
         if self.validate_only {
             let in_force = service.catalog.state().in_force(&caller.tenant).tenant;
             return Ok(response(in_force.version, &in_force.rules, false));
@@ -247,7 +247,7 @@ impl CatalogRpc for v1::GetCatalogRequest {
 impl CatalogRpc for v1::PreviewContactsRequest {
     const ROLES: &'static [Role] = VIEWERS;
 
-    /// A draft is a program that the caller brings along.
+    /// A draft holds templates, which are programs of the caller's.
     fn roles(&self) -> &'static [Role] {
         if self.draft.is_empty() { Self::ROLES } else { PUBLISHERS }
     }

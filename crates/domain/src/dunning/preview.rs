@@ -41,7 +41,7 @@ pub fn preview(account: &Account, context: &Context<'_>, most: usize) -> Vec<Pla
     preview_while(account, context, most, || true)
 }
 
-/// The same, ended before the next contact once `goes_on` says no.
+/// The contacts of [`preview`], up to the first before which `goes_on` says no.
 pub fn preview_while(
     account: &Account,
     context: &Context<'_>,

@@ -38,7 +38,8 @@ impl CatalogGrpc {
             (speaking, in_force.version)
         } else {
             let files = sources(&request.draft);
-            let draft = self.heavy.run(place.clone(), move |_| sound(&files)).await??;
+            let trial = move |goes_on: &GoesOn| sound(&files, goes_on);
+            let draft = self.heavy.run(&caller.tenant, place.clone(), trial).await??;
             (Rules { languages: draft.languages(), policy: Some(draft.policy), ..speaking }, 0)
         };
         let Some(policy) = &rules.policy else {
@@ -68,7 +69,7 @@ impl CatalogGrpc {
             let planned = preview_while(&account, &context, most, || goes_on.check());
             (planned, account.ledger.nothing_owed_on(context.today()), goes_on.is_late())
         };
-        let (planned, nothing_owed, is_late) = self.heavy.run(place, preview).await?;
+        let (planned, nothing_owed, is_late) = self.heavy.run(&caller.tenant, place, preview).await?;
         if is_late {
             return Err(invalid("most", "takes too long for this account: ask for fewer contacts"));
         }

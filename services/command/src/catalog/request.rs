@@ -9,6 +9,7 @@ use saldo_catalog::{
 use saldo_domain::{ids::TenantId, ledger::ApplyCredit};
 use saldo_facts::{CatalogEvent, FiscalYearStart, PolicyPublished, Settings, TemplatePublished};
 
+use super::heavy::GoesOn;
 use crate::{edge::is_request_id, failure::Failure, violations::Violation};
 
 pub(super) fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Failure {
@@ -24,9 +25,9 @@ pub(super) fn sources(files: &[v1::PolicyFile]) -> Vec<Source> {
     files.iter().map(|file| Source { name: file.name.clone(), text: file.source.clone() }).collect()
 }
 
-/// Reads a policy that must be without fault.
-pub(super) fn sound(sources: &[Source]) -> Result<Published, Failure> {
-    let (published, faults) = Published::read(sources);
+/// Reads a policy that must be without fault, and tries its templates while that may go on.
+pub(super) fn sound(sources: &[Source], goes_on: &GoesOn) -> Result<Published, Failure> {
+    let (published, faults) = Published::read_while(sources, || goes_on.check());
     match published {
         Some(published) if faults.is_empty() => Ok(published),
         _ => {

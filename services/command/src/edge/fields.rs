@@ -33,7 +33,7 @@ impl<'s> Fields<'s> {
         Self { violations: Vec::new(), seal }
     }
 
-    /// Notes a broken rule. Beyond those that are listed none is kept.
+    /// Notes a broken rule. No more are kept than an answer lists.
     pub fn add(&mut self, field: impl Into<String>, rule: impl ToString) {
         if self.violations.len() >= MAX_LISTED {
             return;
@@ -46,7 +46,7 @@ impl<'s> Fields<'s> {
         result.map_err(|error| self.add(field, error)).ok()
     }
 
-    /// The names in a mask of these fields. Each may come once: its field is read, and sealed, for each time that it comes.
+    /// The names in a mask of these fields. Each name may stand there once, since its field is read and sealed for each time.
     pub fn mask<'m>(&mut self, mask: Option<&'m prost_types::FieldMask>, known: &[&str]) -> Option<&'m [String]> {
         let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
         let is_repeated = |(index, path): (usize, &String)| paths.iter().take(index).any(|before| before == path);

@@ -231,6 +231,38 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_that_names_a_field_again_and_again_is_refused_before_anything_is_sealed() {
+        let profile = v1::Profile { display_name: "Ana Gil".into(), ..Default::default() };
+        let ask = |paths: Vec<String>| {
+            let mut kept = Kept::default();
+            let mut fields = Fields::new(&mut kept);
+            let change = change(Some(&profile), Some(&prost_types::FieldMask { paths }), &mut fields);
+            let faults = fields.into_violations().len();
+            (change.is_some(), faults, kept.0.len())
+        };
+        let named = || "display_name".to_owned();
+        assert_eq!(ask(vec![named()]), (true, 0, 1));
+        for paths in [vec![named(); 64_000], vec![named(); 2], vec![named(), "iban".to_owned()], Vec::new()] {
+            assert_eq!(ask(paths), (false, 1, 0));
+        }
+    }
+
+    #[test]
+    fn a_request_with_a_fault_in_every_field_keeps_few_of_them() {
+        let point = v1::ContactPoint::default();
+        let mut kept = Kept::default();
+        let mut fields = Fields::new(&mut kept);
+        for _ in 0..100_000 {
+            contact_points(
+                AMENDED,
+                &v1::Profile { contact_points: vec![point.clone()], ..Default::default() },
+                &mut fields,
+            );
+        }
+        assert_eq!(fields.into_violations().len(), crate::violations::MAX_LISTED);
+    }
+
+    #[test]
     fn u9_a_domain_in_other_letters_is_kept_in_its_ascii_form() {
         for (given, kept) in [
             ("a@münchen.de", "a@xn--mnchen-3ya.de"),
