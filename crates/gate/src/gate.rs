@@ -23,7 +23,8 @@ pub struct Gate<S> {
 }
 
 impl<S> Gate<S> {
-    /// Admits so much at once.
+    /// Admits so much at once. A request keeps its place until its answer is sent: a client that does not read its answers must not
+    /// pile them up here.
     pub fn new(inner: S, limits: Limits) -> Self {
         Self { inner, capacity: Arc::new(Capacity::new(limits)), answers: false }
     }
@@ -62,10 +63,7 @@ where
         // A service that goes on working on the request keeps the admission.
         request.extensions_mut().insert(admission.clone());
         let (answer, counted) = (self.inner.call(request), self.answers);
-        Box::pin(async move {
-            let answer = answer.await?;
-            Ok(if counted { answer.map(|body| Body::new(ResponseBody::new(body, admission))) } else { answer })
-        })
+        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(ResponseBody::new(body, admission, counted)))) })
     }
 }
 
@@ -266,6 +264,17 @@ mod tests {
         let mut body = answer.into_body();
         let first = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
         assert!(first.expect("a frame").expect("no error").is_data());
+    }
+
+    #[tokio::test]
+    async fn a_request_keeps_its_place_until_its_answer_is_read() {
+        let gate = Gate::new(Echo, Limits { requests: 1, bytes: 1_000 });
+        let call = || gate.clone().call(of("big", Body::new(Bytewise(Some(1)))));
+        let unread = call().await.expect("infallible");
+        let refused = call().await.expect("infallible");
+        assert_sent_away(&Status::from_header_map(refused.headers()).expect("a status"));
+        drop((unread, refused));
+        assert_eq!(gate.capacity.requests.taken(), 0);
     }
 
     #[tokio::test]

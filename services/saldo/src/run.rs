@@ -6,6 +6,7 @@ pub mod grpc;
 mod guard;
 mod incoming;
 mod keys;
+mod places;
 pub mod resources;
 pub mod service;
 pub mod start;

@@ -60,6 +60,9 @@ const CATALOG_CALLS: Limits = Limits { requests: 64, bytes: 128 << 20 };
 /// Queries at once. Most wait for the database or for the projector; one answer may take [`MAX_ANSWER`].
 const QUERIES: Limits = Limits { requests: 1_024, bytes: 256 << 20 };
 
+/// Questions of reflection at once. Their streams end with the time for a body.
+const REFLECTIONS: Limits = Limits { requests: 64, bytes: 16 << 20 };
+
 /// The names of the command service's and the query service's parts in health.
 const COMMAND: &str = "collections.v1.CommandService";
 const CATALOG: &str = "collections.v1.CatalogService";
@@ -157,6 +160,7 @@ impl Endpoint {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
+        let reflection = Gate::new(reflection, REFLECTIONS);
         let mut routes = Routes::new(InterceptedService::new(reflection, verifier.clone()));
         let mut clock = None;
         if let Some((command, catalog)) = services.command {
@@ -293,5 +297,26 @@ mod tests {
             assert_eq!(health(name).await, Serving, "{name}");
         }
         server.stop(Duration::from_secs(5)).await.expect("stopped");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_watches_health_again_and_again_leaves_streams_to_others() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = Endpoint::over(listener, &[Service::Query], None).await.expect("listening");
+        let url = format!("http://{}", endpoint.address);
+        let channel = tonic::transport::Endpoint::from_shared(url).expect("a URL").connect().await.expect("connected");
+        let mut greedy = HealthClient::new(channel);
+        let mut streams = Vec::new();
+        let refused = loop {
+            match greedy.watch(HealthCheckRequest::default()).await {
+                Ok(stream) => streams.push(stream),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!((refused.code(), streams.len()), (Code::ResourceExhausted, 128), "{refused}");
+        greedy.check(HealthCheckRequest::default()).await.expect("a question is answered all the same");
+        let in_process = endpoint.in_process.clone();
+        let other = saldo_client::in_process(move || in_process.clone().open()).expect("a channel");
+        HealthClient::new(other).watch(HealthCheckRequest::default()).await.expect("another client finds a place");
     }
 }

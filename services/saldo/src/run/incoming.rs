@@ -2,15 +2,12 @@
 
 use std::{
     io,
-    net::IpAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::{Stream, stream};
-use saldo_gate::FairSemaphore;
 use saldo_tls::Newest;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
@@ -21,13 +18,15 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::run::places::{Place, Places};
+
 /// Connections at once, below the 1,024 files that a process may usually open. One address alone gets half of them, two get a third
-/// each, so that health and other clients find a place. Further ones are closed at once: one that waited would wait for ever behind
-/// those that stay.
+/// each, so that health and other clients find a place. Further ones are closed at once. If they waited, they would wait for ever
+/// behind those that stay.
 const CONNECTIONS: usize = 768;
-/// The longest a TLS handshake may take, and then the longest until the client has said whole what every client of HTTP/2 says first.
+/// The longest that a TLS handshake may take, and then the longest until the client has sent its whole preface.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// What that has at least: the preface, and the head of the frame of settings behind it (RFC 9113, 3.4).
+/// Bytes that every client of HTTP/2 sends first: the preface, and the head of the frame of settings (RFC 9113, 3.4).
 const PREFACE: usize = 24 + 9;
 /// Accepted connections that wait to be served.
 const AHEAD: usize = 16;
@@ -168,7 +167,7 @@ async fn accept(
     tls: Option<Newest<ServerConfig>>,
     sender: mpsc::Sender<Connection>,
 ) {
-    let places = Arc::new(FairSemaphore::new(most));
+    let places = Places::new(most);
     loop {
         let accepted = tokio::select! {
             () = sender.closed() => return,
@@ -182,7 +181,7 @@ async fn accept(
                 continue;
             }
         };
-        let Some(place) = Place::take(&places, peer.ip()) else {
+        let Some(place) = places.take(Some(peer.ip())) else {
             tracing::debug!(%peer, most, "too many connections, or too many of this address: the connection is closed");
             continue;
         };
@@ -205,29 +204,6 @@ async fn accept(
                 Err(error) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
             }
         });
-    }
-}
-
-/// A connection's place among those that are served. An address has as many at most as are left for others.
-struct Place {
-    places: Arc<FairSemaphore>,
-    address: Arc<str>,
-}
-
-impl Place {
-    fn take(places: &Arc<FairSemaphore>, address: IpAddr) -> Option<Self> {
-        // A host has a whole network of 64 bits in IPv6.
-        let address: Arc<str> = match address.to_canonical() {
-            IpAddr::V4(address) => address.to_string().into(),
-            IpAddr::V6(address) => format!("{:x?}", address.segments().get(..4)).into(),
-        };
-        places.take(&address, 1).then(|| Self { places: places.clone(), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.give_back(&self.address, 1);
     }
 }
 
@@ -266,8 +242,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_say_the_whole_preface_is_cut_off() {
-        let (places, mut bytes) = (Arc::new(FairSemaphore::new(8)), [0; 64]);
-        let place = || Place::take(&places, IpAddr::from([127, 0, 0, 1])).expect("a place");
+        let (places, mut bytes) = (Places::new(8), [0; 64]);
+        let place = || places.take(None).expect("a place");
         for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
             let (mut speaks, ours) = duplex(IN_PROCESS_BYTES);
             let mut connection = Connection::from_outside(ours, place());

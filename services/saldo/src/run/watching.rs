@@ -1,26 +1,25 @@
-//! Streams of health. They have no token and no gate, and each lives until its client ends it: there are few, and none lives for
-//! ever. Single questions of health are always answered.
+//! Streams of health. They have no token and no gate, and a client may hold them open. So their number and their life are bounded.
+//! Single questions of health are always answered.
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use http_body::Frame;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Sleep, sleep},
-};
+use tokio::time::{Sleep, sleep};
 use tonic::{
     Status,
     body::Body,
     codegen::{Body as HttpBody, BoxFuture, Bytes, Service, http, http::HeaderMap},
     server::NamedService,
+    transport::server::TcpConnectInfo,
 };
 
-/// Streams at once, of all clients: about 11 kB each.
+use crate::run::places::{Place, Places};
+
+/// Streams at once, of all clients: about 11 kB each. One address alone gets half of them.
 const STREAMS: usize = 256;
 /// How long a stream lives. Its client begins another one.
 const LIFE: Duration = Duration::from_secs(600);
@@ -29,12 +28,12 @@ const LIFE: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub struct FewStreams<S> {
     inner: S,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 impl<S> FewStreams<S> {
     pub fn new(inner: S) -> Self {
-        Self { inner, places: Arc::new(Semaphore::new(STREAMS)) }
+        Self { inner, places: Places::new(STREAMS) }
     }
 }
 
@@ -59,7 +58,8 @@ where
         if !request.uri().path().ends_with("/Watch") {
             return Box::pin(self.inner.call(request));
         }
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
+        let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        let Some(place) = self.places.take(address.map(|address| address.ip())) else {
             let refused = "too many clients watch the health of this process; ask with Check, or later";
             return Box::pin(async move { Ok(Status::resource_exhausted(refused).into_http()) });
         };
@@ -75,7 +75,7 @@ struct Watched {
     body: Body,
     over: Pin<Box<Sleep>>,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl HttpBody for Watched {
@@ -135,22 +135,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn few_streams_live_at_once_and_none_for_ever_and_questions_are_always_answered() {
         let mut health = FewStreams::new(Endless);
-        let mut ask = async |method: &str| {
+        let mut ask_from = async |host: u8, method: &str| {
             let request = http::Request::builder().uri(format!("/grpc.health.v1.Health/{method}")).body(Body::empty());
-            health.call(request.expect("a request")).await.expect("infallible")
+            let mut request = request.expect("a request");
+            let remote_addr = Some(([192, 0, 2, host], 443).into());
+            request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr });
+            health.call(request).await.expect("infallible")
         };
         let mut streams = Vec::new();
-        for _ in 0..STREAMS {
-            streams.push(ask("Watch").await);
+        for _ in 0..STREAMS / 2 {
+            streams.push(ask_from(1, "Watch").await);
         }
-        let refused = Status::from_header_map(ask("Watch").await.headers()).expect("a status");
+        let refused = Status::from_header_map(ask_from(1, "Watch").await.headers()).expect("a status");
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        assert!(ask("Check").await.headers().is_empty());
+        assert!(ask_from(1, "Check").await.headers().is_empty());
+        assert!(ask_from(2, "Watch").await.headers().is_empty(), "another client finds a place");
         let mut body = streams.pop().expect("one").into_body();
         let last = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
         let trailers = last.expect("a frame").expect("no error").into_trailers().expect("trailers");
         assert_eq!(Status::from_header_map(&trailers).expect("a status").code(), tonic::Code::Unavailable);
         drop(body);
-        assert!(ask("Watch").await.headers().is_empty(), "its place is given back");
+        assert!(ask_from(1, "Watch").await.headers().is_empty(), "its place is given back");
     }
 }
