@@ -19,20 +19,20 @@ use crate::{Limits, capacity::Capacity, request_body::RequestBody, response_body
 pub struct Gate<S> {
     inner: S,
     capacity: Arc<Capacity>,
-    answers: bool,
+    counts_answer: fn(&str) -> bool,
 }
 
 impl<S> Gate<S> {
     /// Admits so much at once. A request keeps its place until its answer is sent: a client that does not read its answers must not
     /// pile them up here.
     pub fn new(inner: S, limits: Limits) -> Self {
-        Self { inner, capacity: Arc::new(Capacity::new(limits)), answers: false }
+        Self { inner, capacity: Arc::new(Capacity::new(limits)), counts_answer: |_| false }
     }
 
-    /// Counts the bytes of answers too, until they are sent. An answer that finds no capacity is not sent. For services that
-    /// only read: a recorded command must never be answered with "nothing was done".
-    pub fn counting_answers(self) -> Self {
-        Self { answers: true, ..self }
+    /// Counts the bytes of the answers of these paths too, until they are sent. An answer that finds no capacity is not sent. So these
+    /// may only be calls that read: a recorded command must never be answered with "nothing was done".
+    pub fn counting_answers(self, of: fn(&str) -> bool) -> Self {
+        Self { counts_answer: of, ..self }
     }
 }
 
@@ -62,7 +62,8 @@ where
         let mut request = request.map(|body| Body::new(RequestBody::new(body, admission.clone())));
         // A service that goes on working on the request keeps the admission.
         request.extensions_mut().insert(admission.clone());
-        let (answer, counted) = (self.inner.call(request), self.answers);
+        let counted = (self.counts_answer)(request.uri().path());
+        let answer = self.inner.call(request);
         Box::pin(async move { Ok(answer.await?.map(|body| Body::new(ResponseBody::new(body, admission, counted)))) })
     }
 }
@@ -239,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_takes_up_capacity_until_it_is_gone() {
-        let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 }).counting_answers();
+        let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 }).counting_answers(|_| true);
         let answer = async || {
             let answer = gate.clone().call(of("big", Body::new(Bytewise(Some(200))))).await.expect("infallible");
             let mut body = answer.into_body();

@@ -9,7 +9,13 @@ use std::{
     time::Duration,
 };
 
-use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_server::QueryServiceServer};
+use saldo_api::{
+    ApiRequest,
+    v1::{
+        GetCatalogRequest, PreviewContactsRequest, catalog_service_server::CatalogServiceServer,
+        query_service_server::QueryServiceServer,
+    },
+};
 use saldo_auth::{ERROR_DOMAIN, Verifier};
 use saldo_command::{CatalogGrpc, CommandGrpc, skew::ClockState};
 use saldo_gate::{Gate, Limits};
@@ -55,7 +61,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Commands in the process at once.
 const COMMANDS: Limits = Limits { requests: 8_192, bytes: 128 << 20 };
-/// Catalog calls at once: they are rare, and a preview takes much processor time.
+/// Catalog calls at once: they are rare, and a preview takes much processor time. One answer may take [`MAX_ANSWER`].
 const CATALOG_CALLS: Limits = Limits { requests: 64, bytes: 128 << 20 };
 /// Queries at once. Most wait for the database or for the projector; one answer may take [`MAX_ANSWER`].
 const QUERIES: Limits = Limits { requests: 1_024, bytes: 256 << 20 };
@@ -166,9 +172,15 @@ impl Endpoint {
         if let Some((command, catalog)) = services.command {
             clock = Some(command.clock());
             let command = command.into_service(MAX_REQUEST, COMMANDS);
-            let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
-            let catalog =
-                Counted::new(Gate::new(catalog, CATALOG_CALLS), saldo_api::method, CallMetrics::of("catalog"));
+            let catalog = CatalogServiceServer::new(catalog)
+                .max_decoding_message_size(MAX_REQUEST)
+                .max_encoding_message_size(MAX_ANSWER);
+            let reads = |path: &str| {
+                let reading = [PreviewContactsRequest::METHOD, GetCatalogRequest::METHOD];
+                path.rsplit('/').next().is_some_and(|method| reading.contains(&method))
+            };
+            let catalog = Gate::new(catalog, CATALOG_CALLS).counting_answers(reads);
+            let catalog = Counted::new(catalog, saldo_api::method, CallMetrics::of("catalog"));
             routes = routes
                 .add_service(InterceptedService::new(command, verifier.clone()))
                 .add_service(InterceptedService::new(catalog, verifier.clone()));
@@ -178,7 +190,7 @@ impl Endpoint {
             let query = QueryServiceServer::new(query)
                 .max_decoding_message_size(MAX_REQUEST)
                 .max_encoding_message_size(MAX_ANSWER);
-            let query = Gate::new(query, QUERIES).counting_answers();
+            let query = Gate::new(query, QUERIES).counting_answers(|_| true);
             let query = Counted::new(query, saldo_api::method, CallMetrics::of("query"));
             routes = routes.add_service(InterceptedService::new(query, verifier));
             names.push(QUERY);
