@@ -259,7 +259,7 @@ pub async fn o6_whose_database(env: Arc<Env>) -> Outcome {
     }
     for service in ["command", "projector", "scheduler", "dispatcher"] {
         let said = house.refuses(service, &[]).await?;
-        assert!(said.contains("the catalog belongs to accounts log"), "{service}: {said}");
+        assert!(said.contains("belongs to another accounts log"), "{service}: {said}");
     }
     Ok(())
 }

@@ -356,5 +356,18 @@ pub async fn dry_run(_: Arc<Env>) -> Outcome {
             "invoice A of account K-1 was recorded before with other content, or was taken back since; the record stays"
         );
     }
+    // A profile is wanted for an account that is missing, and for no other.
+    let named = std::fs::read_to_string(&map)?.replace("Kunde {customer}", "{name}");
+    let named = importer.write("named.toml", named)?;
+    let head = "customer;name;no;amount;date;due\n";
+    let file = importer.write("named.csv", format!("{head}1;;N;1,00;01.01.2026;31.01.2026\n"))?;
+    for more in [&["--dry-run"][..], &[]] {
+        let (code, summary) = importer.import("invoices", &file, &named, more).await?;
+        assert_eq!((code, counts(&summary)), (0, [1, 0, 0, 0, 0]), "{summary}");
+    }
+    let file = importer.write("nameless.csv", format!("{head}9;;N;1,00;01.01.2026;31.01.2026\n"))?;
+    let (code, summary) = importer.import("invoices", &file, &named, &[]).await?;
+    let reason = summary["rejections"][0]["reason"].as_str().unwrap_or_default();
+    assert!(code == 3 && reason.starts_with("account.open.display_name"), "{summary}");
     Ok(())
 }

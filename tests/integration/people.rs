@@ -101,6 +101,9 @@ pub async fn account(_: Arc<Env>) -> Outcome {
     assert_eq!(addresses(&account), ["ana@example.org", "+34600000000"]);
     let replay = saldo.succeed(&["replay", "acme/D-1", "--json"]).await?;
     assert!(!replay.contains("ana@example.com"), "no address stands in the clear in the log");
+    // The last addresses can go, too.
+    saldo.succeed(&amend(&["--remove", "ana@example.org", "--remove", "+34600000000"])).await?;
+    assert!(addresses(&read(&saldo, &["account", "show", "D-1"]).await?).is_empty());
     saldo.stop().await
 }
 

@@ -52,7 +52,7 @@ pub fn seals_without_key(count: u64) {
 pub fn foreign_records(log: &'static str, count: u64) {
     global::meter("saldo")
         .u64_counter("saldo.foreign_records")
-        .with_description("Records read that no writer of ours makes: somebody else can write the topic")
+        .with_description("Records read that no writer of ours makes: another program can write the topic")
         .with_unit("{record}")
         .build()
         .add(count, &[KeyValue::new("log", log)]);

@@ -25,7 +25,7 @@ use saldo_domain::{
 pub use self::{
     fields::Fields,
     profile::{check_address, check_line},
-    seal::{AMENDED, Count, OPENED, Seal, UnderKey},
+    seal::{AMENDED, Count, NothingSealed, OPENED, Seal, UnderKey},
 };
 use crate::{failure::Failure, violations::Violation};
 

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use crate::{
     answer::{ReminderAnswer, snapshot},
     counted::Replayed,
-    edge::{self, Count, Rpc, UnderKey},
+    edge::{self, NothingSealed, Rpc, UnderKey},
     failure::Failure,
     metrics::CommandMetrics,
     pipeline::{Commands, Draft, NewCommand},
@@ -120,7 +120,7 @@ impl CommandGrpc {
         let key = edge::account_key(&tenant, request)?;
         let tenant_keys = self.keyring.tenant(key.tenant.as_str()).await.map_err(key_store)?;
         let (command, sealed) = if personal_values == 0 {
-            (edge::command(request, &mut Count::default())?, Vec::new())
+            (edge::command(request, &mut NothingSealed(&tenant_keys))?, Vec::new())
         } else {
             let subject = self.subject_key::<R>(&key, deadline).await?;
             let mut seal = UnderKey::new(&key, &subject, &tenant_keys);

@@ -80,11 +80,28 @@ impl Seal for UnderKey<'_> {
         sealed
     }
 
-    /// Addresses are compared without case and without surrounding space.
     fn digest(&self, channel: Channel, address: &str) -> [u8; 32] {
-        let channel = (saldo_facts::channel_to_api(channel) as i32).to_be_bytes();
-        self.tenant.digest.hmac(&[&channel, address.trim().to_lowercase().as_bytes()])
+        keyed_digest(self.tenant, channel, address)
     }
+}
+
+/// Seals nothing, for a request without personal values. It may name addresses all the same, which are compared by their digests.
+pub struct NothingSealed<'k>(pub &'k TenantKeys);
+
+impl Seal for NothingSealed<'_> {
+    fn seal(&mut self, _: Personal<'_>) -> Sealed {
+        Sealed(Vec::new())
+    }
+
+    fn digest(&self, channel: Channel, address: &str) -> [u8; 32] {
+        keyed_digest(self.0, channel, address)
+    }
+}
+
+/// Addresses are compared without case and without surrounding space.
+fn keyed_digest(tenant: &TenantKeys, channel: Channel, address: &str) -> [u8; 32] {
+    let channel = (saldo_facts::channel_to_api(channel) as i32).to_be_bytes();
+    tenant.digest.hmac(&[&channel, address.trim().to_lowercase().as_bytes()])
 }
 
 /// The event that personal values of a new account are sealed for.

@@ -50,16 +50,17 @@ pub struct AttemptArgs {
     #[arg(long, requires = "reason")]
     all: bool,
     /// With --all: only reminders of this status. Withheld are those without an address.
-    #[arg(long, value_name = "STATUS", requires = "all", value_parser = ["unknown", "rejected", "withheld"])]
+    #[arg(long, value_name = "STATUS", requires = "all", conflicts_with = "account", value_parser = ["unknown", "rejected", "withheld"])]
     status: Option<String>,
     /// With --all: only reminders whose status last changed at this instant or later, such as 2026-11-27T08:00:00Z.
-    #[arg(long, value_name = "INSTANT", requires = "all", value_parser = values::instant)]
+    #[arg(long, value_name = "INSTANT", requires = "all", conflicts_with = "account", value_parser = values::instant)]
     since: Option<Timestamp>,
     /// Why, in your words. The history keeps it, sealed.
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
     /// Show what would be retried or dropped, and do nothing.
-    #[arg(long, requires = "all")]
+    // `requires` alone does not hold beside ACCOUNT, which conflicts with --all.
+    #[arg(long, requires = "all", conflicts_with = "account")]
     dry_run: bool,
     /// Print JSON.
     #[arg(long)]
@@ -84,5 +85,24 @@ impl Run for Attempt {
             println!("{}", act.told(account, reminder, &done));
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::Attempt;
+
+    #[test]
+    fn what_chooses_among_all_is_refused_beside_one_reminder() {
+        for flag in [&["--dry-run"][..], &["--status", "unknown"], &["--since", "2026-11-27T08:00:00Z"]] {
+            for act in ["retry", "drop"] {
+                let one = [&["attempt", act, "D-1", "1"], flag].concat();
+                assert!(Attempt::try_parse_from(one).is_err(), "{act} {flag:?} would be passed over");
+                let all = [&["attempt", act, "--all", "--reason", "x"], flag].concat();
+                assert!(Attempt::try_parse_from(all).is_ok(), "{act} {flag:?}");
+            }
+        }
     }
 }

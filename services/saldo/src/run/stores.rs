@@ -191,7 +191,13 @@ impl Stores {
 
     async fn identities_under(&self, keys: &LogKeys) -> Result<Identities, Failure> {
         let accounts = genesis::open(self.log.as_ref(), keys).await?;
-        Ok(Identities { accounts, catalog: genesis::open(self.catalog_log.as_ref(), keys).await? })
+        match genesis::open(self.catalog_log.as_ref(), keys).await {
+            Err(error @ LogError::NotALog { .. }) => {
+                let topic = self.catalog_log.topic();
+                Err(format!("the catalog, {topic}, belongs to another accounts log, or is damaged: {error}").into())
+            }
+            catalog => Ok(Identities { accounts, catalog: catalog? }),
+        }
     }
 
     pub async fn close(self) {

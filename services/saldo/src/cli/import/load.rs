@@ -107,11 +107,22 @@ impl Loader<'_> {
         is_open: &mut bool,
     ) -> Result<(Outcome, Option<Unapplied>), ImportError> {
         let asked = async {
+            let mut faulty_profile = None;
             if let (false, Some(profile)) = (*is_open, &entry.profile) {
-                self.open(entry, profile).await?;
-                *is_open = true;
+                match self.open(entry, profile).await {
+                    Ok(()) => *is_open = true,
+                    // An account that exists needs no profile from the file.
+                    Err(status) if status.code() == Code::InvalidArgument => faulty_profile = Some(status),
+                    Err(status) => return Err(status),
+                }
             }
-            self.record(entry).await
+            let recorded = self.record(entry).await;
+            match (faulty_profile, recorded) {
+                (Some(profile), Err(unknown)) if StatusDetails::of(&unknown).reason == "ACCOUNT_UNKNOWN" => {
+                    Err(profile)
+                }
+                (_, recorded) => recorded,
+            }
         };
         match asked.await {
             Ok(None) => Ok((Outcome::recorded(self.rows, &entry.document), None)),
