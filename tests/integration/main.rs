@@ -97,6 +97,7 @@ fn main() -> ExitCode {
         ("commands: a request id gives the first answer again", Postgres, commands::request_ids),
         ("commands: an account is amended, and time passes without effect", Postgres, commands::amended_and_advanced),
         ("commands: a full queue says when to come back", Postgres, commands::full_queue),
+        ("overload: one caller never stops the others", Postgres, overload::one_caller),
         ("overload: a crowd is answered early, and another tenant finds a place", Postgres, overload::crowd),
         (
             "overload: requests that never end hold a share of the room, and not for long",

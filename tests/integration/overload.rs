@@ -1,12 +1,17 @@
 //! More requests than can be answered: each is answered early, none hangs, and afterwards all is as before.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use saldo::client::{StatusDetails, TlsArgs, connect, patiently};
+use saldo::client::{Clients, StatusDetails, TlsArgs, connect, patiently};
 use saldo_api::{codec::Codec, v1};
 use saldo_auth::Role;
 use sqlx::{Connection, PgConnection};
-use tokio::task::JoinSet;
+use tokio::{io::AsyncWriteExt, net::TcpSocket, task::JoinSet};
 use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use crate::{
@@ -185,5 +190,103 @@ pub async fn unfinished(_: Arc<Env>) -> Outcome {
         };
         eventually(&format!("commands are counted with {ending}"), told).await?;
     }
+    saldo.stop().await
+}
+
+/// Connections of one address, each with one byte of a preface.
+const CONNECTIONS: usize = 800;
+/// Calls that bring a draft. One tenant gets half of the 64 places of the catalog.
+const DRAFTS: usize = 40;
+
+/// A preview under a draft whose templates take as long as templates may.
+fn slow_preview() -> v1::PreviewContactsRequest {
+    let text = "{% for a in items %}{% for b in items %}{% if a.days == b.days and a.open == b.due %}x{% endif %}{% endfor %}{% endfor %}x";
+    let source = format!("subject = \"x\"\ntext = \"{text}\"\nhtml = \"{text}\"\n");
+    let file = |n| v1::PolicyFile { name: format!("templates/t{n}.en.toml"), source: source.clone() };
+    v1::PreviewContactsRequest { account_id: "D-1".into(), draft: (0..200).map(file).collect(), ..Default::default() }
+}
+
+/// The longest that one of twenty commands takes.
+async fn slowest(clients: &Clients, name: &str) -> Result<Duration, Failure> {
+    let mut slowest = Duration::ZERO;
+    for n in 0..20 {
+        let since = Instant::now();
+        let request = invoice(&format!("{name}-{n}"), "D-1", &format!("F-{name}-{n}"), 100);
+        clients.command.clone().issue_invoice(request).await?;
+        slowest = slowest.max(since.elapsed());
+    }
+    Ok(slowest)
+}
+
+/// A client opens connections without end and says nothing on them. A tenant brings drafts that take long, and gives them up. Another
+/// tenant's commands and drafts are answered all the while, and the first tenant's calls too once its drafts have ended.
+pub async fn one_caller(_: Arc<Env>) -> Outcome {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let dir = tempfile::tempdir()?;
+    let saldo = Saldo::start(dir.path(), &[]).await?;
+    let neighbour = saldo.clients_as("other", &[Role::Writer, Role::Operator], HOUR).await?;
+    neighbour.command.clone().open_account(open("open", "D-1")).await?;
+    let before = slowest(&neighbour, "before").await?;
+
+    let address: SocketAddr = saldo.target.endpoint.trim_start_matches("http://").parse()?;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind("127.0.0.2:0".parse()?)?;
+        let mut connection = socket.connect(address).await?;
+        // A connection that is one too many is closed already.
+        let _ = connection.write_all(b"P").await;
+        silent.push(connection);
+    }
+    let drafts = saldo.clients_as("acme", &[Role::Operator], HOUR).await?;
+    let mut asked = JoinSet::new();
+    for _ in 0..DRAFTS {
+        let mut catalog = drafts.catalog.clone();
+        asked.spawn(async move { catalog.preview_contacts(slow_preview()).await.map(drop) });
+    }
+    for _ in 0..DRAFTS - 32 {
+        let refused = asked.join_next().await.ok_or("an answer")??.expect_err("beyond the tenant's share");
+        assert_eq!(StatusDetails::of(&refused).reason, "OVERLOADED", "{refused}");
+    }
+    let meanwhile = slowest(&neighbour, "meanwhile").await?;
+    let allowed = (before * 5).max(Duration::from_secs(2));
+    assert!(meanwhile < allowed, "a command took {meanwhile:?}, and {before:?} before");
+    // The neighbour's draft does not wait behind those of the other tenant.
+    let small = || v1::PreviewContactsRequest {
+        account_id: "D-1".into(),
+        draft: vec![v1::PolicyFile { name: "policy.toml".into(), source: String::new() }],
+        ..Default::default()
+    };
+    let preview = |clients: &Clients| {
+        let mut catalog = clients.catalog.clone();
+        async move { catalog.preview_contacts(small()).await.expect_err("the draft is empty") }
+    };
+    let since = Instant::now();
+    assert_eq!(preview(&neighbour).await.code(), Code::InvalidArgument);
+    assert!(since.elapsed() < EARLY, "{:?}", since.elapsed());
+    while asked.try_join_next().is_some() {}
+    assert!(!asked.is_empty(), "drafts are still under way");
+    asked.shutdown().await;
+    eventually("the drafts that were given up have ended", || async {
+        preview(&drafts).await.code() == Code::InvalidArgument
+    })
+    .await?;
+    // Streams of reflection are few too.
+    let channel = connect(&saldo.target.endpoint, &TlsArgs::default()).await?;
+    let mut streams = JoinSet::new();
+    for _ in 0..DRAFTS {
+        let (channel, token) = (channel.clone(), saldo.target.token.clone());
+        let method = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        streams.spawn(async move { begin(&channel, method, &token, Duration::from_secs(60)).await });
+    }
+    for _ in 0..DRAFTS - 32 {
+        let refused = streams.join_next().await.ok_or("an answer")???;
+        assert_eq!(StatusDetails::of(&refused).reason, "OVERLOADED", "{refused}");
+    }
+    streams.shutdown().await;
+    // Whoever may only read brings no draft.
+    let reader = saldo.clients_as("acme", &[Role::Reader], HOUR).await?;
+    assert_eq!(preview(&reader).await.code(), Code::PermissionDenied);
+    drop(silent);
     saldo.stop().await
 }

@@ -46,8 +46,30 @@ pub struct Fault {
 }
 
 impl Published {
-    /// Reads a policy's files and names every fault; `None` where there is no policy to speak of.
+    /// Reads a policy's files and names every fault; `None` where there is no policy to speak of. Every template is tried on samples.
     pub fn read(sources: &[Source]) -> (Option<Self>, Vec<Fault>) {
+        Self::read_while(sources, || true)
+    }
+
+    /// Reads a policy's files like [`Published::read`]. Once `goes_on` says no, a template that is not yet tried is a fault.
+    pub fn read_while(sources: &[Source], goes_on: impl Fn() -> bool) -> (Option<Self>, Vec<Fault>) {
+        Self::read_with(sources, |template| {
+            if goes_on() {
+                return template.check();
+            }
+            let rule =
+                "was not tried, since this policy's templates take too long: make their loops shorter".to_owned();
+            vec![FieldFault { field: "text".to_owned(), rule }]
+        })
+    }
+
+    /// Reads the files of a policy that was published, and whose templates were therefore tried before. So the templates' loops do not
+    /// slow a start.
+    pub fn read_again(sources: &[Source]) -> (Option<Self>, Vec<Fault>) {
+        Self::read_with(sources, Template::check_form)
+    }
+
+    fn read_with(sources: &[Source], check: impl Fn(&Template) -> Vec<FieldFault>) -> (Option<Self>, Vec<Fault>) {
         let mut faults = Vec::new();
         let total: usize = sources.iter().map(|source| source.text.len()).sum();
         if total > MAX_SOURCES || sources.len() > MAX_TEMPLATES + 1 {
@@ -67,7 +89,7 @@ impl Published {
                 named.push((name.to_owned(), language.to_owned()));
                 let Some(template) = parse::<Template>(&source.name, &source.text, &mut faults) else { continue };
                 let template = Template { name: name.to_owned(), language: language.to_owned(), ..template };
-                note(&source.name, template.check(), &mut faults);
+                note(&source.name, check(&template), &mut faults);
                 templates.push(template);
             } else {
                 fault("must be policy.toml or templates/NAME.LANGUAGE.toml, for example templates/courtesy.es.toml");

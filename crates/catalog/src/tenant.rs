@@ -130,7 +130,7 @@ impl TenantCatalog {
 
     /// A policy was without fault when it was published. A release that reads it otherwise must not guess.
     fn publish(&mut self, files: Vec<Source>) -> Option<String> {
-        let (published, faults) = Published::read(&files);
+        let (published, faults) = Published::read_again(&files);
         match published {
             Some(published) if faults.is_empty() => {
                 let said = summary(&published.policy, files.len() - 1);

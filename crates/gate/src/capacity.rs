@@ -37,7 +37,7 @@ pub(crate) struct Capacity {
     usual_micros: AtomicU64,
 }
 
-/// A request's part of the capacity. It is given back when the answer is on its way and nobody works on the request.
+/// A request's part of the capacity. It is given back when the answer is sent and nobody works on the request.
 pub struct Admission {
     capacity: Arc<Capacity>,
     tenant: Arc<str>,

@@ -19,19 +19,20 @@ use crate::{Limits, capacity::Capacity, request_body::RequestBody, response_body
 pub struct Gate<S> {
     inner: S,
     capacity: Arc<Capacity>,
-    answers: bool,
+    counts_answer: fn(&str) -> bool,
 }
 
 impl<S> Gate<S> {
-    /// Admits so much at once.
+    /// Admits so much at once. A request keeps its place until its answer is sent: a client that does not read its answers must not
+    /// pile them up here.
     pub fn new(inner: S, limits: Limits) -> Self {
-        Self { inner, capacity: Arc::new(Capacity::new(limits)), answers: false }
+        Self { inner, capacity: Arc::new(Capacity::new(limits)), counts_answer: |_| false }
     }
 
-    /// Counts the bytes of answers too, until they are sent. An answer that finds no capacity is not sent. For services that
-    /// only read: a recorded command must never be answered with "nothing was done".
-    pub fn counting_answers(self) -> Self {
-        Self { answers: true, ..self }
+    /// Counts the bytes of the answers of these paths too, until they are sent. An answer that finds no capacity is not sent. So these
+    /// may only be calls that read: a recorded command must never be answered with "nothing was done".
+    pub fn counting_answers(self, of: fn(&str) -> bool) -> Self {
+        Self { counts_answer: of, ..self }
     }
 }
 
@@ -61,11 +62,9 @@ where
         let mut request = request.map(|body| Body::new(RequestBody::new(body, admission.clone())));
         // A service that goes on working on the request keeps the admission.
         request.extensions_mut().insert(admission.clone());
-        let (answer, counted) = (self.inner.call(request), self.answers);
-        Box::pin(async move {
-            let answer = answer.await?;
-            Ok(if counted { answer.map(|body| Body::new(ResponseBody::new(body, admission))) } else { answer })
-        })
+        let counted = (self.counts_answer)(request.uri().path());
+        let answer = self.inner.call(request);
+        Box::pin(async move { Ok(answer.await?.map(|body| Body::new(ResponseBody::new(body, admission, counted)))) })
     }
 }
 
@@ -241,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_takes_up_capacity_until_it_is_gone() {
-        let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 }).counting_answers();
+        let gate = Gate::new(Echo, Limits { requests: 8, bytes: 1_000 }).counting_answers(|_| true);
         let answer = async || {
             let answer = gate.clone().call(of("big", Body::new(Bytewise(Some(200))))).await.expect("infallible");
             let mut body = answer.into_body();
@@ -266,6 +265,17 @@ mod tests {
         let mut body = answer.into_body();
         let first = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
         assert!(first.expect("a frame").expect("no error").is_data());
+    }
+
+    #[tokio::test]
+    async fn a_request_keeps_its_place_until_its_answer_is_read() {
+        let gate = Gate::new(Echo, Limits { requests: 1, bytes: 1_000 });
+        let call = || gate.clone().call(of("big", Body::new(Bytewise(Some(1)))));
+        let unread = call().await.expect("infallible");
+        let refused = call().await.expect("infallible");
+        assert_sent_away(&Status::from_header_map(refused.headers()).expect("a status"));
+        drop((unread, refused));
+        assert_eq!(gate.capacity.requests.taken(), 0);
     }
 
     #[tokio::test]

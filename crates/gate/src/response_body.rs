@@ -1,4 +1,5 @@
-//! The body of an answer. It takes up capacity until it is sent, so that a client that reads slowly piles up no answers here.
+//! The body of an answer. It keeps the place of its request until it is sent, so that a client that reads slowly piles up no answers
+//! here.
 
 use std::{
     pin::Pin,
@@ -19,13 +20,15 @@ use crate::Admission;
 pub(crate) struct ResponseBody {
     body: Body,
     admission: Arc<Admission>,
+    /// Whether its bytes take up capacity too.
+    counted: bool,
     /// There was no capacity for the body; the status that says so was sent instead.
     over: bool,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(body: Body, admission: Arc<Admission>) -> Self {
-        Self { body, admission, over: false }
+    pub(crate) fn new(body: Body, admission: Arc<Admission>, counted: bool) -> Self {
+        Self { body, admission, counted, over: false }
     }
 }
 
@@ -38,7 +41,8 @@ impl HttpBody for ResponseBody {
             return Poll::Ready(None);
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
+        if self.counted
+            && let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
             && let Err(overloaded) = self.admission.take(data.len())
         {

@@ -8,7 +8,10 @@ mod words;
 
 use std::io::{self, Write};
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, value::Serde};
+use minijinja::{
+    Environment, Error, ErrorKind, UndefinedBehavior, Value, default_auto_escape_callback, filters, tests as checks,
+    value::Serde,
+};
 use saldo_domain::{dunning::policy::is_name, fault::FieldFault, line::is_one_line};
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +24,9 @@ pub const MAX_SOURCE: usize = 64 << 10;
 pub const MAX_SUBJECT: usize = 200;
 /// Longest text or HTML that comes out, in bytes. Both together, encoded, stay below the largest mail.
 pub const MAX_OUTPUT: usize = 192 << 10;
-/// Instructions that one rendering may take. It is enough for thousands of items, and stops an endless loop.
-const FUEL: u64 = 2_000_000;
+/// Instructions that one rendering may take. It is enough for thousands of items, and stops an endless loop. Each 64 bytes that an
+/// expression makes or reads count for one too, so this bounds the memory as well: 32 MB.
+const FUEL: u64 = 500_000;
 
 /// The source of messages. The text and the HTML of one template say the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +76,15 @@ impl Template {
 
     /// Names every fault. A template without one renders every kind of message that it can be asked for.
     pub fn check(&self) -> Vec<FieldFault> {
+        self.check_with(samples)
+    }
+
+    /// Names the faults of a template's form, without samples. A published template has rendered every sample before.
+    pub fn check_form(&self) -> Vec<FieldFault> {
+        self.check_with(|_| Vec::new())
+    }
+
+    fn check_with(&self, samples: fn(Language) -> Vec<Variables>) -> Vec<FieldFault> {
         let mut faults = Vec::new();
         let mut add = |field: &str, rule: String| faults.push(FieldFault { field: field.to_owned(), rule });
         if !is_name(&self.name) {
@@ -129,10 +142,27 @@ impl Template {
 }
 
 fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
+    let mut environment = Environment::empty();
+    environment.set_auto_escape_callback(default_auto_escape_callback);
+    // The filters that people need in a letter. `safe` is not there, since it would put values into HTML unescaped.
+    environment.add_filter("capitalize", filters::capitalize);
+    environment.add_filter("default", filters::default);
+    environment.add_filter("first", filters::first);
+    environment.add_filter("length", length);
+    environment.add_filter("lower", filters::lower);
+    environment.add_filter("title", filters::title);
+    environment.add_filter("trim", filters::trim);
+    environment.add_filter("upper", filters::upper);
+    environment.add_test("defined", checks::is_defined);
+    environment.add_test("undefined", checks::is_undefined);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment
+}
+
+/// The engine's own filter takes what is not there for empty.
+fn length(value: &Value) -> Result<usize, Error> {
+    if value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { filters::length(value) }
 }
 
 type Compiled<'s> = minijinja::Template<'s, 's>;

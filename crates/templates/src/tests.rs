@@ -43,7 +43,14 @@ fn each_fault_is_named_with_its_part() {
             "too long",
         ),
         ("{% for a in items %}{% for b in items %}{{ payment }}{% endfor %}{% endfor %}", "longer than"),
+        ("{% for item in items %}{{ item.total | length }}{% endfor %}", "not there"),
         ("{{ items | nosuchfilter }}", "nosuchfilter"),
+        ("{{ debtor.name | safe }}", "safe"),
+        ("{{ items | sort | tojson }}", "sort"),
+        (
+            "{% for a in items %}{% set x = payment * 1000 %}{% set x = x ~ x %}{% set x = x ~ x %}{% endfor %}y",
+            "too long",
+        ),
         ("{% include 'other' %}", "include"),
         ("   ", "empty"),
     ] {
@@ -100,4 +107,13 @@ fn a_template_that_grows_without_bound_is_a_fault_and_never_exhausts_the_memory(
     }
     let doubling = format!("{{% set a = payment %}}{}{{{{ a | length }}}}", "{% set a = a ~ a %}".repeat(25));
     assert_ne!(faults(&template(&doubling)), "");
+}
+
+#[test]
+fn a_published_template_is_read_again_without_its_samples() {
+    let slow =
+        template("{% for a in items %}{% for b in items %}{% for c in items %}{% endfor %}{% endfor %}{% endfor %}x");
+    assert!(faults(&slow).contains("too long"));
+    assert_eq!(slow.check_form(), []);
+    assert!(template("{{ nobody }}").check_form().len() == 1, "what it names is looked at all the same");
 }

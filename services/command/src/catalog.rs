@@ -3,6 +3,7 @@
 //! - [`request`] turns requests into changes and names every fault.
 //! - [`preview`] works out what would be sent.
 
+mod heavy;
 mod preview;
 mod request;
 
@@ -20,12 +21,16 @@ use saldo_catalog::{
 use saldo_clock::Clock;
 use saldo_domain::Rules;
 use saldo_facts::{CatalogEvent, SendingSet, SettingsPublished, timestamp_to_api};
+use saldo_gate::Admission;
 use saldo_keyring::Keyring;
 use saldo_log::{Log, genesis::Identity};
 use saldo_telemetry::span::Trace;
 use tonic::{Request, Response, Status};
 
-use self::request::{check_caller, policy_events, settings, settings_to_api, sound, sources};
+use self::{
+    heavy::{Heavy, Place},
+    request::{check_caller, policy_events, settings, settings_to_api, sound, sources},
+};
 use crate::{failure::Failure, pipeline::Commands, violations::Violation};
 
 /// The roles that may publish.
@@ -43,11 +48,17 @@ trait CatalogRpc: ApiRequest {
     /// The roles that may call it; one of them is enough.
     const ROLES: &'static [Role];
 
+    /// The roles that may call it with this request.
+    fn roles(&self) -> &'static [Role] {
+        Self::ROLES
+    }
+
     /// Answers a caller that has one of the roles.
     fn answer(
         self,
         service: &CatalogGrpc,
         caller: Caller,
+        place: Place,
     ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 }
 
@@ -68,6 +79,7 @@ pub struct CatalogGrpc {
     commands: Commands,
     keyring: Keyring,
     clock: Clock,
+    heavy: Heavy,
 }
 
 impl CatalogGrpc {
@@ -81,7 +93,7 @@ impl CatalogGrpc {
         clock: Clock,
     ) -> Self {
         let publisher = Publisher::new(log, identity, catalog.clone());
-        Self { publisher, catalog, commands, keyring, clock }
+        Self { publisher, catalog, commands, keyring, clock, heavy: Heavy::default() }
     }
 
     /// Publishes what a request asks for: once, however often it is asked. `request` is without its request id.
@@ -151,8 +163,9 @@ macro_rules! serve_every_rpc {
                 &self,
                 request: Request<v1::$request>,
             ) -> Result<Response<<v1::$request as ApiRequest>::Answer>, Status> {
-                let caller = authorize(&request, <v1::$request as CatalogRpc>::ROLES)?;
-                Ok(Response::new(request.into_inner().answer(self, caller).await?))
+                let caller = authorize(&request, request.get_ref().roles())?;
+                let place = request.extensions().get::<Arc<Admission>>().cloned();
+                Ok(Response::new(request.into_inner().answer(self, caller, place).await?))
             })*
         }
     };
@@ -163,10 +176,16 @@ saldo_api::catalog_rpcs!(serve_every_rpc);
 impl CatalogRpc for v1::PublishPolicyRequest {
     const ROLES: &'static [Role] = PUBLISHERS;
 
-    async fn answer(mut self, service: &CatalogGrpc, caller: Caller) -> Result<v1::CatalogResponse, Failure> {
+    async fn answer(
+        mut self,
+        service: &CatalogGrpc,
+        caller: Caller,
+        place: Place,
+    ) -> Result<v1::CatalogResponse, Failure> {
         check_caller(&caller, &self.request_id)?;
         let files = sources(&self.files);
-        sound(&files)?;
+        let tried = files.clone();
+        service.heavy.run(&caller.tenant, place, move |goes_on| sound(&tried, goes_on).map(drop)).await??;
         if self.validate_only {
             let in_force = service.catalog.state().in_force(&caller.tenant).tenant;
             return Ok(response(in_force.version, &in_force.rules, false));
@@ -179,7 +198,7 @@ impl CatalogRpc for v1::PublishPolicyRequest {
 impl CatalogRpc for v1::SetSendingRequest {
     const ROLES: &'static [Role] = PUBLISHERS;
 
-    async fn answer(mut self, service: &CatalogGrpc, caller: Caller) -> Result<v1::CatalogResponse, Failure> {
+    async fn answer(mut self, service: &CatalogGrpc, caller: Caller, _: Place) -> Result<v1::CatalogResponse, Failure> {
         check_caller(&caller, &self.request_id)?;
         let id = std::mem::take(&mut self.request_id);
         let events = vec![SendingSet { on: self.on }.into()];
@@ -190,7 +209,7 @@ impl CatalogRpc for v1::SetSendingRequest {
 impl CatalogRpc for v1::PublishSettingsRequest {
     const ROLES: &'static [Role] = PUBLISHERS;
 
-    async fn answer(mut self, service: &CatalogGrpc, caller: Caller) -> Result<v1::CatalogResponse, Failure> {
+    async fn answer(mut self, service: &CatalogGrpc, caller: Caller, _: Place) -> Result<v1::CatalogResponse, Failure> {
         check_caller(&caller, &self.request_id)?;
         let events = vec![SettingsPublished(settings(self.settings.as_ref())?).into()];
         let id = std::mem::take(&mut self.request_id);
@@ -201,7 +220,7 @@ impl CatalogRpc for v1::PublishSettingsRequest {
 impl CatalogRpc for v1::GetCatalogRequest {
     const ROLES: &'static [Role] = VIEWERS;
 
-    async fn answer(self, service: &CatalogGrpc, caller: Caller) -> Result<v1::GetCatalogResponse, Failure> {
+    async fn answer(self, service: &CatalogGrpc, caller: Caller, _: Place) -> Result<v1::GetCatalogResponse, Failure> {
         let in_force = service.catalog.state().in_force(&caller.tenant);
         let (tenant, system) = (&in_force.tenant, &in_force.system);
         let file = |source: &Source| v1::PolicyFile { name: source.name.clone(), source: source.text.clone() };
@@ -228,8 +247,18 @@ impl CatalogRpc for v1::GetCatalogRequest {
 impl CatalogRpc for v1::PreviewContactsRequest {
     const ROLES: &'static [Role] = VIEWERS;
 
-    async fn answer(self, service: &CatalogGrpc, caller: Caller) -> Result<v1::PreviewContactsResponse, Failure> {
-        service.preview(&caller, self).await
+    /// A draft holds templates, which are programs of the caller's.
+    fn roles(&self) -> &'static [Role] {
+        if self.draft.is_empty() { Self::ROLES } else { PUBLISHERS }
+    }
+
+    async fn answer(
+        self,
+        service: &CatalogGrpc,
+        caller: Caller,
+        place: Place,
+    ) -> Result<v1::PreviewContactsResponse, Failure> {
+        service.preview(&caller, self, place).await
     }
 }
 

@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     skew::{PROBE_EVERY, Skew},
-    violations::Violation,
+    violations::{MAX_LISTED, Violation},
 };
 
 /// The system failed, or the request was wrong in itself. Nothing here depends on what the domain allows.
@@ -121,10 +121,11 @@ impl From<Failure> for Status {
         }
         let mut message = failure.to_string();
         if let Failure::Invalid(violations) = &failure {
-            for violation in violations {
+            let listed: Vec<Violation> = violations.iter().take(MAX_LISTED).map(Violation::listed).collect();
+            for violation in &listed {
                 details.add_bad_request_violation(&violation.field, &violation.rule);
             }
-            if let Some(first) = violations.first() {
+            if let Some(first) = listed.first() {
                 message = format!("{}: {}", first.field, first.rule);
             }
         }
@@ -197,6 +198,16 @@ mod tests {
             Failure::KeyStore => Failure::LogChanged("cut".into()),
             Failure::LogChanged(_) => return None,
         })
+    }
+
+    #[test]
+    fn an_answer_lists_few_faults_and_repeats_little_of_the_request() {
+        let fault =
+            |number: usize| Violation { field: format!("{number}{}", "ä".repeat(5_000)), rule: "x".repeat(5_000) };
+        let status = Status::from(Failure::Invalid((0..1_000).map(fault).collect()));
+        let listed = status.get_details_bad_request().expect("faults").field_violations;
+        assert_eq!(listed.len(), MAX_LISTED);
+        assert!(status.details().len() + status.message().len() < 40_000, "{}", status.details().len());
     }
 
     #[test]

@@ -38,12 +38,22 @@ pub struct PlannedContact {
 
 /// The next contacts from `context.now` on, at most `most`, as if every one were taken by its provider.
 pub fn preview(account: &Account, context: &Context<'_>, most: usize) -> Vec<PlannedContact> {
+    preview_while(account, context, most, || true)
+}
+
+/// The contacts of [`preview`], up to the first before which `goes_on` says no.
+pub fn preview_while(
+    account: &Account,
+    context: &Context<'_>,
+    most: usize,
+    goes_on: impl Fn() -> bool,
+) -> Vec<PlannedContact> {
     let mut account = account.clone();
     let mut planned = Vec::new();
     let mut now = context.now;
     // Each turn of an open reminder starts, defers or closes it, so that this many turns are enough.
     for _ in 0..most.saturating_mul(8) {
-        if planned.len() >= most {
+        if planned.len() >= most || !goes_on() {
             break;
         }
         let context = Context { now, ..*context };

@@ -4,13 +4,15 @@ use saldo_api::v1;
 use saldo_auth::Caller;
 use saldo_domain::{
     Context, Rules,
-    dunning::preview::{PlannedContact, preview},
+    dunning::preview::{PlannedContact, preview_while},
     ids::{AccountId, AccountKey, TenantId},
 };
 use saldo_facts::{REQUEST_INSTANT_RULE, instant_from_request, listed_to_api, notice_to_api, timestamp_to_api};
 
 use super::{
-    CatalogGrpc, is_on,
+    CatalogGrpc,
+    heavy::{GoesOn, Place},
+    is_on,
     request::{invalid, sound, sources},
     silence,
 };
@@ -26,6 +28,7 @@ impl CatalogGrpc {
         &self,
         caller: &Caller,
         request: v1::PreviewContactsRequest,
+        place: Place,
     ) -> Result<v1::PreviewContactsResponse, Failure> {
         let tenant = TenantId::new(&caller.tenant).map_err(|rule| invalid("tenant", rule.to_string()))?;
         let account = AccountId::new(&request.account_id).map_err(|rule| invalid("account_id", rule.to_string()))?;
@@ -34,7 +37,9 @@ impl CatalogGrpc {
         let (rules, policy_version) = if request.draft.is_empty() {
             (speaking, in_force.version)
         } else {
-            let draft = sound(&sources(&request.draft))?;
+            let files = sources(&request.draft);
+            let trial = move |goes_on: &GoesOn| sound(&files, goes_on);
+            let draft = self.heavy.run(&caller.tenant, place.clone(), trial).await??;
             (Rules { languages: draft.languages(), policy: Some(draft.policy), ..speaking }, 0)
         };
         let Some(policy) = &rules.policy else {
@@ -59,12 +64,15 @@ impl CatalogGrpc {
         let zone = policy.contact.zone(&profile.time_zone).to_owned();
         let account = stored.account.clone();
         // Hundreds of contacts about thousands of items take a while.
-        let (planned, nothing_owed) = tokio::task::spawn_blocking(move || {
+        let preview = move |goes_on: &GoesOn| {
             let context = Context { now, rules: &rules, zones: saldo_catalog::zone };
-            (preview(&account, &context, most), account.ledger.nothing_owed_on(context.today()))
-        })
-        .await
-        .map_err(|_| Failure::Stopped)?;
+            let planned = preview_while(&account, &context, most, || goes_on.check());
+            (planned, account.ledger.nothing_owed_on(context.today()), goes_on.is_late())
+        };
+        let (planned, nothing_owed, is_late) = self.heavy.run(&caller.tenant, place, preview).await?;
+        if is_late {
+            return Err(invalid("most", "takes too long for this account: ask for fewer contacts"));
+        }
         let contacts = planned.iter().map(|planned| v1::PlannedContact {
             at: Some(timestamp_to_api(planned.at)),
             saying: Some(notice_to_api(&planned.notice)),

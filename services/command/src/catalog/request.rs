@@ -9,10 +9,8 @@ use saldo_catalog::{
 use saldo_domain::{ids::TenantId, ledger::ApplyCredit};
 use saldo_facts::{CatalogEvent, FiscalYearStart, PolicyPublished, Settings, TemplatePublished};
 
+use super::heavy::GoesOn;
 use crate::{edge::is_request_id, failure::Failure, violations::Violation};
-
-/// Faults named in one answer: they travel in its trailers, which HTTP/2 peers bound.
-const MAX_FAULTS: usize = 30;
 
 pub(super) fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Failure {
     Failure::Invalid(vec![Violation { field: field.into(), rule: rule.into() }])
@@ -27,14 +25,14 @@ pub(super) fn sources(files: &[v1::PolicyFile]) -> Vec<Source> {
     files.iter().map(|file| Source { name: file.name.clone(), text: file.source.clone() }).collect()
 }
 
-/// Reads a policy that must be without fault.
-pub(super) fn sound(sources: &[Source]) -> Result<Published, Failure> {
-    let (published, faults) = Published::read(sources);
+/// Reads a policy that must be without fault, and tries its templates while that may go on.
+pub(super) fn sound(sources: &[Source], goes_on: &GoesOn) -> Result<Published, Failure> {
+    let (published, faults) = Published::read_while(sources, || goes_on.check());
     match published {
         Some(published) if faults.is_empty() => Ok(published),
         _ => {
             let violation = |Fault { file, field, rule }: Fault| Violation { field: format!("{file}: {field}"), rule };
-            Err(Failure::Invalid(faults.into_iter().take(MAX_FAULTS).map(violation).collect()))
+            Err(Failure::Invalid(faults.into_iter().map(violation).collect()))
         }
     }
 }

@@ -48,11 +48,7 @@ impl Rpc for v1::AmendHoldRequest {
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let hold = fields.number("hold_id", &self.hold_id);
         let note = fields.free_text("note", HoldAmended::TYPE, NOTE, &self.note);
-        let paths = self.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
-        if paths.is_empty() {
-            fields.add("update_mask", "must name at least one of invoices, from, until, reason");
-            return None;
-        }
+        let paths = fields.mask(self.update_mask.as_ref(), &["invoices", "from", "until", "reason"])?;
         let given = fields.required("terms", self.terms.as_ref())?;
         let mut change = HoldChange::default();
         for path in paths {
@@ -61,10 +57,7 @@ impl Rpc for v1::AmendHoldRequest {
                 "from" => change.from = Some(fields.optional_date("terms.from", given.from)?),
                 "until" => change.until = Some(fields.optional_date("terms.until", given.until)?),
                 "reason" => change.reason = Some(reason(given, fields)?),
-                _ => {
-                    fields.add("update_mask", "must name only invoices, from, until, reason");
-                    return None;
-                }
+                _ => return None,
             }
         }
         Some(agreement::Command::AmendHold { hold: hold?, change, note: note? }.into())

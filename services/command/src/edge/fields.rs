@@ -11,7 +11,10 @@ use saldo_domain::{
 use saldo_facts::{REQUEST_DAY_RULE, day_from_request, sealed::is_field};
 
 use super::seal::{Personal, Seal};
-use crate::{failure::Failure, violations::Violation};
+use crate::{
+    failure::Failure,
+    violations::{MAX_LISTED, Violation},
+};
 
 /// Longest free text, in characters.
 const MAX_FREE_TEXT: usize = 2_000;
@@ -30,14 +33,34 @@ impl<'s> Fields<'s> {
         Self { violations: Vec::new(), seal }
     }
 
-    /// Notes a broken rule.
+    /// Notes a broken rule. No more are kept than an answer lists.
     pub fn add(&mut self, field: impl Into<String>, rule: impl ToString) {
+        if self.violations.len() >= MAX_LISTED {
+            return;
+        }
         self.violations.push(Violation { field: field.into(), rule: rule.to_string() });
     }
 
     /// The value, or a note.
     pub fn check<T, E: ToString>(&mut self, field: impl Into<String>, result: Result<T, E>) -> Option<T> {
         result.map_err(|error| self.add(field, error)).ok()
+    }
+
+    /// The names in a mask of these fields. Each name may stand there once, since its field is read and sealed for each time.
+    pub fn mask<'m>(&mut self, mask: Option<&'m prost_types::FieldMask>, known: &[&str]) -> Option<&'m [String]> {
+        let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+        let is_repeated = |(index, path): (usize, &String)| paths.iter().take(index).any(|before| before == path);
+        let rule = if paths.is_empty() {
+            "must name at least one of"
+        } else if paths.len() > known.len() || paths.iter().enumerate().any(is_repeated) {
+            "must name each field once at most, and only"
+        } else if paths.iter().any(|path| !known.contains(&path.as_str())) {
+            "must name only"
+        } else {
+            return Some(paths);
+        };
+        self.add("update_mask", format!("{rule} {}", known.join(", ")));
+        None
     }
 
     /// A field that must be given.

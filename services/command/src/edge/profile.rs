@@ -40,11 +40,7 @@ pub fn change(
     mask: Option<&prost_types::FieldMask>,
     fields: &mut Fields<'_>,
 ) -> Option<ProfileChange> {
-    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
-    if paths.is_empty() {
-        fields.add("update_mask", "must name at least one field of the profile");
-        return None;
-    }
+    let paths = fields.mask(mask, &["display_name", "kind", "language", "time_zone", "country", "contact_points"])?;
     let profile = fields.required("profile", profile)?;
     let mut change = ProfileChange::default();
     let mut whole = true;
@@ -56,13 +52,7 @@ pub fn change(
             "time_zone" => set(&mut change.time_zone, time_zone(profile, fields)),
             "country" => set(&mut change.country, country(profile, fields)),
             "contact_points" => set(&mut change.contact_points, contact_points(AMENDED, profile, fields)),
-            _ => {
-                fields.add(
-                    "update_mask",
-                    "must name only display_name, kind, language, time_zone, country, contact_points",
-                );
-                false
-            }
+            _ => false,
         };
     }
     whole.then_some(change)
@@ -192,6 +182,38 @@ mod tests {
         let refused: Vec<_> = fields.into_violations().into_iter().map(|one| (one.field, one.rule)).collect();
         assert_eq!(whole.is_none(), !refused.is_empty());
         if refused.is_empty() { Ok(kept.0) } else { Err(refused) }
+    }
+
+    #[test]
+    fn a_mask_that_names_a_field_again_and_again_is_refused_before_anything_is_sealed() {
+        let profile = v1::Profile { display_name: "Ana Gil".into(), ..Default::default() };
+        let ask = |paths: Vec<String>| {
+            let mut kept = Kept::default();
+            let mut fields = Fields::new(&mut kept);
+            let change = change(Some(&profile), Some(&prost_types::FieldMask { paths }), &mut fields);
+            let faults = fields.into_violations().len();
+            (change.is_some(), faults, kept.0.len())
+        };
+        let named = || "display_name".to_owned();
+        assert_eq!(ask(vec![named()]), (true, 0, 1));
+        for paths in [vec![named(); 64_000], vec![named(); 2], vec![named(), "iban".to_owned()], Vec::new()] {
+            assert_eq!(ask(paths), (false, 1, 0));
+        }
+    }
+
+    #[test]
+    fn a_request_with_a_fault_in_every_field_keeps_few_of_them() {
+        let point = v1::ContactPoint::default();
+        let mut kept = Kept::default();
+        let mut fields = Fields::new(&mut kept);
+        for _ in 0..100_000 {
+            contact_points(
+                AMENDED,
+                &v1::Profile { contact_points: vec![point.clone()], ..Default::default() },
+                &mut fields,
+            );
+        }
+        assert_eq!(fields.into_violations().len(), crate::violations::MAX_LISTED);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{Outcome, cli::policy::folder, client::Target, terminal::table};
 /// Show what would be sent to an account and when, if nothing is paid.
 ///
 /// Uses the policy in force, as if sending were on, or a draft on disk. Sends nothing and records nothing. Needs a token with the
-/// role reader.
+/// role reader, and for a draft the role operator.
 #[derive(clap::Parser)]
 #[command(
     name = "preview",

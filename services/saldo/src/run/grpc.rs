@@ -9,7 +9,13 @@ use std::{
     time::Duration,
 };
 
-use saldo_api::v1::{catalog_service_server::CatalogServiceServer, query_service_server::QueryServiceServer};
+use saldo_api::{
+    ApiRequest,
+    v1::{
+        GetCatalogRequest, PreviewContactsRequest, catalog_service_server::CatalogServiceServer,
+        query_service_server::QueryServiceServer,
+    },
+};
 use saldo_auth::{ERROR_DOMAIN, Verifier};
 use saldo_command::{CatalogGrpc, CommandGrpc, skew::ClockState};
 use saldo_gate::{Gate, Limits};
@@ -36,6 +42,7 @@ use crate::{
         incoming::{InProcess, connections},
         service::Service,
         task::Task,
+        watching::FewStreams,
     },
 };
 
@@ -45,6 +52,8 @@ const MAX_REQUEST: usize = 1 << 20;
 const MAX_ANSWER: usize = 16 << 20;
 /// Calls under way on one connection. A client holds further calls back.
 const MAX_STREAMS: u32 = 2_048;
+/// How old a connection gets. Its client opens another one, and its calls under way are answered.
+const OLDEST: Duration = Duration::from_secs(3_600);
 /// How often a client is pinged. The calls of a client that is gone are dropped.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -52,10 +61,13 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Commands in the process at once.
 const COMMANDS: Limits = Limits { requests: 8_192, bytes: 128 << 20 };
-/// Catalog calls at once: they are rare, and a preview takes much processor time.
+/// Catalog calls at once: they are rare, and a preview takes much processor time. One answer may take [`MAX_ANSWER`].
 const CATALOG_CALLS: Limits = Limits { requests: 64, bytes: 128 << 20 };
 /// Queries at once. Most wait for the database or for the projector; one answer may take [`MAX_ANSWER`].
 const QUERIES: Limits = Limits { requests: 1_024, bytes: 256 << 20 };
+
+/// Questions of reflection at once. Their streams end with the time for a body.
+const REFLECTIONS: Limits = Limits { requests: 64, bytes: 16 << 20 };
 
 /// The names of the command service's and the query service's parts in health.
 const COMMAND: &str = "collections.v1.CommandService";
@@ -118,8 +130,9 @@ impl Endpoint {
             health.set_service_status(*name, ServingStatus::NotServing).await;
         }
         let calls = Calls::default();
-        let routes = Routes::new(health_service).into_axum_router().fallback_service(calls.clone());
+        let routes = Routes::new(FewStreams::new(health_service)).into_axum_router().fallback_service(calls.clone());
         let server = Server::builder().max_concurrent_streams(MAX_STREAMS).http2_keepalive_interval(Some(KEEPALIVE));
+        let server = server.max_connection_age(OLDEST).max_connection_age_grace(LONGEST * 2);
         let mut server = server.timeout(LONGEST).layer(ServerSpans::new(saldo_api::method));
         let server = server.add_routes(routes.into());
         let (incoming, in_process) = connections(listener, tls);
@@ -153,14 +166,21 @@ impl Endpoint {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
+        let reflection = Gate::new(reflection, REFLECTIONS);
         let mut routes = Routes::new(InterceptedService::new(reflection, verifier.clone()));
         let mut clock = None;
         if let Some((command, catalog)) = services.command {
             clock = Some(command.clock());
             let command = command.into_service(MAX_REQUEST, COMMANDS);
-            let catalog = CatalogServiceServer::new(catalog).max_decoding_message_size(MAX_REQUEST);
-            let catalog =
-                Counted::new(Gate::new(catalog, CATALOG_CALLS), saldo_api::method, CallMetrics::of("catalog"));
+            let catalog = CatalogServiceServer::new(catalog)
+                .max_decoding_message_size(MAX_REQUEST)
+                .max_encoding_message_size(MAX_ANSWER);
+            let reads = |path: &str| {
+                let reading = [PreviewContactsRequest::METHOD, GetCatalogRequest::METHOD];
+                path.rsplit('/').next().is_some_and(|method| reading.contains(&method))
+            };
+            let catalog = Gate::new(catalog, CATALOG_CALLS).counting_answers(reads);
+            let catalog = Counted::new(catalog, saldo_api::method, CallMetrics::of("catalog"));
             routes = routes
                 .add_service(InterceptedService::new(command, verifier.clone()))
                 .add_service(InterceptedService::new(catalog, verifier.clone()));
@@ -170,7 +190,7 @@ impl Endpoint {
             let query = QueryServiceServer::new(query)
                 .max_decoding_message_size(MAX_REQUEST)
                 .max_encoding_message_size(MAX_ANSWER);
-            let query = Gate::new(query, QUERIES).counting_answers();
+            let query = Gate::new(query, QUERIES).counting_answers(|_| true);
             let query = Counted::new(query, saldo_api::method, CallMetrics::of("query"));
             routes = routes.add_service(InterceptedService::new(query, verifier));
             names.push(QUERY);
@@ -289,5 +309,26 @@ mod tests {
             assert_eq!(health(name).await, Serving, "{name}");
         }
         server.stop(Duration::from_secs(5)).await.expect("stopped");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_watches_health_again_and_again_leaves_streams_to_others() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = Endpoint::over(listener, &[Service::Query], None).await.expect("listening");
+        let url = format!("http://{}", endpoint.address);
+        let channel = tonic::transport::Endpoint::from_shared(url).expect("a URL").connect().await.expect("connected");
+        let mut greedy = HealthClient::new(channel);
+        let mut streams = Vec::new();
+        let refused = loop {
+            match greedy.watch(HealthCheckRequest::default()).await {
+                Ok(stream) => streams.push(stream),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!((refused.code(), streams.len()), (Code::ResourceExhausted, 128), "{refused}");
+        greedy.check(HealthCheckRequest::default()).await.expect("a question is answered all the same");
+        let in_process = endpoint.in_process.clone();
+        let other = saldo_client::in_process(move || in_process.clone().open()).expect("a channel");
+        HealthClient::new(other).watch(HealthCheckRequest::default()).await.expect("another client finds a place");
     }
 }

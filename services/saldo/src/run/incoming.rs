@@ -3,8 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -13,18 +12,22 @@ use saldo_tls::Newest;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// Connections at once, below the 1,024 files that a process may usually open. Further ones wait to be accepted.
+use crate::run::places::{Place, Places};
+
+/// Connections at once, below the 1,024 files that a process may usually open. One address alone gets half of them, two get a third
+/// each, so that health and other clients find a place. Further ones are closed at once. If they waited, they would wait for ever
+/// behind those that stay.
 const CONNECTIONS: usize = 768;
-/// The longest a TLS handshake may take, and the longest a connection may stay silent before its first byte.
+/// The longest that a TLS handshake may take, and then the longest until the client has sent its whole preface.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// TLS handshakes under way at once.
-const HANDSHAKES: usize = 256;
+/// Bytes that every client of HTTP/2 sends first: the preface, and the head of the frame of settings (RFC 9113, 3.4).
+const PREFACE: usize = 24 + 9;
 /// Accepted connections that wait to be served.
 const AHEAD: usize = 16;
 /// The pause after a failure to accept, such as too many open files.
@@ -59,14 +62,14 @@ impl Io for DuplexStream {
 pub struct Connection {
     io: Box<dyn Io>,
     /// Held while the connection lives; connections are limited.
-    _permit: Option<OwnedSemaphorePermit>,
-    /// Runs out if the first byte does not come in time; `None` once it has come.
-    silent: Option<Pin<Box<Sleep>>>,
+    _place: Option<Place>,
+    /// Runs out if the preface does not come in time, and the bytes of it that are missing; `None` once it has come.
+    preface: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Connection {
-    fn from_outside(io: impl Io + 'static, permit: OwnedSemaphorePermit) -> Self {
-        Self { io: Box::new(io), _permit: Some(permit), silent: Some(Box::pin(sleep(HANDSHAKE))) }
+    fn from_outside(io: impl Io + 'static, place: Place) -> Self {
+        Self { io: Box::new(io), _place: Some(place), preface: Some((Box::pin(sleep(HANDSHAKE)), PREFACE)) }
     }
 }
 
@@ -84,17 +87,17 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
-        match &mut self.silent {
-            Some(silent) if read.is_pending() => {
-                ready!(silent.as_mut().poll(context));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
-            _ => {
-                self.silent.take_if(|_| read.is_ready());
-                read
+        if let Some((late, missing)) = &mut self.preface {
+            *missing = missing.saturating_sub(buffer.filled().len() - before);
+            if *missing == 0 {
+                self.preface = None;
+            } else if late.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
+        read
     }
 }
 
@@ -132,7 +135,7 @@ impl InProcess {
     pub async fn open(self) -> io::Result<DuplexStream> {
         let (ours, theirs) = duplex(IN_PROCESS_BYTES);
         let ended = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
-        let theirs = Connection { io: Box::new(theirs), _permit: None, silent: None };
+        let theirs = Connection { io: Box::new(theirs), _place: None, preface: None };
         self.0.send(theirs).await.map(|()| ours).map_err(ended)
     }
 }
@@ -164,22 +167,13 @@ async fn accept(
     tls: Option<Newest<ServerConfig>>,
     sender: mpsc::Sender<Connection>,
 ) {
-    let (permits, handshakes) = (Arc::new(Semaphore::new(most)), Arc::new(Semaphore::new(HANDSHAKES)));
+    let places = Places::new(most);
     loop {
-        let next = async {
-            if permits.available_permits() == 0 {
-                tracing::debug!(most, "further connections wait for one to end");
-            }
-            let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
-            let handshake = handshakes.clone().acquire_owned().await.map_err(io::Error::other)?;
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true).map(|()| (stream, permit, handshake))
-        };
         let accepted = tokio::select! {
             () = sender.closed() => return,
-            accepted = next => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (stream, permit, handshake) = match accepted {
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -187,21 +181,27 @@ async fn accept(
                 continue;
             }
         };
+        let Some(place) = places.take(Some(peer.ip())) else {
+            tracing::debug!(%peer, most, "too many connections, or too many of this address: the connection is closed");
+            continue;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "a connection ended at once");
+            continue;
+        }
         let Some(tls) = &tls else {
-            if sender.send(Connection::from_outside(stream, permit)).await.is_err() {
+            if sender.send(Connection::from_outside(stream, place)).await.is_err() {
                 return;
             }
             continue;
         };
         let (acceptor, sender) = (TlsAcceptor::from(tls.get()), sender.clone());
         tokio::spawn(async move {
-            let peer = stream.peer_addr().ok();
             let secured = timeout(HANDSHAKE, acceptor.accept(stream)).await;
-            drop(handshake);
             match secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 // The server has stopped if nobody takes the connection.
-                Ok(stream) => drop(sender.send(Connection::from_outside(stream, permit)).await),
-                Err(error) => tracing::debug!(?peer, %error, "a TLS handshake failed"),
+                Ok(stream) => drop(sender.send(Connection::from_outside(stream, place)).await),
+                Err(error) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
             }
         });
     }
@@ -210,39 +210,56 @@ async fn accept(
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpSocket,
+    };
 
     use super::*;
 
     #[tokio::test]
-    async fn beyond_the_limit_a_connection_waits_for_another_to_end() {
+    async fn an_address_gets_half_of_the_places_and_others_find_one_meanwhile() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let (connections, _in_process) = up_to(3, listener, None);
+        let (connections, _in_process) = up_to(6, listener, None);
         let mut connections = Box::pin(connections);
-        let (mut clients, mut served) = (Vec::new(), Vec::new());
+        let (mut clients, mut served, mut byte) = (Vec::new(), Vec::new(), [0; 1]);
         for _ in 0..3 {
             clients.push(TcpStream::connect(address).await.expect("connected"));
             served.push(connections.next().await.expect("served").expect("a connection"));
         }
-        clients.push(TcpStream::connect(address).await.expect("connected"));
-        assert!(timeout(Duration::from_millis(100), connections.next()).await.is_err(), "one too many is served");
+        let mut beyond = TcpStream::connect(address).await.expect("connected");
+        assert!(!matches!(timeout(HANDSHAKE, beyond.read(&mut byte)).await.expect("closed at once"), Ok(1..)));
+        let other = TcpSocket::new_v4().expect("a socket");
+        other.bind("127.0.0.2:0".parse().expect("an address")).expect("bound");
+        let _other = other.connect(address).await.expect("connected");
+        let _theirs = timeout(HANDSHAKE, connections.next()).await.expect("another address finds a place");
         served.pop();
+        // The place is given back: with another address there, the first one has a third.
+        clients.push(TcpStream::connect(address).await.expect("connected"));
         assert!(timeout(HANDSHAKE, connections.next()).await.is_ok(), "it is served when another has ended");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_sends_nothing_is_cut_off() {
-        let (permits, mut byte) = (Arc::new(Semaphore::new(2)), [0; 1]);
-        let permit = || permits.clone().try_acquire_owned().expect("a permit");
-        let (_silent, ours) = duplex(IN_PROCESS_BYTES);
-        let error = Connection::from_outside(ours, permit()).read(&mut byte).await.expect_err("cut off");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-
+    async fn a_client_that_does_not_say_the_whole_preface_is_cut_off() {
+        let (places, mut bytes) = (Places::new(8), [0; 64]);
+        let place = || places.take(None).expect("a place");
+        for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            let (mut speaks, ours) = duplex(IN_PROCESS_BYTES);
+            let mut connection = Connection::from_outside(ours, place());
+            speaks.write_all(said).await.expect("written");
+            let error = loop {
+                match connection.read(&mut bytes).await {
+                    Ok(read) => assert!(read > 0),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
         let (mut speaks, ours) = duplex(IN_PROCESS_BYTES);
-        let mut connection = Connection::from_outside(ours, permit());
-        speaks.write_all(b"a").await.expect("written");
-        connection.read_exact(&mut byte).await.expect("read");
-        assert!(timeout(HANDSHAKE * 100, connection.read(&mut byte)).await.is_err(), "later it may be silent");
+        let mut connection = Connection::from_outside(ours, place());
+        speaks.write_all(&[b'a'; PREFACE]).await.expect("written");
+        assert_eq!(connection.read(&mut bytes).await.expect("read"), PREFACE);
+        assert!(timeout(HANDSHAKE * 100, connection.read(&mut bytes)).await.is_err(), "later it may be silent");
     }
 }
