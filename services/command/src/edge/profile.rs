@@ -143,7 +143,7 @@ fn contact_points(event_type: &str, profile: &v1::Profile, fields: &mut Fields<'
 
 #[cfg(test)]
 mod tests {
-    use saldo_domain::party::Channel;
+    use saldo_domain::{line::ONE_LINE, party::Channel};
 
     use super::{
         super::seal::{Personal, Seal},
