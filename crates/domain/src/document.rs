@@ -281,28 +281,17 @@ impl Document {
                     invoice.voided = true;
                 }
             }),
-            ledger::Fact::PaymentAllocated(allocated) => changed(before, |document| {
-                if let Document::Payment(payment) = document {
-                    payment.lines.extend(allocated.lines.iter().cloned());
-                }
-            }),
-            ledger::Fact::PaymentDeallocated(deallocated) => changed(before, |document| {
-                if let Document::Payment(payment) = document {
-                    take_back(&mut payment.lines, &deallocated.lines);
-                    let free_from = deallocation::free_from(&deallocated.lines, deallocated.deallocation_date);
-                    payment.free_from = payment.free_from.max(free_from);
-                }
-            }),
-            ledger::Fact::CreditNoteAllocated(allocated) => changed(before, |document| {
-                if let Document::CreditNote(note) = document {
-                    note.lines.extend(allocated.lines.iter().cloned());
-                }
-            }),
-            ledger::Fact::CreditNoteDeallocated(deallocated) => changed(before, |document| {
-                if let Document::CreditNote(note) = document {
-                    take_back(&mut note.lines, &deallocated.lines);
-                    let free_from = deallocation::free_from(&deallocated.lines, deallocated.deallocation_date);
-                    note.free_from = note.free_from.max(free_from);
+            ledger::Fact::PaymentAllocated(_)
+            | ledger::Fact::CreditNoteAllocated(_)
+            | ledger::Fact::PaymentDeallocated(_)
+            | ledger::Fact::CreditNoteDeallocated(_) => changed(before, |document| {
+                let (Some(moved), Some((lines, free_from))) = (fact.moved_credit(), document.credit()) else { return };
+                match moved.back_on {
+                    None => lines.extend(moved.lines.iter().cloned()),
+                    Some(day) => {
+                        take_back(lines, moved.lines);
+                        *free_from = (*free_from).max(deallocation::free_from(moved.lines, day));
+                    }
                 }
             }),
             ledger::Fact::CreditRefunded(refunded) if key.kind == DocumentKind::Refund => {
@@ -323,6 +312,18 @@ impl Document {
                     payment.reversed = true;
                 }
             }),
+        }
+    }
+}
+
+impl Document {
+    /// Of a payment or a credit note: where its credit went, and the day from which on the rest is unapplied.
+    fn credit(&mut self) -> Option<(&mut Vec<AllocationLine>, &mut Date)> {
+        match self {
+            Self::Payment(Payment { lines, free_from, .. }) | Self::CreditNote(CreditNote { lines, free_from, .. }) => {
+                Some((lines, free_from))
+            }
+            Self::Invoice(_) | Self::Refund(_) | Self::Hold(_) => None,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod credit;
 pub mod days;
 pub mod deallocation;
 pub mod invoice;
+pub mod moved;
 pub mod payment;
 pub mod refund;
 
@@ -20,6 +21,7 @@ pub use arising::ApplyCredit;
 pub use balance::{AppliedAhead, Owed};
 pub use credit::{CreditNoteAllocated, CreditNoteDeallocated, InvoiceCredited};
 pub use invoice::{Instalment, InvoiceIssued, InvoiceVoided};
+pub use moved::MovedCredit;
 pub use payment::{PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed};
 pub use refund::CreditRefunded;
 

@@ -11,7 +11,7 @@ use saldo_domain::{
     command::Command,
     event::Event,
     ids::DocumentNumber,
-    ledger::{AllocationLine, CreditKind, Fact},
+    ledger::{AllocationLine, CreditKind},
     money::Currency,
     refusal::{Refusal, RefusalKind},
 };
@@ -188,39 +188,16 @@ impl Moved {
     }
 }
 
-/// What a fact applied or took back. What was taken back is so from the fact's day on, and not before the day it took effect.
+/// The credit that a fact applied or took back, a part for each instalment.
 fn moved(event: &Event) -> Vec<Moved> {
     let Event::Ledger(fact) = event else { return Vec::new() };
-    let (kind, document, currency, lines, back) = match fact {
-        Fact::InvoiceCredited(fact) => {
-            (CreditKind::CreditNote, &fact.credit_note, fact.amount.currency, &fact.lines, None)
-        }
-        Fact::PaymentAllocated(fact) => (CreditKind::Payment, &fact.reference, fact.currency, &fact.lines, None),
-        Fact::CreditNoteAllocated(fact) => {
-            (CreditKind::CreditNote, &fact.credit_note, fact.currency, &fact.lines, None)
-        }
-        Fact::PaymentDeallocated(fact) => {
-            (CreditKind::Payment, &fact.reference, fact.currency, &fact.lines, Some(fact.deallocation_date))
-        }
-        Fact::CreditNoteDeallocated(fact) => {
-            (CreditKind::CreditNote, &fact.credit_note, fact.currency, &fact.lines, Some(fact.deallocation_date))
-        }
-        Fact::PaymentReversed(fact) => {
-            (CreditKind::Payment, &fact.reference, fact.amount.currency, &fact.lines, Some(fact.day()))
-        }
-        Fact::InvoiceIssued(_) | Fact::InvoiceVoided(_) | Fact::PaymentRecorded(_) | Fact::CreditRefunded(_) => {
-            return Vec::new();
-        }
+    let Some(moved) = fact.moved_credit() else { return Vec::new() };
+    let one = |(line, _, effective_date): (&AllocationLine, i64, Date)| Moved {
+        kind: moved.kind,
+        document: moved.document.clone(),
+        currency: moved.currency,
+        line: AllocationLine { effective_date, ..line.clone() },
+        is_back: moved.back_on.is_some(),
     };
-    let one = |line: &AllocationLine| Moved {
-        kind,
-        document: document.clone(),
-        currency,
-        line: AllocationLine {
-            effective_date: back.map_or(line.effective_date, |day| line.effective_date.max(day)),
-            ..line.clone()
-        },
-        is_back: back.is_some(),
-    };
-    lines.iter().map(one).collect()
+    moved.parts().map(one).collect()
 }

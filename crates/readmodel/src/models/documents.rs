@@ -6,10 +6,7 @@ use jiff::{Timestamp, civil::Date};
 use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
-    ledger::{
-        AllocationLine, CreditNoteAllocated, CreditNoteDeallocated, CreditRefunded, Fact, InvoiceCredited,
-        InvoiceIssued, PaymentAllocated, PaymentDeallocated, PaymentRecorded,
-    },
+    ledger::{CreditRefunded, Fact, InvoiceCredited, InvoiceIssued, MovedCredit, PaymentRecorded},
     money::{Currency, Money},
 };
 
@@ -290,76 +287,41 @@ impl DocumentRows {
                 self.documents.entry(key).or_default().ended = Some((voided.day(), known_at));
             }
             Fact::InvoiceCredited(credited) => {
-                let InvoiceCredited { credit_note, invoice, amount, credit_date, lines, .. } = credited;
+                let InvoiceCredited { credit_note, invoice, amount, credit_date, .. } = credited;
                 let (key, days) = (key("credit_note", credit_note), (*credit_date, credited.day()));
-                self.documents.insert(key.clone(), recorded(amount, days, Some(("invoice", invoice))));
-                self.allocate(&key, accepted.position, amount.currency, lines, |line| {
-                    (line.amount, line.effective_date)
-                });
+                self.documents.insert(key, recorded(amount, days, Some(("invoice", invoice))));
             }
             Fact::PaymentRecorded(payment) => {
                 let PaymentRecorded { reference, amount, value_date, .. } = payment;
                 let days = (*value_date, payment.day());
                 self.documents.insert(key("payment", reference), recorded(amount, days, None));
             }
-            Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
-                let key = key("payment", reference);
-                self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
-            }
-            Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, .. }) => {
-                let key = key("credit_note", credit_note);
-                self.allocate(&key, accepted.position, *currency, lines, |line| (line.amount, line.effective_date));
-            }
             Fact::CreditRefunded(refunded) => {
                 let CreditRefunded { reference, kind, document, amount, refund_date, .. } = refunded;
                 let (of, days) = (Some((kind.name(), document)), (*refund_date, refunded.day()));
                 self.documents.insert(key("refund", reference), recorded(amount, days, of));
             }
-            Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
-                let key = key("payment", reference);
-                self.allocate(&key, accepted.position, *currency, lines, |line| {
-                    (-line.amount, line.effective_date.max(*deallocation_date))
-                });
-            }
-            Fact::CreditNoteDeallocated(CreditNoteDeallocated {
-                credit_note,
-                currency,
-                deallocation_date,
-                lines,
-                ..
-            }) => {
-                let key = key("credit_note", credit_note);
-                self.allocate(&key, accepted.position, *currency, lines, |line| {
-                    (-line.amount, line.effective_date.max(*deallocation_date))
-                });
-            }
-            // An allocation is taken back, not before the day on which it took effect.
             Fact::PaymentReversed(reversed) => {
-                let (key, day) = (key("payment", &reversed.reference), reversed.day());
-                self.documents.entry(key.clone()).or_default().ended = Some((day, known_at));
-                self.allocate(&key, accepted.position, reversed.amount.currency, &reversed.lines, |line| {
-                    (-line.amount, line.effective_date.max(day))
-                });
+                let key = key("payment", &reversed.reference);
+                self.documents.entry(key).or_default().ended = Some((reversed.day(), known_at));
             }
+            Fact::PaymentAllocated(_)
+            | Fact::CreditNoteAllocated(_)
+            | Fact::PaymentDeallocated(_)
+            | Fact::CreditNoteDeallocated(_) => {}
+        }
+        if let Some(moved) = fact.moved_credit() {
+            self.allocate(&key(moved.kind.name(), moved.document), accepted.position, moved);
         }
     }
 
-    /// `change` gives the amount of a line and its day.
-    fn allocate(
-        &mut self,
-        key: &DocumentKey,
-        position: CommitPosition,
-        currency: Currency,
-        lines: &[AllocationLine],
-        change: impl Fn(&AllocationLine) -> (i64, Date),
-    ) {
-        for line in lines {
-            let (amount, effective_date) = change(line);
+    fn allocate(&mut self, key: &DocumentKey, position: CommitPosition, moved: MovedCredit<'_>) {
+        for (line, amount, effective_date) in moved.parts() {
             self.allocations.push(AllocationRow {
                 key: key.clone(),
                 invoice: line.invoice.clone(),
                 instalment: line.instalment,
-                currency,
+                currency: moved.currency,
                 amount,
                 effective_date,
                 position,

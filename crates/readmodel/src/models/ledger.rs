@@ -13,8 +13,8 @@ use saldo_domain::{
     event::Event,
     ids::DocumentNumber,
     ledger::{
-        AllocationLine, CreditNoteAllocated, CreditNoteDeallocated, CreditRefunded, Fact, InvoiceCredited,
-        InvoiceIssued, InvoiceVoided, PaymentAllocated, PaymentDeallocated, PaymentRecorded, PaymentReversed,
+        AllocationLine, CreditRefunded, Fact, InvoiceCredited, InvoiceIssued, InvoiceVoided, PaymentRecorded,
+        PaymentReversed,
     },
     money::Currency,
 };
@@ -389,64 +389,36 @@ impl Lines<'_> {
                     self.push(item, voided.day(), -part.amount);
                 }
             }
-            Fact::InvoiceCredited(credited @ InvoiceCredited { credit_note, amount, lines, .. }) => {
+            Fact::InvoiceCredited(credited @ InvoiceCredited { credit_note, amount, .. }) => {
                 self.make(credit("credit_note", credit_note, amount.currency, credited.day()), -amount.minor);
-                self.apply("credit_note", credit_note, amount.currency, lines);
+                self.move_credit(fact);
             }
             Fact::PaymentRecorded(recorded @ PaymentRecorded { reference, amount, .. }) => {
                 self.make(credit("payment", reference, amount.currency, recorded.day()), -amount.minor);
             }
-            Fact::PaymentAllocated(PaymentAllocated { reference, currency, lines, .. }) => {
-                self.apply("payment", reference, *currency, lines);
-            }
-            Fact::CreditNoteAllocated(CreditNoteAllocated { credit_note, currency, lines, .. }) => {
-                self.apply("credit_note", credit_note, *currency, lines);
-            }
-            Fact::PaymentDeallocated(PaymentDeallocated { reference, currency, deallocation_date, lines, .. }) => {
-                self.take_back("payment", reference, *currency, lines, *deallocation_date);
-            }
-            Fact::CreditNoteDeallocated(CreditNoteDeallocated {
-                credit_note,
-                currency,
-                deallocation_date,
-                lines,
-                ..
-            }) => {
-                self.take_back("credit_note", credit_note, *currency, lines, *deallocation_date);
-            }
+            Fact::PaymentAllocated(_)
+            | Fact::CreditNoteAllocated(_)
+            | Fact::PaymentDeallocated(_)
+            | Fact::CreditNoteDeallocated(_) => self.move_credit(fact),
             Fact::CreditRefunded(refunded @ CreditRefunded { kind, document, amount, .. }) => {
                 let day = refunded.day();
                 self.push(credit(kind.name(), document, amount.currency, day), day, amount.minor);
             }
             // Applied money is first unapplied again, and then all of it goes.
-            Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, lines, .. }) => {
-                self.take_back("payment", reference, amount.currency, lines, reversed.day());
+            Fact::PaymentReversed(reversed @ PaymentReversed { reference, amount, .. }) => {
+                self.move_credit(fact);
                 let payment = credit("payment", reference, amount.currency, reversed.day());
                 self.push(payment, reversed.day(), amount.minor);
             }
         }
     }
 
-    /// Applied money is unapplied again from a day on, and not before the day on which it took effect.
-    fn take_back(
-        &mut self,
-        kind: &'static str,
-        document: &DocumentNumber,
-        currency: Currency,
-        lines: &[AllocationLine],
-        from: Date,
-    ) {
-        for line in lines {
-            let day = line.effective_date.max(from);
-            self.push(applied(line, currency), day, line.amount);
-            self.push(credit(kind, document, currency, day), day, -line.amount);
-        }
-    }
-
-    fn apply(&mut self, kind: &'static str, document: &DocumentNumber, currency: Currency, lines: &[AllocationLine]) {
-        for line in lines {
-            self.push(applied(line, currency), line.effective_date, -line.amount);
-            self.push(credit(kind, document, currency, line.effective_date), line.effective_date, line.amount);
+    /// Entries of the credit that a fact applies or takes back: at the instalments, and at the credit itself.
+    fn move_credit(&mut self, fact: &Fact) {
+        let Some(moved) = fact.moved_credit() else { return };
+        for (line, amount, day) in moved.parts() {
+            self.push(applied(line, moved.currency), day, -amount);
+            self.push(credit(moved.kind.name(), moved.document, moved.currency, day), day, amount);
         }
     }
 }
