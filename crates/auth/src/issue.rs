@@ -1,9 +1,6 @@
 //! Making keys and tokens: for `dev`, `demo`, tests and trying. In earnest tokens come from an identity provider.
 
 use std::{
-    fs::OpenOptions,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -66,15 +63,8 @@ impl Issuer {
         let issuer = Self::generate()?;
         let failed = |error| IssuerError::File { path: path.display().to_string(), error };
         let pem = issuer.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| IssuerError::Sign)?;
-        // Whole under its name or not at all.
-        let new = path.with_extension(format!("{}.new", std::process::id()));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
-        let linked = file
-            .and_then(|mut file| file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::hard_link(&new, path));
-        let removed = std::fs::remove_file(&new);
-        match linked {
-            Ok(()) => removed.map_err(failed)?,
+        match saldo_private_files::place(path, pem.as_bytes()) {
+            Ok(()) => {}
             // Another process was faster.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Self::read(path),
             Err(error) => return Err(failed(error)),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -242,11 +242,7 @@ fn read_or_make_password(path: &Path) -> Result<String, ClusterError> {
     let mut bytes = [0; PASSWORD_BYTES];
     getrandom::fill(&mut bytes).map_err(ClusterError::Random)?;
     let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let partial = path.with_extension("partial");
-    let mut file =
-        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial).map_err(failed)?;
-    file.write_all(password.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&partial, path).map_err(failed)?;
+    saldo_private_files::replace(path, password.as_bytes()).map_err(failed)?;
     Ok(password)
 }
 

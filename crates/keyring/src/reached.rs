@@ -9,7 +9,7 @@
 //! offsets. A process that starts looks only for the keys of later records. The note also shows an older log: such a log ends
 //! before the offset, or has another record there.
 
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -79,10 +79,7 @@ impl Reached {
 
     /// Replaces the note: whole under its name, or not at all.
     pub(crate) fn write(&self, dir: &Path, binding: &Binding) -> Result<(), KeyringError> {
-        let (path, new) = (dir.join(FILE), dir.join(format!("{FILE}.new")));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
-        file.and_then(|mut file| file.write_all(&self.encode(binding)).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&new, &path))
-            .map_err(|error| failed(&path, error))
+        let path = dir.join(FILE);
+        saldo_private_files::replace(&path, &self.encode(binding)).map_err(|error| failed(&path, error))
     }
 }

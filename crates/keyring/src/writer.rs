@@ -392,13 +392,7 @@ fn master_key(dir: &Path, is_new: bool) -> Result<Zeroizing<[u8; 32]>, KeyringEr
         Ok(mut file) => file.read_exact(&mut key[..]).map_err(|error| failed(&path, error))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_new => {
             getrandom::fill(&mut key[..]).map_err(|_| KeyringError::Random)?;
-            // Whole under its name or not at all; what a crash left of an earlier try is written over.
-            let new = dir.join("master.key.new");
-            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
-            file.and_then(|mut file| file.write_all(&key[..]).and_then(|()| file.sync_all()))
-                .and_then(|()| std::fs::rename(&new, &path))
-                .and_then(|()| File::open(dir)?.sync_all())
-                .map_err(|error| failed(&path, error))?;
+            saldo_private_files::replace(&path, &key[..]).map_err(|error| failed(&path, error))?;
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(KeyringError::NoMasterKey { path: path.display().to_string() });

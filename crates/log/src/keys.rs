@@ -15,9 +15,9 @@
 
 use std::{
     fmt::{self, Write as _},
-    fs::{File, OpenOptions},
-    io::{ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    fs::File,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -179,7 +179,7 @@ impl LogKeys {
             None => {
                 let keys = vec![LogKey::new(1, Zeroizing::new(random()?), Timestamp::UNIX_EPOCH)];
                 let begun = Known { log_id: Some(random()?), keys, read: None };
-                write(path, &new, &begun, true)?;
+                write(&new, &begun, true)?;
                 // Another process may have come first.
                 read(&new)?.unwrap_or(begun)
             }
@@ -196,7 +196,7 @@ impl LogKeys {
         if !path.exists() && read(&new)?.is_some_and(|known| known.log_id == Some(log_id)) {
             match std::fs::rename(&new, path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&new, error)),
-                _ => sync_folder(path)?,
+                _ => saldo_private_files::sync_folder(path).map_err(|error| failed(path, error))?,
             }
         }
         self.belong_to(log_id)
@@ -241,7 +241,7 @@ impl LogKeys {
         let mut known = read(path)?.ok_or_else(missing)?;
         let number = known.keys.last().map_or(1, |key| key.number.saturating_add(1));
         known.keys.push(LogKey::new(number, Zeroizing::new(random()?), now));
-        write(path, path, &known, false)?;
+        write(path, &known, false)?;
         Ok(number)
     }
 
@@ -395,32 +395,19 @@ fn read(path: &Path) -> Result<Option<Known>, KeysError> {
 }
 
 /// Writes the keys whole under this name. `only_new`: an existing file stays.
-fn write(path: &Path, name: &Path, known: &Known, only_new: bool) -> Result<(), KeysError> {
-    if let Some(folder) = path.parent() {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| failed(folder, error))?;
+fn write(path: &Path, known: &Known, only_new: bool) -> Result<(), KeysError> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.exists()) {
+        saldo_private_files::folder(folder).map_err(|error| failed(folder, error))?;
     }
-    let draft = path.with_extension(format!("keys.{}", hex(&random::<8>()?)));
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft);
-    let placed = file.and_then(|mut file| {
-        file.write_all(known.to_text().as_bytes())?;
-        file.sync_all()?;
-        match only_new {
-            true => std::fs::hard_link(&draft, name),
-            false => std::fs::rename(&draft, name),
-        }
-    });
-    // Where it was renamed there is nothing left to remove.
-    let _ = std::fs::remove_file(&draft);
-    match placed {
-        Err(error) if !(only_new && error.kind() == ErrorKind::AlreadyExists) => Err(failed(name, error)),
-        _ => sync_folder(path),
+    let text = known.to_text();
+    let written = match only_new {
+        true => saldo_private_files::place(path, text.as_bytes()),
+        false => saldo_private_files::replace(path, text.as_bytes()),
+    };
+    match written {
+        Err(error) if !(only_new && error.kind() == ErrorKind::AlreadyExists) => Err(failed(path, error)),
+        _ => Ok(()),
     }
-}
-
-fn sync_folder(path: &Path) -> Result<(), KeysError> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, error))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], KeysError> {

@@ -2,10 +2,12 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, Permissions},
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
+
+use tempfile::NamedTempFile;
 
 const FOLDER: u32 = 0o700;
 const FILE: u32 = 0o600;
@@ -31,6 +33,35 @@ pub fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Writes a file whole under its name or not at all. A file of this name is replaced. The file is on disk when this returns.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    draft(path, content)?.persist(path).map_err(|error| error.error)?;
+    sync_folder(path)
+}
+
+/// Writes a new file whole under its name or not at all. A file of this name stays, and the error is `AlreadyExists`.
+pub fn place(path: &Path, content: &[u8]) -> io::Result<()> {
+    draft(path, content)?.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_folder(path)
+}
+
+/// Puts the names of a file's folder on disk.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// A file beside this one, for its owner alone. It is removed where it gets no name.
+fn draft(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new().suffix(".new").tempfile_in(folder_of(path))?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Closes an open file to everybody but its owner.
 pub fn close_file(file: &File) -> io::Result<()> {
     close(file.metadata()?.mode(), FILE, |mode| file.set_permissions(mode))
@@ -52,6 +83,18 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).expect("there").mode() & 0o777
+    }
+
+    #[test]
+    fn a_file_is_written_whole_and_a_new_one_takes_no_others_name() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("key");
+        place(&file, b"first").expect("placed");
+        assert_eq!(place(&file, b"second").expect_err("taken").kind(), ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&file).expect("there"), b"first");
+        replace(&file, b"third").expect("replaced");
+        assert_eq!((std::fs::read(&file).expect("there").as_slice(), mode(&file)), (&b"third"[..], 0o600));
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1, "no draft stays");
     }
 
     #[test]

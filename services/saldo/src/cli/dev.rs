@@ -5,7 +5,6 @@ mod samples;
 use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -151,9 +150,7 @@ fn write_config(path: &Path, config: &Config, system: &System) -> Result<(), Fai
     if let Some(url) = &system.stores.log_url {
         text += &format!("embedded_url = {}\n", quoted(url.expose()));
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    Ok(file.write_all(text.as_bytes())?)
+    Ok(saldo_private_files::create(path)?.write_all(text.as_bytes())?)
 }
 
 fn print_guide(system: &System, token: &str, config: &Path, database: &str, mails: Option<&str>, samples: &Samples) {
