@@ -128,6 +128,10 @@ async fn read(
             if frame.kind != Kind::Genesis || payload.partition != partition || payload.partition_count != partitions {
                 return Err(not_a_log("it is another partition's, or of another partition count".to_owned()));
             }
+            let log_id = <[u8; 16]>::try_from(payload.log_id.as_slice())
+                .map_err(|_| not_a_log("its log id has not 16 bytes".to_owned()))?;
+            // Keys of another log are said to be that.
+            keys.first_read(log_id)?;
             if !keys.is_none() && !frame.is_ours(&frame::digests(&record.value).0, keys, record.appended_at)? {
                 let why = "its authenticator was not made with the first key of log.keys: another log's keys, or a forged topic";
                 return Err(not_a_log(why.to_owned()));
@@ -135,7 +139,6 @@ async fn read(
             if payload.format != FORMAT {
                 return Err(not_a_log(format!("format {} is not {FORMAT}: deploy a newer release", payload.format)));
             }
-            let log_id = payload.log_id.try_into().map_err(|_| not_a_log("its log id has not 16 bytes".to_owned()))?;
             found.insert(partition, log_id);
         }
     }

@@ -154,7 +154,7 @@ impl LogKeys {
         Self(Some(Arc::new(Shared { path: None, known })))
     }
 
-    /// The keys of this file, which is not read yet.
+    /// The keys of this file, which is not read yet. The first log that is opened with them is the one that they must be of.
     pub fn at(path: PathBuf) -> Self {
         Self(Some(Arc::new(Shared { path: Some(path), known: RwLock::default() })))
     }
@@ -213,6 +213,14 @@ impl LogKeys {
         }
         *shared.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
+    }
+
+    /// Reads the file where it was not read yet. It must be that of this log, which is thereby the accounts log.
+    pub(crate) fn first_read(&self, log_id: [u8; 16]) -> Result<(), KeysError> {
+        match self.with(|known| known.log_id) {
+            Some(None) => self.belong_to(log_id),
+            _ => Ok(()),
+        }
     }
 
     /// Reads the file again where it has changed.

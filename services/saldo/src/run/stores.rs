@@ -179,8 +179,6 @@ impl Stores {
             let accounts = genesis::complete(accounts, &keys).await?;
             return Ok(Identities { accounts, catalog: genesis::create(catalog, PARTITIONS, &keys).await? });
         }
-        // Keys of another log are said to be that.
-        keys.belong_to(genesis::open(accounts, &LogKeys::NONE).await?.log_id)?;
         self.identities_under(&keys).await
     }
 
