@@ -220,7 +220,7 @@ impl Show {
         let items = ask(&clients, items).await?.items;
         let holds = v1::ListHoldsRequest {
             account_id: account_id.clone(),
-            released: true,
+            as_of: figures.as_of,
             page_size: 1_000,
             ..Default::default()
         };

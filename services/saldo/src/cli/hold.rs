@@ -16,11 +16,7 @@ use super::{
     change::{Change, ask},
     values,
 };
-use crate::{
-    Failure, Outcome,
-    client::{Clients, Target},
-    terminal::table,
-};
+use crate::{Outcome, client::Target, terminal::table};
 
 /// Keep an account, or some of its invoices, from being chased for a time.
 ///
@@ -233,17 +229,14 @@ impl List {
         };
         let answer = ask(&clients, request).await?;
         let more = !answer.next_page_token.is_empty();
-        let today = match answer.holds.first() {
-            Some(hold) => today(&clients, &hold.account_id).await?,
-            None => None,
-        };
+        let on = answer.as_of.as_ref();
         if self.json {
-            let holds: Vec<_> = answer.holds.iter().map(|hold| as_json(hold, today.as_ref())).collect();
+            let holds: Vec<_> = answer.holds.iter().map(|hold| as_json(hold, on)).collect();
             println!("{}", json!({ "holds": holds, "more": more }));
         } else if answer.holds.is_empty() {
             println!("{}", if self.all { "there has been no hold" } else { "nothing is on hold" });
         } else {
-            println!("{}", shown(&answer.holds, today.as_ref()));
+            println!("{}", shown(&answer.holds, on));
             if more {
                 println!("there are more; name an account, or raise --most");
             }
@@ -257,12 +250,6 @@ fn over_already(until: Option<Date>, answer: &v1::CommandResponse) -> String {
     let is_over = |until: &Date| answer.effective_date.as_ref().is_some_and(|today| *until < day_of(today));
     let told = |until| format!("; its last day {until} is past, so it covers nothing now");
     until.filter(is_over).map(told).unwrap_or_default()
-}
-
-/// The creditor's day.
-pub async fn today(clients: &Clients, account_id: &str) -> Result<Option<v1::Date>, Failure> {
-    let request = v1::ListOpenItemsRequest { account_id: account_id.to_owned(), ..Default::default() };
-    Ok(ask(clients, request).await?.as_of)
 }
 
 fn day_of(date: &v1::Date) -> Date {

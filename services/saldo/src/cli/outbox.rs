@@ -83,9 +83,8 @@ impl Run for Outbox {
             Err(status) => println!("whether sending is on is not known: {}\n", explained(&status)),
         }
         if !account.is_empty() {
-            let today = hold::today(&clients, &account).await?;
             let request = v1::ListHoldsRequest { account_id: account, ..Default::default() };
-            let mut holds = ask(&clients, request).await?.holds;
+            let v1::ListHoldsResponse { mut holds, as_of: today, .. } = ask(&clients, request).await?;
             holds.retain(|hold| !hold::is_over(hold, today.as_ref()));
             if !holds.is_empty() {
                 println!("on hold:\n{}\n", hold::shown(&holds, today.as_ref()));
