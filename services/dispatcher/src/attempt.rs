@@ -29,7 +29,7 @@ use crate::{
     leases::Job,
     outcome::{self, AttemptOutcome, RouteNews},
     render::{self, NoMessage},
-    route::{CATALOG, OnHold, Route, Routes},
+    route::{CATALOG, OnHold, Route, Routes, not_arrived},
 };
 
 /// How long a start is asked for. A later answer would leave little time to send, so the reminder is leased again instead.
@@ -204,8 +204,7 @@ async fn render(
     let version = started.policy_version;
     let arrives = dispatcher.catalog.wait_for(|state| state.tenant(&job.tenant).version >= version);
     if timeout(CATALOG_PATIENCE, arrives).await != Ok(true) {
-        let why = format!("version {version} of the creditor's policy has not arrived");
-        return Err(outcome::deferred(CATALOG, why, |failure| RouteNews::NotMade(version, failure)));
+        return Err(outcome::deferred(CATALOG, not_arrived(version), |failure| RouteNews::NotMade(version, failure)));
     }
     let state = dispatcher.catalog.state();
     let catalog = state.tenant(&job.tenant);

@@ -39,6 +39,11 @@ const STARTED_FOR_EACH: usize = 2;
 /// The stage of a message that could not be made, because what the tenant has published cannot be read here.
 pub(crate) const CATALOG: Stage = Stage::new("catalog");
 
+/// Why a message waits whose version of the catalog is not here.
+pub(crate) fn not_arrived(version: u64) -> String {
+    format!("version {version} of the creditor's policy has not arrived")
+}
+
 /// A route, by the messages that leave by it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Route {
@@ -151,8 +156,7 @@ impl Routes {
             return Err(RouteFailure { stage: CATALOG, code: 0, why });
         }
         if own.version < version {
-            let why = format!("version {version} of the creditor's policy has not arrived");
-            return Err(RouteFailure { stage: CATALOG, code: 0, why });
+            return Err(RouteFailure { stage: CATALOG, code: 0, why: not_arrived(version) });
         }
         Ok(())
     }

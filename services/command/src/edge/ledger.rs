@@ -162,6 +162,20 @@ macro_rules! of_allocation {
     };
 }
 
+/// The refusals of allocations that are taken back: those of their document, and what every taking back can be refused for.
+macro_rules! of_deallocation {
+    ($($document:literal),+) => {
+        &[
+            $($document,)+
+            "BEFORE_CREDIT",
+            "DATE_IN_FUTURE",
+            "NOTHING_ALLOCATED",
+            "ALLOCATION_UNKNOWN",
+            "TOO_MANY_OPEN_ITEMS",
+        ]
+    };
+}
+
 impl Rpc for v1::AllocatePaymentRequest {
     const ROLES: &'static [Role] = RECORDERS;
     const REFUSALS: &'static [&'static str] = of_allocation!("PAYMENT_UNKNOWN", "PAYMENT_ALREADY_REVERSED");
@@ -179,15 +193,7 @@ impl Rpc for v1::AllocatePaymentRequest {
 
 impl Rpc for v1::DeallocatePaymentRequest {
     const ROLES: &'static [Role] = RECORDERS;
-    const REFUSALS: &'static [&'static str] = &[
-        "PAYMENT_UNKNOWN",
-        "PAYMENT_ALREADY_REVERSED",
-        "BEFORE_CREDIT",
-        "DATE_IN_FUTURE",
-        "NOTHING_ALLOCATED",
-        "ALLOCATION_UNKNOWN",
-        "TOO_MANY_OPEN_ITEMS",
-    ];
+    const REFUSALS: &'static [&'static str] = of_deallocation!("PAYMENT_UNKNOWN", "PAYMENT_ALREADY_REVERSED");
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let reference = fields.number("reference", &self.reference);
@@ -227,14 +233,7 @@ impl Rpc for v1::AllocateCreditNoteRequest {
 
 impl Rpc for v1::DeallocateCreditNoteRequest {
     const ROLES: &'static [Role] = RECORDERS;
-    const REFUSALS: &'static [&'static str] = &[
-        "CREDIT_NOTE_UNKNOWN",
-        "BEFORE_CREDIT",
-        "DATE_IN_FUTURE",
-        "NOTHING_ALLOCATED",
-        "ALLOCATION_UNKNOWN",
-        "TOO_MANY_OPEN_ITEMS",
-    ];
+    const REFUSALS: &'static [&'static str] = of_deallocation!("CREDIT_NOTE_UNKNOWN");
 
     fn command(&self, fields: &mut Fields<'_>) -> Option<Command> {
         let credit_note = fields.number("credit_note_number", &self.credit_note_number);
