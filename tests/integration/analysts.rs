@@ -1,4 +1,4 @@
-//! What a login of the database can do that has a role of analysts, and what it cannot: attacks on those roles.
+//! Attacks by logins of the database that have a role of analysts. Such a login reads its own creditors and does nothing else.
 
 use std::{sync::Arc, time::Duration};
 

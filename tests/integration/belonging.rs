@@ -188,7 +188,7 @@ pub async fn o4_older_log(env: Arc<Env>) -> Outcome {
     let asked = saldo_api::v1::GetAccountRequest { account_id: "D-1".into(), consistency_token: String::new() };
     let status = clients.query.get_account(asked).await.expect_err("the log is another one");
     assert_eq!(reason(&status), "LOG_CHANGED");
-    // What still runs, though it is NOT_SERVING, would go on with what it remembers.
+    // A process that is NOT_SERVING still runs, and would go on with the log that it remembers.
     let said = house.ends_with(1, &["log", "accept", "--older-log"]).await?;
     assert!(said.contains("another process uses key store") && said.contains("Stop every process"), "{said}");
     drop(processes.drain(..2));

@@ -50,7 +50,7 @@ impl Served {
         keys.finish(genesis::begin(&accounts, 2, || keys.begin(), &keys).await?)?;
         let identity = genesis::complete(&accounts, &keys).await?;
         genesis::create(&catalog, 1, &keys).await?;
-        // That release has made the key store, too.
+        // The key store was made by that release, too.
         Keyring::open(&dir.path().join("data/keyring"), identity.log_id, WhereMissing::Create)?;
         let public = dir.path().join("pub.pem");
         std::fs::write(&public, token(dir.path(), &["--public-key"])?.stdout)?;

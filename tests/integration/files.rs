@@ -137,7 +137,8 @@ pub async fn u3_a_dry_run_foresees_what_stays_unapplied(_: Arc<Env>) -> Outcome 
          1;C;30,00;05.01.2026;15.01.2026;\n1;G1;-25,00;06.01.2026;;C\n1;G2;-7,50;06.01.2026;;C\n",
     )?;
     assert_eq!(told(&as_foreseen("invoices", &file, &invoices).await?), [(6, 250)]);
-    // Two for one invoice; the oldest due first; one that is settled by then; an account that is opened.
+    // Two payments for one invoice. Then one for the oldest due, one for an invoice that is settled by then, and one for an account
+    // that is opened.
     let file = importer.write(
         "payments.csv",
         "customer;ref;amount;paid;no\n1;P1;6,00;01.02.2026;A\n1;P2;6,00;01.02.2026;A\n1;P3;15,00;01.02.2026;\n\

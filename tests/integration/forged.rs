@@ -73,7 +73,7 @@ pub async fn payment_by_an_outsider(env: Arc<Env>) -> Outcome {
     };
     let stored = |kind: &str, body: Vec<u8>| v1::Event { r#type: kind.into(), version: 1, body };
     append(&log, &read, 1, stored("payment.recorded", payment.encode_to_vec())).await?;
-    // What no release can read would park the account.
+    // A payload that no release can read would park the account.
     append(&log, &read, 1, stored("invoice.issued", b"garbage".to_vec())).await?;
 
     let answer = clients.command.issue_invoice(invoice("3", "D-1", "F-2", 50)).await?.into_inner();

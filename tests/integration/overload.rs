@@ -284,7 +284,7 @@ pub async fn one_caller(_: Arc<Env>) -> Outcome {
         assert_eq!(StatusDetails::of(&refused).reason, "OVERLOADED", "{refused}");
     }
     streams.shutdown().await;
-    // Whoever may only read brings no draft.
+    // A caller with the role reader alone may bring no draft.
     let reader = saldo.clients_as("acme", &[Role::Reader], HOUR).await?;
     assert_eq!(preview(&reader).await.code(), Code::PermissionDenied);
     drop(silent);

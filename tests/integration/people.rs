@@ -401,7 +401,7 @@ pub async fn credit_note(_: Arc<Env>) -> Outcome {
         assert!(shown.contains(word), "{word} in {shown}");
     }
 
-    // What was applied to F-1 was meant for another debtor: it is taken back, and F-1 is voided.
+    // The money for F-1 was meant for another debtor. It is taken back, and F-1 is voided.
     let applied = refused(&saldo, &["invoice", "void", "D-1", "F-1", "--on", "2026-02-01"]).await?;
     assert!(applied.contains("INVOICE_HAS_ALLOCATIONS") && applied.contains("credit-note deallocate"), "{applied}");
     let back = ["credit-note", "deallocate", "D-1", "C-1", "--from", "F-1", "--reason", "of another order"];

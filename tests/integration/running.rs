@@ -206,7 +206,7 @@ pub async fn dev(_: Arc<Env>) -> Outcome {
     Ok(())
 }
 
-/// What `dev` prints to try, line by line in a shell; twice in one run, and again in a second run over the same folder.
+/// A shell runs the lines that `dev` prints, twice in one run and again in a second run over the same folder.
 pub async fn three_things(_: Arc<Env>) -> Outcome {
     let dir = tempfile::tempdir()?;
     let data = dir.path().display().to_string();

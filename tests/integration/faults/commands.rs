@@ -25,9 +25,9 @@ pub enum Command {
     Pay(v1::RecordPaymentRequest),
     /// Applies the rest of a payment.
     Allocate(v1::AllocatePaymentRequest),
-    /// What was applied of one is taken back.
+    /// The allocations of a payment are taken back.
     Deallocate(v1::DeallocatePaymentRequest),
-    /// What is unapplied of one is paid out.
+    /// The unapplied rest of a payment is paid out.
     Refund(v1::RefundCreditRequest),
     /// A payment that bounced.
     Reverse(v1::ReversePaymentRequest),

@@ -1,4 +1,4 @@
-//! What clients ask: hot accounts and many small ones, whose debtors pay, complain and are reminded.
+//! The requests of clients. Some accounts are hot and many are small, and their debtors pay, complain and are reminded.
 
 use jiff::ToSpan;
 use saldo_api::v1;
